@@ -1,0 +1,171 @@
+"""A connection to Redis or Valkey that only reads, and that fails in time and in words."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
+from redis.asyncio.connection import Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from exporter.settings import RedisSettings, names_of
+
+Command = Sequence[bytes | str | int]
+
+
+class RedisUnavailable(Exception):
+    """Redis did not answer, in one line: why, and the setting to look at."""
+
+
+class RedisRefused(RedisUnavailable):
+    """Redis answered, and will not do it: wrong credentials, a missing permission or command."""
+
+
+class Script:
+    """One of our Lua scripts, with what it shares of BullMQ's layout before it."""
+
+    def __init__(self, name: str) -> None:
+        package = resources.files("exporter.bullmq")
+        self.source = "\n".join(
+            package.joinpath(part).read_text("utf-8") for part in ("layout.lua", name)
+        )
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisReader:
+    """Sends read commands. Every call ends within `settings.timeout` seconds.
+
+    `connections` is how many may be open at once; a further call waits its turn within its time.
+    """
+
+    def __init__(self, settings: RedisSettings, *, connections: int) -> None:
+        self._settings = settings
+        self._read_only_scripts = True
+        tls: dict[str, Any] = {}
+        if settings.tls:
+            tls = {
+                "ssl_cert_reqs": ssl.CERT_REQUIRED if settings.tls_verify else ssl.CERT_NONE,
+                "ssl_check_hostname": settings.tls_verify,
+                "ssl_ca_certs": str(settings.tls_ca) if settings.tls_ca else None,
+            }
+        password = settings.password.get_secret_value() if settings.password else None
+        pool = BlockingConnectionPool(
+            max_connections=connections,
+            timeout=settings.timeout,
+            connection_class=SSLConnection if settings.tls else Connection,
+            host=settings.host,
+            port=settings.port,
+            db=settings.db,
+            username=settings.user,
+            password=password,
+            protocol=2,
+            socket_timeout=settings.timeout,
+            socket_connect_timeout=settings.timeout,
+            # A pooled connection that the server has closed in the meantime costs one more try,
+            # not an error; a time-out is not tried again.
+            retry=Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,)),
+            # CLIENT SETINFO would be a command that an ACL of reads alone refuses.
+            driver_info=None,
+            **tls,
+        )
+        self._redis = Redis.from_pool(pool)
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+
+    async def command(self, *command: bytes | str | int) -> Any:
+        """One command's answer. Raises RedisUnavailable."""
+        async with self._bounded():
+            return await self._redis.execute_command(*command)
+
+    async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers in order, in one round trip; one that failed is the exception itself.
+
+        Raises RedisUnavailable.
+        """
+        async with self._bounded():
+            pipeline = self._redis.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            return await pipeline.execute(raise_on_error=False)
+
+    async def run(self, script: Script, keys: Sequence[bytes], args: Command = ()) -> Any:
+        """A script's answer. Raises RedisUnavailable.
+
+        EVALSHA_RO where the server has it (Redis 7.0, Valkey), else EVALSHA. A server that does
+        not know the script yet is given its source with the call: no SCRIPT LOAD, no permission
+        for one.
+        """
+        async with self._bounded():
+            if self._read_only_scripts:
+                try:
+                    return await self._evaluate("_RO", script, keys, args)
+                except exceptions.ResponseError as error:
+                    if "unknown command" not in str(error).lower():
+                        raise
+                    self._read_only_scripts = False
+            return await self._evaluate("", script, keys, args)
+
+    async def _evaluate(
+        self, suffix: str, script: Script, keys: Sequence[bytes], args: Command
+    ) -> Any:
+        rest = (len(keys), *keys, *args)
+        try:
+            return await self._redis.execute_command(f"EVALSHA{suffix}", script.sha, *rest)
+        except exceptions.NoScriptError:
+            return await self._redis.execute_command(f"EVAL{suffix}", script.source, *rest)
+
+    @asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
+        """A time limit, and Redis's own errors as ours: one line, and the setting to look at."""
+        settings = self._settings
+        where = f"Redis at {settings.address}"
+        credentials = f"{names_of('redis.user')} and {names_of('redis.password')}"
+        try:
+            async with asyncio.timeout(settings.timeout):
+                yield
+        except (TimeoutError, exceptions.TimeoutError):
+            raise RedisUnavailable(
+                f"{where} did not answer within {settings.timeout:g} s; see {names_of('redis.host')}"
+            ) from None
+        except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
+            raise RedisRefused(
+                f"{where} refused the credentials ({error}); see {credentials}"
+            ) from None
+        except exceptions.NoPermissionError as error:
+            user = settings.user or "default"
+            raise RedisRefused(
+                f"{where} does not let user {user!r} read ({error}); the README has the ACL line"
+            ) from None
+        except exceptions.ResponseError as error:
+            if str(error).startswith("NOAUTH"):
+                raise RedisRefused(f"{where} wants a password; see {credentials}") from None
+            raise RedisRefused(f"{where} refused: {error}") from None
+        except (exceptions.RedisError, OSError, EOFError) as error:
+            raise RedisUnavailable(self._unreachable(where, error)) from None
+
+    def _unreachable(self, where: str, error: BaseException) -> str:
+        chain, cause = [], error
+        while cause is not None:
+            chain.append(cause)
+            cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
+        text = " ".join(str(part) for part in chain)
+        if self._settings.tls and any(isinstance(part, ssl.SSLError) for part in chain):
+            if any(isinstance(part, ssl.SSLCertVerificationError) for part in chain):
+                return (
+                    f"{where}: its certificate was not accepted; see {names_of('redis.tls_ca')} "
+                    f"and {names_of('redis.tls_verify')}"
+                )
+            return f"{where} does not speak TLS; see {names_of('redis.tls')}"
+        if self._settings.tls and isinstance(error, exceptions.ConnectionError | EOFError):
+            text = f"{text}; if it does not speak TLS, set {names_of('redis.tls')} to false"
+        refused = "refused" if "Connect call failed" in text or "refused" in text else None
+        return f"{where} cannot be reached: {refused or text}; see {names_of('redis.host')}"

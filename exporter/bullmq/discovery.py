@@ -1,0 +1,50 @@
+"""Which queues there are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.keys import Queue, meta_pattern, queue_of_meta_key
+
+log = logging.getLogger(__name__)
+
+# About how many keys one SCAN call looks at, and so how long it holds Redis.
+SCAN_COUNT = 1000
+
+
+async def discover(
+    redis: RedisReader, prefixes: Sequence[str], *, limit: int, pace: float
+) -> tuple[Queue, ...]:
+    """Every queue whose `meta` key exists, at most `limit`, by a scan of all keys; sorted.
+
+    `pace` is how long to rest after each SCAN call, as a multiple of the time that the call took:
+    it bounds what share of a large server's time the scan may take. Raises RedisUnavailable.
+    """
+    found: set[Queue] = set()
+    for prefix in prefixes:
+        cursor = 0
+        while True:
+            began = time.monotonic()
+            answer, keys = await redis.command(
+                "SCAN", cursor, "MATCH", meta_pattern(prefix), "COUNT", SCAN_COUNT
+            )
+            found.update(queue for key in keys if (queue := queue_of_meta_key(prefix, key)))
+            cursor = int(answer)
+            if cursor == 0 or len(found) > limit:
+                break
+            await asyncio.sleep(pace * (time.monotonic() - began))
+    shown: dict[tuple[str, str], Queue] = {}
+    for queue in sorted(found, key=lambda queue: queue.base):
+        # Names that differ as bytes can be the same as text; a second series with the same labels
+        # would make Prometheus refuse the whole scrape.
+        if shown.setdefault((queue.prefix, queue.name), queue) != queue:
+            log.warning(
+                "left out: a queue whose name shows like another's", extra={"queue": queue.name}
+            )
+    if len(shown) > limit:
+        log.warning("left out: queues beyond max_queues", extra={"max_queues": limit})
+    return tuple(shown.values())[:limit]

@@ -1,0 +1,82 @@
+"""Key names, queue names and job states."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """The states of a job, by BullMQ's names; the order is the one we list them in."""
+
+    ACTIVE = "active"  # a worker holds it
+    COMPLETED = "completed"  # finished; only as many as the queue retains
+    DELAYED = "delayed"  # due later, a retry that waits for its backoff among them
+    FAILED = "failed"  # out of attempts; only as many as the queue retains
+    PAUSED = "paused"  # would wait, but is not taken until the queue is resumed
+    PRIORITIZED = "prioritized"  # waits, with a priority
+    WAITING = "waiting"  # next for a worker
+    WAITING_CHILDREN = "waiting-children"  # a flow's parent
+
+
+def text(raw: bytes) -> str:
+    r"""Bytes from Redis as text that can be shown anywhere; what is not UTF-8 becomes `\xff`."""
+    return raw.decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One BullMQ queue: what it is called, and where its keys are.
+
+    `base` begins each of its keys (`bull:ingestion:`); two queues are the same if it is.
+    `name` is for people, and for labels and addresses.
+    """
+
+    base: bytes
+    prefix: str = field(compare=False)
+    name: str = field(compare=False)
+
+    @classmethod
+    def named(cls, prefix: str, name: str | bytes) -> Queue:
+        raw = name.encode() if isinstance(name, str) else name
+        return cls(b"%b:%b:" % (prefix.encode(), raw), prefix, text(raw))
+
+    @property
+    def raw_name(self) -> bytes:
+        return self.base[len(self.prefix.encode()) + 1 : -1]
+
+    def job_key(self, job_id: bytes) -> bytes:
+        return self.base + job_id
+
+    @property
+    def heartbeat_key(self) -> bytes:
+        """Written by Open Archiver's workers (workers/supervision.ts): epoch ms, TTL 10 minutes."""
+        return b"oa:worker:%b:alive" % self.raw_name
+
+    @property
+    def client_name(self) -> bytes:
+        """What a worker calls its connection; a named one puts `:w:<name>` behind it.
+
+        BullMQ: QueueBase.clientName(), Worker's constructor.
+        """
+        return b"%b:%b" % (self.prefix.encode(), base64.b64encode(self.raw_name))
+
+
+def meta_pattern(prefix: str) -> bytes:
+    """The SCAN pattern that finds every queue of a prefix."""
+    escaped = re.sub(r"([*?\[\]\\])", r"\\\1", prefix)
+    return f"{escaped}:*:meta".encode()
+
+
+def queue_of_meta_key(prefix: str, key: bytes) -> Queue | None:
+    """The queue whose `meta` this is.
+
+    None where the name would hold a colon: BullMQ refuses such names, and the key then is a job
+    called `…:meta` or the queue of a longer prefix (`bull:eu` beside `bull`).
+    """
+    name = key[len(prefix.encode()) + 1 : -len(b":meta")]
+    if not name or b":" in name:
+        return None
+    return Queue.named(prefix, name)

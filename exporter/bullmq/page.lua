@@ -1,0 +1,48 @@
+-- A queue's counts and one page of the ids of one state.
+-- KEYS[1]: what the queue's keys begin with. ARGV: state, first index, last index, 'asc' or 'desc'.
+-- 'asc' is oldest first, as BullMQ's getJobs(state, start, end, true) orders them.
+
+local base, state, order = KEYS[1], ARGV[1], ARGV[4]
+local first, last = tonumber(ARGV[2]), tonumber(ARGV[3])
+local paused, count = counts(base)
+
+-- The part of [first, last] that falls into a list of `length` jobs which stand oldest at the
+-- right, appended to `ids`.
+local function from_list(ids, key, length, from, to)
+  from, to = math.max(from, 0), math.min(to, length - 1)
+  if from > to then return end
+  if order == 'asc' then
+    local range = redis.call('LRANGE', key, length - 1 - to, length - 1 - from)
+    for i = #range, 1, -1 do ids[#ids + 1] = range[i] end
+  else
+    for _, id in ipairs(redis.call('LRANGE', key, from, to)) do ids[#ids + 1] = id end
+  end
+end
+
+-- Which lists a state is in, oldest first. After an upgrade to 6.x `paused` may still hold jobs;
+-- they are taken before those of `wait`.
+local function lists()
+  if state == 'active' then return { 'active' } end
+  if state == 'waiting' then return paused == 1 and {} or { 'wait' } end
+  if state == 'paused' then return paused == 1 and { 'paused', 'wait' } or { 'paused' } end
+end
+
+local function ids_of_page()
+  local ids, keys = {}, lists()
+  if keys then
+    local passed = 0
+    for i = 1, #keys do
+      local key = base .. keys[order == 'asc' and i or #keys + 1 - i]
+      local length = state == 'active' and redis.call('LLEN', key) or list_length(key)
+      if is_error(length) then return length end
+      -- A list ending in the marker is one longer than its jobs: the marker is at index `length`.
+      from_list(ids, key, length, first - passed, last - passed)
+      passed = passed + length
+    end
+    return ids
+  end
+  return redis.call(order == 'asc' and 'ZRANGE' or 'ZREVRANGE', base .. state, first, last)
+end
+
+local ok, ids = pcall(ids_of_page)
+return { read('EXISTS', base .. 'meta'), paused, count, ok and ids or {} }

@@ -1,0 +1,98 @@
+"""One poll: counts, ages, schedulers and heartbeats of all queues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+from exporter.bullmq.connection import RedisReader, Script
+from exporter.bullmq.keys import Queue, State, text
+from exporter.bullmq.snapshot import QueueReading
+
+POLL = Script("poll.lua")
+
+# A script holds Redis until it ends.
+BATCH = 40
+
+# A delayed job's score is its due time in ms, times this, plus a counter (BullMQ: addDelayedJob).
+DELAYED_SCORE_UNIT = 4096
+
+
+async def poll(
+    redis: RedisReader,
+    queues: Sequence[Queue],
+    *,
+    max_schedulers: int,
+    configured: frozenset[Queue],
+) -> tuple[QueueReading, ...]:
+    """A reading of each queue that exists or is configured. Raises RedisUnavailable."""
+    readings: list[QueueReading] = []
+    remaining = iter(queues)
+    # One batch at a time: batches sent together are run together, and hold Redis for their sum.
+    while batch := list(islice(remaining, BATCH)):
+        rows = await redis.run(
+            POLL,
+            [queue.base for queue in batch],
+            (max_schedulers, *(queue.heartbeat_key for queue in batch)),
+        )
+        for queue, row in zip(batch, rows, strict=True):
+            # `meta` is gone when the queue is (Queue.obliterate).
+            if row[0] or queue in configured:
+                readings.append(_reading(queue, row))
+    return tuple(readings)
+
+
+def counts_of(reply: Iterable[Any], unreadable: list[str]) -> dict[State, int]:
+    """The `counts` of layout.lua by state; a state that could not be read goes to `unreadable`."""
+    counts: dict[State, int] = {}
+    for state, count in zip(State, reply, strict=True):
+        if isinstance(count, Exception):
+            unreadable.append(f"{state}: {count}")
+        else:
+            counts[state] = count
+    return counts
+
+
+def _reading(queue: Queue, row: Sequence[Any]) -> QueueReading:
+    unreadable: list[str] = []
+
+    def readable(what: str, value: Any) -> Any:
+        if isinstance(value, Exception):
+            unreadable.append(f"{what}: {value}")
+            return None
+        return value
+
+    def number(what: str, value: Any) -> float | None:
+        value = readable(what, value)
+        if value is None:
+            return None
+        try:
+            return float(value)
+        except ValueError:
+            unreadable.append(f"{what}: {text(value)[:40]!r} is not a number")
+            return None
+
+    def seconds(what: str, value: Any, unit: int = 1000) -> float | None:
+        read = number(what, value)
+        # Milliseconds are whole: what a score holds behind them is a counter.
+        return None if read is None else (read * 1000 // unit) / 1000
+
+    _, paused, counts, version, waiting, active, delayed, schedulers, runs, heartbeat = row
+    paused = readable("paused", paused)
+    version = readable("version", version)
+    named_runs = zip(runs[::2], runs[1::2], strict=True)
+    times = ((text(name), seconds("scheduler", at)) for name, at in named_runs)
+    return QueueReading(
+        queue=queue,
+        counts=counts_of(counts, unreadable),
+        paused=None if paused is None else bool(paused),
+        version=None if version is None else text(version),
+        oldest_waiting=seconds("oldest waiting", waiting),
+        oldest_active=seconds("oldest active", active),
+        next_delayed=seconds("next delayed", delayed, 1000 * DELAYED_SCORE_UNIT),
+        schedulers=readable("schedulers", schedulers),
+        scheduler_runs=tuple((name, at) for name, at in times if at is not None),
+        heartbeat=seconds("heartbeat", heartbeat),
+        unreadable=tuple(unreadable),
+    )

@@ -1,0 +1,37 @@
+"""What a poll found, as it is handed to whoever tells it on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from exporter.bullmq.keys import Queue, State
+
+
+@dataclass(frozen=True, slots=True)
+class QueueReading:
+    """One queue at one moment. What could not be read is absent (None, or no entry), never 0.
+
+    Times are epoch seconds.
+    """
+
+    queue: Queue
+    counts: Mapping[State, int]
+    paused: bool | None = None
+    version: str | None = None  # `bullmq:5.56.3`, as the application's BullMQ wrote it
+    oldest_waiting: float | None = None
+    oldest_active: float | None = None
+    next_delayed: float | None = None
+    schedulers: int | None = None
+    scheduler_runs: tuple[tuple[str, float], ...] = ()  # the soonest first
+    heartbeat: float | None = None
+    unreadable: tuple[str, ...] = ()  # one line for each value that could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that the last good poll knows."""
+
+    readings: tuple[QueueReading, ...]
+    workers: Mapping[Queue, int] | None  # None where the server does not tell
+    retention: Mapping[Queue, Mapping[State, int]]

@@ -1,0 +1,184 @@
+"""Keeps watch: discovers the queues and polls them, for as long as it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from exporter.bullmq.connection import RedisReader, RedisUnavailable
+from exporter.bullmq.discovery import discover
+from exporter.bullmq.keys import Queue, State
+from exporter.bullmq.poll import poll
+from exporter.bullmq.retention import learn_retention
+from exporter.bullmq.snapshot import Snapshot
+from exporter.bullmq.workers import count_workers
+from exporter.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# After a failed poll the next one follows within a quarter of a second, then half, … up to this or
+# the poll interval, whichever is longer: an outage ends within seconds of Redis being back.
+LONGEST_RETRY = 5.0
+
+# A scan of all keys, once the first is done, rests nine times as long as it works.
+SCAN_PACE = 9.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one poll went: a snapshot, or why there is none. `duration` is in seconds."""
+
+    snapshot: Snapshot | None
+    error: str | None
+    duration: float
+
+
+class Watcher:
+    """Polls Redis and hands each outcome to `publish`."""
+
+    def __init__(
+        self,
+        redis: RedisReader,
+        settings: Settings,
+        publish: Callable[[Outcome], Awaitable[None]],
+    ) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._publish = publish
+        self.configured = frozenset(
+            Queue.named(prefix, name) for prefix in settings.prefix for name in settings.queues
+        )
+        self._queues: tuple[Queue, ...] | None = None
+        if self.configured:
+            self._queues = tuple(sorted(self.configured, key=lambda queue: queue.base))
+        self._retention: Mapping[Queue, Mapping[State, int]] = {}
+        self._retention_due = 0.0
+        self._workers: Mapping[Queue, int] | None = None
+        self._workers_due = 0.0
+        self._complained: set[tuple[Queue, str]] = set()
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """The queues that are watched now."""
+        return self._queues or ()
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._poll_forever())
+            if not self.configured:
+                tasks.create_task(self._discover_forever())
+
+    async def poll_once(self) -> Snapshot:
+        """One poll, after the first discovery where that is still to be done.
+
+        Raises RedisUnavailable.
+        """
+        if self._queues is None:
+            self._queues = await self._discover(pace=0)
+        readings = await poll(
+            self._redis,
+            self._queues,
+            max_schedulers=self._settings.max_schedulers,
+            configured=self.configured,
+        )
+        now = time.monotonic()
+        queues = [reading.queue for reading in readings]
+        if now >= self._workers_due and self._settings.workers_interval:
+            self._workers = await self._count_workers(queues)
+            took = time.monotonic() - now
+            # CLIENT LIST answers a line for each connection, however many there are: at most a
+            # hundredth of the time goes into it.
+            self._workers_due = now + max(self._settings.workers_interval, 100 * took)
+        if now >= self._retention_due:
+            configured = self._settings.retention.model_dump(exclude_none=True)
+            self._retention = await learn_retention(
+                self._redis, queues, {State(state): limit for state, limit in configured.items()}
+            )
+            self._retention_due = now + self._settings.discovery_interval
+        return Snapshot(readings, self._workers, self._retention)
+
+    async def _discover(self, pace: float) -> tuple[Queue, ...]:
+        settings = self._settings
+        return await discover(self._redis, settings.prefix, limit=settings.max_queues, pace=pace)
+
+    async def _count_workers(self, queues: list[Queue]) -> Mapping[Queue, int] | None:
+        try:
+            return await count_workers(self._redis, queues)
+        except RedisUnavailable as error:
+            log.debug("workers could not be counted", extra={"reason": str(error)})
+            return None
+
+    async def _discover_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.discovery_interval)
+            before = self._queues
+            if before is None:
+                continue  # the first discovery is the poll's
+            try:
+                now = await self._discover(SCAN_PACE)
+            except RedisUnavailable as error:
+                # The poll tells of an outage; the queues known so far stay.
+                log.debug("discovery failed", extra={"reason": str(error)})
+                continue
+            self._queues = now
+            self._log_changes(before, now)
+
+    def _log_changes(self, before: tuple[Queue, ...], now: tuple[Queue, ...]) -> None:
+        for what, queues in (
+            ("found queues", set(now) - set(before)),
+            ("queues are gone", set(before) - set(now)),
+        ):
+            if queues:
+                names = sorted(queue.name for queue in queues)
+                shown = ", ".join(names[:10])
+                log.info(what, extra={"count": len(names), "queues": shown})
+
+    async def _poll_forever(self) -> None:
+        failures = 0
+        while True:
+            began = time.monotonic()
+            outcome = await self._poll(began)
+            await self._publish(outcome)
+            took = time.monotonic() - began
+            if outcome.snapshot is not None:
+                if failures:
+                    log.info("Redis is back", extra={"failed_polls": failures})
+                failures = 0
+                # A poll that takes longer than the interval is followed by as long a rest.
+                await asyncio.sleep(max(self._settings.poll_interval - took, took))
+                continue
+            if not failures:
+                log.error("Redis is unavailable", extra={"reason": outcome.error})
+            failures += 1
+            self._workers, self._workers_due, self._retention_due = None, 0.0, 0.0
+            longest = max(self._settings.poll_interval, LONGEST_RETRY)
+            delay = min(longest, 0.25 * 2 ** min(failures - 1, 16))
+            # Jitter, so that many sidecars do not come back to one Redis together.
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
+
+    async def _poll(self, began: float) -> Outcome:
+        try:
+            first = self._queues is None
+            snapshot = await self.poll_once()
+        except RedisUnavailable as error:
+            return Outcome(None, str(error), time.monotonic() - began)
+        if first:
+            self._log_changes((), self.queues)
+        self._complain_once(snapshot)
+        return Outcome(snapshot, None, time.monotonic() - began)
+
+    def _complain_once(self, snapshot: Snapshot) -> None:
+        """One line for a value that cannot be read, when that begins."""
+        unreadable = {
+            (reading.queue, line) for reading in snapshot.readings for line in reading.unreadable
+        }
+        for queue, line in unreadable - self._complained:
+            log.warning(
+                "a value cannot be read: left out", extra={"queue": queue.name, "value": line}
+            )
+        self._complained = unreadable

@@ -1,0 +1,95 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+from exporter import __version__, logs, service
+from exporter.bullmq.connection import RedisUnavailable
+from exporter.settings import FLAGS, Settings, SettingsError, load
+
+HELP = {
+    "redis.url": "redis[s]://[user[:password]@]host[:port][/database]",
+    "metrics.listen": "where Prometheus scrapes (:9538)",
+    "api.listen": "where the Jobs API answers (:9539)",
+    "poll_interval": "time from one poll of Redis to the next (5)",
+    "queues": "watch these queues alone (none given: all that Redis has)",
+    "prefix": "BullMQ's key prefix, or several with commas (bull)",
+    "log.level": "debug, info, warning or error (info)",
+}
+METAVARS = {
+    "redis.url": "URL",
+    "metrics.listen": "HOST:PORT",
+    "api.listen": "HOST:PORT",
+    "poll_interval": "SECONDS",
+    "queues": "A,B",
+    "prefix": "PREFIX",
+    "log.level": "LEVEL",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise SettingsError(f"{message}; --help lists the flags")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="bullmq-exporter",
+        description="Prometheus exporter and Jobs API for BullMQ queues.",
+        epilog="Every setting, its environment variable and its default: config/exporter.yml",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", type=Path, help="settings in YAML")
+    for path, flag in FLAGS.items():
+        parser.add_argument(flag, dest=path, metavar=METAVARS[path], help=HELP[path])
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--check", action="store_true", help="validate, connect, list queues, exit")
+    mode.add_argument("--demo", action="store_true", help="run on a Valkey and queues of its own")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def main() -> None:
+    """Run the command line; exits 0, or 2 with one line that says what is wrong."""
+    try:
+        _run(sys.argv[1:])
+    except (SettingsError, RedisUnavailable) as error:
+        print(f"bullmq-exporter: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run(arguments: list[str]) -> None:
+    parsed = vars(_parser().parse_args(arguments))
+    flags = {path: parsed[path] for path in FLAGS if parsed[path] is not None}
+    if parsed["demo"]:
+        _demo(flags, parsed["config"])
+        return
+    settings = load(flags, os.environ, parsed["config"])
+    if parsed["check"]:
+        logging.disable()
+        print(asyncio.run(service.check(settings)))
+        return
+    _configure_logs(settings)
+    asyncio.run(service.run(settings))
+
+
+def _configure_logs(settings: Settings) -> None:
+    logs.configure(settings.log, settings.secrets())
+
+
+def _demo(flags: dict[str, str], config: Path | None) -> None:
+    try:
+        from exporter.demo import run_demo  # noqa: PLC0415 - an extra's packages
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"--demo needs the package {error.name}: pip install 'bullmq-exporter[demo]'"
+        ) from None
+    asyncio.run(run_demo(flags, config))

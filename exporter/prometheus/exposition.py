@@ -1,0 +1,104 @@
+"""The page that Prometheus scrapes: rendered after each poll, answered from memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from prometheus_client import exposition as text_format
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from exporter.bullmq.snapshot import Snapshot
+from exporter.bullmq.watcher import Outcome
+from exporter.prometheus import job_ages, job_counts, queue_state, schedulers, workers
+from exporter.prometheus.family import Family, render
+from exporter.prometheus.health import Health
+
+FAMILIES: tuple[Family, ...] = (
+    *job_counts.FAMILIES,
+    *job_ages.FAMILIES,
+    *queue_state.FAMILIES,
+    *schedulers.FAMILIES,
+    *workers.FAMILIES,
+)
+
+# A form of the page that nobody has asked for this long (seconds) is no longer made ahead.
+WANTED_FOR = 300.0
+
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+class Form(NamedTuple):
+    """How a page is asked for: one of the two content types above, and whether as gzip."""
+
+    content_type: str
+    compressed: bool
+
+
+def negotiate(accept: str) -> str:
+    """The content type for an `Accept` header: OpenMetrics where it is liked as well as text."""
+    best = {TEXT: 0.0, OPENMETRICS: 0.0}
+    for part in accept.split(","):
+        media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    quality = float(parameter[2:])
+                except ValueError:
+                    quality = 0.0
+        if media == "application/openmetrics-text":
+            best[OPENMETRICS] = max(best[OPENMETRICS], quality)
+        elif media in ("text/plain", "text/*", "*/*"):
+            best[TEXT] = max(best[TEXT], quality)
+    return OPENMETRICS if best[OPENMETRICS] and best[OPENMETRICS] >= best[TEXT] else TEXT
+
+
+class Exposition:
+    """Holds the latest page in each form that scrapers ask for."""
+
+    def __init__(self, health: Health, *, with_prefix: bool) -> None:
+        self.ready = False  # whether the last poll succeeded
+        self._health = health
+        self._with_prefix = with_prefix
+        self._queues = b""
+        self._pages: dict[Form, bytes] = {}
+        self._asked: dict[Form, float] = {}
+
+    async def publish(self, outcome: Outcome) -> None:
+        """Replace the page: a failed poll leaves no queue on it."""
+        self._health.record(outcome)
+        now = time.monotonic()
+        self._asked = {form: at for form, at in self._asked.items() if now - at < WANTED_FOR}
+        # In a thread: a page of 10,000 queues takes longer than a client of the API should wait.
+        queues, pages = await asyncio.to_thread(self._render, outcome.snapshot, tuple(self._asked))
+        self._queues, self._pages = queues, pages
+        self.ready = outcome.snapshot is not None
+
+    async def page(self, accept: str, *, compressed: bool) -> tuple[str, bytes]:
+        """The content type and the page, in the form that the scraper accepts."""
+        form = Form(negotiate(accept), compressed)
+        self._asked[form] = time.monotonic()
+        if form not in self._pages:
+            pages = self._pages
+            pages[form] = await asyncio.to_thread(self._encode, self._queues, form)
+            return form.content_type, pages[form]
+        return form.content_type, self._pages[form]
+
+    def _render(
+        self, snapshot: Snapshot | None, forms: Iterable[Form]
+    ) -> tuple[bytes, dict[Form, bytes]]:
+        text = render(FAMILIES, snapshot, with_prefix=self._with_prefix) if snapshot else ""
+        queues = text.encode()
+        return queues, {form: self._encode(queues, form) for form in forms}
+
+    def _encode(self, queues: bytes, form: Form) -> bytes:
+        # The registry's part comes last: in OpenMetrics it ends with the `# EOF` of the page.
+        render_registry = openmetrics if form.content_type == OPENMETRICS else text_format
+        page = queues + render_registry.generate_latest(self._health.registry)
+        return gzip.compress(page, compresslevel=1, mtime=0) if form.compressed else page

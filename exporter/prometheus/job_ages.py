@@ -1,0 +1,24 @@
+"""Since when jobs wait or run: timestamps, so that an age is true at the time of the query."""
+
+from __future__ import annotations
+
+from exporter.prometheus.family import QueueGauge
+
+FAMILIES = (
+    QueueGauge(
+        "bullmq_queue_oldest_waiting_timestamp_seconds",
+        "When the job that has been ready the longest became ready; absent while none waits or the "
+        "queue is paused.",
+        lambda reading, _: reading.oldest_waiting,
+    ),
+    QueueGauge(
+        "bullmq_queue_oldest_active_timestamp_seconds",
+        "When the job that has been active the longest was taken; absent while none is active.",
+        lambda reading, _: reading.oldest_active,
+    ),
+    QueueGauge(
+        "bullmq_queue_next_delayed_timestamp_seconds",
+        "When the next delayed job is due; in the past if it is overdue, absent while none is delayed.",
+        lambda reading, _: reading.next_delayed,
+    ),
+)

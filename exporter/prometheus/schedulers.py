@@ -1,0 +1,19 @@
+"""Job schedulers and old repeatable jobs."""
+
+from __future__ import annotations
+
+from exporter.prometheus.family import LabelledQueueGauge, QueueGauge
+
+FAMILIES = (
+    QueueGauge(
+        "bullmq_queue_schedulers",
+        "Number of job schedulers and old repeatable jobs of the queue.",
+        lambda reading, _: reading.schedulers,
+    ),
+    LabelledQueueGauge(
+        "bullmq_scheduler_next_run_timestamp_seconds",
+        "When the scheduler runs next; the first 100 of a queue.",
+        "scheduler",
+        lambda reading, _: reading.scheduler_runs,
+    ),
+)

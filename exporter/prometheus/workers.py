@@ -1,0 +1,22 @@
+"""Who takes the jobs."""
+
+from __future__ import annotations
+
+from exporter.prometheus.family import QueueGauge
+
+FAMILIES = (
+    QueueGauge(
+        "bullmq_queue_workers",
+        "Number of workers connected, by the names of their connections; absent where the server "
+        "does not tell.",
+        lambda reading, snapshot: (
+            None if snapshot.workers is None else snapshot.workers.get(reading.queue)
+        ),
+    ),
+    QueueGauge(
+        "bullmq_worker_heartbeat_timestamp_seconds",
+        "When a worker of Open Archiver last wrote its heartbeat; absent if that was over 10 "
+        "minutes ago, or never.",
+        lambda reading, _: reading.heartbeat,
+    ),
+)

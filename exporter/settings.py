@@ -1,0 +1,437 @@
+"""Settings: flags over environment over YAML file over defaults.
+
+The models below are the one list of settings. A setting's place in the file (`api.rate_limit`)
+gives its environment variable (`EXPORTER_API_RATE_LIMIT`), except where Open Archiver has a name
+for it already (`OPEN_ARCHIVER_NAMES`), so that the sidecar takes the same `.env`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+from urllib.parse import unquote, urlsplit
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+OPEN_ARCHIVER_NAMES = {
+    "redis.host": "REDIS_HOST",
+    "redis.port": "REDIS_PORT",
+    "redis.user": "REDIS_USER",
+    "redis.password": "REDIS_PASSWORD",
+    "redis.tls": "REDIS_TLS_ENABLED",
+    "api.jwt_secret": "JWT_SECRET",
+}
+FLAGS = {
+    "redis.url": "--redis-url",
+    "metrics.listen": "--metrics-listen",
+    "api.listen": "--api-listen",
+    "poll_interval": "--poll-interval",
+    "queues": "--queues",
+    "prefix": "--prefix",
+    "log.level": "--log-level",
+}
+
+
+class SettingsError(Exception):
+    """What is wrong with a setting and what is allowed, in one line and without its secrets."""
+
+
+class Address(NamedTuple):
+    """Where to listen; port 0 takes a free one, an empty host is every address."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _address(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(
+        r"(?:\[(?P<v6>[^]]*)]|(?P<host>[^:]*)):(?P<port>[0-9]{1,5})", value.strip()
+    )
+    if not match or int(match["port"]) > 65535:
+        raise ValueError("is not HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:9538")
+    if match["v6"] is not None:
+        ip_address(match["v6"])
+    return Address(match["v6"] or match["host"] or "", int(match["port"]))
+
+
+def _comma_list(value: Any) -> Any:
+    if isinstance(value, str):
+        return [part for part in (part.strip() for part in value.split(",")) if part]
+    return value
+
+
+def _prefix(value: str) -> str:
+    if not value or value.endswith(":"):
+        raise ValueError("is empty or ends in a colon; a prefix is what stands before `:<queue>:`")
+    return value
+
+
+def _queue_name(value: str) -> str:
+    if not value or ":" in value:
+        raise ValueError("a queue's name has at least one character and no colon (BullMQ)")
+    return value
+
+
+Listen = Annotated[Address, BeforeValidator(_address)]
+Strings = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
+Seconds = Annotated[float, Field(ge=0.1, le=86_400)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Permission = Annotated[str, Field(pattern=r"^[a-z]+:[a-z]+$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RedisSettings(Section):
+    """Where Redis or Valkey is. A URL stands for the parts that it names."""
+
+    host: str = "localhost"
+    port: Port = 6379
+    user: str | None = None
+    password: SecretStr | None = None
+    db: Annotated[int, Field(ge=0)] = 0
+    tls: bool = False
+    tls_verify: bool = True
+    tls_ca: Path | None = None
+    timeout: Annotated[float, Field(ge=0.1, le=60)] = 3.0
+
+    @property
+    def address(self) -> str:
+        return str(Address(self.host, self.port))
+
+
+class MetricsSettings(Section):
+    """The port that Prometheus scrapes."""
+
+    listen: Listen = Address("", 9538)
+    user: str | None = None
+    password: SecretStr | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pairs(self) -> MetricsSettings:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("metrics.user and metrics.password go together: set both or none")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("metrics.tls_cert and metrics.tls_key go together: set both or none")
+        self.tls_context()
+        return self
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """What serves TLS, None where it is off.
+
+        Raises ValueError for files that cannot be used.
+        """
+        if self.tls_cert is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(self.tls_cert, self.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(
+                f"metrics.tls_cert and metrics.tls_key cannot be used, two PEM files that belong "
+                f"together are: {error.strerror or error}"
+            ) from None
+        return context
+
+
+class ApiKey(Section):
+    """A key for `X-API-KEY`; the name is what logs call it."""
+
+    name: Annotated[str, Field(min_length=1)]
+    key: Annotated[SecretStr, Field(min_length=16)]
+    permissions: tuple[Permission, ...] = ("manage:all",)
+
+
+class ApiSettings(Section):
+    """The port of the Jobs API."""
+
+    listen: Listen = Address("", 9539)
+    key: Annotated[SecretStr, Field(min_length=16)] | None = None
+    keys: tuple[ApiKey, ...] = ()
+    jwt_secret: Annotated[SecretStr, Field(min_length=1)] | None = None
+    rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    cors_origins: Strings = ()
+
+    @property
+    def all_keys(self) -> tuple[ApiKey, ...]:
+        if self.key is None:
+            return self.keys
+        return (ApiKey(name="api.key", key=self.key), *self.keys)
+
+
+class LogSettings(Section):
+    """What is told on stderr."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
+    ] = "info"
+    format: Literal["logfmt", "json"] = "logfmt"
+
+
+class RetentionSettings(Section):
+    """How many finished jobs the application keeps, where its jobs do not say so themselves."""
+
+    completed: Annotated[int, Field(ge=1)] | None = None
+    failed: Annotated[int, Field(ge=1)] | None = None
+
+
+class Settings(Section):
+    """All settings."""
+
+    poll_interval: Annotated[float, Field(ge=0.1, le=3600)] = 5.0
+    discovery_interval: Seconds = 60.0
+    workers_interval: Annotated[float, Field(ge=0, le=86_400)] = 15.0
+    queues: Annotated[
+        tuple[Annotated[str, AfterValidator(_queue_name)], ...], BeforeValidator(_comma_list)
+    ] = ()
+    prefix: Annotated[
+        tuple[Annotated[str, AfterValidator(_prefix)], ...],
+        BeforeValidator(_comma_list),
+        Field(min_length=1),
+    ] = ("bull",)
+    max_queues: Annotated[int, Field(ge=1)] = 20_000
+    max_schedulers: Annotated[int, Field(ge=0, le=1000)] = 100
+    redis: RedisSettings = RedisSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    api: ApiSettings = ApiSettings()
+    retention: RetentionSettings = RetentionSettings()
+    log: LogSettings = LogSettings()
+
+    def secrets(self) -> Iterator[str]:
+        """Every secret that was configured: what must never be shown."""
+        single = (self.redis.password, self.metrics.password, self.api.jwt_secret)
+        for secret in (*single, *(key.key for key in self.api.all_keys)):
+            if secret is not None and secret.get_secret_value():
+                yield secret.get_secret_value()
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    path: str
+    secret: bool
+
+    @property
+    def variable(self) -> str:
+        derived = "EXPORTER_" + self.path.replace(".", "_").upper()
+        return OPEN_ARCHIVER_NAMES.get(self.path, derived)
+
+
+def _walk(model: type[BaseModel], under: str = "") -> Iterator[_Leaf]:
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from _walk(annotation, f"{under}{name}.")
+        else:
+            types = (
+                annotation,
+                *get_args(annotation),
+                *get_args(next(iter(get_args(annotation)), None)),
+            )
+            yield _Leaf(f"{under}{name}", SecretStr in types)
+
+
+# `redis.url` is no field: each source's URL is taken apart into the fields before sources merge, so
+# that an environment's REDIS_HOST still beats a file's URL.
+LEAVES = {leaf.path: leaf for leaf in (*_walk(Settings), _Leaf("redis.url", secret=True))}
+
+
+def names_of(path: str) -> str:
+    """A setting by all its names, for a message: `redis.host (REDIS_HOST)`."""
+    names = [LEAVES[path].variable, *([FLAGS[path]] if path in FLAGS else [])]
+    return f"{path} ({', '.join(names)})"
+
+
+class _Value(NamedTuple):
+    value: Any
+    origin: str  # how the user would name it: a flag, a variable, or a key of the file
+
+
+_Layer = dict[str, _Value]
+
+
+def load(
+    flags: Mapping[str, str], environment: Mapping[str, str], file: Path | None = None
+) -> Settings:
+    """The settings in force.
+
+    `flags` maps a setting's path to the text given for it. Raises SettingsError.
+    """
+    merged: _Layer = {}
+    for layer in (
+        _from_file(file) if file else {},
+        _from_environment(environment),
+        {path: _Value(text, FLAGS[path]) for path, text in flags.items()},
+    ):
+        merged |= _expand_url(_read_secret_files(layer))
+    nested: dict[str, Any] = {}
+    for path, (value, _) in merged.items():
+        *sections, name = path.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    try:
+        return Settings.model_validate(nested)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, merged)) from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> _Layer:
+    variables = {leaf.variable: leaf.path for leaf in LEAVES.values()}
+    variables |= {
+        f"{leaf.variable}_FILE": f"{leaf.path}_file" for leaf in LEAVES.values() if leaf.secret
+    }
+    layer: _Layer = {}
+    for name, text in environment.items():
+        if name in variables:
+            # Compose hands `${REDIS_USER}` on as an empty string where it is not set.
+            if text.strip():
+                layer[variables[name]] = _Value(text.strip(), name)
+        # Kubernetes adds EXPORTER_SERVICE_… and EXPORTER_PORT… for a Service named `exporter`.
+        elif name.startswith("EXPORTER_") and not re.match(r"EXPORTER_(SERVICE_|PORT)", name):
+            raise SettingsError(f"{name}: no such setting{_did_you_mean(name, variables)}")
+    if "redis.tls" in layer and "redis.tls_verify" not in layer:
+        # Open Archiver connects with `rejectUnauthorized: false` (config/redis.ts): the same
+        # variable must work against the same server. The log warns of it.
+        layer["redis.tls_verify"] = _Value(False, layer["redis.tls"].origin)
+    return layer
+
+
+def _from_file(file: Path) -> _Layer:
+    try:
+        document = yaml.safe_load(file.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"--config {file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"--config {file}: is not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise SettingsError(f"--config {file}: is not YAML: {problem}{where}") from None
+    layer: _Layer = {}
+    paths = {*LEAVES, *(f"{leaf.path}_file" for leaf in LEAVES.values() if leaf.secret)}
+    sections = {path.rpartition(".")[0] for path in LEAVES} - {""}
+
+    def walk(mapping: Any, under: str) -> None:
+        if not isinstance(mapping, dict):
+            what = under.rstrip(".") or "the file"
+            raise SettingsError(f"{file}: {what} must be a mapping of settings to values")
+        for key, value in mapping.items():
+            path = f"{under}{key}"
+            if path in sections:
+                walk({} if value is None else value, f"{path}.")
+            elif path not in paths:
+                raise SettingsError(f"{file}: {path}: no such setting{_did_you_mean(path, paths)}")
+            elif value is not None:
+                layer[path] = _Value(value, f"{file}: {path}")
+
+    walk({} if document is None else document, "")
+    if "api.keys" in layer:
+        layer["api.keys"] = _key_files(layer["api.keys"])
+    return layer
+
+
+def _did_you_mean(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else "; config/exporter.yml lists them all"
+
+
+def _read_secret(path: Any, origin: str) -> str:
+    try:
+        return Path(str(path)).read_text("utf-8").strip("\r\n")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise SettingsError(f"{origin}: {path} cannot be read: {reason}") from None
+
+
+def _read_secret_files(layer: _Layer) -> _Layer:
+    read = dict(layer)
+    for leaf in LEAVES.values():
+        given = read.pop(f"{leaf.path}_file", None) if leaf.secret else None
+        if given is None:
+            continue
+        if leaf.path in read:
+            raise SettingsError(f"{given.origin} and {read[leaf.path].origin}: set one of the two")
+        read[leaf.path] = _Value(_read_secret(given.value, given.origin), given.origin)
+    return read
+
+
+def _key_files(keys: _Value) -> _Value:
+    """`api.keys` is a list, so its `key_file` entries are read here."""
+    if not isinstance(keys.value, list):
+        return keys
+    read = []
+    for index, entry in enumerate(keys.value):
+        if isinstance(entry, dict) and "key_file" in entry and "key" not in entry:
+            rest = {name: value for name, value in entry.items() if name != "key_file"}
+            origin = f"{keys.origin}.{index}.key_file"
+            read.append(rest | {"key": _read_secret(entry["key_file"], origin)})
+        else:
+            read.append(entry)
+    return _Value(read, keys.origin)
+
+
+def _expand_url(layer: _Layer) -> _Layer:
+    given = layer.get("redis.url")
+    if given is None:
+        return layer
+    wanted = "redis[s]://[user[:password]@]host[:port][/database]"
+    try:
+        url = urlsplit(str(given.value))
+        port = url.port
+    except ValueError:
+        raise SettingsError(f"{given.origin}: is not {wanted}") from None
+    if url.scheme not in ("redis", "rediss", "valkey", "valkeys") or not url.hostname or url.query:
+        raise SettingsError(f"{given.origin}: is not {wanted}")
+    parts: dict[str, Any] = {"host": url.hostname, "tls": url.scheme in ("rediss", "valkeys")}
+    if port is not None:
+        parts["port"] = port
+    if url.username:
+        parts["user"] = unquote(url.username)
+    if url.password:
+        parts["password"] = unquote(url.password)
+    if url.path.strip("/"):
+        parts["db"] = url.path.strip("/")
+    expanded = {path: value for path, value in layer.items() if path != "redis.url"}
+    return expanded | {f"redis.{name}": _Value(part, given.origin) for name, part in parts.items()}
+
+
+def _explain(error: ValidationError, layer: _Layer) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    parent = next(
+        (known for known in LEAVES if path == known or path.startswith(f"{known}.")), None
+    )
+    if parent is None:
+        return message
+    origin = layer[parent].origin + path[len(parent) :] if parent in layer else path
+    if LEAVES[parent].secret or isinstance(first["input"], dict) or parent == "api.keys":
+        return f"{origin}: {message}"
+    return f"{origin}: {message}, not {str(first['input'])[:60]!r}"

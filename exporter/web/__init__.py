@@ -1,0 +1,1 @@
+"""What HTTP clients are told: the metrics port and the Jobs API."""

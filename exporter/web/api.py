@@ -1,0 +1,60 @@
+"""The API port: the Jobs API under both of its prefixes, and the document that describes it."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import aiohttp_cors
+import orjson
+from aiohttp import web
+
+from exporter import __version__
+from exporter.prometheus.health import Health
+from exporter.settings import ApiSettings
+from exporter.web.answers import answering, json_response, rate_limited, requires_manage_all
+from exporter.web.credentials import Credentials
+from exporter.web.jobs_api import JobsApi
+
+# Open Archiver documents its API under /v1 and serves it under /api/v1.
+PREFIXES = ("", "/api")
+
+
+def openapi_document() -> dict[str, object]:
+    """The API in OpenAPI 3.1."""
+    document = orjson.loads(resources.files("exporter.web").joinpath("openapi.json").read_bytes())
+    document["info"]["version"] = __version__
+    return dict(document)
+
+
+def api_app(jobs: JobsApi, settings: ApiSettings, health: Health) -> web.Application:
+    """The application of the API port."""
+    credentials = Credentials(settings)
+    middlewares = [answering(health)]
+    if settings.rate_limit:
+        middlewares.append(rate_limited(settings.rate_limit))
+    # The API only reads: a body is of no use to it.
+    app = web.Application(middlewares=middlewares, client_max_size=1024)
+    document = openapi_document()
+
+    async def openapi(_: web.Request) -> web.Response:
+        return json_response(document)
+
+    app.router.add_get("/openapi.json", openapi)
+    for prefix in PREFIXES:
+        for path, handler in jobs.routes:
+            app.router.add_get(f"{prefix}{path}", requires_manage_all(handler, credentials))
+    if settings.cors_origins:
+        options = aiohttp_cors.ResourceOptions(
+            allow_headers=("Authorization", "X-API-KEY"),
+            expose_headers=(
+                "RateLimit-Limit",
+                "RateLimit-Remaining",
+                "RateLimit-Reset",
+                "Retry-After",
+            ),
+            max_age=600,
+        )
+        cors = aiohttp_cors.setup(app, defaults=dict.fromkeys(settings.cors_origins, options))
+        for route in list(app.router.routes()):
+            cors.add(route)
+    return app

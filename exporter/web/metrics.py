@@ -1,0 +1,84 @@
+"""The metrics port: `/metrics`, health and readiness, and a landing page."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from importlib import resources
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from exporter import __version__
+from exporter.prometheus.exposition import Exposition
+from exporter.settings import MetricsSettings
+
+
+def metrics_app(exposition: Exposition, settings: MetricsSettings) -> web.Application:
+    """The application of the metrics port."""
+    landing = resources.files("exporter.web").joinpath("landing.html").read_text("utf-8")
+    landing = landing.replace("{version}", __version__)
+
+    async def metrics(request: web.Request) -> web.Response:
+        compressed = _takes_gzip(request)
+        accept = ",".join(request.headers.getall("Accept", []))
+        content_type, page = await exposition.page(accept, compressed=compressed)
+        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+        if compressed:
+            headers["Content-Encoding"] = "gzip"
+        return web.Response(body=page, headers=headers)
+
+    async def healthy(_: web.Request) -> web.Response:
+        return web.Response(text="healthy\n")
+
+    async def ready(_: web.Request) -> web.Response:
+        if exposition.ready:
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text="not ready: Redis has not answered the last poll\n")
+
+    async def root(_: web.Request) -> web.Response:
+        return web.Response(
+            text=landing,
+            content_type="text/html",
+            headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+        )
+
+    app = web.Application(middlewares=[_basic_auth(settings)] if settings.password else [])
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/-/healthy", healthy)
+    app.router.add_get("/-/ready", ready)
+    app.router.add_get("/", root)
+    return app
+
+
+def _takes_gzip(request: web.Request) -> bool:
+    for part in ",".join(request.headers.getall("Accept-Encoding", [])).split(","):
+        coding, _, parameters = part.partition(";")
+        if coding.strip().lower() in ("gzip", "*"):
+            return parameters.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def _basic_auth(settings: MetricsSettings) -> Middleware:
+    assert settings.password is not None
+    wanted = f"{settings.user}:{settings.password.get_secret_value()}".encode()
+
+    @web.middleware
+    async def basic_auth(request: web.Request, handler: Handler) -> web.StreamResponse:
+        # Probes of an orchestrator carry no credentials, and learn nothing but yes or no.
+        if request.path.startswith("/-/"):
+            return await handler(request)
+        scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+        try:
+            given = base64.b64decode(encoded, validate=True) if scheme.lower() == "basic" else b""
+        except ValueError:
+            given = b""
+        if hmac.compare_digest(given, wanted):
+            return await handler(request)
+        return web.Response(
+            status=401,
+            text="unauthorized\n",
+            headers={"WWW-Authenticate": 'Basic realm="bullmq-exporter", charset="UTF-8"'},
+        )
+
+    return basic_auth

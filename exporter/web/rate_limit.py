@@ -1,0 +1,62 @@
+"""At most so many requests a minute from each address."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+from cachetools import TTLCache
+
+WINDOW = 60.0  # seconds, as Open Archiver's default
+# Addresses remembered at once; beyond, the one seen longest ago is forgotten.
+ADDRESSES = 10_000
+
+
+@dataclass(slots=True)
+class _Window:
+    began: float
+    requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What is left to an address in its window; `reset` in whole seconds."""
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that Open Archiver's express-rate-limit sends (draft 6)."""
+        headers = {
+            "RateLimit-Policy": f"{self.limit};w={WINDOW:.0f}",
+            "RateLimit-Limit": str(self.limit),
+            "RateLimit-Remaining": str(self.remaining),
+            "RateLimit-Reset": str(self.reset),
+        }
+        return headers if self.allowed else headers | {"Retry-After": str(self.reset)}
+
+
+class RateLimit:
+    """Counts requests in windows of a minute that begin with an address's first request."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._windows: TTLCache[str, _Window] = TTLCache(ADDRESSES, WINDOW, timer=time.monotonic)
+
+    def take(self, address: str) -> Allowance:
+        """Count one request of this address."""
+        now = time.monotonic()
+        window = self._windows.get(address)
+        if window is None:
+            window = self._windows[address] = _Window(now)
+        window.requests += 1
+        return Allowance(
+            allowed=window.requests <= self._limit,
+            limit=self._limit,
+            remaining=max(self._limit - window.requests, 0),
+            reset=max(math.ceil(window.began + WINDOW - now), 1),
+        )
