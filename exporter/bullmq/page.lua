@@ -34,7 +34,7 @@ local function ids_of_page()
     for i = 1, #keys do
       local key = base .. keys[order == 'asc' and i or #keys + 1 - i]
       local length = state == 'active' and redis.call('LLEN', key) or list_length(key)
-      if is_error(length) then return length end
+      if is_error(length) then return {} end
       -- A list ending in the marker is one longer than its jobs: the marker is at index `length`.
       from_list(ids, key, length, first - passed, last - passed)
       passed = passed + length

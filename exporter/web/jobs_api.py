@@ -45,7 +45,7 @@ class JobsApi:
     def routes(self) -> tuple[tuple[str, Handler], ...]:
         return (
             ("/v1/jobs/queues", self.list_queues),
-            ("/v1/jobs/queues/{queue}", self.list_jobs),
+            (r"/v1/jobs/queues/{queue:[^/]+}", self.list_jobs),
         )
 
     async def list_queues(self, _: web.Request) -> web.Response:

