@@ -134,7 +134,8 @@ class RedisReader:
                 yield
         except (TimeoutError, exceptions.TimeoutError):
             raise RedisUnavailable(
-                f"{where} did not answer within {settings.timeout:g} s; see {names_of('redis.host')}"
+                f"{where} did not answer within {settings.timeout:g} s; "
+                f"see {names_of('redis.host')}"
             ) from None
         except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
             raise RedisRefused(

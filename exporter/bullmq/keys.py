@@ -56,12 +56,17 @@ class Queue:
         return b"oa:worker:%b:alive" % self.raw_name
 
     @property
-    def client_name(self) -> bytes:
-        """What a worker calls its connection; a named one puts `:w:<name>` behind it.
+    def node_client_name(self) -> bytes:
+        """What a Node worker calls its one blocking connection (QueueBase.clientName()).
 
-        BullMQ: QueueBase.clientName(), Worker's constructor.
+        A named worker puts `:w:<name>` behind it.
         """
         return b"%b:%b" % (self.prefix.encode(), base64.b64encode(self.raw_name))
+
+    @property
+    def python_client_name(self) -> bytes:
+        """What a worker of the Python client calls both of its connections (3.4: setName)."""
+        return self.base[:-1]
 
 
 def meta_pattern(prefix: str) -> bytes:

@@ -1,4 +1,4 @@
-"""How many finished jobs an application keeps: the ceilings of the `completed` and `failed` counts."""
+"""How many finished jobs an application keeps: ceilings of `completed` and `failed`."""
 
 from __future__ import annotations
 

@@ -62,9 +62,9 @@ class Watcher:
         self._complained: set[tuple[Queue, str]] = set()
 
     @property
-    def queues(self) -> tuple[Queue, ...]:
-        """The queues that are watched now."""
-        return self._queues or ()
+    def queues(self) -> tuple[Queue, ...] | None:
+        """The queues that are watched now, None before the first discovery."""
+        return self._queues
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -168,7 +168,7 @@ class Watcher:
         except RedisUnavailable as error:
             return Outcome(None, str(error), time.monotonic() - began)
         if first:
-            self._log_changes((), self.queues)
+            self._log_changes((), self._queues or ())
         self._complain_once(snapshot)
         return Outcome(snapshot, None, time.monotonic() - began)
 

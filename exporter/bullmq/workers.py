@@ -32,4 +32,8 @@ async def count_workers(redis: RedisReader, queues: Iterable[Queue]) -> Mapping[
     )
     if OUR_NAME not in names:
         return None
-    return {queue: names[queue.client_name] for queue in queues}
+    return {
+        # A Python worker has two connections of its name, one of them while it starts.
+        queue: names[queue.node_client_name] + (names[queue.python_client_name] + 1) // 2
+        for queue in queues
+    }

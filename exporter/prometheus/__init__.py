@@ -1,1 +1,1 @@
-"""What Prometheus is told: each file has the metric families of one concern, beside what fills them."""
+"""What Prometheus is told: a file for each concern, its families beside what fills them."""

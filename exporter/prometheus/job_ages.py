@@ -18,7 +18,7 @@ FAMILIES = (
     ),
     QueueGauge(
         "bullmq_queue_next_delayed_timestamp_seconds",
-        "When the next delayed job is due; in the past if it is overdue, absent while none is delayed.",
+        "When the next delayed job is due, in the past if it is overdue; absent while none is.",
         lambda reading, _: reading.next_delayed,
     ),
 )

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.jobs import Job, Page, read_page
 from exporter.bullmq.keys import Queue, State
 from exporter.bullmq.poll import poll
@@ -50,9 +50,12 @@ class JobsApi:
 
     async def list_queues(self, _: web.Request) -> web.Response:
         """Every queue with its counts."""
+        queues = self._watcher.queues
+        if queues is None:
+            raise RedisUnavailable("the first discovery is not done")
         readings = await poll(
             self._redis,
-            self._watcher.queues,
+            queues,
             max_schedulers=0,
             configured=self._watcher.configured,
         )
@@ -113,7 +116,7 @@ class JobsApi:
         # By the name as it is shown: one that is not UTF-8 has no other way in.
         watched = [
             queue
-            for queue in self._watcher.queues
+            for queue in self._watcher.queues or ()
             if queue.name == name and queue.prefix in prefixes
         ]
         if watched or self._watcher.configured or not name or ":" in name:

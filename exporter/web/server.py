@@ -11,10 +11,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from exporter.settings import Address, SettingsError, names_of
 
 log = logging.getLogger(__name__)
+
+
+class _WithoutClientFaults(logging.Filter):
+    """Drops aiohttp's traceback for bytes that are no HTTP: it quotes them, credentials and all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        fault = record.exc_info[1] if record.exc_info else None
+        return not isinstance(fault, HttpProcessingError)
+
+
+_server_log = logging.getLogger("aiohttp.server")
+_server_log.addFilter(_WithoutClientFaults())
 
 # In-flight answers may take this long (seconds) once we are told to end; the promise is 2 s in all.
 SHUTDOWN_GRACE = 1.2
@@ -45,6 +58,7 @@ async def serving(
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=_server_log,
         handle_signals=False,
         shutdown_timeout=SHUTDOWN_GRACE,
         keepalive_timeout=75,

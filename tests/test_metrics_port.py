@@ -1,0 +1,189 @@
+"""The port that Prometheus scrapes."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import ssl
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+import trustme
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+
+from tests.conftest import Exporter, Server, StartExporter, eventually, free_port, program
+
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+
+@pytest.fixture
+def exporter(server: Server, start_exporter: StartExporter) -> Exporter:
+    with server.client() as client:
+        client.hset('bull:odd "name"\n\\:meta', "version", "bullmq:5.56.3")
+        client.hset("bull:ingestion:meta", "version", "bullmq:5.56.3")
+    return start_exporter(server.url)
+
+
+@pytest.mark.parametrize(
+    ("accept", "openmetrics"),
+    [
+        (PROMETHEUS_2, True),
+        (PROMETHEUS_3, True),
+        ("application/openmetrics-text", True),
+        ("text/plain;version=0.0.4;q=0.5,application/openmetrics-text;q=0.2", False),
+        ("application/openmetrics-text;q=0", False),
+        ("text/plain", False),
+        ("*/*", False),
+        ("text/html,application/xhtml+xml", False),
+        ("", False),
+        ("application/openmetrics-text;q=many;version=abc;;,", False),
+    ],
+)
+def test_a_scraper_gets_the_format_that_it_accepts(
+    exporter: Exporter, accept: str, openmetrics: bool
+) -> None:
+    page = exporter.metrics.get("/metrics", Accept=accept)
+    assert page.status == 200
+    assert page.text.endswith("# EOF\n") == openmetrics
+    expected = (
+        "application/openmetrics-text; version=1.0.0"
+        if openmetrics
+        else "text/plain; version=0.0.4"
+    )
+    assert page.headers["Content-Type"] == f"{expected}; charset=utf-8"
+    if openmetrics:
+        names = [family.name for family in parse_openmetrics(page.text)]
+        assert len(names) == len(set(names))
+        assert "bullmq_job_count" in names
+
+
+def test_gzip_is_sent_where_it_is_asked_for(exporter: Exporter) -> None:
+    assert exporter.metrics.get("/metrics").headers["Content-Encoding"] is None
+    for asked, given in (
+        ("gzip", True),
+        ("deflate, gzip;q=0.5", True),
+        ("gzip;q=0", False),
+        ("br", False),
+    ):
+        page = exporter.metrics.get("/metrics", Accept_Encoding=asked)
+        assert (page.headers["Content-Encoding"] == "gzip") == given
+        body = gzip.decompress(page.body) if given else page.body
+        assert b'bullmq_job_count{queue="ingestion",state="failed"} 0' in body
+
+
+def test_the_page_moves_on_with_each_poll_in_every_format(exporter: Exporter) -> None:
+    def polls(accept: str) -> str:
+        text = exporter.metrics.get("/metrics", Accept=accept).text
+        [line] = [
+            line for line in text.splitlines() if line.startswith("bullmq_exporter_last_poll_")
+        ]
+        return line
+
+    for accept in (PROMETHEUS_3, "text/plain"):
+        first = polls(accept)
+        eventually(lambda accept=accept, first=first: polls(accept) != first)
+
+
+def test_promtool_and_a_real_prometheus_read_it(exporter: Exporter, tmp_path: Path) -> None:
+    page = exporter.metrics.get("/metrics")
+    promtool = [program("promtool", "prometheus"), "check", "metrics"]
+    checked = subprocess.run(promtool, input=page.body, capture_output=True, check=False)
+    # `bullmq_job_count` is BullMQ's own name; it ends like a histogram's counter and is a gauge.
+    complaints = [
+        line for line in checked.stderr.decode().splitlines() if "bullmq_job_count" not in line
+    ]
+    assert complaints == []
+
+    target = exporter.metrics.url.removeprefix("http://")
+    config = tmp_path / "prometheus.yml"
+    config.write_text(
+        json.dumps(
+            {
+                "global": {"scrape_interval": "1s"},
+                "scrape_configs": [
+                    {"job_name": "bullmq", "static_configs": [{"targets": [target]}]}
+                ],
+            }
+        )
+    )
+    port = free_port()
+    command = [program("prometheus", "prometheus"), f"--config.file={config}"]
+    command += [f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as prometheus:
+        try:
+
+            def series() -> list[dict[str, str]]:
+                query = "count_values without (state) ('value', bullmq_job_count)"
+                url = f"http://127.0.0.1:{port}/api/v1/query?query={urllib.request.quote(query)}"
+                with urllib.request.urlopen(url) as response:
+                    result = json.load(response)["data"]["result"]
+                return [row["metric"] for row in result]
+
+            found = eventually(series)
+            assert {row["queue"] for row in found} == {"ingestion", 'odd "name"\n\\'}
+        finally:
+            prometheus.terminate()
+
+
+def test_health_readiness_and_a_landing_page(exporter: Exporter) -> None:
+    assert exporter.metrics.get("/-/healthy").status == 200
+    assert exporter.metrics.get("/-/ready").status == 200
+    landing = exporter.metrics.get("/")
+    assert landing.status == 200
+    assert 'href="metrics"' in landing.text
+    assert exporter.metrics.get("/v1/jobs/queues").status == 404
+    assert exporter.metrics.request("POST", "/metrics").status == 405
+
+
+def test_metrics_can_be_kept_behind_a_password_while_probes_go_on(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(
+        server.url, EXPORTER_METRICS_USER="prometheus", EXPORTER_METRICS_PASSWORD="päss:word"
+    )
+    right = base64.b64encode("prometheus:päss:word".encode()).decode()
+    wrong = base64.b64encode(b"prometheus:password").decode()
+    for header in ("", "Basic", "Basic !!!", f"Basic {wrong}", f"Bearer {right}"):
+        answer = exporter.metrics.get("/metrics", Authorization=header)
+        assert answer.status == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+        assert exporter.metrics.get("/", Authorization=header).status == 401
+    assert exporter.metrics.get("/metrics", Authorization=f"Basic {right}").status == 200
+    assert exporter.metrics.get("/-/ready").status == 200
+    assert "word" not in exporter.log.replace("password", "")
+
+
+def test_metrics_can_be_served_over_tls(
+    server: Server, start_exporter: StartExporter, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    for index, blob in enumerate(certificate.cert_chain_pems):
+        blob.write_to_path(tmp_path / "cert.pem", append=index > 0)
+    exporter = start_exporter(
+        server.url,
+        ready=False,
+        EXPORTER_METRICS_TLS_CERT=str(tmp_path / "cert.pem"),
+        EXPORTER_METRICS_TLS_KEY=str(tmp_path / "key.pem"),
+    )
+    assert exporter.metrics.url.startswith("https://")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    def scrape() -> bytes:
+        with urllib.request.urlopen(f"{exporter.metrics.url}/metrics", context=context) as page:
+            return bytes(page.read())
+
+    eventually(lambda: b"bullmq_up 1.0" in scrape())
