@@ -1,0 +1,57 @@
+# `make demo` and `make test` do the whole set-up on a fresh machine, then run.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NODE := tests/bullmq/node_modules
+
+# Programs that tests start, and the Debian packages that bring them.
+PROGRAMS := redis-server node npm prometheus promtool
+PACKAGES := redis-server nodejs npm prometheus
+MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
+
+.PHONY: demo test lint format programs clean
+
+demo: $(VENV)/.demo
+	@exec $(BIN)/bullmq-exporter --demo
+
+test: programs $(NODE)/.installed lint
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+programs:
+ifneq ($(MISSING),)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  set -x; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -yqq --no-install-recommends $(if $(filter node npm,$(MISSING)),nodejs npm) $(filter-out nodejs npm,$(PACKAGES)) >/dev/null; \
+	else \
+	  echo "The tests need these programs: $(MISSING). On Debian: sudo apt-get install $(PACKAGES)" >&2; exit 1; \
+	fi
+endif
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed; name one with: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "On Debian: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/.demo: $(BIN)/python setup.cfg pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python setup.cfg pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
+	@touch $@ $(VENV)/.demo
+
+$(NODE)/.installed: tests/bullmq/package-lock.json
+	npm ci --prefix tests/bullmq --silent
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(NODE) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
