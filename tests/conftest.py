@@ -229,7 +229,7 @@ class History:
 
     def __init__(self, version: str, port: int, queue: str, prefix: str) -> None:
         if not (BULLMQ / "node_modules" / version).is_dir():
-            pytest.fail("BullMQ is missing: npm ci --prefix tests/bullmq")
+            pytest.fail("BullMQ is missing: make test installs it")
         self._process = subprocess.Popen(
             [program("node", "nodejs"), "history.mjs", version, str(port), queue, prefix],
             cwd=BULLMQ,
