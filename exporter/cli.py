@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import difflib
 import logging
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from exporter import __version__, logs, service
 from exporter.bullmq.connection import RedisUnavailable
@@ -34,11 +36,15 @@ METAVARS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
+    @property
+    def flags(self) -> list[str]:
+        return list(self._option_string_actions)
+
+    def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message}; --help lists the flags")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _Parser:
     parser = _Parser(
         prog="bullmq-exporter",
         description="Prometheus exporter and Jobs API for BullMQ queues.",
@@ -67,7 +73,14 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    parsed = vars(_parser().parse_args(arguments))
+    parser = _parser()
+    namespace, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        # What stands behind the flag's name is not repeated: it may be a password.
+        name = unknown[0].partition("=")[0]
+        close = difflib.get_close_matches(name, parser.flags, n=1)
+        parser.error(f"{name}: no such flag" + (f", did you mean {close[0]}?" if close else ""))
+    parsed = vars(namespace)
     flags = {path: parsed[path] for path in FLAGS if parsed[path] is not None}
     if parsed["demo"]:
         _demo(flags, parsed["config"])

@@ -60,5 +60,6 @@ def configure(settings: LogSettings, secrets: Iterable[str] = ()) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
+    logging.captureWarnings(True)
     # One line for every request is what a reverse proxy is for.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

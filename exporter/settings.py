@@ -12,7 +12,7 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 from urllib.parse import unquote, urlsplit
@@ -48,8 +48,20 @@ FLAGS = {
 }
 
 
+# A list of mappings, which no variable can hold.
+FILE_ONLY = {"api.keys"}
+# What Kubernetes adds for each Service of the namespace, here for those named `exporter…`.
+SERVICE_LINK = re.compile(
+    r"EXPORTER_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
+)
+SERVICE_LINK_PORT = re.compile(r"(tcp|udp|sctp)://")
+
+
 class SettingsError(Exception):
     """What is wrong with a setting and what is allowed, in one line and without its secrets."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
 
 
 class Address(NamedTuple):
@@ -63,16 +75,25 @@ class Address(NamedTuple):
 
 
 def _address(value: Any) -> Any:
-    if not isinstance(value, str):
+    if isinstance(value, Address):
         return value
     match = re.fullmatch(
-        r"(?:\[(?P<v6>[^]]*)]|(?P<host>[^:]*)):(?P<port>[0-9]{1,5})", value.strip()
+        r"(?:\[(?P<v6>[^]]*)]|(?P<host>[^:]*)):(?P<port>[0-9]{1,5})",
+        value.strip() if isinstance(value, str) else "",
     )
-    if not match or int(match["port"]) > 65535:
-        raise ValueError("is not HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:9538")
-    if match["v6"] is not None:
-        ip_address(match["v6"])
+    if not match or int(match["port"]) > 65535 or not _is_ipv6(match["v6"] or "::"):
+        raise ValueError(
+            "must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:9538 or [::1]:9538"
+        )
     return Address(match["v6"] or match["host"] or "", int(match["port"]))
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _comma_list(value: Any) -> Any:
@@ -93,11 +114,26 @@ def _queue_name(value: str) -> str:
     return value
 
 
+def _permission(value: str) -> str:
+    if not re.fullmatch(r"[a-z]+:[a-z]+", value):
+        raise ValueError("must be an action and a subject, such as manage:all")
+    return value
+
+
+def _origin(value: str) -> str:
+    if value != "*" and not re.fullmatch(r"https?://[^/?#\s]+", value):
+        raise ValueError("must be an origin without a path, such as https://archive.example, or *")
+    return value
+
+
 Listen = Annotated[Address, BeforeValidator(_address)]
-Strings = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Permission = Annotated[str, AfterValidator(_permission)]
 Seconds = Annotated[float, Field(ge=0.1, le=86_400)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
-Permission = Annotated[str, Field(pattern=r"^[a-z]+:[a-z]+$")]
+# An empty secret would turn a check off, so it is refused: none is `null`, or no key at all.
+Secret = Annotated[SecretStr, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class Section(BaseModel):
@@ -107,15 +143,27 @@ class Section(BaseModel):
 class RedisSettings(Section):
     """Where Redis or Valkey is. A URL stands for the parts that it names."""
 
-    host: str = "localhost"
+    host: Annotated[str, Field(min_length=1)] = "localhost"
     port: Port = 6379
     user: str | None = None
-    password: SecretStr | None = None
-    db: Annotated[int, Field(ge=0)] = 0
+    password: Secret | None = None
+    db: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
     tls: bool = False
     tls_verify: bool = True
     tls_ca: Path | None = None
     timeout: Annotated[float, Field(ge=0.1, le=60)] = 3.0
+
+    @model_validator(mode="after")
+    def _ca(self) -> RedisSettings:
+        if self.tls_ca is not None:
+            try:
+                ssl.create_default_context(cafile=self.tls_ca)
+            except (OSError, ValueError) as error:
+                raise ValueError(
+                    f"{names_of('redis.tls_ca')}: {self.tls_ca} cannot be used, a PEM file of "
+                    f"certificates is wanted: {getattr(error, 'strerror', None) or error}"
+                ) from None
+        return self
 
     @property
     def address(self) -> str:
@@ -127,16 +175,16 @@ class MetricsSettings(Section):
 
     listen: Listen = Address("", 9538)
     user: str | None = None
-    password: SecretStr | None = None
+    password: Secret | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
     @model_validator(mode="after")
     def _pairs(self) -> MetricsSettings:
         if (self.user is None) != (self.password is None):
-            raise ValueError("metrics.user and metrics.password go together: set both or none")
+            raise ValueError(_both("metrics.user", "metrics.password"))
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("metrics.tls_cert and metrics.tls_key go together: set both or none")
+            raise ValueError(_both("metrics.tls_cert", "metrics.tls_key"))
         self.tls_context()
         return self
 
@@ -149,11 +197,14 @@ class MetricsSettings(Section):
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         try:
-            context.load_cert_chain(self.tls_cert, self.tls_key)
-        except (OSError, ssl.SSLError) as error:
+            # A password, so that OpenSSL does not ask for one at the terminal.
+            context.load_cert_chain(self.tls_cert, self.tls_key, password="")
+        except (OSError, ValueError) as error:
             raise ValueError(
-                f"metrics.tls_cert and metrics.tls_key cannot be used, two PEM files that belong "
-                f"together are: {error.strerror or error}"
+                f"{names_of('metrics.tls_cert')} {self.tls_cert} and "
+                f"{names_of('metrics.tls_key')} {self.tls_key} cannot be used, two PEM files that "
+                "belong together, the key without a password, are wanted: "
+                f"{getattr(error, 'strerror', None) or error}"
             ) from None
         return context
 
@@ -163,7 +214,7 @@ class ApiKey(Section):
 
     name: Annotated[str, Field(min_length=1)]
     key: Annotated[SecretStr, Field(min_length=16)]
-    permissions: tuple[Permission, ...] = ("manage:all",)
+    permissions: Annotated[tuple[Permission, ...], BeforeValidator(_comma_list)] = ("manage:all",)
 
 
 class ApiSettings(Section):
@@ -172,9 +223,9 @@ class ApiSettings(Section):
     listen: Listen = Address("", 9539)
     key: Annotated[SecretStr, Field(min_length=16)] | None = None
     keys: tuple[ApiKey, ...] = ()
-    jwt_secret: Annotated[SecretStr, Field(min_length=1)] | None = None
+    jwt_secret: Secret | None = None
     rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 100
-    cors_origins: Strings = ()
+    cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_comma_list)] = ()
 
     @property
     def all_keys(self) -> tuple[ApiKey, ...]:
@@ -196,8 +247,8 @@ class LogSettings(Section):
 class RetentionSettings(Section):
     """How many finished jobs the application keeps, where its jobs do not say so themselves."""
 
-    completed: Annotated[int, Field(ge=1)] | None = None
-    failed: Annotated[int, Field(ge=1)] | None = None
+    completed: Count | None = None
+    failed: Count | None = None
 
 
 class Settings(Section):
@@ -214,7 +265,7 @@ class Settings(Section):
         BeforeValidator(_comma_list),
         Field(min_length=1),
     ] = ("bull",)
-    max_queues: Annotated[int, Field(ge=1)] = 20_000
+    max_queues: Count = 20_000
     max_schedulers: Annotated[int, Field(ge=0, le=1000)] = 100
     redis: RedisSettings = RedisSettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -236,9 +287,12 @@ class _Leaf:
     secret: bool
 
     @property
+    def derived(self) -> str:
+        return "EXPORTER_" + self.path.replace(".", "_").upper()
+
+    @property
     def variable(self) -> str:
-        derived = "EXPORTER_" + self.path.replace(".", "_").upper()
-        return OPEN_ARCHIVER_NAMES.get(self.path, derived)
+        return OPEN_ARCHIVER_NAMES.get(self.path, self.derived)
 
 
 def _walk(model: type[BaseModel], under: str = "") -> Iterator[_Leaf]:
@@ -266,6 +320,10 @@ def names_of(path: str) -> str:
     return f"{path} ({', '.join(names)})"
 
 
+def _both(one: str, other: str) -> str:
+    return f"{names_of(one)} and {names_of(other)} go together: set both or none"
+
+
 class _Value(NamedTuple):
     value: Any
     origin: str  # how the user would name it: a flag, a variable, or a key of the file
@@ -288,6 +346,11 @@ def load(
         {path: _Value(text, FLAGS[path]) for path, text in flags.items()},
     ):
         merged |= _expand_url(_read_secret_files(layer))
+    tls = merged.get("redis.tls")
+    if tls and tls.origin == OPEN_ARCHIVER_NAMES["redis.tls"] and "redis.tls_ca" not in merged:
+        # Open Archiver connects with `rejectUnauthorized: false` (config/redis.ts): the same
+        # variable must work against the same server. The log warns of it.
+        merged.setdefault("redis.tls_verify", _Value(False, tls.origin))
     nested: dict[str, Any] = {}
     for path, (value, _) in merged.items():
         *sections, name = path.split(".")
@@ -302,38 +365,80 @@ def load(
 
 
 def _from_environment(environment: Mapping[str, str]) -> _Layer:
-    variables = {leaf.variable: leaf.path for leaf in LEAVES.values()}
+    variables = {leaf.variable: path for path, leaf in LEAVES.items() if path not in FILE_ONLY}
     variables |= {
         f"{leaf.variable}_FILE": f"{leaf.path}_file" for leaf in LEAVES.values() if leaf.secret
     }
+    misnamed = {LEAVES[path].derived: name for path, name in OPEN_ARCHIVER_NAMES.items()}
+    secrets = {leaf.variable for leaf in LEAVES.values() if leaf.secret}
     layer: _Layer = {}
     for name, text in environment.items():
+        # A Service named `redis` makes Kubernetes set REDIS_PORT=tcp://10.0.0.1:6379.
+        if name.endswith("_PORT") and SERVICE_LINK_PORT.match(text):
+            continue
         if name in variables:
             # Compose hands `${REDIS_USER}` on as an empty string where it is not set.
             if text.strip():
-                layer[variables[name]] = _Value(text.strip(), name)
-        # Kubernetes adds EXPORTER_SERVICE_… and EXPORTER_PORT… for a Service named `exporter`.
-        elif name.startswith("EXPORTER_") and not re.match(r"EXPORTER_(SERVICE_|PORT)", name):
-            raise SettingsError(f"{name}: no such setting{_did_you_mean(name, variables)}")
-    if "redis.tls" in layer and "redis.tls_verify" not in layer:
-        # Open Archiver connects with `rejectUnauthorized: false` (config/redis.ts): the same
-        # variable must work against the same server. The log warns of it.
-        layer["redis.tls_verify"] = _Value(False, layer["redis.tls"].origin)
+                value = text if name in secrets else text.strip()
+                layer[variables[name]] = _Value(_utf8(value, name), name)
+        elif name.startswith("EXPORTER_") and not SERVICE_LINK.fullmatch(name):
+            known = variables if name not in misnamed else [misnamed[name]]
+            raise SettingsError(f"{name}: no such setting{_did_you_mean(name, known)}")
     return layer
+
+
+def _utf8(text: str, origin: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"{origin}: is not UTF-8 text") from None
+    return text
+
+
+class _Loader(yaml.BaseLoader):
+    """YAML whose values are the text that stands there, so a password of 0123 keeps its zero.
+
+    Only null is not text. Settings turn text into numbers as they do for variables and flags.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            # YAML would let the last one win, and a section that stands there twice lose half.
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem="a key is there twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def refuse(self, _: str, node: yaml.Node) -> None:
+        raise yaml.MarkedYAMLError(
+            problem="a value that starts with ! needs quotes", problem_mark=node.start_mark
+        )
+
+
+NULL = "tag:yaml.org,2002:null"
+_Loader.add_implicit_resolver(NULL, re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_constructor(NULL, lambda _loader, _node: None)
+_Loader.add_multi_constructor("!", _Loader.refuse)
 
 
 def _from_file(file: Path) -> _Layer:
     try:
-        document = yaml.safe_load(file.read_text("utf-8"))
+        document = yaml.load(file.read_text("utf-8"), _Loader)  # noqa: S506 - makes but text
     except OSError as error:
         raise SettingsError(f"--config {file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise SettingsError(f"--config {file}: is not UTF-8 text") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise SettingsError(f"--config {file}: is not YAML: {problem}{where}") from None
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None)
+        # What is quoted may be a secret: a password that starts with * counts as an alias.
+        problem = re.sub(r" '[^'<][^']+'", "", problem or "cannot be parsed")
+        raise SettingsError(f"--config {file}: is not valid YAML: {problem}{where}") from None
     layer: _Layer = {}
     paths = {*LEAVES, *(f"{leaf.path}_file" for leaf in LEAVES.values() if leaf.secret)}
     sections = {path.rpartition(".")[0] for path in LEAVES} - {""}
@@ -366,7 +471,7 @@ def _read_secret(path: Any, origin: str) -> str:
     try:
         return Path(str(path)).read_text("utf-8").strip("\r\n")
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SettingsError(f"{origin}: {path} cannot be read: {reason}") from None
 
 
@@ -388,9 +493,11 @@ def _key_files(keys: _Value) -> _Value:
         return keys
     read = []
     for index, entry in enumerate(keys.value):
-        if isinstance(entry, dict) and "key_file" in entry and "key" not in entry:
+        if isinstance(entry, dict) and entry.get("key_file") is not None:
             rest = {name: value for name, value in entry.items() if name != "key_file"}
             origin = f"{keys.origin}.{index}.key_file"
+            if rest.get("key") is not None:
+                raise SettingsError(f"{origin} and {keys.origin}.{index}.key: set one of the two")
             read.append(rest | {"key": _read_secret(entry["key_file"], origin)})
         else:
             read.append(entry)
@@ -401,14 +508,25 @@ def _expand_url(layer: _Layer) -> _Layer:
     given = layer.get("redis.url")
     if given is None:
         return layer
-    wanted = "redis[s]://[user[:password]@]host[:port][/database]"
+    refusal = SettingsError(
+        f"{given.origin}: must be redis[s]://[user[:password]@]host[:port][/database], with what "
+        "is special in a URL (@ : / ? # %) percent-encoded in user and password"
+    )
     try:
         url = urlsplit(str(given.value))
         port = url.port
     except ValueError:
-        raise SettingsError(f"{given.origin}: is not {wanted}") from None
-    if url.scheme not in ("redis", "rediss", "valkey", "valkeys") or not url.hostname or url.query:
-        raise SettingsError(f"{given.origin}: is not {wanted}")
+        raise refusal from None
+    database = url.path.strip("/")
+    if (
+        url.scheme not in ("redis", "rediss", "valkey", "valkeys")
+        or not url.hostname
+        or port == 0
+        or url.query
+        or url.fragment
+        or not re.fullmatch(r"[0-9]{0,10}", database)
+    ):
+        raise refusal
     parts: dict[str, Any] = {"host": url.hostname, "tls": url.scheme in ("rediss", "valkeys")}
     if port is not None:
         parts["port"] = port
@@ -416,22 +534,45 @@ def _expand_url(layer: _Layer) -> _Layer:
         parts["user"] = unquote(url.username)
     if url.password:
         parts["password"] = unquote(url.password)
-    if url.path.strip("/"):
-        parts["db"] = url.path.strip("/")
+    if database:
+        parts["db"] = database
     expanded = {path: value for path, value in layer.items() if path != "redis.url"}
     return expanded | {f"redis.{name}": _Value(part, given.origin) for name, part in parts.items()}
 
 
+# By the first word of pydantic's type of error, where its message speaks of Python.
+COMPLAINTS = {
+    "bool": "must be true or false",
+    "extra": "no such setting",
+    "float": "must be a number",
+    "int": "must be a whole number",
+    "missing": "is missing",
+    "model": "must be a mapping of settings to values",
+    "path": "must be a file's path",
+    "string": "must be text",
+    "tuple": "must be a list",
+}
+
+
 def _explain(error: ValidationError, layer: _Layer) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
+    first = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
+    kind, context = first["type"], first.get("ctx", {})
+    if kind.endswith("too_short"):
+        least = context["min_length"]
+        message = "must not be empty" if least == 1 else f"must have at least {least} characters"
+    else:
+        message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        message = message.replace("greater than or equal to", "at least")
+        message = message.replace("less than or equal to", "at most")
+        message = COMPLAINTS.get(kind.partition("_")[0], message)
     parent = next(
         (known for known in LEAVES if path == known or path.startswith(f"{known}.")), None
     )
     if parent is None:
         return message
     origin = layer[parent].origin + path[len(parent) :] if parent in layer else path
-    if LEAVES[parent].secret or isinstance(first["input"], dict) or parent == "api.keys":
+    shown = first["input"]
+    if LEAVES[parent].secret or parent == "api.keys" or not isinstance(shown, str):
         return f"{origin}: {message}"
-    return f"{origin}: {message}, not {str(first['input'])[:60]!r}"
+    return f"{origin}: {message}, not {shown[:60]!r}"

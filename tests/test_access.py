@@ -69,6 +69,24 @@ def test_a_server_that_drops_client_names_has_its_workers_absent_not_zero(
     assert exporter.metrics.samples("bullmq_queue_workers") == {}
 
 
+def test_a_server_without_read_only_scripts_is_read_all_the_same(
+    tmp_path: Path, start_exporter: StartExporter
+) -> None:
+    """Redis before 7.0 has no EVAL_RO and EVALSHA_RO."""
+    without = ["--rename-command", "EVAL_RO", "", "--rename-command", "EVALSHA_RO", ""]
+    with running("redis", tmp_path, *without) as server:
+        make_queues(server, 3)
+        exporter = start_exporter(server.url)
+        for command in ("SCRIPT FLUSH", "PING"):
+            page = exporter.api.get("/v1/jobs/queues/queue-1?status=waiting").json
+            assert page["pagination"]["totalJobs"] == 100
+            with server.client() as client:
+                client.execute_command(*command.split())
+        waiting = exporter.metrics.samples("bullmq_job_count", state="waiting")
+        assert set(waiting.values()) == {100}
+        assert exporter.lines("Redis is unavailable") == []
+
+
 @contextmanager
 def monitored(server: Server) -> Iterator[list[str]]:
     """The commands that clients send while the context lasts (not those inside of scripts)."""

@@ -1,0 +1,57 @@
+"""The layout of the package: what may know what."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import exporter
+from exporter.prometheus.exposition import FAMILIES
+
+ROOT = Path(exporter.__file__).parent
+# What each part may import of the others; `settings` stands beside them all.
+ALLOWED = {
+    "settings": set[str](),
+    "logs": {"settings"},
+    "bullmq": {"settings"},
+    "prometheus": {"settings", "bullmq"},
+    "web": {"settings", "bullmq", "prometheus"},
+    "service": {"settings", "bullmq", "prometheus", "web"},
+    "demo": {"settings", "logs", "service"},
+    "cli": {"settings", "logs", "bullmq", "service", "demo"},
+    "__main__": {"cli"},
+    "__init__": set[str](),
+}
+SOURCES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(source: Path) -> None:
+    part = source.relative_to(ROOT).with_suffix("").parts[0]
+    imported = {
+        node.module.split(".")[1]
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("exporter.")
+    }
+    assert imported <= ALLOWED[part] | {part}
+
+
+def test_only_the_bullmq_package_knows_a_keys_name() -> None:
+    key = re.compile(r":(meta|wait|active|delayed|repeat|events|failed|completed)\b|oa:worker")
+    for source in SOURCES:
+        if source.parent.name not in ("bullmq", "demo"):
+            assert not key.search(source.read_text()), source
+
+
+def test_every_metric_is_named_once_and_in_the_readme() -> None:
+    names = [family.name for family in FAMILIES]
+    assert len(names) == len(set(names))
+    table = (ROOT.parent / "README.md").read_text()
+    for name in names:
+        assert (
+            name in table
+            or re.sub("(.*)_(oldest_active|next_delayed)_.*", r"…_\2_…", name) in table
+        )
