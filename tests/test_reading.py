@@ -203,6 +203,31 @@ def test_a_key_of_the_wrong_type_makes_that_value_absent_and_is_logged_once(
     assert len(logged) == len(set(logged)), "once each"
 
 
+def test_times_that_are_no_times_are_absent(server: Server, start_exporter: StartExporter) -> None:
+    with server.client() as client:
+        client.hset("bull:q:meta", "version", "bullmq:5.56.3")
+        client.zadd("bull:q:repeat", {"never": float("inf"), "nightly": 1_800_000_000_000})
+        client.zadd("bull:q:delayed", {"j": float("-inf")})
+        client.lpush("bull:q:active", "no hash of this id")
+        client.lpush("bull:q:wait", "nor of this")
+        client.set("oa:worker:q:alive", "soon")
+    exporter = start_exporter(server.url)
+    times = {
+        name: exporter.metrics.samples(f"bullmq_{name}_timestamp_seconds")
+        for name in (
+            "queue_oldest_waiting",
+            "queue_oldest_active",
+            "queue_next_delayed",
+            "scheduler_next_run",
+            "worker_heartbeat",
+        )
+    }
+    assert times.pop("scheduler_next_run") == {("q", "nightly"): 1_800_000_000}
+    assert set(map(len, times.values())) == {0}
+    assert exporter.metrics.value("bullmq_exporter_unreadable_values") == 3
+    assert count(exporter, "q", "waiting") == count(exporter, "q", "active") == 1
+
+
 ODD_NAMES = [
     "with space",
     'with "quotes" and \\ backslash',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
@@ -72,10 +73,13 @@ def _reading(queue: Queue, row: Sequence[Any]) -> QueueReading:
         if value is None:
             return None
         try:
-            return float(value)
+            read = float(value)
         except ValueError:
-            unreadable.append(f"{what}: {text(value)[:40]!r} is not a number")
-            return None
+            read = math.nan
+        if math.isfinite(read):
+            return read
+        unreadable.append(f"{what}: {text(value)[:40]!r} is not a number")
+        return None
 
     def seconds(what: str, value: Any, unit: int = 1000) -> float | None:
         read = number(what, value)
