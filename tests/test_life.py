@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
 import signal
 import socket
@@ -15,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Server, StartExporter, binary_of, clean_environment, eventually
+from exporter import service
+from exporter.settings import load
+from tests.conftest import API_KEY, Server, StartExporter, binary_of, clean_environment, eventually
 
 QUEUES = "/v1/jobs/queues"
 
@@ -97,7 +101,10 @@ def test_redis_stopped_and_started_under_load_is_told_and_survived(
             thread.join()
     assert problems == []
     assert statuses == {200, 503}
-    assert len(exporter.lines("Redis is unavailable")) == 2
+    outages = exporter.lines("Redis is unavailable")
+    assert len(outages) == 2
+    for outage in outages:
+        assert re.search("refused|reset|closed", outage["reason"]), outage
     eventually(lambda: len(exporter.lines("Redis is back")) == 2)
     assert "Traceback" not in exporter.log
 
@@ -172,6 +179,23 @@ def test_an_answer_in_flight_is_finished_before_it_ends(
     thread.join(10)
     assert answers == [(200, 3)]
     assert exporter.process.wait(10) == 0
+
+
+async def test_it_ends_whatever_it_was_doing_when_it_was_told_to(server: Server) -> None:
+    settings = load(
+        {"metrics.listen": "127.0.0.1:0", "api.listen": "127.0.0.1:0", "redis.url": server.url},
+        {"EXPORTER_API_KEY": API_KEY, "EXPORTER_POLL_INTERVAL": "0.1"},
+    )
+    for steps in range(120):
+        started = asyncio.Event()
+        run = service.run(settings, lambda *_, started=started: started.set())
+        running = asyncio.create_task(run)
+        await started.wait()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(10):
+            await running
 
 
 def test_it_ends_while_redis_hangs(own_server: Server, start_exporter: StartExporter) -> None:

@@ -1,0 +1,215 @@
+"""Queues, producers and workers that act like Open Archiver's."""
+
+# ruff: noqa: S311 - chance, not secrets
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from bullmq import FlowProducer, Job, Queue, Worker
+
+from exporter.demo.services import add_to_index, fetch_from_gmail, fetch_from_imap, fetch_from_pst
+
+# Open Archiver's (jobs/queues.ts), but for a shorter backoff: five attempts end within seconds.
+JOB_OPTIONS = {
+    "attempts": 5,
+    "backoff": {"type": "exponential", "delay": 200},
+    "removeOnComplete": {"count": 1000},
+    "removeOnFail": {"count": 5000},
+}
+CONCURRENCY = {"ingestion": 5, "indexing": 3, "compliance-lifecycle": 1}
+SCHEDULERS = (
+    ("ingestion", "schedule-continuous-sync", {"every": 60_000}),
+    ("indexing", "reconcile-index", {"pattern": "*/2 * * * *"}),
+    ("compliance-lifecycle", "enforce-retention", {"pattern": "*/10 * * * *"}),
+)
+OUTAGE_FIRST, OUTAGE_EVERY, OUTAGE_LASTS = 20.0, 180.0, 30.0  # seconds
+HEARTBEAT_EVERY, HEARTBEAT_TTL = 30, 600  # seconds, as in Open Archiver's workers/supervision.ts
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the mail of some users comes from."""
+
+    fetch: Callable[[str, bool], None]
+    mailboxes: tuple[str, ...]
+
+
+SOURCES = {
+    "3f0c2a9e-5d0b-4a57-9f1e-6f5f0f6c1b21": Source(
+        fetch_from_imap, ("anna@corp.example", "bo@corp.example", "cleo@corp.example")
+    ),
+    "9b7de1c4-0a43-4c0e-8a8e-2c3b9d7f4e10": Source(
+        fetch_from_gmail, ("dana@shop.example", "eli@shop.example", "fay@shop.example")
+    ),
+    "c4a81f6b-77d2-4b9a-b1a5-d0e94c2f8a37": Source(
+        fetch_from_imap, ("legal@corp.example", "hr@corp.example")
+    ),
+    "e51d09a2-1c6f-4f3d-95c8-7ab0463e2d9c": Source(fetch_from_pst, ("archive@old.example",)),
+}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The queues of an Open Archiver, and how it fares."""
+
+    connection: dict[str, Any]
+    queues: dict[str, Queue]
+    flows: FlowProducer
+    began: float = field(default_factory=time.monotonic)
+
+    def breaks(self, job: Job, outage_share: float) -> bool:
+        """Whether what this job needs is broken: for 1% of all jobs, in an outage for more.
+
+        A job has the same luck in each attempt, so that it ends in `failed`.
+        """
+        since = time.monotonic() - self.began - OUTAGE_FIRST
+        outage = since >= 0 and since % OUTAGE_EVERY < OUTAGE_LASTS
+        return random.Random(job.id).random() < (outage_share if outage else 0.01)
+
+
+@asynccontextmanager
+async def open_archive(host: str, port: int) -> AsyncIterator[Archive]:
+    """The queues with their schedulers; nobody works on them yet."""
+    # With a time limit redis-py sends by way of asyncio.wait_for, which up to Python 3.11 loses a
+    # cancellation that comes as it ends: the demo would not end. And 5 s, the default, are less
+    # than BullMQ's workers wait for a job.
+    connection = {"host": host, "port": port, "socket_timeout": None}
+    async with AsyncExitStack() as stack:
+        queues = {}
+        for name in CONCURRENCY:
+            queue = Queue(name, {"connection": connection, "defaultJobOptions": JOB_OPTIONS})
+            stack.push_async_callback(queue.close)
+            queues[name] = queue
+            # Node's Queue writes this when it is constructed, Python's does not.
+            meta = {"opts.maxLenEvents": 10_000, "version": "bullmq:5.56.3"}
+            await queue.client.hset(queue.keys["meta"], mapping=meta)
+        for name, scheduler, repeat in SCHEDULERS:
+            await queues[name].upsertJobScheduler(scheduler, repeat, opts=JOB_OPTIONS)
+        flows = FlowProducer(connection)
+        stack.push_async_callback(flows.close)
+        yield Archive(connection, queues, flows)
+
+
+async def work(archive: Archive) -> None:
+    """Add jobs and process them, until cancelled."""
+
+    async def process(job: Job, _token: str) -> Any:
+        await asyncio.sleep(random.uniform(0.02, 0.8))
+        return await PROCESSORS[job.name](archive, job)
+
+    options = {"connection": archive.connection, "autorun": False}
+    workers = [
+        Worker(name, process, {**options, "concurrency": concurrency})
+        for name, concurrency in CONCURRENCY.items()
+    ]
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for worker in workers:
+                tasks.create_task(worker.run())
+            tasks.create_task(_heartbeat(archive))
+            tasks.create_task(_ask_for_syncs(archive))
+    finally:
+        for worker in workers:
+            await worker.close(force=True)
+
+
+async def _heartbeat(archive: Archive) -> None:
+    while True:
+        for name, queue in archive.queues.items():
+            now = int(time.time() * 1000)
+            await queue.client.set(f"oa:worker:{name}:alive", now, ex=HEARTBEAT_TTL)
+        await asyncio.sleep(HEARTBEAT_EVERY)
+
+
+async def _ask_for_syncs(archive: Archive) -> None:
+    """The users, who import and press `Sync now`."""
+    while True:
+        await asyncio.sleep(random.uniform(1, 3))
+        source_id = random.choice(list(SOURCES))
+        if random.random() < 0.2:
+            data = {"ingestionSourceId": source_id}
+            await archive.queues["ingestion"].add("initial-import", data)
+        else:
+            await _add_continuous_sync(archive, source_id)
+
+
+async def _add_continuous_sync(archive: Archive, source_id: str) -> None:
+    # The id keeps a source from being synced twice at once; at the end it must be free again.
+    once = {
+        "jobId": f"continuous-sync:{source_id}",
+        "removeOnComplete": True,
+        "removeOnFail": True,
+    }
+    data = {"ingestionSourceId": source_id}
+    await archive.queues["ingestion"].add("continuous-sync", data, once)
+
+
+async def _schedule_continuous_sync(archive: Archive, _: Job) -> None:
+    for source_id in SOURCES:
+        await _add_continuous_sync(archive, source_id)
+
+
+async def _start_sync(archive: Archive, job: Job) -> None:
+    """One job for each mailbox, and one that waits for them all."""
+    source_id = job.data["ingestionSourceId"]
+    data = {"ingestionSourceId": source_id, "sessionId": str(uuid4())}
+    mailboxes = [
+        {
+            "name": "process-mailbox",
+            "queueName": "ingestion",
+            "data": {**data, "userEmail": mailbox},
+            # Otherwise a mailbox that fails would leave its parent waiting for ever.
+            "opts": {"ignoreDependencyOnFailure": True},
+        }
+        for mailbox in SOURCES[source_id].mailboxes
+    ]
+    cycle = {
+        "name": "sync-cycle-finished",
+        "queueName": "ingestion",
+        "data": {**data, "isInitialImport": job.name == "initial-import"},
+        "children": mailboxes,
+    }
+    defaults = {"ingestion": {"defaultJobOptions": JOB_OPTIONS}}
+    await archive.flows.add(cycle, {"queuesOptions": defaults})
+
+
+async def _process_mailbox(archive: Archive, job: Job) -> dict[str, int]:
+    source = SOURCES[job.data["ingestionSourceId"]]
+    source.fetch(job.data["userEmail"], archive.breaks(job, outage_share=0.8))
+    batches = random.randint(0, 2)
+    for _ in range(batches):
+        data = {**job.data, "emails": [str(uuid4()) for _ in range(random.randint(1, 5))]}
+        await archive.queues["indexing"].add("index-email-batch", data)
+    return {"batches": batches}
+
+
+async def _finish_sync_cycle(_: Archive, job: Job) -> dict[str, int]:
+    return {"mailboxes": len(await job.getChildrenValues())}
+
+
+async def _index_email_batch(archive: Archive, job: Job) -> dict[str, int]:
+    add_to_index(archive.breaks(job, outage_share=0.4))
+    return {"indexed": len(job.data["emails"])}
+
+
+async def _find_nothing_to_do(_: Archive, __: Job) -> None: ...
+
+
+PROCESSORS: dict[str, Callable[[Archive, Job], Awaitable[Any]]] = {
+    "schedule-continuous-sync": _schedule_continuous_sync,
+    "initial-import": _start_sync,
+    "continuous-sync": _start_sync,
+    "process-mailbox": _process_mailbox,
+    "sync-cycle-finished": _finish_sync_cycle,
+    "index-email-batch": _index_email_batch,
+    "reconcile-index": _find_nothing_to_do,
+    "enforce-retention": _find_nothing_to_do,
+}
