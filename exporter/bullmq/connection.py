@@ -179,7 +179,7 @@ class RedisReader:
                 )
             return f"{where} does not speak TLS; see {names_of('redis.tls')}"
         # Several addresses of one host may each have failed in their own way.
-        codes = dict.fromkeys(int(code) for code in re.findall(r"\[Errno (\d+)\]", text))
+        codes = dict.fromkeys(int(code) for code in re.findall(r"Err(?:no|or) (\d+)\b", text))
         told = [part.strerror for part in chain if isinstance(part, OSError) and part.strerror]
         # Without a word of the system redis-py's own: what it says last, not what led to it.
         reason = ", ".join(map(os.strerror, codes)) or (told or [str(error)])[0]
