@@ -75,12 +75,17 @@ def main() -> None:
 def _run(arguments: list[str]) -> None:
     parser = _parser()
     namespace, unknown = parser.parse_known_args(arguments)
+    parsed = vars(namespace)
     if unknown:
-        # What stands behind the flag's name is not repeated: it may be a password.
+        # What is no flag's name is not repeated: it may be a password, or a URL with one.
         name = unknown[0].partition("=")[0]
+        if not name.startswith("-"):
+            parser.error("an argument stands behind no flag")
         close = difflib.get_close_matches(name, parser.flags, n=1)
         parser.error(f"{name}: no such flag" + (f", did you mean {close[0]}?" if close else ""))
-    parsed = vars(namespace)
+    if [] in parsed.values():
+        # What argparse of Python 3.11 makes of `--flag=--`.
+        parser.error("-- is no value of a flag")
     flags = {path: parsed[path] for path in FLAGS if parsed[path] is not None}
     if parsed["demo"]:
         _demo(flags, parsed["config"])

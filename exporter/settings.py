@@ -81,7 +81,11 @@ def _address(value: Any) -> Any:
         r"(?:\[(?P<v6>[^]]*)]|(?P<host>[^:]*)):(?P<port>[0-9]{1,5})",
         value.strip() if isinstance(value, str) else "",
     )
-    if not match or int(match["port"]) > 65535 or not _is_ipv6(match["v6"] or "::"):
+    if (
+        not match
+        or int(match["port"]) > 65535
+        or (match["v6"] is not None and not _is_ipv6(match["v6"]))
+    ):
         raise ValueError(
             "must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:9538 or [::1]:9538"
         )
@@ -343,7 +347,7 @@ def load(
     for layer in (
         _from_file(file) if file else {},
         _from_environment(environment),
-        {path: _Value(text, FLAGS[path]) for path, text in flags.items()},
+        {path: _Value(_utf8(text, FLAGS[path]), FLAGS[path]) for path, text in flags.items()},
     ):
         merged |= _expand_url(_read_secret_files(layer))
     tls = merged.get("redis.tls")
@@ -382,8 +386,9 @@ def _from_environment(environment: Mapping[str, str]) -> _Layer:
                 value = text if name in secrets else text.strip()
                 layer[variables[name]] = _Value(_utf8(value, name), name)
         elif name.startswith("EXPORTER_") and not SERVICE_LINK.fullmatch(name):
-            known = variables if name not in misnamed else [misnamed[name]]
-            raise SettingsError(f"{name}: no such setting{_did_you_mean(name, known)}")
+            if name in misnamed:
+                raise SettingsError(f"{name}: no such setting; did you mean {misnamed[name]}?")
+            raise SettingsError(f"{name}: no such setting{_did_you_mean(name, variables)}")
     return layer
 
 
