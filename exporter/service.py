@@ -19,7 +19,7 @@ from exporter.web.api import api_app
 from exporter.web.credentials import Credentials
 from exporter.web.jobs_api import JobsApi
 from exporter.web.metrics import metrics_app
-from exporter.web.server import listen, serving
+from exporter.web.server import Port, listen, serving
 
 log = logging.getLogger(__name__)
 
@@ -56,23 +56,19 @@ async def run(
         watcher = Watcher(polling, settings, exposition.publish)
         jobs = JobsApi(reading, watcher, settings.prefix)
 
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        metrics_url = await stack.enter_async_context(
-            serving(
-                metrics_app(exposition, settings.metrics),
-                metrics_socket,
-                "metrics",
-                settings.metrics.tls_context(),
-            )
+        metrics = Port(
+            "metrics",
+            metrics_socket,
+            metrics_app(exposition, settings.metrics),
+            settings.metrics.tls_context(),
         )
-        api_url = await stack.enter_async_context(
-            serving(api_app(jobs, settings.api, health), api_socket, "api")
-        )
-        watching = tasks.create_task(watcher.run())
-        started(metrics_url, api_url)
-        await stop.wait()
-        log.info("stopping")
-        watching.cancel()
+        api = Port("api", api_socket, api_app(jobs, settings.api, health))
+        async with serving(metrics, api), asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watcher.run())
+            started(metrics.url, api.url)
+            await stop.wait()
+            log.info("stopping")
+            watching.cancel()
 
 
 async def check(settings: Settings) -> str:

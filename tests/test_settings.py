@@ -44,7 +44,8 @@ def from_file(
 
 
 def password_of(settings: Settings) -> str | None:
-    return settings.redis.password and settings.redis.password.get_secret_value()
+    password = settings.redis.password
+    return password.get_secret_value() if password else None
 
 
 def error_of(

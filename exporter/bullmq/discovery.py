@@ -39,8 +39,8 @@ async def discover(
             await asyncio.sleep(pace * (time.monotonic() - began))
     shown: dict[tuple[str, str], Queue] = {}
     for queue in sorted(found, key=lambda queue: queue.base):
-        # Names that differ as bytes can be the same as text; a second series with the same labels
-        # would make Prometheus refuse the whole scrape.
+        # Names that differ as bytes can be the same as text; of two series with the same labels
+        # Prometheus keeps one, and does not say so.
         if shown.setdefault((queue.prefix, queue.name), queue) != queue:
             log.warning(
                 "left out: a queue whose name shows like another's", extra={"queue": queue.name}

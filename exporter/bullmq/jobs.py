@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import orjson
 
 from exporter.bullmq.connection import RedisReader, Script
 from exporter.bullmq.keys import Queue, State, text
-from exporter.bullmq.poll import counts_of
+from exporter.bullmq.poll import LATEST, counts_of
 
 PAGE = Script("page.lua")
 
@@ -27,6 +28,12 @@ FIELDS = (
     "stacktrace",
     "returnvalue",
 )
+# The fields that an application can fill with anything, and how many bytes of one field and of all
+# of them a page holds: 1,000 jobs of 353 kB each kept the process busy for 16 s and took 3 GB. What
+# is more is left out, and said to be.
+UNBOUNDED = ("data", "failedReason", "stacktrace", "returnvalue")
+FIELD_BYTES = 1 << 20
+PAGE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +69,48 @@ async def read_page(
 
     A job that is removed between the two round trips is left out. Raises RedisUnavailable.
     """
-    exists, _, counts, ids = await redis.run(
+    exists, _, counts, ids, sizes = await redis.run(
         PAGE,
         [queue.base],
-        (state, start, start + limit - 1, "desc" if newest_first else "asc"),
+        (state, start, start + limit - 1, "desc" if newest_first else "asc", *UNBOUNDED),
     )
+    left_out = _too_large(sizes)
+    wanted = [[field for field in FIELDS if field not in large] for large in left_out]
     hashes = (
-        await redis.pipeline([("HMGET", queue.job_key(job_id), *FIELDS) for job_id in ids])
+        await redis.pipeline(
+            [
+                ("HMGET", queue.job_key(job_id), *fields)
+                for job_id, fields in zip(ids, wanted, strict=True)
+            ]
+        )
         if ids
         else []
     )
     jobs = (
-        _job(job_id, state, values)
-        for job_id, values in zip(ids, hashes, strict=True)
+        _job(job_id, state, {**dict(zip(fields, values, strict=True)), **large})
+        for job_id, fields, values, large in zip(ids, wanted, hashes, left_out, strict=True)
         if isinstance(values, list) and any(value is not None for value in values)
     )
     return Page(bool(exists), counts_of(counts, []), tuple(jobs))
 
 
-def _job(job_id: bytes, state: State, values: Sequence[bytes | None]) -> Job:
-    fields = dict(zip(FIELDS, values, strict=True))
+def _too_large(sizes: Sequence[Sequence[int]]) -> list[dict[str, bytes]]:
+    """For each job the fields that are not to be read, and what to show in their place."""
+    left, left_out = PAGE_BYTES, []
+    for of_job in sizes:
+        large = {}
+        for field, size in zip(UNBOUNDED, of_job, strict=True):
+            if size > min(left, FIELD_BYTES):
+                large[field] = b"[left out: %d bytes]" % size
+            else:
+                left -= size
+        left_out.append(large)
+    return left_out
+
+
+def _job(job_id: bytes, state: State, fields: Mapping[str, bytes | None]) -> Job:
     reason = fields["failedReason"]
-    traces = parse_json(fields["stacktrace"])
+    traces = parse_json(fields["stacktrace"] or b"[]")
     return Job(
         id=text(job_id),
         name=text(fields["name"] or b""),
@@ -96,7 +123,7 @@ def _job(job_id: bytes, state: State, values: Sequence[bytes | None]) -> Job:
         processed_on=_integer(fields["processedOn"]),
         finished_on=_integer(fields["finishedOn"]),
         attempts_made=_integer(fields["attemptsMade"]) or _integer(fields["atm"]) or 0,
-        stacktrace=traces if isinstance(traces, list) else [],
+        stacktrace=traces if isinstance(traces, list) else [traces],
         return_value=parse_json(fields["returnvalue"]),
     )
 
@@ -106,13 +133,34 @@ def parse_json(raw: bytes | None) -> Any:
     if raw is None:
         return None
     try:
-        return orjson.loads(raw)
+        value = orjson.loads(raw)
+        # orjson reads deeper than it writes (1,024 levels, 254).
+        if raw.count(b"[") + raw.count(b"{") > 250:
+            orjson.dumps(value)
     except orjson.JSONDecodeError:
+        return _with_lone_surrogates(raw)
+    except TypeError:
+        return text(raw)
+    return value
+
+
+def _with_lone_surrogates(raw: bytes) -> Any:
+    r"""JSON that holds half of a surrogate pair, such as a text that was cut within an emoji.
+
+    JSON.stringify writes it as `\ud83d`, which orjson refuses; it is shown as U+FFFD.
+    """
+    if rb"\ud" not in raw.lower():
+        return text(raw)
+    try:
+        written = json.dumps(json.loads(raw), ensure_ascii=False)
+        return orjson.loads(written.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    except (ValueError, RecursionError):
         return text(raw)
 
 
 def _integer(raw: bytes | None) -> int | None:
     try:
-        return None if raw is None else int(float(raw))
+        number = None if raw is None else int(float(raw))
     except (ValueError, OverflowError):
         return None
+    return number if number is not None and abs(number) <= LATEST else None

@@ -1,5 +1,6 @@
 -- A queue's counts and one page of the ids of one state.
--- KEYS[1]: what the queue's keys begin with. ARGV: state, first index, last index, 'asc' or 'desc'.
+-- KEYS[1]: what the queue's keys begin with. ARGV: state, first index, last index, 'asc' or 'desc',
+-- then the fields whose sizes to tell.
 -- 'asc' is oldest first, as BullMQ's getJobs(state, start, end, true) orders them.
 
 local base, state, order = KEYS[1], ARGV[1], ARGV[4]
@@ -45,4 +46,15 @@ local function ids_of_page()
 end
 
 local ok, ids = pcall(ids_of_page)
-return { read('EXISTS', base .. 'meta'), paused, count, ok and ids or {} }
+if not ok then ids = {} end
+-- How long the fields are that an application may fill with anything, job by job.
+local sizes = {}
+for i, id in ipairs(ids) do
+  local size = {}
+  for j = 5, #ARGV do
+    local length = read('HSTRLEN', base .. id, ARGV[j])
+    size[j - 4] = is_error(length) and 0 or length
+  end
+  sizes[i] = size
+end
+return { read('EXISTS', base .. 'meta'), paused, count, ids, sizes }

@@ -2,25 +2,40 @@
 -- KEYS: one a queue, what its keys begin with (`bull:ingestion:`).
 -- ARGV[1]: how many schedulers to read of each queue; ARGV[1 + i]: the heartbeat key of queue i.
 
--- When the job became ready to be taken, in ms, as far as its hash tells. `timestamp` is when it
--- was added: a delayed job became ready `delay` later, and promotion sets the hash's own `delay`
--- to 0, so only `opts` still has it. A job that ran before waits at most since that run began.
+-- How many jobs to look at for one whose hash is there.
+local TRIES = 5
+local NO_HASH = { err = 'no hash for the jobs at its head' }
+
+-- When the job became ready to be taken, in ms, as far as its hash tells; nil where it does not.
 local function ready_at(base, id)
-  local job = read('HMGET', base .. id, 'timestamp', 'processedOn', 'opts')
+  local job = read('HMGET', base .. id, 'timestamp', 'processedOn', 'opts', 'atm', 'ats', 'attemptsMade')
   if is_error(job) then return nil end
-  local added, started, opts = tonumber(job[1]), tonumber(job[2]), job[3]
-  if started then return started end
-  if added and opts and string.find(opts, '"delay"', 1, true) then
-    local ok, decoded = pcall(cjson.decode, opts)
-    if ok and type(decoded) == 'table' and type(decoded.delay) == 'number' then
-      return added + decoded.delay
-    end
+  local added, started = tonumber(job[1]), tonumber(job[2])
+  local made = tonumber(job[4] or job[6] or 0) or 0
+  local opts = {}
+  if job[3] and string.find(job[3], '"delay"', 1, true) then
+    local ok, decoded = pcall(cjson.decode, job[3])
+    if ok and type(decoded) == 'table' then opts = decoded end
   end
+  if started then
+    -- It ran, failed and waited for its backoff (BullMQ: Backoffs.builtinStrategies).
+    local backoff = opts.backoff
+    if made > 0 and type(backoff) == 'table' and type(backoff.delay) == 'number' then
+      if backoff.type == 'fixed' then return started + backoff.delay end
+      if backoff.type == 'exponential' then return started + backoff.delay * 2 ^ (made - 1) end
+    end
+    return started
+  end
+  -- Job.retry() deletes `processedOn` and leaves the attempts: nothing tells when that was.
+  if made > 0 or (tonumber(job[5] or 0) or 0) > 0 then return nil end
+  -- `timestamp` is when it was added. Promotion sets the hash's own `delay` to 0; `opts` has it.
+  if added and type(opts.delay) == 'number' then return added + opts.delay end
   return added
 end
 
 -- Workers take from the right. A job added with `lifo` goes in there too, so the oldest may stand
--- at either end; the head of `prioritized` is the next of those. Read: three jobs at the most.
+-- at either end. Of `prioritized` the oldest of the highest and of the lowest priority are looked at:
+-- the next, and the one that starves. A score is priority * 2^32 + a counter (getPriorityScore).
 local function oldest_ready(base, waiting, prioritized)
   local oldest
   local function consider(id)
@@ -29,15 +44,30 @@ local function oldest_ready(base, waiting, prioritized)
   end
   if not is_error(waiting) and waiting > 0 then
     local wait = base .. 'wait'
-    local last = read('LINDEX', wait, -1)
-    if string.sub(last, 1, 2) == '0:' then last = read('LINDEX', wait, -2) end
-    consider(last)
-    if waiting > 1 then consider(read('LINDEX', wait, 0)) end
+    consider(read('LINDEX', wait, 0))
+    -- The marker of before 5.0 has no hash, and so counts for nothing here.
+    for i = 1, math.min(waiting + 1, TRIES) do
+      if oldest and i > 2 then break end
+      consider(read('LINDEX', wait, -i))
+    end
   end
   if not is_error(prioritized) and prioritized > 0 then
-    consider(read('ZRANGE', base .. 'prioritized', 0, 0)[1])
+    local key = base .. 'prioritized'
+    consider(read('ZRANGE', key, 0, 0)[1])
+    local last = tonumber(read('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2])
+    local lowest = string.format('%.0f', last - last % 2 ^ 32)
+    consider(read('ZRANGEBYSCORE', key, lowest, '+inf', 'LIMIT', 0, 1)[1])
   end
   return oldest
+end
+
+-- When the first of the jobs at the head of `active` that has a hash was taken.
+local function oldest_taken(base, active)
+  for i = 1, math.min(active, TRIES) do
+    local at = read('HGET', base .. read('LINDEX', base .. 'active', -i), 'processedOn')
+    if at then return at end
+  end
+  return NO_HASH
 end
 
 local result = {}
@@ -50,7 +80,7 @@ for i, base in ipairs(KEYS) do
 
   local oldest_active = false
   if not is_error(active) and active > 0 then
-    oldest_active = read('HGET', base .. read('LINDEX', base .. 'active', -1), 'processedOn')
+    oldest_active = oldest_taken(base, active)
   end
 
   local next_delayed = false

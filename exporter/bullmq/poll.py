@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
@@ -19,6 +20,9 @@ BATCH = 40
 
 # A delayed job's score is its due time in ms, times this, plus a counter (BullMQ: addDelayedJob).
 DELAYED_SCORE_UNIT = 4096
+
+# The last millisecond that JavaScript can count: Number.MAX_SAFE_INTEGER.
+LATEST = 2**53 - 1
 
 
 async def poll(
@@ -48,23 +52,23 @@ async def poll(
     return tuple(readings)
 
 
-def counts_of(reply: Iterable[Any], unreadable: list[str]) -> dict[State, int]:
+def counts_of(reply: Iterable[Any], unreadable: list[tuple[str, str]]) -> dict[State, int]:
     """The `counts` of layout.lua by state; a state that could not be read goes to `unreadable`."""
     counts: dict[State, int] = {}
     for state, count in zip(State, reply, strict=True):
         if isinstance(count, Exception):
-            unreadable.append(f"{state}: {count}")
+            unreadable.append((state, str(count)))
         else:
             counts[state] = count
     return counts
 
 
 def _reading(queue: Queue, row: Sequence[Any]) -> QueueReading:
-    unreadable: list[str] = []
+    unreadable: list[tuple[str, str]] = []
 
     def readable(what: str, value: Any) -> Any:
         if isinstance(value, Exception):
-            unreadable.append(f"{what}: {value}")
+            unreadable.append((what, str(value)))
             return None
         return value
 
@@ -78,29 +82,40 @@ def _reading(queue: Queue, row: Sequence[Any]) -> QueueReading:
             read = math.nan
         if math.isfinite(read):
             return read
-        unreadable.append(f"{what}: {text(value)[:40]!r} is not a number")
+        unreadable.append((what, f"{text(value)[:40]!r} is not a number"))
         return None
 
     def seconds(what: str, value: Any, unit: int = 1000) -> float | None:
         read = number(what, value)
+        if read is None:
+            return None
         # Milliseconds are whole: what a score holds behind them is a counter.
-        return None if read is None else (read * 1000 // unit) / 1000
+        milliseconds = read // (unit // 1000)
+        if abs(milliseconds) <= LATEST:
+            return milliseconds / 1000
+        unreadable.append((what, f"{text(value)[:40]!r} is no time"))
+        return None
 
     _, paused, counts, version, waiting, active, delayed, schedulers, runs, heartbeat = row
     paused = readable("paused", paused)
     version = readable("version", version)
     named_runs = zip(runs[::2], runs[1::2], strict=True)
-    times = ((text(name), seconds("scheduler", at)) for name, at in named_runs)
+    # By the name as it is shown: two samples with the same labels would be one too many.
+    times = {text(name): seconds("scheduler", at) for name, at in named_runs}
+    ready = seconds("oldest waiting", waiting)
+    if ready is not None and ready > time.time():
+        # Job.promote() or Job.changeDelay() made it ready before its time; when, nobody noted.
+        ready = None
     return QueueReading(
         queue=queue,
         counts=counts_of(counts, unreadable),
         paused=None if paused is None else bool(paused),
         version=None if version is None else text(version),
-        oldest_waiting=seconds("oldest waiting", waiting),
+        oldest_waiting=ready,
         oldest_active=seconds("oldest active", active),
         next_delayed=seconds("next delayed", delayed, 1000 * DELAYED_SCORE_UNIT),
         schedulers=readable("schedulers", schedulers),
-        scheduler_runs=tuple((name, at) for name, at in times if at is not None),
+        scheduler_runs=tuple((name, at) for name, at in times.items() if at is not None),
         heartbeat=seconds("heartbeat", heartbeat),
         unreadable=tuple(unreadable),
     )

@@ -25,7 +25,7 @@ class QueueReading:
     schedulers: int | None = None
     scheduler_runs: tuple[tuple[str, float], ...] = ()  # the soonest first
     heartbeat: float | None = None
-    unreadable: tuple[str, ...] = ()  # one line for each value that could not be read
+    unreadable: tuple[tuple[str, str], ...] = ()  # what could not be read, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +35,4 @@ class Snapshot:
     readings: tuple[QueueReading, ...]
     workers: Mapping[Queue, int] | None  # None where the server does not tell
     retention: Mapping[Queue, Mapping[State, int]]
+    discovered: float | None  # when the queues were last searched for; None where they are named

@@ -27,6 +27,9 @@ LONGEST_RETRY = 5.0
 # A scan of all keys, once the first is done, rests nine times as long as it works.
 SCAN_PACE = 9.0
 
+# How many values that cannot be read one poll names in the log.
+COMPLAINTS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -59,6 +62,9 @@ class Watcher:
         self._retention_due = 0.0
         self._workers: Mapping[Queue, int] | None = None
         self._workers_due = 0.0
+        self._alive: frozenset[Queue] = frozenset()  # those of the last poll
+        self._discovered: float | None = None
+        self._up = False
         self._complained: set[tuple[Queue, str]] = set()
 
     @property
@@ -80,14 +86,28 @@ class Watcher:
         """
         if self._queues is None:
             self._queues = await self._discover(pace=0)
+            self._discovered = time.time()
+        # Each call has its limit; this is one for all of them: what is told must not be old.
+        limit = max(self._settings.poll_interval, 2 * self._settings.redis.timeout)
+        try:
+            async with asyncio.timeout(limit):
+                return await self._read(self._queues)
+        except TimeoutError:
+            raise RedisUnavailable(
+                f"Redis at {self._settings.redis.address} answers too slowly: "
+                f"a poll of {len(self._queues)} queues took over {limit:g} s"
+            ) from None
+
+    async def _read(self, known: tuple[Queue, ...]) -> Snapshot:
         readings = await poll(
             self._redis,
-            self._queues,
+            known,
             max_schedulers=self._settings.max_schedulers,
             configured=self.configured,
         )
         now = time.monotonic()
         queues = [reading.queue for reading in readings]
+        self._alive = frozenset(queues)
         if now >= self._workers_due and self._settings.workers_interval:
             self._workers = await self._count_workers(queues)
             took = time.monotonic() - now
@@ -100,7 +120,7 @@ class Watcher:
                 self._redis, queues, {State(state): limit for state, limit in configured.items()}
             )
             self._retention_due = now + self._settings.discovery_interval
-        return Snapshot(readings, self._workers, self._retention)
+        return Snapshot(readings, self._workers, self._retention, self._discovered)
 
     async def _discover(self, pace: float) -> tuple[Queue, ...]:
         settings = self._settings
@@ -108,25 +128,33 @@ class Watcher:
 
     async def _count_workers(self, queues: list[Queue]) -> Mapping[Queue, int] | None:
         try:
-            return await count_workers(self._redis, queues)
+            return await count_workers(self._redis, queues, database=self._settings.redis.db)
         except RedisUnavailable as error:
             log.debug("workers could not be counted", extra={"reason": str(error)})
             return None
 
     async def _discover_forever(self) -> None:
+        failing = False
         while True:
             await asyncio.sleep(self._settings.discovery_interval)
             before = self._queues
             if before is None:
                 continue  # the first discovery is the poll's
             try:
-                now = await self._discover(SCAN_PACE)
+                found = await self._discover(SCAN_PACE)
             except RedisUnavailable as error:
-                # The poll tells of an outage; the queues known so far stay.
-                log.debug("discovery failed", extra={"reason": str(error)})
+                # The poll tells of an outage; but SCAN may be refused while all else works.
+                if not failing and self._up:
+                    log.warning("queues cannot be searched for", extra={"reason": str(error)})
+                failing = True
                 continue
-            self._queues = now
-            self._log_changes(before, now)
+            failing = False
+            # A scan that a reconnect to another server broke into misses queues: those that the
+            # last poll still found stay.
+            now = sorted({*found, *self._alive}, key=lambda queue: queue.base)
+            self._queues = tuple(now[: self._settings.max_queues])
+            self._discovered = time.time()
+            self._log_changes(before, self._queues)
 
     def _log_changes(self, before: tuple[Queue, ...], now: tuple[Queue, ...]) -> None:
         for what, queues in (
@@ -139,22 +167,23 @@ class Watcher:
                 log.info(what, extra={"count": len(names), "queues": shown})
 
     async def _poll_forever(self) -> None:
-        failures = 0
+        failures, last_error = 0, None
         while True:
             began = time.monotonic()
             outcome = await self._poll(began)
             await self._publish(outcome)
             took = time.monotonic() - began
-            if outcome.snapshot is not None:
+            self._up = outcome.snapshot is not None
+            if self._up:
                 if failures:
                     log.info("Redis is back", extra={"failed_polls": failures})
-                failures = 0
-                # A poll that takes longer than the interval is followed by as long a rest.
+                failures, last_error = 0, None
+                # At most half of the time goes into polls.
                 await asyncio.sleep(max(self._settings.poll_interval - took, took))
                 continue
-            if not failures:
+            if outcome.error != last_error:
                 log.error("Redis is unavailable", extra={"reason": outcome.error})
-            failures += 1
+            failures, last_error = failures + 1, outcome.error
             self._workers, self._workers_due, self._retention_due = None, 0.0, 0.0
             longest = max(self._settings.poll_interval, LONGEST_RETRY)
             delay = min(longest, 0.25 * 2 ** min(failures - 1, 16))
@@ -162,23 +191,35 @@ class Watcher:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def _poll(self, began: float) -> Outcome:
+        first = self._queues is None
         try:
-            first = self._queues is None
             snapshot = await self.poll_once()
         except RedisUnavailable as error:
             return Outcome(None, str(error), time.monotonic() - began)
+        except Exception as error:
+            # A fault of ours on data that nobody foresaw: say so and go on, for /metrics must not
+            # end with it. A server that only looks like Redis gets here too.
+            if self._up or first:
+                log.exception("a poll failed")
+            return Outcome(None, f"{type(error).__name__}: {error}", time.monotonic() - began)
         if first:
             self._log_changes((), self._queues or ())
         self._complain_once(snapshot)
         return Outcome(snapshot, None, time.monotonic() - began)
 
     def _complain_once(self, snapshot: Snapshot) -> None:
-        """One line for a value that cannot be read, when that begins."""
+        """A line for each value that cannot be read, when that begins; at most so many a poll."""
         unreadable = {
-            (reading.queue, line) for reading in snapshot.readings for line in reading.unreadable
+            (reading.queue, what): why
+            for reading in snapshot.readings
+            for what, why in reading.unreadable
         }
-        for queue, line in unreadable - self._complained:
+        new = unreadable.keys() - self._complained
+        for queue, what in sorted(new, key=lambda place: (place[0].base, place[1]))[:COMPLAINTS]:
             log.warning(
-                "a value cannot be read: left out", extra={"queue": queue.name, "value": line}
+                "a value cannot be read: left out",
+                extra={"queue": queue.name, "value": what, "reason": unreadable[queue, what]},
             )
-        self._complained = unreadable
+        if len(new) > COMPLAINTS:
+            log.warning("more values cannot be read", extra={"count": len(new) - COMPLAINTS})
+        self._complained = set(unreadable)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.keys import Queue
@@ -11,7 +11,9 @@ from exporter.bullmq.keys import Queue
 OUR_NAME = b"bullmq-exporter"
 
 
-async def count_workers(redis: RedisReader, queues: Iterable[Queue]) -> Mapping[Queue, int] | None:
+async def count_workers(
+    redis: RedisReader, queues: Iterable[Queue], *, database: int
+) -> Mapping[Queue, int] | None:
     """The connections that BullMQ's workers have named, by queue; None where it cannot be known.
 
     Managed Redis often forbids CLIENT LIST, or drops the names that clients set: Open Archiver saw
@@ -21,15 +23,14 @@ async def count_workers(redis: RedisReader, queues: Iterable[Queue]) -> Mapping[
     _, listed = await redis.pipeline(
         [("CLIENT", "SETNAME", OUR_NAME), ("CLIENT", "LIST", "TYPE", "normal")]
     )
-    if isinstance(listed, Exception):
+    if not isinstance(listed, bytes):
         return None
-    raw = listed if isinstance(listed, bytes) else b""
-    names = Counter(
-        field[len(b"name=") :].partition(b":w:")[0]
-        for line in raw.splitlines()
-        for field in line.split(b" ")
-        if field.startswith(b"name=")
-    )
+    names: Counter[bytes] = Counter()
+    for line in listed.splitlines():
+        client = dict(field.partition(b"=")[::2] for field in line.split(b" "))
+        # The list is of all databases; the same queue may live in another one too.
+        if client.get(b"db") == b"%d" % database:
+            names.update(_and_unnamed(client.get(b"name", b"")))
     if OUR_NAME not in names:
         return None
     return {
@@ -37,3 +38,11 @@ async def count_workers(redis: RedisReader, queues: Iterable[Queue]) -> Mapping[
         queue: names[queue.node_client_name] + (names[queue.python_client_name] + 1) // 2
         for queue in queues
     }
+
+
+def _and_unnamed(name: bytes) -> Iterator[bytes]:
+    """A connection's name, and what it is without the worker's own; a prefix may hold `:w:` too."""
+    yield name
+    while b":w:" in name:
+        name = name.rpartition(b":w:")[0]
+        yield name

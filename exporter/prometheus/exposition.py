@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from prometheus_client import exposition as text_format
@@ -69,16 +70,23 @@ class Exposition:
         self._queues = b""
         self._pages: dict[Form, bytes] = {}
         self._asked: dict[Form, float] = {}
+        # A thread of its own: the loop's default ones may all be held up by a resolver.
+        self._renderer = ThreadPoolExecutor(1, "render")
 
     async def publish(self, outcome: Outcome) -> None:
         """Replace the page: a failed poll leaves no queue on it."""
         self._health.record(outcome)
         now = time.monotonic()
         self._asked = {form: at for form, at in self._asked.items() if now - at < WANTED_FOR}
+        if outcome.snapshot is None:
+            # Without a wait: what was true before is not told a moment longer.
+            self.ready, self._queues, self._pages = False, b"", {}
+            return
         # In a thread: a page of 10,000 queues takes longer than a client of the API should wait.
-        queues, pages = await asyncio.to_thread(self._render, outcome.snapshot, tuple(self._asked))
-        self._queues, self._pages = queues, pages
-        self.ready = outcome.snapshot is not None
+        self._queues, self._pages = await asyncio.get_running_loop().run_in_executor(
+            self._renderer, self._render, outcome.snapshot, tuple(self._asked)
+        )
+        self.ready = True
 
     async def page(self, accept: str, *, compressed: bool) -> tuple[str, bytes]:
         """The content type and the page, in the form that the scraper accepts."""
@@ -86,15 +94,14 @@ class Exposition:
         self._asked[form] = time.monotonic()
         if form not in self._pages:
             pages = self._pages
-            pages[form] = await asyncio.to_thread(self._encode, self._queues, form)
+            pages[form] = await asyncio.get_running_loop().run_in_executor(
+                self._renderer, self._encode, self._queues, form
+            )
             return form.content_type, pages[form]
         return form.content_type, self._pages[form]
 
-    def _render(
-        self, snapshot: Snapshot | None, forms: Iterable[Form]
-    ) -> tuple[bytes, dict[Form, bytes]]:
-        text = render(FAMILIES, snapshot, with_prefix=self._with_prefix) if snapshot else ""
-        queues = text.encode()
+    def _render(self, snapshot: Snapshot, forms: Iterable[Form]) -> tuple[bytes, dict[Form, bytes]]:
+        queues = render(FAMILIES, snapshot, with_prefix=self._with_prefix).encode()
         return queues, {form: self._encode(queues, form) for form in forms}
 
     def _encode(self, queues: bytes, form: Form) -> bytes:

@@ -54,6 +54,11 @@ class Health:
             "When the last poll that succeeded ended; 0 before the first.",
             registry=self.registry,
         )
+        self._last_discovery = Gauge(
+            "bullmq_exporter_last_discovery_timestamp_seconds",
+            "When the queues were last searched for; 0 before, and where they are named.",
+            registry=self.registry,
+        )
         self._queues = Gauge(
             "bullmq_exporter_queues", "Queues that are watched.", registry=self.registry
         )
@@ -86,5 +91,6 @@ class Health:
             return
         self._up.set(1)
         self._last_poll.set(time.time())
+        self._last_discovery.set(outcome.snapshot.discovered or 0)
         self._queues.set(len(outcome.snapshot.readings))
         self._unreadable.set(sum(len(reading.unreadable) for reading in outcome.snapshot.readings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 
 from cachetools import TTLCache
 
@@ -40,6 +41,15 @@ class Allowance:
         return headers if self.allowed else headers | {"Retry-After": str(self.reset)}
 
 
+def _client(address: str) -> str:
+    """Whom an address stands for: one client of IPv6 commonly has a whole /64."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(parsed) if parsed.version == 4 else str(ip_network((parsed, 64), strict=False))
+
+
 class RateLimit:
     """Counts requests in windows of a minute that begin with an address's first request."""
 
@@ -50,9 +60,10 @@ class RateLimit:
     def take(self, address: str) -> Allowance:
         """Count one request of this address."""
         now = time.monotonic()
-        window = self._windows.get(address)
+        client = _client(address)
+        window = self._windows.get(client)
         if window is None:
-            window = self._windows[address] = _Window(now)
+            window = self._windows[client] = _Window(now)
         window.requests += 1
         return Allowance(
             allowed=window.requests <= self._limit,

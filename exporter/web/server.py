@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -29,8 +30,9 @@ class _WithoutClientFaults(logging.Filter):
 _server_log = logging.getLogger("aiohttp.server")
 _server_log.addFilter(_WithoutClientFaults())
 
-# In-flight answers may take this long (seconds) once we are told to end; the promise is 2 s in all.
-SHUTDOWN_GRACE = 1.2
+# In-flight answers may take this long (seconds) once we are told to end. aiohttp waits twice: until
+# it cancels a handler, and for the cancelled one to end; the promise is 2 s in all.
+SHUTDOWN_GRACE = 0.8
 
 
 def listen(address: Address, setting: str) -> socket.socket:
@@ -50,26 +52,40 @@ def listen(address: Address, setting: str) -> socket.socket:
         raise SettingsError(f"{names_of(setting)}: {address} {reason}") from None
 
 
+@dataclass(frozen=True)
+class Port:
+    """A socket that listens, and what answers on it."""
+
+    what: str
+    sock: socket.socket
+    app: web.Application
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def url(self) -> str:
+        """The address for people."""
+        host, port = self.sock.getsockname()[:2]
+        shown = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104
+        return f"{'https' if self.tls else 'http'}://{Address(shown, port)}"
+
+
 @asynccontextmanager
-async def serving(
-    app: web.Application, sock: socket.socket, what: str, tls: ssl.SSLContext | None = None
-) -> AsyncIterator[str]:
-    """Answers on the socket while the context lasts; yields the address for people."""
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=_server_log,
-        handle_signals=False,
-        shutdown_timeout=SHUTDOWN_GRACE,
-        keepalive_timeout=75,
-    )
-    await runner.setup()
-    await web.SockSite(runner, sock, ssl_context=tls).start()
-    host, port = sock.getsockname()[:2]
-    shown = "localhost" if host in ("0.0.0.0", "::") else host  # noqa: S104
-    url = f"{'https' if tls else 'http'}://{Address(shown, port)}"
-    log.info("listening", extra={"what": what, "url": url})
+async def serving(*ports: Port) -> AsyncIterator[None]:
+    """Answers on the ports while the context lasts."""
+    runners: list[web.AppRunner] = []
     try:
-        yield url
+        for port in ports:
+            runner = web.AppRunner(
+                port.app,
+                access_log=None,
+                logger=_server_log,
+                handle_signals=False,
+                shutdown_timeout=SHUTDOWN_GRACE,
+            )
+            runners.append(runner)
+            await runner.setup()
+            await web.SockSite(runner, port.sock, ssl_context=port.tls).start()
+            log.info("listening", extra={"what": port.what, "url": port.url})
+        yield
     finally:
-        await asyncio.shield(runner.cleanup())
+        await asyncio.shield(asyncio.gather(*(runner.cleanup() for runner in runners)))
