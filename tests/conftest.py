@@ -57,8 +57,10 @@ def eventually(check: Callable[[], Any], within: float = 20.0, pause: float = 0.
 class Server:
     """A Redis or Valkey process that can be stopped and started again on its port."""
 
-    def __init__(self, binary: str, directory: Path, options: Sequence[str] = ()) -> None:
-        self.port = free_port()
+    def __init__(
+        self, binary: str, directory: Path, options: Sequence[str] = (), port: int | None = None
+    ) -> None:
+        self.port = port or free_port()
         self._command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         self._command += ["--dir", str(directory), "--appendonly", "yes", *options]
         self._process: subprocess.Popen[bytes] | None = None

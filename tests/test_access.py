@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,38 @@ def test_without_the_right_to_list_clients_only_the_workers_are_absent(
     assert exporter.metrics.value("bullmq_up") == 1
     assert exporter.metrics.value("bullmq_job_count", queue="ingestion", state="failed") == 7
     assert exporter.metrics.samples("bullmq_queue_workers") == {}
+
+
+def test_the_workers_of_another_database_are_not_counted(
+    own_server: Server, start_exporter: StartExporter, history: MakeHistory
+) -> None:
+    history("bullmq5", own_server.port, "ingestion")
+    with own_server.client(db=1) as client:
+        client.hset("bull:ingestion:meta", "version", "bullmq:5.56.3")
+    here = start_exporter(own_server.url)
+    there = start_exporter(f"{own_server.url}/1")
+    assert here.metrics.value("bullmq_queue_workers", queue="ingestion") == 1
+    assert there.metrics.value("bullmq_queue_workers", queue="ingestion") == 0
+
+
+def test_a_search_for_queues_that_is_refused_is_told(
+    own_server: Server, start_exporter: StartExporter
+) -> None:
+    with own_server.client() as admin:
+        admin.execute_command(*readme_acl("a-password"))
+        admin.hset("bull:old:meta", "version", "bullmq:5.56.3")
+        exporter = start_exporter(f"redis://exporter:a-password@127.0.0.1:{own_server.port}")
+        searched = "bullmq_exporter_last_discovery_timestamp_seconds"
+        first = exporter.metrics.value(searched)
+        eventually(lambda: exporter.metrics.value(searched) > first)
+        admin.execute_command("ACL", "SETUSER", "exporter", "-scan")
+        eventually(lambda: exporter.lines("queues cannot be searched for"))
+        stopped = exporter.metrics.value(searched)
+        time.sleep(1.2)  # two further searches
+        assert exporter.metrics.value(searched) == stopped
+        assert exporter.metrics.value("bullmq_up") == 1
+        assert exporter.metrics.samples("bullmq_queue_paused").keys() == {("old",)}
+        assert len(exporter.lines("queues cannot be searched for")) == 1
 
 
 def test_a_server_that_drops_client_names_has_its_workers_absent_not_zero(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -138,6 +139,114 @@ def test_a_redis_that_hangs_costs_a_timeout_never_a_hang(
     for _ in range(30):
         page = exporter.api.get(f"{QUEUES}/ingestion").json
         assert [job["id"] for job in page["jobs"]] == ["0", "1", "2"]
+
+
+def test_the_log_tells_when_the_reason_of_an_outage_changes(
+    tmp_path: Path, start_exporter: StartExporter
+) -> None:
+    server = Server(binary_of("valkey"), tmp_path)
+    server.start()
+    exporter = start_exporter(server.url)
+    server.stop()
+    eventually(lambda: exporter.metrics.value("bullmq_up") == 0)
+    locked = Server(binary_of("valkey"), tmp_path, ["--requirepass", "another"], port=server.port)
+    locked.start()
+    try:
+        eventually(
+            lambda: any("password" in e["reason"] for e in exporter.lines("Redis is unavailable"))
+        )
+        polls = exporter.metrics.value("bullmq_exporter_poll_errors_total")
+        eventually(lambda: exporter.metrics.value("bullmq_exporter_poll_errors_total") > polls + 2)
+        assert len(exporter.lines("Redis is unavailable")) <= 4
+    finally:
+        locked.stop()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"+OK\r\n", b"$-1\r\n", b":1\r\n", b"*0\r\n", b"HTTP/1.1 400\r\n"]
+)
+def test_a_server_that_only_looks_like_redis_is_an_outage_not_an_end(
+    start_exporter: StartExporter, answer: bytes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection, contextlib.suppress(OSError):
+                    while connection.recv(65536):
+                        connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        port = listener.getsockname()[1]
+        exporter = start_exporter(f"redis://127.0.0.1:{port}", ready=False)
+        eventually(lambda: exporter.metrics.value("bullmq_exporter_poll_errors_total") >= 3)
+        assert exporter.metrics.value("bullmq_up") == 0
+        assert exporter.api.get(QUEUES).status == 503
+        assert len(exporter.lines("Redis is unavailable")) <= 2
+        assert exporter.terminate() == 0
+
+
+def test_a_redis_too_slow_to_be_told_truly_is_an_outage(
+    own_server: Server, start_exporter: StartExporter
+) -> None:
+    """Each batch within its limit, but all of them together older than may be told."""
+    with own_server.client() as client:
+        for number in range(200):
+            client.hset(f"bull:q{number}:meta", "version", "bullmq:5.56.3")
+    with SlowProxy(own_server.port) as proxy:
+        exporter = start_exporter(f"redis://127.0.0.1:{proxy.port}", EXPORTER_REDIS_TIMEOUT="0.5")
+        proxy.delay = 0.35  # x 5 batches > 2 x 0.5 s
+        eventually(lambda: exporter.metrics.value("bullmq_up") == 0)
+        eventually(
+            lambda: any("too slowly" in e["reason"] for e in exporter.lines("Redis is unavailable"))
+        )
+        assert exporter.metrics.samples("bullmq_job_count") == {}
+        proxy.delay = 0
+        eventually(lambda: exporter.metrics.value("bullmq_up") == 1)
+
+
+class SlowProxy:
+    """Stands before a server and gives its answers late."""
+
+    def __init__(self, port: int) -> None:
+        self.delay = 0.0
+        self._target = port
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+
+    def __enter__(self) -> SlowProxy:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        for each in self._sockets:
+            each.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._target))
+            self._sockets += [client, server]
+            for source, sink, late in ((client, server, False), (server, client, True)):
+                threading.Thread(target=self._pump, args=(source, sink, late), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, late: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                time.sleep(self.delay if late else 0)
+                sink.sendall(data)
+        for each in (source, sink):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

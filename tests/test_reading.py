@@ -124,13 +124,27 @@ def test_paused_jobs_of_both_layouts_in_one_queue_are_all_paused_oldest_first(
     assert ids(jobs(exporter, "q", "paused")) == everything[:5]
 
 
+ODD_AGES = [
+    "lifo",
+    "promoted",
+    "promoted early",
+    "retried",
+    "retried after backoff",
+    "retried by hand",
+    "prioritized",
+    "starving",
+    "behind a ghost",
+    "nothing",
+]
+
+
 def test_the_oldest_waiting_job_is_found_where_it_is_not_last_in_line(
     server: Server, start_exporter: StartExporter
 ) -> None:
     hour = 3_600_000
     now = int(time.time() * 1000)
     with server.client() as client:
-        for name in ("lifo", "promoted", "retried", "prioritized", "nothing"):
+        for name in ODD_AGES:
             client.hset(f"bull:{name}:meta", "version", "bullmq:5.56.3")
         # `lifo` adds at the end that is taken from.
         for number in range(3):
@@ -144,16 +158,41 @@ def test_the_oldest_waiting_job_is_found_where_it_is_not_last_in_line(
         # Added a day ago, last taken a minute ago.
         add_job(client, "retried", "j", timestamp=now - 24 * hour, processedOn=now - 60_000, atm=1)
         client.lpush("bull:retried:wait", "j")
+        # Job.promote(): nobody notes when.
+        opts = json.dumps({"delay": 24 * hour})
+        add_job(client, "promoted early", "j", timestamp=now - hour, opts=opts, delay=0)
+        client.lpush("bull:promoted early:wait", "j")
+        # The third attempt began two minutes ago and failed at once; the backoff was 4 x 15 s.
+        opts = json.dumps({"backoff": {"type": "exponential", "delay": 15_000}})
+        started = {"processedOn": now - 120_000, "atm": 3, "ats": 3}
+        add_job(client, "retried after backoff", "j", timestamp=now - hour, opts=opts, **started)
+        client.lpush("bull:retried after backoff:wait", "j")
+        # Job.retry() deletes processedOn: nobody notes when.
+        add_job(client, "retried by hand", "j", timestamp=now - 24 * hour, atm=5, ats=5)
+        client.lpush("bull:retried by hand:wait", "j")
         add_job(client, "prioritized", "j", timestamp=now - hour, priority=3)
         client.zadd("bull:prioritized:prioritized", {"j": 3 * 2**32 + 1})
+        for number, (priority, age) in enumerate([(1, 1000), (9, 3 * hour), (9, 2000)]):
+            add_job(client, "starving", f"j{number}", timestamp=now - age, priority=priority)
+            score = priority * 2**32 + number
+            client.zadd("bull:starving:prioritized", {f"j{number}": score})
+        add_job(client, "behind a ghost", "j", timestamp=now - hour)
+        client.rpush("bull:behind a ghost:wait", "ghost", "j", "ghost", "ghost")
+        add_job(client, "behind a ghost", "running", processedOn=now - hour)
+        client.rpush("bull:behind a ghost:active", "running", "ghost")
     exporter = start_exporter(server.url)
     told = exporter.metrics.samples("bullmq_queue_oldest_waiting_timestamp_seconds")
     assert told == {
         ("lifo",): (now - hour) / 1000,
         ("promoted",): (now - 60_000) / 1000,
         ("retried",): (now - 60_000) / 1000,
+        ("retried after backoff",): (now - 60_000) / 1000,
         ("prioritized",): (now - hour) / 1000,
+        ("starving",): (now - 3 * hour) / 1000,
+        ("behind a ghost",): (now - hour) / 1000,
     }
+    active = exporter.metrics.samples("bullmq_queue_oldest_active_timestamp_seconds")
+    assert active == {("behind a ghost",): (now - hour) / 1000}
 
 
 SUFFIXES = {
@@ -210,7 +249,8 @@ def test_times_that_are_no_times_are_absent(server: Server, start_exporter: Star
         client.zadd("bull:q:delayed", {"j": float("-inf")})
         client.lpush("bull:q:active", "no hash of this id")
         client.lpush("bull:q:wait", "nor of this")
-        client.set("oa:worker:q:alive", "soon")
+        client.set("oa:worker:q:alive", "1e308")
+        client.zadd("bull:q:repeat", {b"\xff": 1_700_000_000_000, r"\xff": 1_700_000_000_000})
     exporter = start_exporter(server.url)
     times = {
         name: exporter.metrics.samples(f"bullmq_{name}_timestamp_seconds")
@@ -222,9 +262,14 @@ def test_times_that_are_no_times_are_absent(server: Server, start_exporter: Star
             "worker_heartbeat",
         )
     }
-    assert times.pop("scheduler_next_run") == {("q", "nightly"): 1_800_000_000}
+    assert times.pop("scheduler_next_run") == {
+        ("q", "nightly"): 1_800_000_000,
+        ("q", r"\xff"): 1_700_000_000,
+    }
+    page = exporter.metrics.get("/metrics").text.splitlines()
+    assert len(page) == len(set(page)), "no series is there twice"
     assert set(map(len, times.values())) == {0}
-    assert exporter.metrics.value("bullmq_exporter_unreadable_values") == 3
+    assert exporter.metrics.value("bullmq_exporter_unreadable_values") == 4
     assert count(exporter, "q", "waiting") == count(exporter, "q", "active") == 1
 
 
@@ -291,7 +336,13 @@ def test_bytes_that_are_not_utf8_are_shown_escaped_and_break_nothing(
         ('{"a": Infinity}', '{"a": Infinity}'),
         ("", ""),
         ("[" * 100_000, "[" * 100_000),
-        ('"lone \\ud800"', '"lone \\ud800"'),
+        # What JSON.stringify makes of a text that was cut within an emoji.
+        (
+            '{"subject": "Re: \\ud83d", "ok": "\\ud83d\\ude00"}',
+            {"subject": "Re: \ufffd", "ok": "😀"},
+        ),
+        ('{"\\ud800": NaN}', '{"\\ud800": NaN}'),
+        ("[" * 300 + "]" * 300, "[" * 300 + "]" * 300),
         ("12345678901234567890123", 1.2345678901234568e22),
         ("null", None),
         ("[1]", [1]),
@@ -309,6 +360,30 @@ def test_data_is_given_as_json_and_what_is_not_json_as_the_string_it_is(
     assert job["data"] == job["returnValue"] == expected
     assert job["ingestionSourceId"] is None
     assert (job["processedOn"], job["timestamp"]) == (None, None)
+
+
+def test_what_is_too_large_is_left_out_of_a_page_and_said_to_be(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    with server.client() as client:
+        client.hset("bull:q:meta", "version", "bullmq:5.56.3")
+        large = json.dumps({"ingestionSourceId": "s", "ids": "x" * 300_000})
+        for number in range(200):
+            add_job(client, "q", f"j{number:03}", data=large, failedReason="no", stacktrace='["t"]')
+            client.zadd("bull:q:failed", {f"j{number:03}": number})
+        add_job(client, "q", "huge", data=json.dumps("y" * 2_000_000), returnvalue="1")
+        client.zadd("bull:q:completed", {"huge": 1})
+    exporter = start_exporter(server.url)
+    page = exporter.api.get("/v1/jobs/queues/q?limit=1000")
+    assert len(page.body) < 20_000_000
+    failed = page.json["jobs"]
+    whole = [job for job in failed if isinstance(job["data"], dict)]
+    assert len(whole) == 16 * 1024 * 1024 // (len(large) + len("no") + len('["t"]'))
+    for job in failed[len(whole) + 1 :]:
+        assert job["data"] == f"[left out: {len(large)} bytes]"
+    assert {job["failedReason"] for job in failed} == {"no"}
+    [huge] = jobs(exporter, "q", "completed")["jobs"]
+    assert (huge["data"], huge["returnValue"]) == ("[left out: 2000002 bytes]", 1)
 
 
 def test_a_job_that_vanished_is_left_out_of_its_page(
