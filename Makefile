@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 NODE := tests/bullmq/node_modules
 
 # Programs that tests start, and the Debian packages that bring them.
-PROGRAMS := redis-server node npm prometheus promtool
-PACKAGES := redis-server nodejs npm prometheus
+PROGRAMS := curl redis-server node npm prometheus promtool
+PACKAGES := curl redis-server nodejs npm prometheus
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
 .PHONY: demo test lint format programs clean
@@ -39,10 +39,11 @@ endif
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed; name one with: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { echo "On Debian: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "On Debian: apt-get install python3-venv" >&2; exit 1; }
 
 $(VENV)/.demo: $(BIN)/python setup.cfg pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@echo "Installing into $(VENV) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python setup.cfg pyproject.toml

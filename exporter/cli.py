@@ -13,7 +13,8 @@ from typing import NoReturn
 
 from exporter import __version__, logs, service
 from exporter.bullmq.connection import RedisUnavailable
-from exporter.settings import FLAGS, Settings, SettingsError, load
+from exporter.settings import FLAGS, Settings, SettingsError
+from exporter.settings_sources import load
 
 HELP = {
     "redis.url": "redis[s]://[user[:password]@]host[:port][/database]",

@@ -15,13 +15,14 @@ ROOT = Path(exporter.__file__).parent
 # What each part may import of the others; `settings` stands beside them all.
 ALLOWED = {
     "settings": set[str](),
+    "settings_sources": {"settings"},
     "logs": {"settings"},
     "bullmq": {"settings"},
     "prometheus": {"settings", "bullmq"},
     "web": {"settings", "bullmq", "prometheus"},
     "service": {"settings", "bullmq", "prometheus", "web"},
-    "demo": {"settings", "logs", "service"},
-    "cli": {"settings", "logs", "bullmq", "service", "demo"},
+    "demo": {"settings", "settings_sources", "logs", "service"},
+    "cli": {"settings", "settings_sources", "logs", "bullmq", "service", "demo"},
     "__main__": {"cli"},
     "__init__": set[str](),
 }

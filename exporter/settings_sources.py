@@ -1,0 +1,278 @@
+"""Where settings come from: flags over environment over YAML file over defaults."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import yaml
+from pydantic import ValidationError
+
+from exporter.settings import FLAGS, LEAVES, OPEN_ARCHIVER_NAMES, Settings, SettingsError
+
+# A list of mappings, which no variable can hold.
+FILE_ONLY = {"api.keys"}
+# What Kubernetes adds for each Service of the namespace, here for those named `exporter…`.
+SERVICE_LINK = re.compile(
+    r"EXPORTER_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
+)
+SERVICE_LINK_PORT = re.compile(r"(tcp|udp|sctp)://")
+
+
+class _Value(NamedTuple):
+    value: Any
+    origin: str  # how the user would name it: a flag, a variable, or a key of the file
+
+
+_Layer = dict[str, _Value]
+
+
+def load(
+    flags: Mapping[str, str], environment: Mapping[str, str], file: Path | None = None
+) -> Settings:
+    """The settings in force.
+
+    `flags` maps a setting's path to the text given for it. Raises SettingsError.
+    """
+    merged: _Layer = {}
+    for layer in (
+        _from_file(file) if file else {},
+        _from_environment(environment),
+        {path: _Value(_utf8(text, FLAGS[path]), FLAGS[path]) for path, text in flags.items()},
+    ):
+        merged |= _expand_url(_read_secret_files(layer))
+    tls = merged.get("redis.tls")
+    if tls and tls.origin == OPEN_ARCHIVER_NAMES["redis.tls"] and "redis.tls_ca" not in merged:
+        # Open Archiver connects with `rejectUnauthorized: false` (config/redis.ts): the same
+        # variable must work against the same server. The log warns of it.
+        merged.setdefault("redis.tls_verify", _Value(False, tls.origin))
+    nested: dict[str, Any] = {}
+    for path, (value, _) in merged.items():
+        *sections, name = path.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    try:
+        return Settings.model_validate(nested)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, merged)) from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> _Layer:
+    variables = {leaf.variable: path for path, leaf in LEAVES.items() if path not in FILE_ONLY}
+    variables |= {
+        f"{leaf.variable}_FILE": f"{leaf.path}_file" for leaf in LEAVES.values() if leaf.secret
+    }
+    misnamed = {LEAVES[path].derived: name for path, name in OPEN_ARCHIVER_NAMES.items()}
+    secrets = {leaf.variable for leaf in LEAVES.values() if leaf.secret}
+    layer: _Layer = {}
+    for name, text in environment.items():
+        # A Service named `redis` makes Kubernetes set REDIS_PORT=tcp://10.0.0.1:6379.
+        if name.endswith("_PORT") and SERVICE_LINK_PORT.match(text):
+            continue
+        if name in variables:
+            # Compose hands `${REDIS_USER}` on as an empty string where it is not set.
+            if text.strip():
+                value = text if name in secrets else text.strip()
+                layer[variables[name]] = _Value(_utf8(value, name), name)
+        elif name.startswith("EXPORTER_") and not SERVICE_LINK.fullmatch(name):
+            if name in misnamed:
+                raise SettingsError(f"{name}: no such setting; did you mean {misnamed[name]}?")
+            raise SettingsError(f"{name}: no such setting{_did_you_mean(name, variables)}")
+    return layer
+
+
+def _utf8(text: str, origin: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"{origin}: is not UTF-8 text") from None
+    return text
+
+
+class _Loader(yaml.BaseLoader):
+    """YAML whose values are the text that stands there, so a password of 0123 keeps its zero.
+
+    Only null is not text. Settings turn text into numbers as they do for variables and flags.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            # YAML would let the last one win, and a section that stands there twice lose half.
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem="a key is there twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def refuse(self, _: str, node: yaml.Node) -> None:
+        raise yaml.MarkedYAMLError(
+            problem="a value that starts with ! needs quotes", problem_mark=node.start_mark
+        )
+
+
+NULL = "tag:yaml.org,2002:null"
+_Loader.add_implicit_resolver(NULL, re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Loader.add_constructor(NULL, lambda _loader, _node: None)
+_Loader.add_multi_constructor("!", _Loader.refuse)
+
+
+def _from_file(file: Path) -> _Layer:
+    try:
+        document = yaml.load(file.read_text("utf-8"), _Loader)  # noqa: S506 - makes but text
+    except OSError as error:
+        raise SettingsError(f"--config {file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"--config {file}: is not UTF-8 text") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None)
+        # What is quoted may be a secret: a password that starts with * counts as an alias.
+        problem = re.sub(r" '[^'<][^']+'", "", problem or "cannot be parsed")
+        raise SettingsError(f"--config {file}: is not valid YAML: {problem}{where}") from None
+    layer: _Layer = {}
+    paths = {*LEAVES, *(f"{leaf.path}_file" for leaf in LEAVES.values() if leaf.secret)}
+    sections = {path.rpartition(".")[0] for path in LEAVES} - {""}
+
+    def walk(mapping: Any, under: str) -> None:
+        if not isinstance(mapping, dict):
+            what = under.rstrip(".") or "the file"
+            raise SettingsError(f"{file}: {what} must be a mapping of settings to values")
+        for key, value in mapping.items():
+            path = f"{under}{key}"
+            if path in sections:
+                walk({} if value is None else value, f"{path}.")
+            elif path not in paths:
+                raise SettingsError(f"{file}: {path}: no such setting{_did_you_mean(path, paths)}")
+            elif value is not None:
+                layer[path] = _Value(value, f"{file}: {path}")
+
+    walk({} if document is None else document, "")
+    if "api.keys" in layer:
+        layer["api.keys"] = _key_files(layer["api.keys"])
+    return layer
+
+
+def _did_you_mean(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else "; config/exporter.yml lists them all"
+
+
+def _read_secret(path: Any, origin: str) -> str:
+    try:
+        return Path(str(path)).read_text("utf-8").strip("\r\n")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SettingsError(f"{origin}: {path} cannot be read: {reason}") from None
+
+
+def _read_secret_files(layer: _Layer) -> _Layer:
+    read = dict(layer)
+    for leaf in LEAVES.values():
+        given = read.pop(f"{leaf.path}_file", None) if leaf.secret else None
+        if given is None:
+            continue
+        if leaf.path in read:
+            raise SettingsError(f"{given.origin} and {read[leaf.path].origin}: set one of the two")
+        read[leaf.path] = _Value(_read_secret(given.value, given.origin), given.origin)
+    return read
+
+
+def _key_files(keys: _Value) -> _Value:
+    """`api.keys` is a list, so its `key_file` entries are read here."""
+    if not isinstance(keys.value, list):
+        return keys
+    read = []
+    for index, entry in enumerate(keys.value):
+        if isinstance(entry, dict) and entry.get("key_file") is not None:
+            rest = {name: value for name, value in entry.items() if name != "key_file"}
+            origin = f"{keys.origin}.{index}.key_file"
+            if rest.get("key") is not None:
+                raise SettingsError(f"{origin} and {keys.origin}.{index}.key: set one of the two")
+            read.append(rest | {"key": _read_secret(entry["key_file"], origin)})
+        else:
+            read.append(entry)
+    return _Value(read, keys.origin)
+
+
+def _expand_url(layer: _Layer) -> _Layer:
+    given = layer.get("redis.url")
+    if given is None:
+        return layer
+    refusal = SettingsError(
+        f"{given.origin}: must be redis[s]://[user[:password]@]host[:port][/database], with what "
+        "is special in a URL (@ : / ? # %) percent-encoded in user and password"
+    )
+    try:
+        url = urlsplit(str(given.value))
+        port = url.port
+    except ValueError:
+        raise refusal from None
+    database = url.path.strip("/")
+    if (
+        url.scheme not in ("redis", "rediss", "valkey", "valkeys")
+        or not url.hostname
+        or port == 0
+        or url.query
+        or url.fragment
+        or not re.fullmatch(r"[0-9]{0,10}", database)
+    ):
+        raise refusal
+    parts: dict[str, Any] = {"host": url.hostname, "tls": url.scheme in ("rediss", "valkeys")}
+    if port is not None:
+        parts["port"] = port
+    if url.username:
+        parts["user"] = unquote(url.username)
+    if url.password:
+        parts["password"] = unquote(url.password)
+    if database:
+        parts["db"] = database
+    expanded = {path: value for path, value in layer.items() if path != "redis.url"}
+    return expanded | {f"redis.{name}": _Value(part, given.origin) for name, part in parts.items()}
+
+
+# By the first word of pydantic's type of error, where its message speaks of Python.
+COMPLAINTS = {
+    "bool": "must be true or false",
+    "extra": "no such setting",
+    "float": "must be a number",
+    "int": "must be a whole number",
+    "missing": "is missing",
+    "model": "must be a mapping of settings to values",
+    "path": "must be a file's path",
+    "string": "must be text",
+    "tuple": "must be a list",
+}
+
+
+def _explain(error: ValidationError, layer: _Layer) -> str:
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    kind, context = first["type"], first.get("ctx", {})
+    if kind.endswith("too_short"):
+        least = context["min_length"]
+        message = "must not be empty" if least == 1 else f"must have at least {least} characters"
+    else:
+        message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        message = message.replace("greater than or equal to", "at least")
+        message = message.replace("less than or equal to", "at most")
+        message = COMPLAINTS.get(kind.partition("_")[0], message)
+    parent = next(
+        (known for known in LEAVES if path == known or path.startswith(f"{known}.")), None
+    )
+    if parent is None:
+        return message
+    origin = layer[parent].origin + path[len(parent) :] if parent in layer else path
+    shown = first["input"]
+    if LEAVES[parent].secret or parent == "api.keys" or not isinstance(shown, str):
+        return f"{origin}: {message}"
+    return f"{origin}: {message}, not {shown[:60]!r}"
