@@ -153,7 +153,7 @@ def make_queues(server: Server, count: int) -> None:
                 client.hset(f"bull:queue-{number}:job-{i}", mapping={"name": "n", "data": "{}"})
 
 
-def test_a_poll_of_100_queues_is_three_commands_and_a_page_of_100_jobs_two_round_trips(
+def test_a_poll_of_100_queues_is_four_commands_and_a_page_of_100_jobs_two_round_trips(
     server: Server, start_exporter: StartExporter
 ) -> None:
     make_queues(server, 100)
@@ -168,8 +168,8 @@ def test_a_poll_of_100_queues_is_three_commands_and_a_page_of_100_jobs_two_round
     eventually(lambda: polls() == first + 1)
     with monitored(server) as seen:
         eventually(lambda: polls() == first + 3)
-    # Two polls, of 40 + 40 + 20 queues.
-    assert seen == ["EVALSHA_RO"] * 6
+    # Two polls, of 4 x 25 queues.
+    assert seen == ["EVALSHA_RO"] * 8
 
     with monitored(server) as seen:
         page = exporter.api.get("/v1/jobs/queues/queue-7?status=waiting&limit=100").json

@@ -51,6 +51,7 @@ def test_every_metric_is_named_once_and_in_the_readme() -> None:
     names = [family.name for family in FAMILIES]
     assert len(names) == len(set(names))
     table = (ROOT.parent / "README.md").read_text()
+    # `…_oldest_active_…` stands for the whole name.
     for name in names:
         assert (
             name in table
