@@ -75,6 +75,36 @@ async def test_the_python_clients_queues_are_told_as_it_tells_them(
         await queue.close()
 
 
+async def test_a_job_made_ready_by_hand_has_no_age_rather_than_a_wrong_one(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    options = {"connection": {"host": "127.0.0.1", "port": server.port}}
+    queues = {name: Queue(name, options) for name in ("promoted", "retried", "fresh")}
+
+    async def work(job: Any, _: str) -> None:
+        raise ValueError("no")
+
+    later = await queues["promoted"].add("later", {}, {"delay": 86_400_000})
+    await later.promote()
+    week_ago = int(time.time() * 1000) - 7 * 86_400_000
+    failing = await queues["retried"].add("fails", {}, {"timestamp": week_ago})
+    worker = Worker("retried", work, options)
+    for _ in range(400):
+        if await queues["retried"].getFailedCount():
+            break
+        await asyncio.sleep(0.02)
+    await worker.close(force=True)
+    await (await queues["retried"].getJob(failing.id)).retry()
+    fresh = await queues["fresh"].add("fresh", {}, {})
+    exporter = start_exporter(server.url)
+    for name in queues:
+        assert count(exporter, name, "waiting") == 1
+    ages = exporter.metrics.samples("bullmq_queue_oldest_waiting_timestamp_seconds")
+    assert ages == {("fresh",): fresh.timestamp / 1000}
+    for queue in queues.values():
+        await queue.close()
+
+
 def test_the_marker_of_before_5_0_is_not_a_job(
     server: Server, start_exporter: StartExporter
 ) -> None:
