@@ -9,12 +9,12 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from exporter import __version__
-from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.keys import State
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
-from exporter.settings import Settings
+from exporter.settings import Settings, names_of
 from exporter.web.api import api_app
 from exporter.web.credentials import Credentials
 from exporter.web.jobs_api import JobsApi
@@ -79,6 +79,11 @@ async def check(settings: Settings) -> str:
 
     try:
         snapshot = await Watcher(redis, settings, publish).poll_once()
+    except (TypeError, ValueError, IndexError) as error:
+        raise RedisUnavailable(
+            f"what answers at {settings.redis.address} is no Redis ({error}); "
+            f"see {names_of('redis.host')}"
+        ) from None
     finally:
         await redis.close()
     several = len(settings.prefix) > 1

@@ -189,6 +189,18 @@ def test_a_server_that_only_looks_like_redis_is_an_outage_not_an_end(
         assert len(exporter.lines("Redis is unavailable")) <= 2
         assert exporter.terminate() == 0
 
+        command = [sys.executable, "-m", "exporter", "--check", "--redis-url"]
+        checked = subprocess.run(
+            [*command, f"redis://127.0.0.1:{port}"],
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert checked.returncode == 2
+        [line] = checked.stderr.splitlines()
+        assert "REDIS_HOST" in line
+
 
 def test_a_redis_too_slow_to_be_told_truly_is_an_outage(
     own_server: Server, start_exporter: StartExporter
