@@ -97,8 +97,10 @@ class RedisReader:
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """The answers in order, in one round trip; one that failed is the exception itself.
 
-        Raises RedisUnavailable.
+        No command is no round trip. Raises RedisUnavailable.
         """
+        if not commands:
+            return []
         async with self._bounded():
             pipeline = self._redis.pipeline(transaction=False)
             for command in commands:

@@ -76,15 +76,11 @@ async def read_page(
     )
     left_out = _too_large(sizes)
     wanted = [[field for field in FIELDS if field not in large] for large in left_out]
-    hashes = (
-        await redis.pipeline(
-            [
-                ("HMGET", queue.job_key(job_id), *fields)
-                for job_id, fields in zip(ids, wanted, strict=True)
-            ]
-        )
-        if ids
-        else []
+    hashes = await redis.pipeline(
+        [
+            ("HMGET", queue.job_key(job_id), *fields)
+            for job_id, fields in zip(ids, wanted, strict=True)
+        ]
     )
     jobs = (
         _job(job_id, state, {**dict(zip(fields, values, strict=True)), **large})

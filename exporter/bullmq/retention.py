@@ -28,24 +28,16 @@ async def learn_retention(
     remaining = iter(queues)
     while batch := list(islice(remaining, BATCH)):
         places = [(queue, state) for queue in batch for state in OPTIONS if state not in configured]
-        newest = (
-            await redis.pipeline(
-                [("ZREVRANGE", queue.base + state.encode(), 0, 0) for queue, state in places]
-            )
-            if places
-            else []
+        newest = await redis.pipeline(
+            [("ZREVRANGE", queue.base + state.encode(), 0, 0) for queue, state in places]
         )
         jobs = [
             (queue, state, ids[0])
             for (queue, state), ids in zip(places, newest, strict=True)
             if isinstance(ids, list) and ids
         ]
-        options = (
-            await redis.pipeline(
-                [("HGET", queue.job_key(job_id), "opts") for queue, _, job_id in jobs]
-            )
-            if jobs
-            else []
+        options = await redis.pipeline(
+            [("HGET", queue.job_key(job_id), "opts") for queue, _, job_id in jobs]
         )
         for queue in batch:
             learned[queue] = dict(configured)
