@@ -13,26 +13,18 @@ from typing import NoReturn
 
 from exporter import __version__, logs, service
 from exporter.bullmq.connection import RedisUnavailable
-from exporter.settings import FLAGS, Settings, SettingsError
+from exporter.settings import FLAGS, SettingsError
 from exporter.settings_sources import load
 
+# For each flag what stands for its value, and what it does.
 HELP = {
-    "redis.url": "redis[s]://[user[:password]@]host[:port][/database]",
-    "metrics.listen": "where Prometheus scrapes (:9538)",
-    "api.listen": "where the Jobs API answers (:9539)",
-    "poll_interval": "time from one poll of Redis to the next (5)",
-    "queues": "watch these queues alone (none given: all that Redis has)",
-    "prefix": "BullMQ's key prefix, or several with commas (bull)",
-    "log.level": "debug, info, warning or error (info)",
-}
-METAVARS = {
-    "redis.url": "URL",
-    "metrics.listen": "HOST:PORT",
-    "api.listen": "HOST:PORT",
-    "poll_interval": "SECONDS",
-    "queues": "A,B",
-    "prefix": "PREFIX",
-    "log.level": "LEVEL",
+    "redis.url": ("URL", "redis[s]://[user[:password]@]host[:port][/database]"),
+    "metrics.listen": ("HOST:PORT", "where Prometheus scrapes (:9538)"),
+    "api.listen": ("HOST:PORT", "where the Jobs API answers (:9539)"),
+    "poll_interval": ("SECONDS", "time from one poll of Redis to the next (5)"),
+    "queues": ("A,B", "watch these queues alone (none given: all that Redis has)"),
+    "prefix": ("PREFIX", "BullMQ's key prefix, or several with commas (bull)"),
+    "log.level": ("LEVEL", "debug, info, warning or error (info)"),
 }
 
 
@@ -54,7 +46,8 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="settings in YAML")
     for path, flag in FLAGS.items():
-        parser.add_argument(flag, dest=path, metavar=METAVARS[path], help=HELP[path])
+        metavar, text = HELP[path]
+        parser.add_argument(flag, dest=path, metavar=metavar, help=text)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="validate, connect, list queues, exit")
     mode.add_argument("--demo", action="store_true", help="run on a Valkey and queues of its own")
@@ -96,12 +89,8 @@ def _run(arguments: list[str]) -> None:
         logging.disable()
         print(asyncio.run(service.check(settings)))
         return
-    _configure_logs(settings)
-    asyncio.run(service.run(settings))
-
-
-def _configure_logs(settings: Settings) -> None:
     logs.configure(settings.log, settings.secrets())
+    asyncio.run(service.run(settings))
 
 
 def _demo(flags: dict[str, str], config: Path | None) -> None:

@@ -14,7 +14,7 @@ from exporter.bullmq.keys import State
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
-from exporter.settings import Settings, names_of
+from exporter.settings import Settings
 from exporter.web.api import api_app
 from exporter.web.credentials import Credentials
 from exporter.web.jobs_api import JobsApi
@@ -78,14 +78,11 @@ async def check(settings: Settings) -> str:
     async def publish(_: Outcome) -> None: ...
 
     try:
-        snapshot = await Watcher(redis, settings, publish).poll_once()
-    except (TypeError, ValueError, IndexError) as error:
-        raise RedisUnavailable(
-            f"what answers at {settings.redis.address} is no Redis ({error}); "
-            f"see {names_of('redis.host')}"
-        ) from None
+        outcome = await Watcher(redis, settings, publish).poll()
     finally:
         await redis.close()
+    if outcome.snapshot is None:
+        raise RedisUnavailable(outcome.error)
     several = len(settings.prefix) > 1
     head = (
         *(["PREFIX"] if several else []),
@@ -100,7 +97,7 @@ async def check(settings: Settings) -> str:
             (reading.version or "?").removeprefix("bullmq:"),
             *(str(reading.counts.get(state, "?")) for state in State),
         )
-        for reading in snapshot.readings
+        for reading in outcome.snapshot.readings
     ]
     widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
     table = "\n".join(

@@ -135,37 +135,40 @@ class RedisReader:
 
     @asynccontextmanager
     async def _bounded(self) -> AsyncIterator[None]:
-        """A time limit, and Redis's own errors as ours: one line, and the setting to look at."""
+        """A time limit, and Redis's own errors as ours."""
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                yield
+            self._has_answered = True
+        except (TimeoutError, exceptions.RedisError, OSError, EOFError, UnicodeError) as error:
+            raise self._explained(error) from None
+
+    def _explained(self, error: Exception) -> RedisUnavailable:
+        """What went wrong in one line, and the setting to look at."""
         settings = self._settings
         where = f"Redis at {settings.address}"
         credentials = f"{names_of('redis.user')} and {names_of('redis.password')}"
-        try:
-            async with asyncio.timeout(settings.timeout):
-                yield
-            self._has_answered = True
-        except (TimeoutError, exceptions.TimeoutError):
-            raise RedisUnavailable(
-                f"{where} did not answer within {settings.timeout:g} s"
-                f"{self._tls_hint() if settings.tls else ''}; "
-                f"see {names_of('redis.host')}"
-            ) from None
-        except (exceptions.AuthenticationError, exceptions.AuthorizationError) as error:
-            if settings.password is None:
-                raise RedisRefused(f"{where} wants a password; see {credentials}") from None
-            raise RedisRefused(
-                f"{where} refused the credentials ({error}); see {credentials}"
-            ) from None
-        except exceptions.NoPermissionError as error:
-            user = settings.user or "default"
-            raise RedisRefused(
-                f"{where} does not let user {user!r} read ({error}); see "
-                f"{names_of('redis.user')}, the README has the ACL line"
-            ) from None
-        except exceptions.ResponseError as error:
-            see = f"; see {names_of('redis.db')}" if "DB index" in str(error) else ""
-            raise RedisRefused(f"{where} refused: {error}{see}") from None
-        except (exceptions.RedisError, OSError, EOFError, UnicodeError) as error:
-            raise RedisUnavailable(self._unreachable(where, error)) from None
+        match error:
+            case TimeoutError() | exceptions.TimeoutError():
+                hint = self._tls_hint() if settings.tls else ""
+                return RedisUnavailable(
+                    f"{where} did not answer within {settings.timeout:g} s{hint}; "
+                    f"see {names_of('redis.host')}"
+                )
+            case exceptions.AuthenticationError() | exceptions.AuthorizationError():
+                if settings.password is None:
+                    return RedisRefused(f"{where} wants a password; see {credentials}")
+                return RedisRefused(f"{where} refused the credentials ({error}); see {credentials}")
+            case exceptions.NoPermissionError():
+                user = settings.user or "default"
+                return RedisRefused(
+                    f"{where} does not let user {user!r} read ({error}); see "
+                    f"{names_of('redis.user')}, the README has the ACL line"
+                )
+            case exceptions.ResponseError():
+                see = f"; see {names_of('redis.db')}" if "DB index" in str(error) else ""
+                return RedisRefused(f"{where} refused: {error}{see}")
+        return RedisUnavailable(self._unreachable(where, error))
 
     def _unreachable(self, where: str, error: BaseException) -> str:
         chain, cause = [], error

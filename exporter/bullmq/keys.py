@@ -9,15 +9,18 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """The states of a job, by BullMQ's names; the order is the one we list them in."""
+    """The states of a job, by BullMQ's names: first the six of Open Archiver's Jobs API.
+
+    layout.lua counts in this order.
+    """
 
     ACTIVE = "active"  # a worker holds it
     COMPLETED = "completed"  # finished; only as many as the queue retains
-    DELAYED = "delayed"  # due later, a retry that waits for its backoff among them
     FAILED = "failed"  # out of attempts; only as many as the queue retains
+    DELAYED = "delayed"  # due later, a retry that waits for its backoff among them
+    WAITING = "waiting"  # next for a worker
     PAUSED = "paused"  # would wait, but is not taken until the queue is resumed
     PRIORITIZED = "prioritized"  # waits, with a priority
-    WAITING = "waiting"  # next for a worker
     WAITING_CHILDREN = "waiting-children"  # a flow's parent
 
 

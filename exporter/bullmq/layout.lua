@@ -44,11 +44,11 @@ local function counts(base)
   return paused, {
     read('LLEN', base .. 'active'),
     read('ZCARD', base .. 'completed'),
-    read('ZCARD', base .. 'delayed'),
     read('ZCARD', base .. 'failed'),
+    read('ZCARD', base .. 'delayed'),
+    waiting,
     stopped,
     read('ZCARD', base .. 'prioritized'),
-    waiting,
     read('ZCARD', base .. 'waiting-children'),
   }
 end

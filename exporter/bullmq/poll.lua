@@ -73,7 +73,7 @@ end
 local result = {}
 for i, base in ipairs(KEYS) do
   local paused, count = counts(base)
-  local active, delayed, prioritized, waiting = count[1], count[3], count[6], count[7]
+  local active, delayed, waiting, prioritized = count[1], count[4], count[5], count[7]
 
   local oldest_waiting = false
   if paused == 0 then oldest_waiting = oldest_ready(base, waiting, prioritized) or false end

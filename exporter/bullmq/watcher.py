@@ -16,7 +16,7 @@ from exporter.bullmq.poll import poll
 from exporter.bullmq.retention import learn_retention
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.workers import count_workers
-from exporter.settings import Settings
+from exporter.settings import Settings, names_of
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +79,30 @@ class Watcher:
             if not self.configured:
                 tasks.create_task(self._discover_forever())
 
-    async def poll_once(self) -> Snapshot:
-        """One poll, after the first discovery where that is still to be done.
+    async def poll(self) -> Outcome:
+        """One poll, after the first discovery where that is still to be done."""
+        began = time.monotonic()
+        first = self._queues is None
+        try:
+            snapshot = await self._snapshot()
+        except RedisUnavailable as error:
+            return Outcome(None, str(error), time.monotonic() - began)
+        except Exception as error:
+            # A fault of ours on data that nobody foresaw: say so and go on, for /metrics must not
+            # end with it. A server that only looks like Redis gets here too.
+            if self._up or first:
+                log.exception("a poll failed")
+            reason = (
+                f"the answers of Redis at {self._settings.redis.address} make no sense "
+                f"({type(error).__name__}: {error}); see {names_of('redis.host')}"
+            )
+            return Outcome(None, reason, time.monotonic() - began)
+        if first:
+            self._log_changes((), self._queues or ())
+        self._complain_once(snapshot)
+        return Outcome(snapshot, None, time.monotonic() - began)
 
-        Raises RedisUnavailable.
-        """
+    async def _snapshot(self) -> Snapshot:
         if self._queues is None:
             self._queues = await self._discover(pace=0)
             self._discovered = time.time()
@@ -170,7 +189,7 @@ class Watcher:
         failures, last_error = 0, None
         while True:
             began = time.monotonic()
-            outcome = await self._poll(began)
+            outcome = await self.poll()
             await self._publish(outcome)
             took = time.monotonic() - began
             self._up = outcome.snapshot is not None
@@ -189,23 +208,6 @@ class Watcher:
             delay = min(longest, 0.25 * 2 ** min(failures - 1, 16))
             # Jitter, so that many sidecars do not come back to one Redis together.
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
-
-    async def _poll(self, began: float) -> Outcome:
-        first = self._queues is None
-        try:
-            snapshot = await self.poll_once()
-        except RedisUnavailable as error:
-            return Outcome(None, str(error), time.monotonic() - began)
-        except Exception as error:
-            # A fault of ours on data that nobody foresaw: say so and go on, for /metrics must not
-            # end with it. A server that only looks like Redis gets here too.
-            if self._up or first:
-                log.exception("a poll failed")
-            return Outcome(None, f"{type(error).__name__}: {error}", time.monotonic() - began)
-        if first:
-            self._log_changes((), self._queues or ())
-        self._complain_once(snapshot)
-        return Outcome(snapshot, None, time.monotonic() - began)
 
     def _complain_once(self, snapshot: Snapshot) -> None:
         """A line for each value that cannot be read, when that begins; at most so many a poll."""

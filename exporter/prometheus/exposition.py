@@ -29,7 +29,6 @@ FAMILIES: tuple[Family, ...] = (
 # A form of the page that nobody has asked for this long (seconds) is no longer made ahead.
 WANTED_FOR = 300.0
 
-
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -92,13 +91,12 @@ class Exposition:
         """The content type and the page, in the form that the scraper accepts."""
         form = Form(negotiate(accept), compressed)
         self._asked[form] = time.monotonic()
-        if form not in self._pages:
-            pages = self._pages
+        pages = self._pages
+        if form not in pages:
             pages[form] = await asyncio.get_running_loop().run_in_executor(
                 self._renderer, self._encode, self._queues, form
             )
-            return form.content_type, pages[form]
-        return form.content_type, self._pages[form]
+        return form.content_type, pages[form]
 
     def _render(self, snapshot: Snapshot, forms: Iterable[Form]) -> tuple[bytes, dict[Form, bytes]]:
         queues = render(FAMILIES, snapshot, with_prefix=self._with_prefix).encode()

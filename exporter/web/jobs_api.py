@@ -17,17 +17,6 @@ from exporter.bullmq.poll import poll
 from exporter.bullmq.watcher import Watcher
 from exporter.web.answers import BadRequest, NotFound, json_response
 
-# The six of the contract in its order, then the two that make no job invisible.
-COUNTED = (
-    State.ACTIVE,
-    State.COMPLETED,
-    State.FAILED,
-    State.DELAYED,
-    State.WAITING,
-    State.PAUSED,
-    State.PRIORITIZED,
-    State.WAITING_CHILDREN,
-)
 MAX_LIMIT = 1000
 # Far beyond any queue, and `page * limit` still is an index that Redis can take.
 MAX_PAGE = 1_000_000_000
@@ -70,7 +59,7 @@ class JobsApi:
 
     async def list_jobs(self, request: web.Request) -> web.Response:
         """One page of a queue's jobs of one status."""
-        status = State(_choice(request, "status", [state.value for state in COUNTED], "failed"))
+        status = State(_choice(request, "status", [state.value for state in State], "failed"))
         order = _choice(request, "order", ["asc", "desc"], "asc")
         page = _whole_number(request, "page", 1, MAX_PAGE)
         limit = _whole_number(request, "limit", 10, MAX_LIMIT)
@@ -126,7 +115,7 @@ class JobsApi:
 
 
 def _counts(counts: Mapping[State, int]) -> dict[str, int | None]:
-    return {state.value: counts.get(state) for state in COUNTED}
+    return {state.value: counts.get(state) for state in State}
 
 
 def _job(job: Job) -> dict[str, Any]:
