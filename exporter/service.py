@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 
 from exporter import __version__
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
+from exporter.bullmq.follower import Follower
 from exporter.bullmq.keys import State
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.prometheus.exposition import Exposition
@@ -53,7 +54,23 @@ async def run(
 
         health = Health()
         exposition = Exposition(health, with_prefix=len(settings.prefix) > 1)
-        watcher = Watcher(polling, settings, exposition.publish)
+        follower: Follower | None = None
+
+        async def publish(outcome: Outcome) -> None:
+            tallies = await follower.tallies() if follower is not None else None
+            await exposition.publish(outcome, tallies)
+
+        watcher = Watcher(polling, settings, publish)
+        if settings.events.enabled:
+            # And so has the follower, which waits on it for events.
+            following = RedisReader(settings.redis, connections=1)
+            stack.push_async_callback(following.close)
+            follower = Follower(
+                following,
+                settings.events,
+                lambda: watcher.queues,
+                redis_timeout=settings.redis.timeout,
+            )
         jobs = JobsApi(reading, watcher, settings.prefix)
 
         metrics = Port(
@@ -64,11 +81,14 @@ async def run(
         )
         api = Port("api", api_socket, api_app(jobs, settings.api, health))
         async with serving(metrics, api), asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(watcher.run())
+            running = [tasks.create_task(watcher.run())]
+            if follower is not None:
+                running.append(tasks.create_task(follower.run()))
             started(metrics.url, api.url)
             await stop.wait()
             log.info("stopping")
-            watching.cancel()
+            for task in running:
+                task.cancel()
 
 
 async def check(settings: Settings) -> str:

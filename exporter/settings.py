@@ -8,6 +8,7 @@ takes the same `.env`.
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 from collections.abc import Iterator
@@ -128,6 +129,20 @@ Secret = Annotated[SecretStr, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
+def _buckets(value: tuple[float, ...]) -> tuple[float, ...]:
+    if list(value) != sorted(set(value)) or any(round(bound, 3) != bound for bound in value):
+        raise ValueError("must be seconds in rising order, in whole milliseconds: 0.05, 0.1, 1")
+    return value
+
+
+Buckets = Annotated[
+    tuple[Annotated[float, Field(ge=0.001, le=31_536_000, allow_inf_nan=False)], ...],
+    BeforeValidator(_comma_list),
+    AfterValidator(_buckets),
+    Field(min_length=1, max_length=50),
+]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -226,6 +241,39 @@ class ApiSettings(Section):
         return (ApiKey(name="api.key", key=self.key), *self.keys)
 
 
+class EventsSettings(Section):
+    """Following the queues' event streams: counters and durations."""
+
+    enabled: bool = True
+    state_file: Path | None = None
+    max_jobs: Annotated[int, Field(ge=0, le=10_000_000)] = 100_000
+    max_names: Annotated[int, Field(ge=1, le=10_000)] = 100
+    # A job of an idle queue is taken within milliseconds, so what is shorter than 50 ms is no wait;
+    # a backlog is minutes, an outage hours. Four hours are the last bound: what is older shows as
+    # the age of the oldest waiting job.
+    wait_buckets: Buckets = (
+        *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+        *(15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0),
+    )
+    # From a job that finds nothing to do (5 ms) over a batch for the search engine (seconds) to the
+    # import of a mailbox (hours).
+    process_buckets: Buckets = (
+        *(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+        *(15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0),
+    )
+
+    @model_validator(mode="after")
+    def _state_directory(self) -> EventsSettings:
+        if self.state_file is not None and (
+            self.state_file.is_dir() or not os.access(self.state_file.absolute().parent, os.W_OK)
+        ):
+            raise ValueError(
+                f"{names_of('events.state_file')}: {self.state_file} cannot be written, a file in "
+                "a directory that exists and that this user may write is wanted"
+            )
+        return self
+
+
 class LogSettings(Section):
     """What is told on stderr."""
 
@@ -263,6 +311,7 @@ class Settings(Section):
     metrics: MetricsSettings = MetricsSettings()
     api: ApiSettings = ApiSettings()
     retention: RetentionSettings = RetentionSettings()
+    events: EventsSettings = EventsSettings()
     log: LogSettings = LogSettings()
 
     def secrets(self) -> Iterator[str]:

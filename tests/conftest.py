@@ -230,38 +230,76 @@ def start_exporter(tmp_path: Path) -> Iterator[StartExporter]:
         exporter.process.wait()
 
 
-class History:
-    """tests/bullmq/history.mjs, which makes a history and says what BullMQ makes of it."""
+class Node:
+    """A script of tests/bullmq with a real BullMQ: answers a JSON line to each line it is told."""
 
-    def __init__(self, version: str, port: int, queue: str, prefix: str) -> None:
+    def __init__(self, script: str, version: str, *arguments: str) -> None:
         if not (BULLMQ / "node_modules" / version).is_dir():
             pytest.fail("BullMQ is missing: make test installs it")
+        self._script = script
         self._process = subprocess.Popen(
-            [program("node", "nodejs"), "history.mjs", version, str(port), queue, prefix],
+            [program("node", "nodejs"), script, version, *arguments],
             cwd=BULLMQ,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.truth: dict[str, Any] = self._read()
+        self.first_words = self._read()
 
     def _read(self) -> Any:
         assert self._process.stdout
         line = self._process.stdout.readline()
-        assert line, "history.mjs failed"
+        assert line, f"{self._script} failed"
         return json.loads(line)
 
-    def tell(self, command: str) -> dict[str, Any]:
-        """`pause` or `resume`, and the truth after it."""
+    def ask(self, line: str) -> Any:
         assert self._process.stdin
-        self._process.stdin.write(f"{command}\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
-        self.truth = self._read()
-        return self.truth
+        return self._read()
 
     def close(self) -> None:
         self._process.kill()
         self._process.communicate()
+
+
+class History(Node):
+    """Makes a history, and says what BullMQ makes of it."""
+
+    def __init__(self, version: str, port: int, queue: str, prefix: str) -> None:
+        super().__init__("history.mjs", version, str(port), queue, prefix)
+        self.truth: dict[str, Any] = self.first_words
+
+    def tell(self, command: str) -> dict[str, Any]:
+        """`pause` or `resume`, and the truth after it."""
+        self.truth = self.ask(command)
+        return self.truth
+
+
+class Work(Node):
+    """Adds jobs and works on them; each command of work.mjs is a method here."""
+
+    def __init__(self, version: str, port: int, prefix: str = "bull") -> None:
+        super().__init__("work.mjs", version, str(port), prefix)
+
+    def __getattr__(self, command: str) -> Callable[..., Any]:
+        return lambda *arguments: self.ask(json.dumps([command, *arguments]))
+
+
+StartWork = Callable[..., Work]
+
+
+@pytest.fixture
+def start_work() -> Iterator[StartWork]:
+    started: list[Work] = []
+
+    def start(version: str, port: int, prefix: str = "bull") -> Work:
+        started.append(Work(version, port, prefix))
+        return started[-1]
+
+    yield start
+    for work in started:
+        work.close()
 
 
 @pytest.fixture

@@ -54,6 +54,10 @@ class Queue:
         return self.base + job_id
 
     @property
+    def events_key(self) -> bytes:
+        return self.base + b"events"
+
+    @property
     def heartbeat_key(self) -> bytes:
         """Written by Open Archiver's workers (workers/supervision.ts): epoch ms, TTL 10 minutes."""
         return b"oa:worker:%b:alive" % self.raw_name

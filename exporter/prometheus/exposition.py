@@ -13,18 +13,21 @@ from prometheus_client import exposition as text_format
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from exporter.bullmq.snapshot import Snapshot
+from exporter.bullmq.tallies import Tallies
 from exporter.bullmq.watcher import Outcome
-from exporter.prometheus import job_ages, job_counts, queue_state, schedulers, workers
-from exporter.prometheus.family import Family, render
+from exporter.prometheus import job_ages, job_counts, job_events, queue_state, schedulers, workers
+from exporter.prometheus.event_family import EventFamily, EventRenderer, Series
+from exporter.prometheus.family import Family, labels_of, render
 from exporter.prometheus.health import Health
 
-FAMILIES: tuple[Family, ...] = (
+GAUGES: tuple[Family, ...] = (
     *job_counts.FAMILIES,
     *job_ages.FAMILIES,
     *queue_state.FAMILIES,
     *schedulers.FAMILIES,
     *workers.FAMILIES,
 )
+COUNTED: tuple[EventFamily, ...] = job_events.FAMILIES
 
 # A form of the page that nobody has asked for this long (seconds) is no longer made ahead.
 WANTED_FOR = 300.0
@@ -59,6 +62,15 @@ def negotiate(accept: str) -> str:
     return OPENMETRICS if best[OPENMETRICS] and best[OPENMETRICS] >= best[TEXT] else TEXT
 
 
+class Content(NamedTuple):
+    """What the page of a good poll is made from, beside the exporter's own metrics."""
+
+    snapshot: Snapshot
+    gauges: bytes
+    tallies: Tallies | None
+    begun: frozenset[Series]  # the series that scrapers have seen already
+
+
 class Exposition:
     """Holds the latest page in each form that scrapers ask for."""
 
@@ -66,24 +78,33 @@ class Exposition:
         self.ready = False  # whether the last poll succeeded
         self._health = health
         self._with_prefix = with_prefix
-        self._queues = b""
+        self._events = {
+            form: EventRenderer(COUNTED, openmetrics=form == OPENMETRICS)
+            for form in (TEXT, OPENMETRICS)
+        }
+        self._content: Content | None = None
+        self._begun: frozenset[Series] = frozenset()
         self._pages: dict[Form, bytes] = {}
         self._asked: dict[Form, float] = {}
         # A thread of its own: the loop's default ones may all be held up by a resolver.
         self._renderer = ThreadPoolExecutor(1, "render")
 
-    async def publish(self, outcome: Outcome) -> None:
-        """Replace the page: a failed poll leaves no queue on it."""
-        self._health.record(outcome)
+    async def publish(self, outcome: Outcome, tallies: Tallies | None) -> None:
+        """Replace the page: a failed poll leaves no queue on it.
+
+        Without tallies (events cannot be followed) there are no counters of queues: the last value
+        would say that nothing happens.
+        """
+        self._health.record(outcome, tallies)
         now = time.monotonic()
         self._asked = {form: at for form, at in self._asked.items() if now - at < WANTED_FOR}
         if outcome.snapshot is None:
             # Without a wait: what was true before is not told a moment longer.
-            self.ready, self._queues, self._pages = False, b"", {}
+            self.ready, self._content, self._pages = False, None, {}
             return
         # In a thread: a page of 10,000 queues takes longer than a client of the API should wait.
-        self._queues, self._pages = await asyncio.get_running_loop().run_in_executor(
-            self._renderer, self._render, outcome.snapshot, tuple(self._asked)
+        self._content, self._pages = await asyncio.get_running_loop().run_in_executor(
+            self._renderer, self._render, outcome.snapshot, tallies, tuple(self._asked)
         )
         self.ready = True
 
@@ -94,16 +115,39 @@ class Exposition:
         pages = self._pages
         if form not in pages:
             pages[form] = await asyncio.get_running_loop().run_in_executor(
-                self._renderer, self._encode, self._queues, form
+                self._renderer, self._encode, self._content, form
             )
+        if self._content is not None and self._content.tallies is not None:
+            self._begun = _series(self._content.tallies)
         return form.content_type, pages[form]
 
-    def _render(self, snapshot: Snapshot, forms: Iterable[Form]) -> tuple[bytes, dict[Form, bytes]]:
-        queues = render(FAMILIES, snapshot, with_prefix=self._with_prefix).encode()
-        return queues, {form: self._encode(queues, form) for form in forms}
+    def _render(
+        self, snapshot: Snapshot, tallies: Tallies | None, forms: Iterable[Form]
+    ) -> tuple[Content, dict[Form, bytes]]:
+        gauges = render(GAUGES, snapshot, with_prefix=self._with_prefix).encode()
+        content = Content(snapshot, gauges, tallies, self._begun)
+        return content, {form: self._encode(content, form) for form in forms}
 
-    def _encode(self, queues: bytes, form: Form) -> bytes:
+    def _encode(self, content: Content | None, form: Form) -> bytes:
+        page = b""
+        if content is not None:
+            page = content.gauges
+            if content.tallies is not None:
+                rows = (
+                    (reading.queue, labels_of(reading.queue, with_prefix=self._with_prefix))
+                    for reading in content.snapshot.readings
+                )
+                events = self._events[form.content_type]
+                page += events.render(content.tallies, rows, content.begun).encode()
         # The registry's part comes last: in OpenMetrics it ends with the `# EOF` of the page.
         render_registry = openmetrics if form.content_type == OPENMETRICS else text_format
-        page = queues + render_registry.generate_latest(self._health.registry)
+        page += render_registry.generate_latest(self._health.registry)
         return gzip.compress(page, compresslevel=1, mtime=0) if form.compressed else page
+
+
+def _series(tallies: Tallies) -> frozenset[Series]:
+    series: set[Series] = set()
+    for queue, counted in tallies.queues.items():
+        series.add((queue, None))
+        series.update((queue, name) for name in counted.by_name)
+    return frozenset(series)

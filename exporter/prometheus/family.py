@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from exporter.bullmq.keys import Queue
 from exporter.bullmq.snapshot import QueueReading, Snapshot
 
 Read = Callable[[QueueReading, Snapshot], float | None]
@@ -38,17 +39,19 @@ def escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
+def labels_of(queue: Queue, *, with_prefix: bool) -> str:
+    """A queue's labels, as they stand in braces."""
+    prefix = f'prefix="{escape(queue.prefix)}",' if with_prefix else ""
+    return f'{prefix}queue="{escape(queue.name)}"'
+
+
 def render(families: Iterable[Family], snapshot: Snapshot, *, with_prefix: bool) -> str:
     """The families in the text format, which for gauges is OpenMetrics too.
 
     prometheus_client's generate_latest takes 123 ms for 8,000 gauges; hence this.
     """
     rows = [
-        (
-            reading,
-            (f'prefix="{escape(reading.queue.prefix)}",' if with_prefix else "")
-            + f'queue="{escape(reading.queue.name)}"',
-        )
+        (reading, labels_of(reading.queue, with_prefix=with_prefix))
         for reading in snapshot.readings
     ]
     lines: list[str] = []

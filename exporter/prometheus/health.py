@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Iterator
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,9 +16,41 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from exporter import __version__
+from exporter.bullmq.tallies import Tallies
 from exporter.bullmq.watcher import Outcome
+
+
+class _Events(Collector):
+    """How the events are followed; nothing while they cannot be."""
+
+    tallies: Tallies | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        if (tallies := self.tallies) is None:
+            return
+        yield CounterMetricFamily(
+            "bullmq_exporter_events_read", "Events that were read.", tallies.events_read
+        )
+        yield GaugeMetricFamily(
+            "bullmq_exporter_event_lag_seconds",
+            "How long before the last event of its stream the last one that was read was written, "
+            "for the stream that is the furthest behind.",
+            tallies.lag,
+        )
+        yield GaugeMetricFamily(
+            "bullmq_exporter_tracked_jobs",
+            "Unfinished jobs that are kept track of, to tell their durations.",
+            tallies.tracked_jobs,
+        )
+        yield CounterMetricFamily(
+            "bullmq_exporter_untracked_jobs",
+            "Jobs that are counted, but not kept track of, since events.max_jobs was reached.",
+            tallies.untracked_jobs,
+        )
 
 
 class Health:
@@ -67,6 +100,8 @@ class Health:
             "Values that the last poll had to leave out, such as keys of the wrong type.",
             registry=self.registry,
         )
+        self._events = _Events()
+        self.registry.register(self._events)
         self.api_requests = Counter(
             "bullmq_exporter_api_requests_total",
             "Requests that the Jobs API has answered.",
@@ -80,8 +115,9 @@ class Health:
             registry=self.registry,
         )
 
-    def record(self, outcome: Outcome) -> None:
-        """Take note of a poll."""
+    def record(self, outcome: Outcome, tallies: Tallies | None) -> None:
+        """Take note of a poll, and of what was counted up to it."""
+        self._events.tallies = tallies
         self._polls.observe(outcome.duration)
         if outcome.snapshot is None:
             self._up.set(0)

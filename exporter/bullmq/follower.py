@@ -1,0 +1,519 @@
+"""Follows the event streams of all queues over one connection, and keeps their ledgers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from exporter.bullmq import state_file
+from exporter.bullmq.connection import Command, RedisReader, RedisRefused, RedisUnavailable
+from exporter.bullmq.keys import Queue, State
+from exporter.bullmq.ledger import CLOCK_SKEW, FACTS, JobFacts, Ledger, Room
+from exporter.bullmq.stream import Entry, Gap, StreamInfo, milliseconds, order
+from exporter.bullmq.tallies import Count, Layout, Tallies
+from exporter.settings import EventsSettings
+
+log = logging.getLogger(__name__)
+
+# How much one read may cost, in entries: 2,000 hold Redis 7.0 for 1 ms. XREAD's COUNT holds for
+# each stream, so it is adapted to what the last read cost (`_adapt`).
+MOST_ENTRIES = 2000
+LEAST_COUNT = 2
+FIRST_COUNT = 10
+# Bytes of a return value or a reason that cost as much as one entry: a read is kept to about 1 MB,
+# whatever jobs return.
+ENTRY_BYTES = 500
+
+# Seconds that a read waits for an event where there is none, and the rest after one: quiet queues
+# cost one command a second, busy ones are read in large batches.
+BLOCK = 1.0
+PAUSE = 0.1
+
+# Seconds within which each stream is compared with what was read of it.
+CHECK_EVERY = 5.0
+CHECKS_AT_ONCE = 100
+
+# Jobs of which one read asks whether they still exist, and how often all of them are asked for
+# (seconds): Queue.drain() and Queue.clean() remove jobs of which no event tells.
+EXISTS_AT_ONCE = 500
+EXISTS_EVERY = 60.0
+
+# Jobs that one command looks for when a gap is mended, or asks for in a pipeline.
+PAGE = 1000
+
+LONGEST_RETRY = 5.0
+
+# The sets of finished jobs, and what a job that is found there counts as.
+FINISHED = {State.FAILED: Count.FAILED, State.COMPLETED: Count.COMPLETED}
+
+
+class Follower:
+    """Counts what happens to jobs. `queues` tells which queues there are now."""
+
+    def __init__(
+        self,
+        redis: RedisReader,
+        settings: EventsSettings,
+        queues: Callable[[], tuple[Queue, ...] | None],
+        *,
+        redis_timeout: float,
+    ) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._queues = queues
+        self._block = int(1000 * min(BLOCK, redis_timeout / 3))
+        self._layout = Layout(
+            *(
+                tuple(round(bound * 1000) for bound in bounds)
+                for bounds in (settings.wait_buckets, settings.process_buckets)
+            )
+        )
+        self._room = Room(settings.max_jobs)
+        self._known: tuple[Queue, ...] | None = None
+        self._ledgers: dict[Queue, Ledger] = {}
+        self._departed: dict[Queue, Ledger] = {}
+        self._remembered: dict[bytes, Any] = {}
+        self._saved_at: int | None = None  # epoch ms of the memory that we began with
+        self._unreadable: set[Queue] = set()
+        self._count = FIRST_COUNT
+        self._behind: set[Queue] = set()  # those that the last read did not read to the end
+        self._checks: deque[Queue] = deque()
+        self._checked = 0.0
+        self._to_ask: deque[tuple[Ledger, bytes]] = deque()
+        self._asked = 0.0
+        self._gap_seen: dict[Queue, float] = {}
+        self._unsettled: list[Ledger] = []  # those that have `questions`
+        self._events_read = 0
+        self._lag = 0.0
+        self._following = False
+        self._consistent = asyncio.Lock()
+        self._told: Tallies | None = None
+        self._save_due = 0.0
+        self._save_failed = False
+
+    async def run(self) -> None:
+        """Follow until cancelled, then save."""
+        self._recall()
+        failures, last_reason = 0, ""
+        try:
+            while True:
+                try:
+                    pause = await self._step()
+                except RedisUnavailable as error:
+                    self._following = False
+                    # The poll tells of an outage. But XREAD may be refused where all else works.
+                    if isinstance(error, RedisRefused) and str(error) != last_reason:
+                        log.warning("events cannot be followed", extra={"reason": str(error)})
+                    last_reason, failures = str(error), failures + 1
+                    self._count, self._checked = FIRST_COUNT, 0.0
+                    pause = min(LONGEST_RETRY, 0.25 * 2 ** min(failures - 1, 8))
+                    pause *= random.uniform(0.5, 1.0)  # noqa: S311
+                else:
+                    failures, last_reason = 0, ""
+                await asyncio.sleep(pause)
+        finally:
+            if self._settings.state_file is not None and not self._unsettled:
+                self._save(self._memory())
+
+    async def tallies(self) -> Tallies | None:
+        """What was counted so far; None while events cannot be followed.
+
+        With a state file only what is in it: a counter that was told never goes back, even if we
+        are killed.
+        """
+        async with self._consistent:
+            if not self._following:
+                return None
+            if self._unsettled:
+                return self._told
+            frozen = self._freeze()
+            if self._settings.state_file is None:
+                self._told = frozen
+                return frozen
+            began = time.monotonic()
+            if began < self._save_due:
+                return self._told
+            memory = self._memory()
+        await asyncio.to_thread(self._save, memory)
+        self._told = frozen
+        now = time.monotonic()
+        # At most a twentieth of the time goes into it.
+        self._save_due = max(began + 1, now + 19 * (now - began))
+        return frozen
+
+    # One read
+
+    async def _step(self) -> float:
+        """Read once what is new; how long to rest before the next time, in seconds."""
+        await self._settle()
+        if await self._keep_up_with_queues() is False:
+            return PAUSE
+        followed = [
+            ledger for queue, ledger in self._ledgers.items() if queue not in self._unreadable
+        ]
+        checked = self._due_checks()
+        asked = self._due_questions()
+        # The order matters: what the first ones tell was so before we read.
+        commands: list[Command] = [
+            (b"XINFO", "STREAM", ledger.queue.events_key) for ledger in checked
+        ]
+        commands += [(b"EXISTS", ledger.queue.job_key(job_id)) for ledger, job_id in asked]
+        if followed:
+            commands.append(self._read_command(followed))
+        answers = await self._redis.pipeline(commands)
+        began = time.monotonic()
+        infos, exist = answers[: len(checked)], answers[len(checked) :][: len(asked)]
+        entries = self._entries(answers[-1] if followed else None)
+        if entries is None:
+            await self._find_unreadable(followed)
+            return PAUSE
+        async with self._consistent:
+            self._lag = 0.0
+            for ledger, info in zip(checked, infos, strict=True):
+                self._check(ledger, info, entries.get(ledger.queue.events_key, ()))
+            self._read(followed, entries)
+            self._forget_gone(asked, exist)
+            await self._settle()
+        await self._mend_gaps()
+        self._following = True
+        if self._behind:
+            return 0.0
+        return max(PAUSE, 9 * (time.monotonic() - began))
+
+    def _read_command(self, followed: Sequence[Ledger]) -> Command:
+        # Where a stream was not read to its end there is nothing to wait for.
+        wait = () if self._behind else ("BLOCK", self._block)
+        keys = (ledger.queue.events_key for ledger in followed)
+        positions = (ledger.place.position for ledger in followed)
+        # Names as bytes: of the answer to "XREAD" redis-py would make tuples and dicts, which costs
+        # more than all that is done here.
+        return (b"XREAD", "COUNT", self._count, *wait, "STREAMS", *keys, *positions)
+
+    @staticmethod
+    def _entries(answer: Any) -> dict[bytes, list[Entry]] | None:
+        """The new entries by stream; None where some key holds no stream. Raises RedisRefused."""
+        if isinstance(answer, Exception):
+            if "WRONGTYPE" in str(answer):
+                return None
+            raise RedisRefused(f"Redis refused XREAD: {answer}")
+        return dict(answer or ())
+
+    def _read(self, followed: Iterable[Ledger], entries: Mapping[bytes, list[Entry]]) -> None:
+        if not entries:
+            self._behind = set()
+            self._adapt(0)
+            return
+        behind: set[Queue] = set()
+        cost = 0
+        for ledger in followed:
+            new = entries.get(ledger.queue.events_key)
+            if new is None:
+                continue
+            if len(new) >= self._count:
+                behind.add(ledger.queue)
+                # Whether it was stalled says the next entry, which this read does not have.
+                if len(new) > 1 and b"waiting" in new[-1][1]:
+                    new.pop()
+            cost += len(new) + sum(len(fields[5]) for _, fields in new if len(fields) > 5) // (
+                ENTRY_BYTES
+            )
+            self._events_read += len(new)
+            ledger.read(new)
+            if ledger.questions():
+                self._unsettled.append(ledger)
+        self._behind = behind
+        self._adapt(cost)
+
+    def _adapt(self, cost: int) -> None:
+        if cost > MOST_ENTRIES:
+            self._count = max(LEAST_COUNT, self._count * MOST_ENTRIES // cost)
+        else:
+            self._count = min(MOST_ENTRIES, self._count * 2)
+
+    # Which queues
+
+    async def _keep_up_with_queues(self) -> bool:
+        """Begin to follow the queues that have appeared; False before there are any to know of."""
+        queues = self._queues()
+        if queues is None:
+            return False
+        if queues is self._known:
+            return True
+        first = self._known is None
+        now = dict.fromkeys(queues)
+        new = [queue for queue in queues if queue not in self._ledgers]
+        ledgers = [self._open(queue) for queue in new]
+        if first and self._saved_at is None:
+            # What was there before us is not counted.
+            await self._start_from_now(ledgers)
+        for queue in self._ledgers.keys() - now.keys():
+            # Its place is kept: should it come back, nothing is read twice.
+            gone = self._departed[queue] = self._ledgers.pop(queue)
+            gone.forget_all()
+            gone.tallies.clear()
+            self._unreadable.discard(queue)
+            self._behind.discard(queue)
+        for queue in islice(list(self._departed), max(0, len(self._departed) - len(now))):
+            del self._departed[queue]
+        self._ledgers |= {ledger.queue: ledger for ledger in ledgers}
+        self._checks = deque(self._ledgers)
+        self._known = queues
+        # Of queues that went while we were away.
+        self._remembered.clear()
+        return True
+
+    def _open(self, queue: Queue) -> Ledger:
+        ledger = Ledger(queue, self._layout, self._room, max_names=self._settings.max_names)
+        if before := self._departed.pop(queue, None):
+            ledger.place = before.place
+        elif queue.base in self._remembered:
+            ledger.remember(self._remembered.pop(queue.base))
+        elif self._saved_at is not None and self._known is None:
+            # It appeared while we were away, or was not watched then: not what is older.
+            ledger.place.position, ledger.place.number = b"%d-0" % self._saved_at, None
+        return ledger
+
+    async def _start_from_now(self, ledgers: Sequence[Ledger]) -> None:
+        remaining = iter(ledgers)
+        while batch := list(islice(remaining, CHECKS_AT_ONCE)):
+            answers = await self._redis.pipeline(
+                [(b"XINFO", "STREAM", ledger.queue.events_key) for ledger in batch]
+            )
+            for ledger, answer in zip(batch, answers, strict=True):
+                if not isinstance(answer, Exception):
+                    ledger.place.start(StreamInfo.of(answer))
+                elif "NOPERM" in str(answer):
+                    raise RedisRefused(f"Redis refused XINFO: {answer}")
+
+    async def _find_unreadable(self, followed: Sequence[Ledger]) -> None:
+        """Leave out the keys that hold no stream: XREAD refuses all for the sake of one."""
+        answers = await self._redis.pipeline(
+            [(b"TYPE", ledger.queue.events_key) for ledger in followed]
+        )
+        for ledger, kind in zip(followed, answers, strict=True):
+            if kind not in (b"stream", b"none"):
+                self._unreadable.add(ledger.queue)
+                log.warning(
+                    "events cannot be read: left out",
+                    extra={"queue": ledger.queue.name, "reason": f"the key is a {kind!r}"},
+                )
+
+    # Checks
+
+    def _due_checks(self) -> list[Ledger]:
+        """Streams to compare now: those that we are behind with, and the next few of all."""
+        now = time.monotonic()
+        due = set(islice(self._behind, CHECKS_AT_ONCE))
+        # As many as the time since the last ones is worth.
+        worth = int(len(self._checks) * min(1.0, (now - self._checked) / CHECK_EVERY))
+        if share := min(worth, CHECKS_AT_ONCE):
+            self._checked = now
+            due |= set(islice(self._checks, share))
+            self._checks.rotate(-share)
+        return [self._ledgers[queue] for queue in due]
+
+    def _check(self, ledger: Ledger, answer: Any, entries: Sequence[Entry]) -> None:
+        if isinstance(answer, Exception):
+            if "no such key" in str(answer):
+                ledger.place.vanish()
+                self._unreadable.discard(ledger.queue)
+            return
+        self._unreadable.discard(ledger.queue)
+        info = StreamInfo.of(answer)
+        queue = ledger.queue.name
+        if ledger.place.has_gone_back(info) and not entries:
+            ledger.forget_all()
+            anew = ledger.place.go_back(info)
+            log.warning(
+                "the events begin anew" if anew else "the events went back, those known are left",
+                extra={"queue": queue},
+            )
+            return
+        if ledger.queue in self._behind:
+            behind = milliseconds(info.last) - milliseconds(ledger.place.position)
+            self._lag = max(self._lag, behind / 1000)
+        gap = ledger.place.check(info, entries, complete=len(entries) < self._count)
+        if gap is not None:
+            log.warning("events were missed", extra={"queue": queue, "count": gap.missed})
+            ledger.note_gap(gap)
+            self._gap_seen[ledger.queue] = time.monotonic()
+        ledger.note_check()
+
+    def _due_questions(self) -> list[tuple[Ledger, bytes]]:
+        for ledger in self._ledgers.values():
+            if ledger.cleaned:
+                ledger.cleaned = False
+                self._to_ask.extendleft((ledger, job_id) for job_id in ledger.jobs)
+        if not self._to_ask and time.monotonic() - self._asked > EXISTS_EVERY:
+            self._asked = time.monotonic()
+            self._to_ask.extend(
+                (ledger, job_id) for ledger in self._ledgers.values() for job_id in ledger.jobs
+            )
+        count = min(EXISTS_AT_ONCE, len(self._to_ask))
+        return [self._to_ask.popleft() for _ in range(count)]
+
+    def _forget_gone(self, asked: Iterable[tuple[Ledger, bytes]], exist: Iterable[Any]) -> None:
+        for (ledger, job_id), exists in zip(asked, exist, strict=True):
+            # Not while there are events to read: one of them may tell of the job's end.
+            if exists == 0 and ledger.queue not in self._behind:
+                ledger.forget(job_id)
+
+    # What the hashes of jobs say
+
+    async def _settle(self) -> None:
+        """Ask for the names, and for what the events left open."""
+        while self._unsettled:
+            ledger = self._unsettled[-1]
+            questions = list(ledger.questions())
+            answers = await self._hashes(ledger.queue, questions, FACTS)
+            facts = (JobFacts(*answer) for answer in answers)
+            ledger.settle(dict(zip(questions, facts, strict=True)))
+            self._unsettled.pop()
+
+    async def _hashes(
+        self, queue: Queue, job_ids: Iterable[bytes], fields: Sequence[str]
+    ) -> list[Sequence[bytes | None]]:
+        """These fields of each job; None each where the hash is gone or is none."""
+        rows: list[Sequence[bytes | None]] = []
+        remaining = iter(job_ids)
+        while batch := list(islice(remaining, PAGE)):
+            answers = await self._redis.pipeline(
+                [(b"HMGET", queue.job_key(job_id), *fields) for job_id in batch]
+            )
+            rows += [
+                [None] * len(fields) if isinstance(answer, Exception) else answer
+                for answer in answers
+            ]
+        return rows
+
+    # Gaps
+
+    async def _mend_gaps(self) -> None:
+        """Count the finished jobs whose events were missed, as far as they are still there."""
+        for queue, seen in list(self._gap_seen.items()):
+            ledger = self._ledgers.get(queue)
+            if ledger is None or ledger.gap is None:
+                del self._gap_seen[queue]
+                continue
+            # Not before all jobs that finished at its end have been read, so that it shows which.
+            passed = milliseconds(ledger.place.position) >= ledger.gap.until + CLOCK_SKEW
+            waited = time.monotonic() - seen >= 2 * CLOCK_SKEW / 1000
+            if passed or (waited and queue not in self._behind):
+                await self._mend(ledger)
+                del self._gap_seen[queue]
+
+    async def _mend(self, ledger: Ledger) -> None:
+        gap = ledger.gap
+        assert gap is not None
+        found: dict[Count, list[bytes]] = {}
+        left = gap.missed
+        for state, count in FINISHED.items():
+            job_ids: list[bytes] = []
+            async for page in self._finished_between(ledger.queue, state, gap):
+                job_ids += ledger.unseen(page)
+                if len(job_ids) >= left:
+                    break
+            found[count] = job_ids[:left]
+            left -= len(found[count])
+        names = {
+            count: await self._hashes(ledger.queue, job_ids, ("name",))
+            for count, job_ids in found.items()
+        }
+        async with self._consistent:
+            for count, job_ids in found.items():
+                ledger.mend(count, job_ids, [row[0] for row in names[count]])
+            ledger.gap = None
+        log.warning(
+            "jobs whose events were missed are counted by what is kept of them",
+            extra={
+                "queue": ledger.queue.name,
+                **{str(count.name.lower()): len(job_ids) for count, job_ids in found.items()},
+            },
+        )
+
+    async def _finished_between(
+        self, queue: Queue, state: State, gap: Gap
+    ) -> AsyncIterator[list[bytes]]:
+        offset = 0
+        while True:
+            page = await self._redis.command(
+                b"ZRANGEBYSCORE",
+                queue.base + state.encode(),
+                gap.since - CLOCK_SKEW,
+                gap.until + CLOCK_SKEW,
+                "LIMIT",
+                offset,
+                PAGE,
+            )
+            yield page
+            offset += PAGE
+            if len(page) < PAGE:
+                return
+
+    # Memory
+
+    def _freeze(self) -> Tallies:
+        return Tallies(
+            layout=self._layout,
+            queues={queue: ledger.freeze() for queue, ledger in self._ledgers.items()},
+            events_read=self._events_read,
+            lag=self._lag,
+            tracked_jobs=self._room.taken,
+            untracked_jobs=self._room.refused,
+        )
+
+    def _memory(self) -> dict[str, Any]:
+        return {
+            "saved": int(time.time() * 1000),
+            "bounds": [self._layout.wait_bounds, self._layout.process_bounds],
+            "queues": {
+                **self._remembered,  # before the queues are known
+                **{queue.base: ledger.memory() for queue, ledger in self._ledgers.items()},
+            },
+        }
+
+    def _recall(self) -> None:
+        path = self._settings.state_file
+        if path is None:
+            return
+        try:
+            memory = state_file.load(path)
+            if memory is not None:
+                self._remembered = self._fitting(memory)
+                self._saved_at = memory["saved"]
+        except (state_file.StateUnreadable, OSError, KeyError, TypeError, ValueError) as error:
+            log.warning(
+                "the state file cannot be used: counters begin anew", extra={"reason": error}
+            )
+
+    def _fitting(self, memory: Mapping[str, Any]) -> dict[bytes, Any]:
+        """The memory of each queue, tried out; without histograms if their bounds have changed."""
+        same = memory["bounds"] == [
+            list(self._layout.wait_bounds),
+            list(self._layout.process_bounds),
+        ]
+        size = self._layout.size if same else len(Count)
+        for base, queue in memory["queues"].items():
+            queue["tallies"] = {name: values[:size] for name, values in queue["tallies"].items()}
+            trial = Ledger(Queue(base, "", ""), self._layout, Room(self._room.limit), max_names=1)
+            trial.remember(queue)
+            order(trial.place.position)
+        return dict(memory["queues"])
+
+    def _save(self, memory: Mapping[str, Any]) -> None:
+        assert self._settings.state_file is not None
+        try:
+            state_file.save(self._settings.state_file, memory)
+        except OSError as error:
+            # Counting goes on; only a restart will lose something.
+            if not self._save_failed:
+                log.warning("the state file cannot be written", extra={"reason": error})
+            self._save_failed = True
+        else:
+            self._save_failed = False

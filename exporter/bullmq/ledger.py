@@ -1,0 +1,384 @@
+"""The book that is kept of a queue from its events: counts by job name, and jobs on their way.
+
+What each event means is read off the XADDs of BullMQ's Lua scripts, 5.56.3 and 6.7.0. Both write
+`event <type> jobId <id>` first, and then what the type brings along.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from exporter.bullmq.keys import Queue, text
+from exporter.bullmq.stream import BEGIN, Entry, Gap, Place, milliseconds
+from exporter.bullmq.tallies import OTHER, UNKNOWN, Count, Layout, QueueTallies, Tally
+
+# Plain numbers: an IntEnum's members cost the loop below a tenth of its time.
+ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED = map(int, Count)
+
+# What is asked of a job's hash, in the order of `JobFacts`.
+FACTS = ("name", "atm", "attemptsMade", "processedOn", "finishedOn")
+
+# By how much the clocks of workers (which write `finishedOn`) may differ from Redis's (ms).
+CLOCK_SKEW = 2000
+
+# Ids of finished jobs that are remembered to mend a gap: those of more than 5 s of the fastest
+# worker that was measured (7,675 jobs a second).
+MOST_FINISHED = 50_000
+
+
+# After so many seconds without an event the ids of finished jobs are let go.
+IDLE = 60.0
+
+
+class JobFacts(NamedTuple):
+    """What a job's hash says (`FACTS`)."""
+
+    name: bytes | None
+    atm: bytes | None  # attempts made
+    attempts_made: bytes | None  # the same, before 5.0
+    processed_on: bytes | None
+    finished_on: bytes | None
+
+    @property
+    def exists(self) -> bool:
+        return self.name is not None
+
+    @property
+    def retries(self) -> int:
+        """How many attempts have failed and were followed by another one, or will be."""
+        made = _number(self.atm or self.attempts_made)
+        # The attempt that finished the job is counted too.
+        return made - 1 if self.finished_on else made
+
+
+def _number(raw: bytes | None) -> int:
+    try:
+        return int(raw or 0)
+    except ValueError:
+        return 0
+
+
+class Room:
+    """How many jobs may still be kept track of, in all queues together."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+        self.refused = 0  # jobs that found no room
+
+
+class TrackedJob:
+    """A job that is not finished. Times are the ids of entries: only two of them are ever needed
+    as numbers.
+    """
+
+    __slots__ = ("ready", "retries", "taken", "tally")
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
+        self.ready: bytes | None = None  # when it could be taken, while it waits
+        self.taken: bytes | None = None  # when a worker took it, while it is active
+        self.retries = 0  # how many of its attempts were counted as retried
+
+
+class Doubt(NamedTuple):
+    """A job that ceased to be active: was that a failed attempt, of which another one follows?
+
+    Its hash tells, by the attempts made. Neither 6.x, where `waiting` with `prev` = `active` is a
+    retry as well as a job put back because of a rate limit, nor the `delayed` of any version, which
+    is a retry's backoff as well as Job.moveToDelayed(), says it in the stream.
+    """
+
+    job_id: bytes
+    job: TrackedJob
+    by_hand: bool  # perhaps Job.retry() of a failed job, which is no failed attempt
+    at: bytes  # id of the entry
+
+
+class Ledger:
+    """The book of one queue."""
+
+    def __init__(self, queue: Queue, layout: Layout, room: Room, *, max_names: int) -> None:
+        self.queue = queue
+        self.place = Place()
+        self.jobs: dict[bytes, TrackedJob] = {}
+        self.tallies: dict[str, Tally] = {}
+        self.missed = 0
+        self.gap: Gap | None = None  # not mended yet
+        self.cleaned = False  # jobs may be gone of which no event says so
+        self._layout = layout
+        self._room = room
+        self._max_names = max_names
+        self._by_name: dict[bytes, Tally] = {}
+        self._nameless: list[tuple[bytes, TrackedJob]] = []
+        self._doubts: list[Doubt] = []
+        self._last_failed: tuple[bytes, TrackedJob] | None = None
+        # Jobs that finished, between the last two checks and since, for `unseen`.
+        self._finished: list[bytes] = []
+        self._finished_before: list[bytes] = []
+        self._finished_since = BEGIN
+        self._read_at = time.monotonic()
+        self._quiet_until = 0  # epoch ms; all that was written before then has been read
+        self._handlers: dict[bytes, Callable[[bytes, bytes, Sequence[bytes]], None]] = {
+            b"added": self._added,
+            b"waiting": self._waiting,
+            b"active": self._active,
+            b"completed": self._completed,
+            b"failed": self._failed,
+            b"delayed": self._delayed,
+            b"stalled": self._stalled,
+            b"retries-exhausted": self._retries_exhausted,
+            b"waiting-children": self._waiting_children,
+            b"removed": self._removed,
+        }
+
+    # Reading
+
+    def read(self, entries: Sequence[Entry]) -> None:
+        """Book these entries, and move on behind them."""
+        self._read_at = time.monotonic()
+        handlers = self._handlers
+        for entry_id, fields in entries:
+            handle = handlers.get(fields[1])
+            if handle is not None and len(fields) > 3 and fields[2] == b"jobId":
+                handle(entry_id, fields[3], fields)
+            elif fields[1] == b"cleaned":
+                self.cleaned = True
+        self.place.advance(entries)
+
+    def _added(self, _: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
+        if len(fields) < 6:
+            self._job(job_id).tally.values[ADDED] += 1
+            return
+        name = fields[5]
+        tally = self._by_name.get(name) or self._tally_of(name)
+        tally.values[ADDED] += 1
+        self._track(job_id, TrackedJob(tally))
+
+    def _waiting(self, entry_id: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
+        known = self.jobs.get(job_id)
+        job = known or self._job(job_id)
+        if len(fields) > 5 and (known is None or known.taken is not None):
+            if fields[5] == b"failed" and known is not None:
+                # 5.x: the attempt failed, and the next one follows without a backoff.
+                job.tally.values[RETRIED] += 1
+                job.retries += 1
+            elif fields[5] in (b"active", b"failed"):
+                self._doubts.append(Doubt(job_id, job, fields[5] == b"failed", entry_id))
+        job.ready, job.taken = entry_id, None
+
+    def _delayed(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
+        known = self.jobs.get(job_id)
+        job = known or self._job(job_id)
+        if known is None or known.taken is not None:
+            self._doubts.append(Doubt(job_id, job, False, entry_id))
+        job.ready = job.taken = None
+
+    def _active(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
+        job = self.jobs.get(job_id) or self._job(job_id)
+        if job.ready is not None:
+            layout = self._layout
+            waited = milliseconds(entry_id) - milliseconds(job.ready)
+            job.tally.observe(layout.wait, layout.wait_bounds, waited, job_id, entry_id)
+            job.ready = None
+        job.taken = entry_id
+
+    def _completed(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
+        self._finish(entry_id, job_id).tally.values[COMPLETED] += 1
+
+    def _failed(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
+        job = self._finish(entry_id, job_id)
+        job.tally.values[FAILED] += 1
+        job.tally.exemplars[FAILED] = (job_id, 1000, entry_id)
+        self._last_failed = (job_id, job)
+
+    def _finish(self, entry_id: bytes, job_id: bytes) -> TrackedJob:
+        job = self.jobs.pop(job_id, None)
+        if job is None:
+            job = self._nameless_job(job_id)
+        else:
+            self._room.taken -= 1
+        if job.taken is not None:
+            layout = self._layout
+            took = milliseconds(entry_id) - milliseconds(job.taken)
+            job.tally.observe(layout.process, layout.process_bounds, took, job_id, entry_id)
+        self._finished.append(job_id)
+        return job
+
+    def _retries_exhausted(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
+        # Written by the same script as the `failed` before it.
+        last = self._last_failed
+        job = last[1] if last and last[0] == job_id else self._nameless_job(job_id)
+        job.tally.values[RETRIES_EXHAUSTED] += 1
+
+    def _stalled(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
+        # The same script has written the job's `waiting`, `prev` = `active`, just before.
+        if self._doubts and self._doubts[-1].job_id == job_id:
+            self._doubts.pop()
+        (self.jobs.get(job_id) or self._job(job_id)).tally.values[STALLED] += 1
+
+    def _waiting_children(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
+        if job := self.jobs.get(job_id):
+            job.ready = job.taken = None
+
+    def _removed(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
+        self.forget(job_id)
+
+    # Jobs
+
+    def _track(self, job_id: bytes, job: TrackedJob) -> None:
+        if job_id not in self.jobs:
+            # A newcomer is refused rather than an old job put out: in a backlog that is longer than
+            # the limit the old ones are those that are taken next.
+            if self._room.taken >= self._room.limit:
+                self._room.refused += 1
+                return
+            self._room.taken += 1
+        self.jobs[job_id] = job
+
+    def _job(self, job_id: bytes) -> TrackedJob:
+        """A job that was added before we followed, or found no room then."""
+        job = self._nameless_job(job_id)
+        self._track(job_id, job)
+        return job
+
+    def _nameless_job(self, job_id: bytes) -> TrackedJob:
+        # It counts into a tally of its own until its name is known.
+        job = TrackedJob(Tally(UNKNOWN, self._layout.size))
+        self._nameless.append((job_id, job))
+        return job
+
+    def forget(self, job_id: bytes) -> None:
+        """Keep track of this job no longer."""
+        if self.jobs.pop(job_id, None):
+            self._room.taken -= 1
+
+    def forget_all(self) -> None:
+        """Keep track of none of the jobs; what was counted stays."""
+        self._room.taken -= len(self.jobs)
+        self.jobs.clear()
+
+    # Names and doubts
+
+    def questions(self) -> set[bytes]:
+        """Ids of the jobs of which `FACTS` are needed before the book is right."""
+        return {job_id for job_id, _ in self._nameless} | {doubt.job_id for doubt in self._doubts}
+
+    def settle(self, facts: Mapping[bytes, JobFacts]) -> None:
+        """Finish the book with the answers to all `questions`."""
+        for doubt in self._doubts:
+            self._decide(doubt, facts[doubt.job_id])
+        for job_id, job in self._nameless:
+            scratch, job.tally = job.tally, self._tally_of(facts[job_id].name)
+            job.tally.add(scratch)
+        self._doubts, self._nameless = [], []
+
+    def _decide(self, doubt: Doubt, told: JobFacts) -> None:
+        job = doubt.job
+        if told.exists:
+            if told.retries <= job.retries:
+                return
+            started = _number(told.processed_on)
+            if doubt.by_hand and not 0 < started <= milliseconds(doubt.at):
+                return  # Job.retry() deletes `processedOn`
+        # Where the hash is gone, the far more usual reason is taken: it was tried again.
+        job.tally.values[RETRIED] += 1
+        job.retries += 1
+
+    def _tally_of(self, raw_name: bytes | None) -> Tally:
+        if raw_name is not None and (tally := self._by_name.get(raw_name)):
+            return tally
+        name = UNKNOWN if raw_name is None else text(raw_name)
+        if name not in self.tallies and len(self.tallies.keys() - {UNKNOWN, OTHER}) >= (
+            self._max_names
+        ):
+            name = UNKNOWN if raw_name is None else OTHER
+        tally = self.tallies.get(name)
+        if tally is None:
+            tally = self.tallies[name] = Tally(name, self._layout.size)
+        if raw_name is not None and name != OTHER:
+            self._by_name[raw_name] = tally
+        return tally
+
+    # Gaps
+
+    def note_gap(self, gap: Gap) -> None:
+        """Events are missing: what is known of jobs on their way may be wrong."""
+        self.missed += gap.missed
+        self.forget_all()
+        gap = gap._replace(since=max(gap.since, self._quiet_until))
+        if self.gap is not None:
+            gap = Gap(gap.missed + self.gap.missed, self.gap.since, gap.until)
+        self.gap = gap
+
+    def note_check(self) -> None:
+        """The place was checked: what finished long before it is not needed any more."""
+        read = milliseconds(self.place.position)
+        idle = time.monotonic() - self._read_at
+        if self.gap is None and idle >= IDLE:
+            # What is missed from now on happens now or later.
+            self._quiet_until = read + int(1000 * idle)
+            self._finished_before, self._finished = [], []
+        elif self.gap is None and read - milliseconds(self._finished_since) >= CLOCK_SKEW:
+            self._finished_before, self._finished = self._finished, []
+            self._finished_since = self.place.position
+        del self._finished[:-MOST_FINISHED]
+
+    def unseen(self, job_ids: Iterable[bytes]) -> list[bytes]:
+        """Those of the jobs whose end was not read in an event of late."""
+        seen = {*self._finished_before, *self._finished}
+        return [job_id for job_id in job_ids if job_id not in seen]
+
+    def mend(self, place: Count, job_ids: Sequence[bytes], names: Sequence[bytes | None]) -> None:
+        """Count jobs whose event was missed."""
+        for job_id, name in zip(job_ids, names, strict=True):
+            self._tally_of(name).values[place] += 1
+            self.forget(job_id)
+        # They are not to be found again when the next gap is mended.
+        self._finished.extend(job_ids)
+
+    # Snapshots
+
+    def freeze(self) -> QueueTallies:
+        return QueueTallies(
+            {name: tally.freeze() for name, tally in self.tallies.items()}, self.missed
+        )
+
+    def memory(self) -> dict[str, Any]:
+        """All of it, in plain values, for `remember`."""
+        return {
+            "position": self.place.position,
+            "number": self.place.number,
+            "first": self.place.first,
+            "length": self.place.length,
+            "missed": self.missed,
+            "gap": self.gap,
+            "finished": self._finished_before + self._finished,
+            "tallies": {name: tally.values for name, tally in self.tallies.items()},
+            "jobs": [
+                (job_id, job.tally.name, job.ready, job.taken, job.retries)
+                for job_id, job in self.jobs.items()
+            ],
+        }
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Go on from a `memory`. Raises KeyError, TypeError or ValueError where it is none."""
+        place = self.place
+        place.position, place.number = memory["position"], memory["number"]
+        place.first, place.length = memory["first"], memory["length"]
+        place.checked = place.position
+        self.missed = memory["missed"]
+        self.gap = Gap(*memory["gap"]) if memory["gap"] else None
+        self._finished_before = memory["finished"]
+        self._finished_since = place.position
+        for name, values in memory["tallies"].items():
+            tally = self.tallies[name] = Tally(name, self._layout.size, restored=True)
+            tally.values[: len(values)] = values
+            if name not in (UNKNOWN, OTHER):
+                self._by_name[name.encode()] = tally
+        for job_id, name, ready, taken, retries in memory["jobs"]:
+            job = TrackedJob(self.tallies[name])
+            job.ready, job.taken, job.retries = ready, taken, retries
+            self._track(job_id, job)

@@ -1,0 +1,111 @@
+"""What has been counted of a queue's jobs since we follow it, by job name."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from exporter.bullmq.keys import Queue
+
+# Jobs whose name cannot be known any more, and jobs of names beyond the limit.
+UNKNOWN = "__unknown__"
+OTHER = "__other__"
+
+
+class Count(IntEnum):
+    """What is counted of jobs; the member's value is its place in `Tally.values`."""
+
+    ADDED = 0
+    COMPLETED = 1
+    FAILED = 2  # for good
+    RETRIED = 3  # a failed attempt that another one follows
+    STALLED = 4
+    RETRIES_EXHAUSTED = 5
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the histograms stand in `Tally.values`: behind the counts, each bucket by bucket (the
+    last for what is above all bounds) and then its sum. Bounds and sums are in milliseconds.
+    """
+
+    wait_bounds: tuple[int, ...]
+    process_bounds: tuple[int, ...]
+    wait: int = field(init=False)
+    process: int = field(init=False)
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "wait", len(Count))
+        object.__setattr__(self, "process", self.wait + len(self.wait_bounds) + 2)
+        object.__setattr__(self, "size", self.process + len(self.process_bounds) + 2)
+
+
+# The job that was last counted at a place: its id, the duration in ms, and the entry's id.
+Exemplar = tuple[bytes, int, bytes]
+
+
+class Tally:
+    """Counts of the jobs of one name, as one flat list: an event costs one addition."""
+
+    __slots__ = ("_frozen", "exemplars", "name", "restored", "values")
+
+    def __init__(self, name: str, size: int, *, restored: bool = False) -> None:
+        self.name = name
+        self.values = [0] * size
+        self.exemplars: dict[int, Exemplar] = {}
+        self.restored = restored
+        self._frozen: FrozenTally | None = None
+
+    def observe(
+        self, start: int, bounds: tuple[int, ...], milliseconds: int, job_id: bytes, entry_id: bytes
+    ) -> None:
+        """Put a duration into the histogram that begins at `start`."""
+        place = start + bisect_left(bounds, milliseconds)
+        self.values[place] += 1
+        self.values[start + len(bounds) + 1] += milliseconds
+        self.exemplars[place] = (job_id, milliseconds, entry_id)
+
+    def add(self, other: Tally) -> None:
+        for place, value in enumerate(other.values):
+            if value:
+                self.values[place] += value
+        self.exemplars.update(other.exemplars)
+
+    def freeze(self) -> FrozenTally:
+        """A copy; the same object as before while nothing has changed."""
+        values = tuple(self.values)
+        if self._frozen is None or self._frozen.values != values:
+            self._frozen = FrozenTally(values, dict(self.exemplars), self.restored)
+        return self._frozen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrozenTally:
+    """A tally at one moment. `restored`: it goes on from before a restart."""
+
+    values: tuple[int, ...]
+    exemplars: Mapping[int, Exemplar]
+    restored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueueTallies:
+    """What was counted of one queue: by job name, and the events that were missed."""
+
+    by_name: Mapping[str, FrozenTally]
+    missed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tallies:
+    """What was counted of all queues that are followed, at one moment."""
+
+    layout: Layout
+    queues: Mapping[Queue, QueueTallies]
+    events_read: int
+    lag: float  # seconds by Redis's clock from the last entry read to the last one written
+    tracked_jobs: int
+    untracked_jobs: int  # counted while there was no room to keep track of them

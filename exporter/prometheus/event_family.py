@@ -1,0 +1,154 @@
+"""Metric families that are counted from events: their declaration, and how they are rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from exporter.bullmq.keys import Queue, text
+from exporter.bullmq.stream import milliseconds
+from exporter.bullmq.tallies import Count, Exemplar, FrozenTally, Layout, Tallies
+from exporter.prometheus.family import escape
+
+# OpenMetrics allows an exemplar's labels so many characters, names and values together; Prometheus
+# drops longer ones.
+LONGEST_EXEMPLAR = 128
+
+# A series: the queue, and the job's name, or None for what is counted of the queue itself.
+Series = tuple[Queue, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class EventCounter:
+    """A counter by queue and job name."""
+
+    name: str
+    help: str
+    count: Count
+
+
+@dataclass(frozen=True, slots=True)
+class EventHistogram:
+    """A histogram by queue and job name; `place` tells where a tally has it, and its bounds."""
+
+    name: str
+    help: str
+    place: Callable[[Layout], tuple[int, tuple[int, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class MissedCounter:
+    """A counter by queue: the events that were missed."""
+
+    name: str
+    help: str
+
+
+EventFamily = EventCounter | EventHistogram | MissedCounter
+
+
+class EventRenderer:
+    """Renders tallies as text or OpenMetrics, and of what it rendered before only what changed."""
+
+    def __init__(self, families: Sequence[EventFamily], *, openmetrics: bool) -> None:
+        self._families = families
+        self._openmetrics = openmetrics
+        self._heads = [self._head(family) for family in families]
+        # For each series what it was rendered from, and a text for each family.
+        self._cache: dict[Series, tuple[object, list[str]]] = {}
+
+    def render(
+        self, tallies: Tallies, rows: Iterable[tuple[Queue, str]], begun: Collection[Series]
+    ) -> str:
+        """All families, for queues with these labels (`queue="ingestion"`).
+
+        A series that has not `begun` shows 0: Prometheus takes the first value that it sees of a
+        counter for its past, so a first failure that came with the series would be no increase.
+        """
+        cache: dict[Series, tuple[object, list[str]]] = {}
+        nothing = FrozenTally((0,) * tallies.layout.size, {}, restored=False)
+        for queue, labels in rows:
+            counted = tallies.queues.get(queue)
+            if counted is None:
+                continue
+            missed = counted.missed if (queue, None) in begun else 0
+            self._lines(cache, (queue, None), missed, labels, tallies.layout)
+            for name, tally in counted.by_name.items():
+                shown = tally if tally.restored or (queue, name) in begun else nothing
+                self._lines(cache, (queue, name), shown, labels, tallies.layout)
+        self._cache = cache
+        texts = [texts for _, texts in cache.values()]
+        return "".join(
+            head + "".join([text[place] for text in texts])
+            for place, head in enumerate(self._heads)
+        )
+
+    def _head(self, family: EventFamily) -> str:
+        kind = "histogram" if isinstance(family, EventHistogram) else "counter"
+        # In OpenMetrics the family of a counter is named without the `_total` of its samples.
+        name = family.name.removesuffix("_total") if self._openmetrics else family.name
+        return f"# HELP {name} {family.help}\n# TYPE {name} {kind}\n"
+
+    def _lines(
+        self,
+        cache: dict[Series, tuple[object, list[str]]],
+        series: Series,
+        shown: FrozenTally | int,
+        labels: str,
+        layout: Layout,
+    ) -> None:
+        before = self._cache.get(series)
+        if before is not None and before[0] == shown:
+            cache[series] = before
+            return
+        queue, name = series
+        if name is not None:
+            labels = f'{labels},name="{escape(name)}"'
+        cache[series] = (
+            shown,
+            [self._sample(family, shown, labels, queue, layout) for family in self._families],
+        )
+
+    def _sample(
+        self,
+        family: EventFamily,
+        shown: FrozenTally | int,
+        labels: str,
+        queue: Queue,
+        layout: Layout,
+    ) -> str:
+        if isinstance(shown, int):
+            if isinstance(family, MissedCounter):
+                return f"{family.name}{{{labels}}} {shown}\n"
+            return ""
+        if isinstance(family, MissedCounter):
+            return ""
+        if isinstance(family, EventCounter):
+            exemplar = self._exemplar(shown.exemplars.get(family.count), queue)
+            return f"{family.name}{{{labels}}} {shown.values[family.count]}{exemplar}\n"
+        start, bounds = family.place(layout)
+        end = start + len(bounds) + 1
+        totals = list(accumulate(shown.values[start:end]))
+        limits = [*(str(bound / 1000) for bound in bounds), "+Inf"]
+        lines = [
+            f'{family.name}_bucket{{{labels},le="{limit}"}} {total}'
+            f"{self._exemplar(shown.exemplars.get(place), queue)}\n"
+            for place, limit, total in zip(range(start, end), limits, totals, strict=True)
+        ]
+        lines.append(f"{family.name}_count{{{labels}}} {totals[-1]}\n")
+        lines.append(f"{family.name}_sum{{{labels}}} {shown.values[end] / 1000}\n")
+        return "".join(lines)
+
+    def _exemplar(self, exemplar: Exemplar | None, queue: Queue) -> str:
+        """The last job that was counted there, in the form that OpenMetrics has for it."""
+        if exemplar is None or not self._openmetrics:
+            return ""
+        raw_id, value, entry_id = exemplar
+        job_id = text(raw_id)
+        if len("job_id") + len(job_id) + len("queue") + len(queue.name) > LONGEST_EXEMPLAR:
+            return ""
+        return (
+            f' # {{job_id="{escape(job_id)}",queue="{escape(queue.name)}"}} '
+            f"{value / 1000} {milliseconds(entry_id) / 1000}"
+        )

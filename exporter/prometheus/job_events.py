@@ -1,0 +1,43 @@
+"""What happened to jobs: counters and durations by job name, from the queues' event streams."""
+
+from __future__ import annotations
+
+from exporter.bullmq.tallies import Count
+from exporter.prometheus.event_family import EventCounter, EventHistogram, MissedCounter
+
+FAMILIES = (
+    EventCounter("bullmq_job_added_total", "Jobs that were added.", Count.ADDED),
+    EventCounter("bullmq_job_completed_total", "Jobs that were completed.", Count.COMPLETED),
+    EventCounter(
+        "bullmq_job_failed_total",
+        "Jobs that failed for good; failed attempts that are tried again are not among them.",
+        Count.FAILED,
+    ),
+    EventCounter(
+        "bullmq_job_retried_total", "Failed attempts that are tried again.", Count.RETRIED
+    ),
+    EventCounter(
+        "bullmq_job_stalled_total",
+        "Times that an active job was given back because its worker was gone.",
+        Count.STALLED,
+    ),
+    EventCounter(
+        "bullmq_job_retries_exhausted_total",
+        "Jobs that failed with no attempt left; the other failed jobs were not to be tried again.",
+        Count.RETRIES_EXHAUSTED,
+    ),
+    EventHistogram(
+        "bullmq_job_wait_duration_seconds",
+        "How long jobs that could be taken waited until a worker took them, for each attempt.",
+        lambda layout: (layout.wait, layout.wait_bounds),
+    ),
+    EventHistogram(
+        "bullmq_job_process_duration_seconds",
+        "How long the last attempt of completed and failed jobs took.",
+        lambda layout: (layout.process, layout.process_bounds),
+    ),
+    MissedCounter(
+        "bullmq_exporter_events_missed_total",
+        "Events that were trimmed from the queue's stream before they were read.",
+    ),
+)

@@ -1,0 +1,83 @@
+// Adds jobs and works on them with a real BullMQ, and writes down what really happens.
+// Usage: node work.mjs bullmq5|bullmq6 PORT PREFIX
+// Commands, a JSON list a line, answered with a JSON line each:
+//   ["add", queue, name, count, options]   adds jobs; data.i counts them
+//   ["work", queue, options]               starts a worker; its truth is told by `truth`
+//   ["settle"]                             waits until no job is waiting, active or delayed
+//   ["call", queue, method, ...args]       calls a method of the queue
+//   ["truth"]                              what has happened by now
+import { createInterface } from 'node:readline';
+
+const [version, port, prefix] = process.argv.slice(2);
+const { Queue, Worker, UnrecoverableError, DelayedError, RateLimitError } = await import(version);
+const connection = { host: '127.0.0.1', port: Number(port), maxRetriesPerRequest: null };
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const queues = {}, workers = [], counts = {};
+const open = (name) => (queues[name] ??= new Queue(name, { connection, prefix }));
+const count = (queue, name, what) => {
+  const of = ((counts[queue] ??= {})[name] ??= {});
+  of[what] = (of[what] ?? 0) + 1;
+};
+
+// What a job does is in its name: `fails`, `fails-first`, `unrecoverable`, `sleeps-300`,
+// `delays-itself`, `rate-limits`, `stalls` (hangs in its first attempt); all others complete.
+async function process_(worker, job, token) {
+  const { name } = job;
+  if (name === 'stalls' && job.attemptsStarted <= 1) await new Promise(() => {});
+  if (name.startsWith('sleeps-')) await sleep(Number(name.slice(7)));
+  if (name === 'fails') throw new Error(`no answer for ${job.id}`);
+  if (name === 'fails-first' && job.attemptsMade === 0) throw new Error('not yet');
+  if (name === 'unrecoverable') throw new UnrecoverableError('never');
+  if (name === 'delays-itself' && !job.data.delayed) {
+    await job.updateData({ ...job.data, delayed: true });
+    await job.moveToDelayed(Date.now() + 30, token);
+    throw new DelayedError();
+  }
+  if (name === 'rate-limits' && !job.data.limited) {
+    await job.updateData({ ...job.data, limited: true });
+    await worker.rateLimit(30);
+    throw new RateLimitError();
+  }
+  return { done: job.id };
+}
+
+const commands = {
+  async add(queue, name, number, options = {}) {
+    const jobs = Array.from({ length: number }, (_, i) => ({ name, data: { i }, opts: options }));
+    for (let at = 0; at < number; at += 500) await open(queue).addBulk(jobs.slice(at, at + 500));
+    for (let i = 0; i < number; i++) count(queue, name, 'added');
+  },
+  async work(queue, options = {}) {
+    open(queue);
+    const worker = new Worker(queue, (job, token) => process_(worker, job, token), { connection, prefix, ...options });
+    worker.on('completed', (job) => count(queue, job.name, 'completed'));
+    worker.on('failed', (job) => {
+      if (!job) return;
+      const final = job.finishedOn !== undefined;
+      count(queue, job.name, final ? 'failed' : 'retried');
+      if (final && job.attemptsMade >= job.opts.attempts) count(queue, job.name, 'retries_exhausted');
+    });
+    worker.on('stalled', () => {});
+    workers.push(worker);
+    await worker.waitUntilReady();
+  },
+  async settle() {
+    for (const queue of Object.values(queues)) {
+      for (let still = 1; still; await sleep(20)) {
+        const now = await queue.getJobCounts('waiting', 'active', 'delayed', 'prioritized');
+        still = Object.values(now).reduce((a, b) => a + b, 0);
+      }
+    }
+    await sleep(200); // the workers' own events
+    return counts;
+  },
+  call: (queue, method, ...args) => open(queue)[method](...args).then((result) => result ?? null),
+  truth: async () => counts,
+};
+
+process.stdout.write('"ready"\n');
+for await (const line of createInterface({ input: process.stdin })) {
+  const [command, ...args] = JSON.parse(line);
+  process.stdout.write(`${JSON.stringify((await commands[command](...args)) ?? null)}\n`);
+}
+process.exit(0);
