@@ -62,16 +62,16 @@ class Client:
         assert page.status == 200
         return {family.name: family for family in text_string_to_metric_families(page.text)}
 
-    def samples(self, name: str, **labels: str) -> dict[tuple[str, ...], float]:
+    def samples(self, metric: str, /, **labels: str) -> dict[tuple[str, ...], float]:
         """The samples of a metric that have these labels, by the values of the other labels."""
         found = {}
         for family in self.families().values():
             for sample in family.samples:
-                if sample.name == name and labels.items() <= sample.labels.items():
+                if sample.name == metric and labels.items() <= sample.labels.items():
                     rest = sorted(sample.labels.items() - labels.items())
                     found[tuple(value for _, value in rest)] = sample.value
         return found
 
-    def value(self, name: str, **labels: str) -> float | None:
+    def value(self, metric: str, /, **labels: str) -> float | None:
         """The one sample with exactly these labels, None where there is none."""
-        return self.samples(name, **labels).get(())
+        return self.samples(metric, **labels).get(())

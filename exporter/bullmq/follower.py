@@ -35,8 +35,10 @@ ENTRY_BYTES = 500
 BLOCK = 1.0
 PAUSE = 0.1
 
-# Seconds within which each stream is compared with what was read of it.
+# Seconds after which a stream is compared with what was read of it: one that had new entries, and
+# any other one, which only shows whether it was made anew.
 CHECK_EVERY = 5.0
+CHECK_ALL_EVERY = 60.0
 CHECKS_AT_ONCE = 100
 
 # Jobs of which one read asks whether they still exist, and how often all of them are asked for
@@ -83,8 +85,10 @@ class Follower:
         self._unreadable: set[Queue] = set()
         self._count = FIRST_COUNT
         self._behind: set[Queue] = set()  # those that the last read did not read to the end
-        self._checks: deque[Queue] = deque()
-        self._checked = 0.0
+        self._touched: set[Queue] = set()  # those of which something was read since they were due
+        self._round: deque[Queue] = deque()  # those that are to be checked
+        self._round_due = 0.0
+        self._whole_round_due = 0.0
         self._to_ask: deque[tuple[Ledger, bytes]] = deque()
         self._asked = 0.0
         self._gap_seen: dict[Queue, float] = {}
@@ -111,7 +115,8 @@ class Follower:
                     if isinstance(error, RedisRefused) and str(error) != last_reason:
                         log.warning("events cannot be followed", extra={"reason": str(error)})
                     last_reason, failures = str(error), failures + 1
-                    self._count, self._checked = FIRST_COUNT, 0.0
+                    self._count, self._whole_round_due = FIRST_COUNT, 0.0
+                    self._round_due = 0.0
                     pause = min(LONGEST_RETRY, 0.25 * 2 ** min(failures - 1, 8))
                     pause *= random.uniform(0.5, 1.0)  # noqa: S311
                 else:
@@ -225,6 +230,7 @@ class Follower:
             )
             self._events_read += len(new)
             ledger.read(new)
+            self._touched.add(ledger.queue)
             if ledger.questions():
                 self._unsettled.append(ledger)
         self._behind = behind
@@ -262,7 +268,6 @@ class Follower:
         for queue in islice(list(self._departed), max(0, len(self._departed) - len(now))):
             del self._departed[queue]
         self._ledgers |= {ledger.queue: ledger for ledger in ledgers}
-        self._checks = deque(self._ledgers)
         self._known = queues
         # Of queues that went while we were away.
         self._remembered.clear()
@@ -307,16 +312,18 @@ class Follower:
     # Checks
 
     def _due_checks(self) -> list[Ledger]:
-        """Streams to compare now: those that we are behind with, and the next few of all."""
+        """Streams to compare now: those that we are behind with, and the next few of the round."""
         now = time.monotonic()
+        if not self._round and now >= self._round_due:
+            everything = now >= self._whole_round_due
+            self._round.extend(self._ledgers if everything else self._touched | self._unreadable)
+            self._touched.clear()
+            self._round_due = now + CHECK_EVERY
+            if everything:
+                self._whole_round_due = now + CHECK_ALL_EVERY
         due = set(islice(self._behind, CHECKS_AT_ONCE))
-        # As many as the time since the last ones is worth.
-        worth = int(len(self._checks) * min(1.0, (now - self._checked) / CHECK_EVERY))
-        if share := min(worth, CHECKS_AT_ONCE):
-            self._checked = now
-            due |= set(islice(self._checks, share))
-            self._checks.rotate(-share)
-        return [self._ledgers[queue] for queue in due]
+        due.update(self._round.popleft() for _ in range(min(CHECKS_AT_ONCE, len(self._round))))
+        return [self._ledgers[queue] for queue in due if queue in self._ledgers]
 
     def _check(self, ledger: Ledger, answer: Any, entries: Sequence[Entry]) -> None:
         if isinstance(answer, Exception):
@@ -489,8 +496,9 @@ class Follower:
                 self._saved_at = memory["saved"]
         except (state_file.StateUnreadable, OSError, KeyError, TypeError, ValueError) as error:
             log.warning(
-                "the state file cannot be used: counters begin anew", extra={"reason": error}
+                "the state file cannot be used: counters begin anew", extra={"reason": str(error)}
             )
+            state_file.put_aside(path)
 
     def _fitting(self, memory: Mapping[str, Any]) -> dict[bytes, Any]:
         """The memory of each queue, tried out; without histograms if their bounds have changed."""

@@ -66,7 +66,7 @@ class Room:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.taken = 0
-        self.refused = 0  # jobs that found no room
+        self.refused = 0  # jobs that were added while there was none
 
 
 class TrackedJob:
@@ -155,7 +155,8 @@ class Ledger:
         name = fields[5]
         tally = self._by_name.get(name) or self._tally_of(name)
         tally.values[ADDED] += 1
-        self._track(job_id, TrackedJob(tally))
+        if not self._track(job_id, TrackedJob(tally)):
+            self._room.refused += 1
 
     def _waiting(self, entry_id: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
         known = self.jobs.get(job_id)
@@ -228,15 +229,16 @@ class Ledger:
 
     # Jobs
 
-    def _track(self, job_id: bytes, job: TrackedJob) -> None:
+    def _track(self, job_id: bytes, job: TrackedJob) -> bool:
+        """Keep track of a job; False where there is no room."""
         if job_id not in self.jobs:
             # A newcomer is refused rather than an old job put out: in a backlog that is longer than
             # the limit the old ones are those that are taken next.
             if self._room.taken >= self._room.limit:
-                self._room.refused += 1
-                return
+                return False
             self._room.taken += 1
         self.jobs[job_id] = job
+        return True
 
     def _job(self, job_id: bytes) -> TrackedJob:
         """A job that was added before we followed, or found no room then."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,9 @@ def save(path: Path, memory: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
+
+
+def put_aside(path: Path) -> None:
+    """Keep a file that cannot be used as `….unusable`, as far as that can be done."""
+    with suppress(OSError):
+        path.replace(path.with_name(f"{path.name}.unusable"))

@@ -22,7 +22,7 @@ const count = (queue, name, what) => {
 // What a job does is in its name: `fails`, `fails-first`, `unrecoverable`, `sleeps-300`,
 // `delays-itself`, `rate-limits`, `stalls` (hangs in its first attempt); all others complete.
 async function process_(worker, job, token) {
-  const { name } = job;
+  const name = job.name ?? '';
   if (name === 'stalls' && job.attemptsStarted <= 1) await new Promise(() => {});
   if (name.startsWith('sleeps-')) await sleep(Number(name.slice(7)));
   if (name === 'fails') throw new Error(`no answer for ${job.id}`);

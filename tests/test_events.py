@@ -1,0 +1,519 @@
+"""Counters and durations are what really happened: real BullMQ workers, real servers."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+
+from tests.conftest import (
+    Exporter,
+    Server,
+    StartExporter,
+    StartWork,
+    eventually,
+    free_port,
+    program,
+)
+
+COUNTERS = ("added", "completed", "failed", "retried", "stalled", "retries_exhausted")
+Truth = dict[str, dict[str, dict[str, int]]]
+VERSIONS = pytest.mark.parametrize("version", ["bullmq5", "bullmq6"])
+
+
+def told(exporter: Exporter) -> Truth:
+    """What the counters say, by queue, job name and counter; without the zeros."""
+    counted: Truth = {}
+    for family in exporter.metrics.families().values():
+        what = family.name.removeprefix("bullmq_job_").removesuffix("_total")
+        if what in COUNTERS:
+            for sample in family.samples:
+                if sample.value:
+                    of_queue = counted.setdefault(sample.labels["queue"], {})
+                    of_queue.setdefault(sample.labels["name"], {})[what] = int(sample.value)
+    return counted
+
+
+def wait_following(exporter: Exporter) -> Exporter:
+    """What happens to the queues that there are is counted from then on."""
+    read = "bullmq_exporter_events_read_total"
+    eventually(lambda: exporter.metrics.value(read) is not None)
+    return exporter
+
+
+def total(exporter: Exporter, metric: str, **labels: str) -> float:
+    return sum(exporter.metrics.samples(metric, **labels).values())
+
+
+def assert_counted(exporter: Exporter, truth: Truth, within: float = 20) -> None:
+    def right() -> bool:
+        assert told(exporter) == truth
+        return True
+
+    eventually(right, within)
+
+
+def assert_every_end_has_a_duration(exporter: Exporter) -> None:
+    ended = total(exporter, "bullmq_job_completed_total") + total(
+        exporter, "bullmq_job_failed_total"
+    )
+    assert total(exporter, "bullmq_job_process_duration_seconds_count") == ended
+
+
+@VERSIONS
+def test_the_counters_are_what_the_workers_wrote_down(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, version: str
+) -> None:
+    exporter = start_exporter(server.url)
+    retries = {"attempts": 3}
+    backoff = {"attempts": 3, "backoff": {"type": "fixed", "delay": 30}}
+
+    # Its worker is killed with five jobs in hand.
+    killed = start_work(version, server.port)
+    killed.add("indexing", "stalls", 5, backoff)
+    killed.work("indexing", {"concurrency": 5, "lockDuration": 300, "stalledInterval": 200})
+    with server.client() as client:
+        eventually(lambda: client.llen("bull:indexing:active") == 5)
+    killed.close()
+
+    work = start_work(version, server.port)
+    for queue, keep in (
+        ("ingestion", {"removeOnComplete": True}),
+        ("indexing", {"removeOnFail": 50}),
+        ("deletion", {}),
+    ):
+        work.add(queue, "plain", 1100, keep)
+        work.add(queue, "fails", 150, {**retries, **keep})
+        work.add(queue, "fails", 50, {**backoff, **keep, "priority": 7})
+        work.add(queue, "fails-first", 150, {**retries, **keep})
+        work.add(queue, "fails-first", 150, {**backoff, **keep, "delay": 20})
+        work.add(queue, "unrecoverable", 50, {**retries, **keep})
+        work.add(queue, "delays-itself", 15, {**retries, **keep, "removeOnComplete": False})
+    # Of those that are removed at once nothing tells that they were no failed attempts.
+    work.add("deletion", "rate-limits", 1, retries)
+    for queue in ("ingestion", "indexing", "deletion"):
+        options = {"concurrency": 20, "lockDuration": 10_000, "stalledInterval": 200}
+        work.work(queue, {**options, "maxStalledCount": 3})
+    truth: Truth = work.settle()
+    truth["indexing"]["stalls"] |= {"added": 5, "stalled": 5}
+    assert sum(of["added"] for of_queue in truth.values() for of in of_queue.values()) == 5001
+
+    assert_counted(exporter, truth)
+    assert_every_end_has_a_duration(exporter)
+    taken = total(exporter, "bullmq_job_wait_duration_seconds_count")
+    # Each attempt waited; so did those that came to nothing: stalled, delayed, rate limited.
+    ends = sum(
+        of.get(what, 0)
+        for of_queue in truth.values()
+        for of in of_queue.values()
+        for what in ("completed", "failed", "retried", "stalled")
+    )
+    assert taken == ends + 3 * 15 + 1
+    assert total(exporter, "bullmq_exporter_events_missed_total") == 0
+    assert exporter.metrics.value("bullmq_exporter_tracked_jobs") == 0
+    assert exporter.log.count('"level": "warning"') == 0
+
+
+def test_durations_fall_into_the_buckets_they_belong_to(
+    server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    work = start_work("bullmq5", server.port)
+    exporter = start_exporter(server.url)
+    work.add("ingestion", "sleeps-600", 4)
+    work.add("ingestion", "plain", 4, {"delay": 1100})
+    work.work("ingestion", {"concurrency": 8})
+    work.settle()
+
+    def buckets(metric: str, name: str) -> dict[float, float]:
+        found = exporter.metrics.samples(f"{metric}_bucket", queue="ingestion", name=name)
+        return {float(bound): count for (bound,), count in found.items()}
+
+    eventually(lambda: buckets("bullmq_job_process_duration_seconds", "sleeps-600").get(1.0) == 4)
+    assert buckets("bullmq_job_process_duration_seconds", "sleeps-600")[0.5] == 0
+    seconds = exporter.metrics.value(
+        "bullmq_job_process_duration_seconds_sum", queue="ingestion", name="sleeps-600"
+    )
+    assert seconds and 2.4 <= seconds < 4
+    # A delay is no wait: it begins when the job could be taken.
+    assert buckets("bullmq_job_wait_duration_seconds", "plain")[1.0] == 4
+
+
+@VERSIONS
+def test_a_killed_exporter_goes_on_where_it_was_and_counts_what_happened_meanwhile(
+    server: Server,
+    start_exporter: StartExporter,
+    start_work: StartWork,
+    tmp_path: Path,
+    version: str,
+) -> None:
+    state = {"EXPORTER_EVENTS_STATE_FILE": str(tmp_path / "state")}
+    work = start_work(version, server.port)
+    keep = {"attempts": 2, "backoff": {"type": "fixed", "delay": 20}}
+
+    def add_some() -> None:
+        for queue, options in (("ingestion", keep), ("indexing", {**keep, "removeOnFail": True})):
+            work.add(queue, "plain", 100, {"removeOnComplete": True})
+            work.add(queue, "fails", 30, options)
+            work.add(queue, "fails-first", 30, options)
+            work.add(queue, "sleeps-600", 20, {"removeOnComplete": True})
+
+    exporter = start_exporter(server.url, **state)
+    work.work("ingestion", {"concurrency": 10})
+    work.work("indexing", {"concurrency": 10})
+    for _ in range(3):
+        add_some()
+        time.sleep(1.2)
+        before = told(exporter)
+        exporter.process.kill()
+        exporter.process.wait()
+        add_some()
+        time.sleep(0.5)
+        exporter = start_exporter(server.url, **state)
+        after: Truth = eventually(lambda: told(exporter))  # noqa: B023
+        for queue, names in before.items():
+            for name, counts in names.items():
+                for what, count in counts.items():
+                    assert after[queue][name][what] >= count, (queue, name, what)
+    truth = work.settle()
+    assert_counted(exporter, truth)
+    assert_every_end_has_a_duration(exporter)
+    assert total(exporter, "bullmq_exporter_events_missed_total") == 0
+    assert exporter.terminate() == 0
+
+    # An end that is no kill loses nothing either, nor does one without anything to do.
+    exporter = start_exporter(server.url, **state)
+    assert_counted(exporter, truth)
+
+
+def test_without_a_state_file_counters_begin_at_zero_with_what_happens_from_now_on(
+    server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    work = start_work("bullmq5", server.port)
+    work.add("ingestion", "plain", 5)
+    work.add("ingestion", "fails", 5)
+    with server.client() as client:  # a job whose name nobody can tell
+        client.lpush("bull:ingestion:wait", "nobody-knows")
+        client.hset("bull:ingestion:nobody-knows", "data", "{}")
+    exporter = start_exporter(server.url)
+    wait_following(exporter)
+    work.work("ingestion", {"concurrency": 1})
+    expected = {"plain": {"completed": 5}, "fails": {"failed": 5, "retries_exhausted": 5}}
+
+    def right() -> bool:
+        of_queue = dict(told(exporter).get("ingestion", {}))
+        assert of_queue.pop("__unknown__", None) == {"completed": 1}
+        return of_queue == expected
+
+    eventually(right)
+
+
+def test_a_counter_is_zero_when_it_is_seen_first_so_that_the_first_failure_is_an_increase(
+    server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    work = start_work("bullmq5", server.port)
+    work.work("ingestion")
+    exporter = wait_following(start_exporter(server.url))
+    work.add("ingestion", "fails", 3)
+    work.settle()
+    time.sleep(1)  # many polls, and no scrape
+
+    def failed() -> float | None:
+        return exporter.metrics.value("bullmq_job_failed_total", queue="ingestion", name="fails")
+
+    assert failed() == 0
+    eventually(lambda: failed() == 3)
+
+
+@VERSIONS
+def test_failures_that_were_trimmed_unread_are_counted_by_what_is_kept(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, version: str
+) -> None:
+    exporter = start_exporter(server.url)
+    work = start_work(version, server.port)
+    work.work("ingestion", {"concurrency": 10})
+    work.add("ingestion", "plain", 40)
+    work.add("ingestion", "fails", 20)
+    assert_counted(exporter, work.settle())
+
+    exporter.process.send_signal(signal.SIGSTOP)
+    work.add("ingestion", "plain", 200, {"removeOnComplete": 1000})
+    work.add("ingestion", "fails", 120, {"attempts": 2, "removeOnFail": 5000})
+    work.settle()
+    with server.client() as client:
+        client.xtrim("bull:ingestion:events", maxlen=0, approximate=False)
+    exporter.process.send_signal(signal.SIGCONT)
+    work.add("ingestion", "plain", 30)
+    work.add("ingestion", "fails", 10)
+    truth = work.settle()["ingestion"]
+
+    def right() -> bool:
+        now = told(exporter)["ingestion"]
+        for name in ("plain", "fails"):
+            for what in ("completed", "failed"):
+                assert now[name].get(what) == truth[name].get(what), (name, what)
+        return True
+
+    eventually(right)
+    missed = exporter.metrics.value("bullmq_exporter_events_missed_total", queue="ingestion")
+    # Each job had at least four: added, waiting, active, completed or failed.
+    assert missed and missed >= 4 * 320
+    time.sleep(6)  # a further check, and nothing is mended twice
+    assert right()
+    [line] = exporter.lines("events were missed")
+    assert line["count"] == missed
+    assert (
+        len(exporter.lines("jobs whose events were missed are counted by what is kept of them"))
+        == 1
+    )
+
+
+def test_what_was_trimmed_while_the_exporter_was_down_is_missed_and_failures_are_counted_once(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, tmp_path: Path
+) -> None:
+    state = {"EXPORTER_EVENTS_STATE_FILE": str(tmp_path / "state")}
+    exporter = start_exporter(server.url, **state)
+    work = start_work("bullmq5", server.port)
+    work.work("ingestion", {"concurrency": 10})
+    work.add("ingestion", "fails", 20)
+    assert_counted(exporter, work.settle())
+    exporter.terminate()
+    work.add("ingestion", "fails", 300)
+    work.settle()
+    with server.client() as client:
+        client.xtrim("bull:ingestion:events", maxlen=100, approximate=False)
+    exporter = start_exporter(server.url, **state)
+
+    def failed() -> float | None:
+        return exporter.metrics.value("bullmq_job_failed_total", queue="ingestion", name="fails")
+
+    eventually(lambda: failed() == 320)
+    missed = exporter.metrics.value("bullmq_exporter_events_missed_total", queue="ingestion")
+    # Five events each (with `retries-exhausted`), and a `drained` now and then.
+    assert missed and 5 * 300 - 100 <= missed <= 6 * 300
+
+
+@VERSIONS
+def test_emptied_and_obliterated_queues_are_counted_on(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, version: str
+) -> None:
+    exporter = start_exporter(server.url)
+    work = start_work(version, server.port)
+    work.add("ingestion", "plain", 30)
+    work.work("indexing")
+    work.add("indexing", "plain", 10)
+    eventually(lambda: told(exporter).get("ingestion") == {"plain": {"added": 30}})
+    work.call("ingestion", "obliterate", {"force": True})
+    work.add("ingestion", "plain", 7)
+
+    def added(queue: str) -> float | None:
+        return exporter.metrics.value("bullmq_job_added_total", queue=queue, name="plain")
+
+    eventually(lambda: added("ingestion") == 37)
+    with server.client() as client:
+        client.flushall()
+    eventually(lambda: added("ingestion") is None)
+    fresh = start_work(version, server.port)
+    fresh.add("ingestion", "plain", 5)
+    fresh.work("ingestion")
+    eventually(lambda: (added("ingestion") or 0) % 30 in (5, 12))
+    assert total(exporter, "bullmq_exporter_events_missed_total") == 0
+    assert "Traceback" not in exporter.log
+
+
+@contextmanager
+def prometheus(target: str, directory: Path) -> Iterator[str]:
+    """A real Prometheus that scrapes once a second and keeps exemplars; the base of its API."""
+    config = directory / "prometheus.yml"
+    scrape = {"job_name": "bullmq", "static_configs": [{"targets": [target]}]}
+    config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [scrape]}))
+    port = free_port()
+    command = [program("prometheus", "prometheus"), f"--config.file={config}"]
+    command += [f"--storage.tsdb.path={directory}/data", f"--web.listen-address=127.0.0.1:{port}"]
+    command += ["--enable-feature=exemplar-storage"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield f"http://127.0.0.1:{port}/api/v1"
+        finally:
+            process.terminate()
+
+
+def test_prometheus_sees_the_first_failures_as_an_increase_and_goes_from_a_spike_to_the_job(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, tmp_path: Path
+) -> None:
+    exporter = start_exporter(server.url)
+    with prometheus(exporter.metrics.url.removeprefix("http://"), tmp_path) as api:
+
+        def query(path: str) -> Any:
+            with urllib.request.urlopen(f"{api}/{path}") as response:
+                return json.load(response)["data"]
+
+        eventually(lambda: query("query?query=bullmq_up")["result"])
+        work = start_work("bullmq5", server.port)
+        work.work("ingestion")
+        work.add("ingestion", "fails", 4, {"jobId": "", "attempts": 1})
+        work.add("ingestion", "sleeps-600", 1)
+        work.settle()
+
+        def increase() -> float:
+            rows = query(
+                "query?query=max_over_time(bullmq_job_failed_total[1m])-"
+                "min_over_time(bullmq_job_failed_total[1m])"
+            )["result"]
+            return max((float(row["value"][1]) for row in rows), default=0)
+
+        eventually(lambda: increase() == 4)
+
+        def exemplars(series: str) -> set[str]:
+            now = time.time()
+            rows = query(f"query_exemplars?query={series}&start={now - 300}&end={now + 60}")
+            found = [exemplar["labels"] for row in rows for exemplar in row["exemplars"]]
+            assert {labels["queue"] for labels in found} <= {"ingestion"}
+            return {labels["job_id"] for labels in found}
+
+        eventually(lambda: "4" in exemplars("bullmq_job_failed_total"))
+        eventually(lambda: "5" in exemplars("bullmq_job_process_duration_seconds_bucket"))
+
+
+def test_exemplars_are_valid_openmetrics_and_stay_within_their_length(
+    server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    exporter = start_exporter(server.url)
+    work = start_work("bullmq6", server.port)
+    work.work("ingestion")
+    work.add("ingestion", "fails", 1, {"jobId": 'odd "id"\\ 1'})
+    work.add("indexing", "fails", 1, {"jobId": "x" * 200})
+    work.work("indexing")
+    work.settle()
+
+    def job_ids(queue: str) -> list[str | None]:
+        page = exporter.metrics.get("/metrics", Accept="application/openmetrics-text").text
+        return [
+            sample.exemplar.labels["job_id"] if sample.exemplar else None
+            for family in parse_openmetrics(page)
+            for sample in family.samples
+            if sample.name == "bullmq_job_failed_total"
+            and sample.labels["queue"] == queue
+            and sample.value == 1
+        ]
+
+    eventually(lambda: job_ids("ingestion") == ['odd "id"\\ 1'])
+    eventually(lambda: job_ids("indexing") == [None])
+    assert "job_id" not in exporter.metrics.get("/metrics", Accept="text/plain").text
+
+
+def test_job_names_beyond_the_limit_are_counted_together(
+    server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    exporter = start_exporter(server.url, EXPORTER_EVENTS_MAX_NAMES="2")
+    work = start_work("bullmq5", server.port)
+    work.work("ingestion")
+    for name in ("one", "two", "three", "four"):
+        work.add("ingestion", name, 2)
+    work.settle()
+    two, four = {"added": 2, "completed": 2}, {"added": 4, "completed": 4}
+    assert_counted(exporter, {"ingestion": {"one": two, "two": two, "__other__": four}})
+
+
+def test_beyond_the_limit_of_tracked_jobs_all_are_counted_all_the_same(
+    server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    exporter = start_exporter(server.url, EXPORTER_EVENTS_MAX_JOBS="10")
+    work = start_work("bullmq6", server.port)
+    work.add("ingestion", "plain", 100)
+    work.add("ingestion", "fails", 20, {"attempts": 2})
+    eventually(lambda: exporter.metrics.value("bullmq_exporter_tracked_jobs") == 10)
+    assert exporter.metrics.value("bullmq_exporter_untracked_jobs_total") == 110
+    work.work("ingestion", {"concurrency": 3})
+    assert_counted(exporter, work.settle())
+    assert exporter.metrics.value("bullmq_exporter_tracked_jobs") == 0
+
+
+def test_a_key_that_is_no_stream_is_left_out_and_said_once(
+    server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    work = start_work("bullmq5", server.port)
+    work.add("ingestion", "plain", 1)
+    with server.client() as client:
+        client.hset("bull:broken:meta", "version", "bullmq:5.56.3")
+        client.set("bull:broken:events", "no stream")
+        exporter = wait_following(start_exporter(server.url))
+        work.work("ingestion")
+        eventually(lambda: told(exporter).get("ingestion") == {"plain": {"completed": 1}})
+        assert exporter.metrics.value("bullmq_up") == 1
+        [line] = exporter.lines("events cannot be read: left out")
+        assert line["queue"] == "broken"
+        client.delete("bull:broken:events")
+    work.add("broken", "plain", 3)
+    eventually(lambda: told(exporter).get("broken"))
+
+
+def test_without_the_right_to_read_streams_counters_are_absent_and_all_else_is_told(
+    own_server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    work = start_work("bullmq5", own_server.port)
+    work.add("ingestion", "plain", 2)
+    with own_server.client() as admin:
+        admin.execute_command(
+            "ACL", "SETUSER", "reader", "on", ">a-password", "~*", "+@all", "-xread"
+        )
+        exporter = start_exporter(f"redis://reader:a-password@127.0.0.1:{own_server.port}")
+        [line] = eventually(lambda: exporter.lines("events cannot be followed"))
+        assert "XREAD" in line["reason"].upper()
+        assert exporter.metrics.value("bullmq_job_count", queue="ingestion", state="waiting") == 2
+        assert exporter.metrics.samples("bullmq_job_added_total") == {}
+        assert exporter.metrics.value("bullmq_exporter_event_lag_seconds") is None
+        time.sleep(1)
+        assert len(exporter.lines("events cannot be followed")) == 1
+        admin.execute_command("ACL", "SETUSER", "reader", "+xread")
+    work.add("ingestion", "plain", 3)
+    eventually(
+        lambda: (
+            exporter.metrics.value("bullmq_job_added_total", queue="ingestion", name="plain") == 3
+        )
+    )
+
+
+def test_a_state_file_that_is_none_is_said_and_counting_begins_anew(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, tmp_path: Path
+) -> None:
+    path = tmp_path / "state"
+    path.write_bytes(b"no state at all")
+    exporter = start_exporter(server.url, EXPORTER_EVENTS_STATE_FILE=str(path))
+    [line] = eventually(
+        lambda: exporter.lines("the state file cannot be used: counters begin anew")
+    )
+    assert str(path) in line["reason"]
+    work = start_work("bullmq5", server.port)
+    work.add("ingestion", "plain", 2)
+    assert_counted(exporter, {"ingestion": {"plain": {"added": 2}}})
+    assert (tmp_path / "state.unusable").read_bytes() == b"no state at all"
+
+
+def test_a_restart_of_redis_with_its_data_loses_and_doubles_nothing(
+    own_server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    exporter = start_exporter(own_server.url)
+    work = start_work("bullmq5", own_server.port)
+    work.add("ingestion", "plain", 50)
+    work.work("ingestion")
+    truth = work.settle()
+    assert_counted(exporter, truth)
+    with own_server.client() as client:
+        client.execute_command("WAITAOF", 1, 0, 2000)
+    own_server.stop()
+    eventually(lambda: exporter.metrics.value("bullmq_up") == 0)
+    assert exporter.metrics.samples("bullmq_job_completed_total") == {}
+    own_server.start()
+    work.add("ingestion", "plain", 20)
+    assert_counted(exporter, work.settle())
+    assert total(exporter, "bullmq_exporter_events_missed_total") == 0
+    assert exporter.metrics.value("bullmq_up") == 1

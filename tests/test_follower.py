@@ -1,0 +1,437 @@
+"""Following streams that are written by hand: every millisecond, and every accident."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from exporter.bullmq import follower as following
+from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.follower import Follower
+from exporter.bullmq.keys import Queue
+from exporter.bullmq.stream import Entry, Gap, Place, StreamInfo
+from exporter.bullmq.tallies import Count, FrozenTally, Tallies
+from exporter.settings import EventsSettings, RedisSettings
+from tests.conftest import Server, running
+
+QUEUE = Queue.named("bull", "ingestion")
+KEY = QUEUE.events_key
+START = 1_795_500_000_000
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks as often as there are reads, so that tests need not wait for them."""
+    for name, seconds in (("CHECK_EVERY", 0.0), ("CHECK_ALL_EVERY", 0.0), ("EXISTS_EVERY", 0.2)):
+        monkeypatch.setattr(following, name, seconds)
+    monkeypatch.setattr(following, "PAUSE", 0.02)
+    monkeypatch.setattr(following, "BLOCK", 0.1)
+
+
+@asynccontextmanager
+async def followed(
+    port: int, *queues: Queue, **settings: Any
+) -> AsyncIterator[Callable[[Callable[[Tallies], Any]], Awaitable[Tallies]]]:
+    """Follows the queues; what is yielded waits until something is so, and gives the tallies."""
+    reader = RedisReader(RedisSettings(host="127.0.0.1", port=port, timeout=2), connections=1)
+    watched = queues or (QUEUE,)
+    follower = Follower(reader, EventsSettings(**settings), lambda: watched, redis_timeout=2)
+    task = asyncio.create_task(follower.run())
+
+    async def until(check: Callable[[Tallies], Any]) -> Tallies:
+        tallies = None
+        for _ in range(500):
+            tallies = await follower.tallies()
+            with suppress(KeyError):
+                if tallies is not None and check(tallies):
+                    return tallies
+            assert not task.done(), task.exception()
+            await asyncio.sleep(0.02)
+        pytest.fail(f"not so within 10 s: {tallies}")
+
+    await until(lambda _: True)
+    try:
+        yield until
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await reader.close()
+
+
+def write(client: redis.Redis, at: int, event: str, job_id: str = "1", **fields: str) -> None:
+    """An entry as BullMQ writes it, `at` milliseconds after the start."""
+    name = f"{START + at}-*"
+    client.xadd(KEY, {"event": event, "jobId": job_id, **fields}, id=name)
+
+
+def tally(tallies: Tallies, name: str = "import") -> FrozenTally:
+    return tallies.queues[QUEUE].by_name[name]
+
+
+def count(tallies: Tallies, what: Count, name: str = "import") -> int:
+    return tally(tallies, name).values[what]
+
+
+def durations(tallies: Tallies, which: str, name: str = "import") -> tuple[int, int]:
+    """How many were observed, and their sum in ms."""
+    layout = tallies.layout
+    bounds = getattr(layout, f"{which}_bounds")
+    start = getattr(layout, which)
+    values = tally(tallies, name).values[start : start + len(bounds) + 2]
+    return sum(values[:-1]), values[-1]
+
+
+def bucket(tallies: Tallies, which: str) -> int:
+    """The upper bound of the one bucket that holds something; the sum where it is above all."""
+    bounds = getattr(tallies.layout, f"{which}_bounds")
+    start = getattr(tallies.layout, which)
+    [place] = [i for i in range(len(bounds) + 1) if tally(tallies).values[start + i]]
+    return int(bounds[place]) if place < len(bounds) else -1
+
+
+@pytest.mark.parametrize(
+    ("waited", "took", "wait_bucket", "process_bucket"),
+    [
+        (0, 0, 50, 5),
+        (50, 5, 50, 5),
+        (51, 6, 100, 20),
+        (14_400_000, 14_400_000, 14_400_000, 14_400_000),
+        (14_400_001, 90_000_000, -1, -1),
+    ],
+)
+async def test_durations_are_exact_to_the_millisecond(
+    server: Server, waited: int, took: int, wait_bucket: int, process_bucket: int
+) -> None:
+    with server.client() as client:
+        async with followed(server.port) as until:
+            write(client, 0, "added", name="import")
+            write(client, 0, "waiting")
+            write(client, waited, "active", prev="waiting")
+            write(client, waited + took, "completed", returnvalue="null", prev="active")
+            tallies = await until(lambda now: count(now, Count.COMPLETED))
+    assert durations(tallies, "wait") == (1, waited)
+    assert durations(tallies, "process") == (1, took)
+    assert bucket(tallies, "wait") == wait_bucket
+    assert bucket(tallies, "process") == process_bucket
+
+
+async def test_a_delay_and_a_backoff_are_no_wait_and_the_last_attempt_is_what_counts(
+    server: Server,
+) -> None:
+    with server.client() as client:
+        client.hset("bull:ingestion:1", mapping={"name": "import", "atm": 2, "finishedOn": 1})
+        async with followed(server.port) as until:
+            write(client, 0, "added", name="import")
+            write(client, 0, "delayed", delay="1000")
+            write(client, 1000, "waiting", prev="delayed")
+            write(client, 1030, "active", prev="waiting")
+            write(client, 1530, "delayed", delay="9999")  # failed, and waits for its backoff
+            write(client, 9999, "waiting", prev="delayed")
+            write(client, 10_006, "active", prev="waiting")
+            write(client, 10_017, "failed", failedReason="no", prev="active")
+            write(client, 10_017, "retries-exhausted", attemptsMade="2")
+            tallies = await until(lambda now: count(now, Count.RETRIES_EXHAUSTED))
+    assert tally(tallies).values[: len(Count)] == (1, 0, 1, 1, 0, 1)
+    assert durations(tallies, "wait") == (2, 30 + 7)
+    assert durations(tallies, "process") == (1, 11)
+
+
+async def test_a_parent_waits_from_when_its_children_are_done(server: Server) -> None:
+    with server.client() as client:
+        async with followed(server.port) as until:
+            write(client, 0, "added", name="import")
+            write(client, 0, "waiting-children")
+            write(client, 70_000, "waiting", prev="waiting-children")
+            write(client, 70_004, "active", prev="waiting")
+            write(client, 70_009, "waiting-children", prev="active")
+            write(client, 99_000, "waiting", prev="waiting-children")
+            write(client, 99_003, "active", prev="waiting")
+            write(client, 99_005, "completed", returnvalue="1", prev="active")
+            tallies = await until(lambda now: count(now, Count.COMPLETED))
+    assert durations(tallies, "wait") == (2, 7)
+    assert durations(tallies, "process") == (1, 2)
+
+
+@pytest.mark.parametrize("events", [("waiting",), ("waiting", "active"), ("delayed",), ()])
+async def test_jobs_that_are_removed_cleaned_or_drained_leave_nothing_behind(
+    server: Server, events: tuple[str, ...]
+) -> None:
+    with server.client() as client:
+        async with followed(server.port) as until:
+            for at, job_id in enumerate(("removed", "gone", "there")):
+                client.hset(f"bull:ingestion:{job_id}", "name", "import")
+                write(client, at, "added", job_id, name="import")
+                for event in events:
+                    write(client, at, event, job_id)
+            await until(lambda now: now.tracked_jobs == 3)
+            write(client, 9, "removed", "removed", prev="wait")
+            client.delete("bull:ingestion:gone")  # Queue.drain() says nothing of it
+            tallies = await until(lambda now: now.tracked_jobs == 1)
+            client.delete("bull:ingestion:there")
+            client.xadd(KEY, {"event": "cleaned", "count": "1"})
+            tallies = await until(lambda now: now.tracked_jobs == 0)
+    assert tally(tallies).values[: len(Count)] == (3, 0, 0, 0, 0, 0)
+    assert durations(tallies, "wait")[0] == (3 if "active" in events else 0)
+    assert durations(tallies, "process")[0] == 0
+
+
+async def test_events_that_are_not_bullmqs_are_passed_over(server: Server) -> None:
+    with server.client() as client:
+        async with followed(server.port) as until:
+            for fields in (
+                {"event": "completed"},
+                {"x": "completed", "y": "z"},
+                {"event": "completed", "by": "somebody"},
+                {"event": "custom", "jobId": "1", "more": "1"},
+                {"completed": ""},
+                {"event": "added", "jobId": "\x00", "name": '\xff"\n\\'},
+                {"event": "progress", "jobId": "1", "data": "50"},
+            ):
+                client.xadd(KEY, fields)
+            tallies = await until(lambda now: now.events_read == 7)
+    assert list(tallies.queues[QUEUE].by_name) == ['ÿ"\n\\']
+
+
+async def test_large_return_values_make_reads_smaller(server: Server) -> None:
+    with server.client() as client:
+        async with followed(server.port) as until:
+            for number in range(300):
+                write(client, number, "added", str(number), name="import")
+                write(client, number, "completed", str(number), returnvalue="x" * 100_000)
+            tallies = await until(lambda now: count(now, Count.COMPLETED) == 300)
+        slowest = client.info("commandstats")["cmdstat_xread"]
+    assert tallies.queues[QUEUE].missed == 0
+    # A tenth of 60 MB, and no more, came with any one read.
+    assert slowest["calls"] >= 10
+
+
+class Forwarder:
+    """A port that leads to one server, and then to another: what a failover looks like."""
+
+    def __init__(self, port: int) -> None:
+        self.to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def switch(self, port: int) -> None:
+        self.to = port
+        self.cut()
+
+    def cut(self) -> None:
+        for sock in self._open:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self.to))
+                self._open += [near, far]
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _copy(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError), source, target:
+            while data := source.recv(65536):
+                target.sendall(data)
+
+
+@contextmanager
+def forwarding(port: int) -> Iterator[Forwarder]:
+    forwarder = Forwarder(port)
+    try:
+        yield forwarder
+    finally:
+        forwarder.close()
+
+
+async def test_a_failover_to_a_replica_that_lagged_counts_nothing_twice(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        running("valkey", tmp_path) as replica,
+        server.client() as before,
+        replica.client() as after,
+        forwarding(server.port) as forwarder,
+    ):
+        before.config_set("repl-diskless-sync-delay", 0)
+        after.execute_command("REPLICAOF", "127.0.0.1", server.port)
+        async with followed(forwarder.port) as until:
+            for number in range(50):
+                write(before, number, "added", str(number), name="import")
+            await until(lambda now: count(now, Count.ADDED) == 50)
+            for _ in range(100):
+                if before.execute_command("WAIT", 1, 100):
+                    break
+            after.execute_command("REPLICAOF", "NO", "ONE")
+            # These are lost to the replica; they did happen.
+            for number in range(50, 60):
+                write(before, 50_000 + number, "added", str(number), name="import")
+            await until(lambda now: count(now, Count.ADDED) == 60)
+            forwarder.switch(replica.port)
+            for number in range(60, 64):
+                write(after, 1000 + number, "added", str(number), name="import")
+            # Its clock is behind: the ids are below those that were read already.
+            await asyncio.sleep(1.5)
+            write(after, 2000, "added", "64", name="import")
+            tallies = await until(lambda now: count(now, Count.ADDED) >= 61)
+            await asyncio.sleep(0.3)
+    # The four that came before the change was noticed are not told from those of the copy.
+    assert count(tallies, Count.ADDED) == 61
+    assert "the events went back, those known are left" in caplog.text
+
+
+async def test_a_stream_that_was_made_anew_with_older_ids_is_read_from_its_start(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server.client() as client:
+        async with followed(server.port) as until:
+            write(client, 10_000, "added", "1", name="import")
+            await until(lambda now: count(now, Count.ADDED) == 1)
+            client.delete(KEY)
+            for number in range(3):  # the clock was set back
+                write(client, number, "added", f"new-{number}", name="import")
+            await until(lambda now: count(now, Count.ADDED) == 4)
+            write(client, 5, "added", "last", name="import")
+            await until(lambda now: count(now, Count.ADDED) == 5)
+    assert caplog.text.count("the events begin anew") == 1
+
+
+async def test_what_is_trimmed_while_more_comes_than_can_be_read_is_missed_exactly(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads of ten at a time, of a stream that keeps 100 and gets 100 more between two of them."""
+    monkeypatch.setattr(following, "MOST_ENTRIES", 10)
+    with server.client() as client:
+        async with followed(server.port) as until:
+            written = 0
+            for _ in range(20):
+                pipeline = client.pipeline(transaction=False)
+                for _ in range(100):
+                    written += 1
+                    pipeline.xadd(KEY, {"event": "added", "jobId": str(written), "name": "import"})
+                pipeline.xtrim(KEY, maxlen=100, approximate=False)
+                pipeline.execute()
+                await asyncio.sleep(0.005)
+
+            def whole(now: Tallies) -> bool:
+                return count(now, Count.ADDED) + now.queues[QUEUE].missed >= written
+
+            tallies = await until(whole)
+            await asyncio.sleep(0.3)
+            tallies = await until(whole)
+    assert tallies.queues[QUEUE].missed > 0
+    assert count(tallies, Count.ADDED) + tallies.queues[QUEUE].missed == written
+    assert count(tallies, Count.ADDED) == tallies.events_read
+
+
+async def test_the_state_file_is_replaced_whole_and_bounds_may_change(
+    server: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "state"
+    with server.client() as client:
+        async with followed(server.port, state_file=path) as until:
+            client.hset("bull:ingestion:1", "name", "import")
+            write(client, 0, "added", name="import")
+            write(client, 0, "waiting")
+            write(client, 40, "active", prev="waiting")
+            await until(lambda now: durations(now, "wait")[0] == 1)
+        first = path.read_bytes()
+        assert os.listdir(tmp_path) == ["state"]  # noqa: PTH208
+        # The job that was active goes on, and its duration is known.
+        write(client, 100, "completed", returnvalue="1", prev="active")
+        async with followed(server.port, state_file=path) as until:
+            tallies = await until(lambda now: count(now, Count.COMPLETED) == 1)
+            assert durations(tallies, "process") == (1, 60)
+            assert durations(tallies, "wait") == (1, 40)
+        path.write_bytes(first)
+        async with followed(server.port, state_file=path, wait_buckets=(1, 2)) as until:
+            tallies = await until(lambda now: count(now, Count.COMPLETED) == 1)
+            assert count(tallies, Count.ADDED) == 1
+            assert durations(tallies, "wait") == (0, 0)
+        for broken in (first[:-5], first[:1], b"", b"\x80", b"\x81\xa6format\x01"):
+            path.write_bytes(broken)
+            async with followed(server.port, state_file=path) as until:
+                await until(lambda now: now.queues[QUEUE].by_name == {})
+
+
+async def test_a_queue_that_appeared_while_we_were_away_is_counted_from_its_first_entry(
+    server: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "state"
+    other = Queue.named("bull", "indexing")
+    with server.client() as client:
+        async with followed(server.port, state_file=path) as until:
+            write(client, 0, "added", name="import")
+            await until(lambda now: count(now, Count.ADDED) == 1)
+        await asyncio.sleep(0.01)
+        client.xadd(other.events_key, {"event": "added", "jobId": "1", "name": "import"})
+        async with followed(server.port, QUEUE, other, state_file=path) as until:
+            tallies = await until(lambda now: other in now.queues and now.queues[other].by_name)
+    assert tallies.queues[other].by_name["import"].values[Count.ADDED] == 1
+    assert count(tallies, Count.ADDED) == 1
+
+
+async def test_a_state_file_that_cannot_be_written_is_said_once_and_counting_goes_on(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    settings = {"state_file": directory / "state"}
+    with server.client() as client:
+        async with followed(server.port, **settings) as until:
+            (directory / "state").unlink(missing_ok=True)
+            directory.rmdir()
+            write(client, 0, "added", name="import")
+            await until(lambda now: count(now, Count.ADDED) == 1)
+            write(client, 1, "added", "2", name="import")
+            await until(lambda now: count(now, Count.ADDED) == 2)
+    assert caplog.text.count("the state file cannot be written") == 1
+
+
+def entries(*ids: int) -> list[Entry]:
+    return [(b"%d-0" % at, (b"event", b"drained")) for at in ids]
+
+
+def info(length: int, first: int, last: int) -> StreamInfo:
+    """What a server before Redis 7.0 tells: not how many entries were ever added."""
+    return StreamInfo(length, b"%d-0" % first if length else None, b"%d-0" % last, None)
+
+
+def test_a_server_that_does_not_count_entries_shows_that_some_were_missed() -> None:
+    place = Place()
+    place.start(info(3, 1, 3))
+    assert place.check(info(5, 1, 5), entries(4, 5), complete=True) is None
+    place.advance(entries(4, 5))
+    assert place.check(info(2, 8, 9), entries(8, 9), complete=True) == Gap(1, 3, 8)
+    place.advance(entries(8, 9))
+    assert place.check(info(3, 8, 10), entries(10), complete=True) is None
+    assert place.number is None
+
+
+def test_an_upgrade_to_a_server_that_counts_entries_is_no_gap() -> None:
+    place = Place()
+    place.start(info(3, 1, 3))
+    counting = StreamInfo(4, b"1-0", b"4-0", 4)
+    assert place.check(counting, entries(4), complete=True) is None
+    place.advance(entries(4))
+    assert place.number == 4
