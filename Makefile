@@ -10,7 +10,7 @@ PROGRAMS := curl redis-server node npm prometheus promtool
 PACKAGES := curl redis-server nodejs npm prometheus
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
-.PHONY: demo test lint format programs clean
+.PHONY: demo test bench lint format programs clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/bullmq-exporter --demo
@@ -22,6 +22,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# About a quarter of an hour; shorter with ROUNDS=1 STEADY=60.
+bench: programs $(NODE)/.installed $(VENV)/.dev
+	$(BIN)/python -m tests.bench --rounds $(or $(ROUNDS),5) --steady-seconds $(or $(STEADY),600)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 
 from exporter import __version__
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
-from exporter.bullmq.follower import Follower
+from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.keys import State
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.prometheus.exposition import Exposition

@@ -196,6 +196,22 @@ def clean_environment(**variables: str) -> dict[str, str]:
     return kept | variables
 
 
+def spawn_exporter(url: str, log: Path, *flags: str, **variables: str) -> Exporter:
+    """An exporter on free ports; all that is not given here is as by default."""
+    environment = clean_environment(
+        EXPORTER_API_KEY=API_KEY,
+        JWT_SECRET=JWT_SECRET,
+        EXPORTER_API_RATE_LIMIT="0",
+        EXPORTER_LOG_FORMAT="json",
+        **variables,
+    )
+    command = [sys.executable, "-m", "exporter", "--redis-url", url]
+    command += ["--metrics-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", *flags]
+    with log.open("w") as stderr:
+        process = subprocess.Popen(command, env=environment, stderr=stderr, text=True)
+    return Exporter(process, log)
+
+
 @pytest.fixture
 def start_exporter(tmp_path: Path) -> Iterator[StartExporter]:
     """Starts exporters on free ports, and ends them."""
@@ -203,25 +219,15 @@ def start_exporter(tmp_path: Path) -> Iterator[StartExporter]:
 
     def start(url: str, *flags: str, ready: bool = True, **variables: str) -> Exporter:
         log = tmp_path / f"exporter-{len(started)}.log"
-        environment = clean_environment(
-            EXPORTER_API_KEY=API_KEY,
-            JWT_SECRET=JWT_SECRET,
-            EXPORTER_API_RATE_LIMIT="0",
-            EXPORTER_LOG_FORMAT="json",
-            EXPORTER_POLL_INTERVAL="0.2",
-            EXPORTER_DISCOVERY_INTERVAL="0.5",
-            EXPORTER_WORKERS_INTERVAL="0.2",
-        )
-        environment |= variables
-        command = [sys.executable, "-m", "exporter", "--redis-url", url]
-        command += ["--metrics-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", *flags]
-        with log.open("w") as stderr:
-            process = subprocess.Popen(command, env=environment, stderr=stderr, text=True)
-        exporter = Exporter(process, log)
-        started.append(exporter)
+        quick = {
+            "EXPORTER_POLL_INTERVAL": "0.2",
+            "EXPORTER_DISCOVERY_INTERVAL": "0.5",
+            "EXPORTER_WORKERS_INTERVAL": "0.2",
+        }
+        started.append(spawn_exporter(url, log, *flags, **(quick | variables)))
         if ready:
-            exporter.wait_ready()
-        return exporter
+            started[-1].wait_ready()
+        return started[-1]
 
     yield start
     for exporter in started:
@@ -244,19 +250,22 @@ class Node:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.first_words = self._read()
+        self.first_words = self.hear()
 
-    def _read(self) -> Any:
+    def hear(self) -> Any:
         assert self._process.stdout
         line = self._process.stdout.readline()
         assert line, f"{self._script} failed"
         return json.loads(line)
 
-    def ask(self, line: str) -> Any:
+    def say(self, line: str) -> None:
         assert self._process.stdin
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
-        return self._read()
+
+    def ask(self, line: str) -> Any:
+        self.say(line)
+        return self.hear()
 
     def close(self) -> None:
         self._process.kill()

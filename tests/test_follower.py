@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import redis
 
-from exporter.bullmq import follower as following
 from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.follower import Follower
+from exporter.bullmq.events import follower as following
+from exporter.bullmq.events.follower import Follower
+from exporter.bullmq.events.stream import Entry, Gap, Place, StreamInfo
+from exporter.bullmq.events.tallies import Count, FrozenTally, Tallies
 from exporter.bullmq.keys import Queue
-from exporter.bullmq.stream import Entry, Gap, Place, StreamInfo
-from exporter.bullmq.tallies import Count, FrozenTally, Tallies
 from exporter.settings import EventsSettings, RedisSettings
 from tests.conftest import Server, running
 

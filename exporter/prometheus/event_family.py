@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from exporter.bullmq.events.stream import milliseconds
+from exporter.bullmq.events.tallies import Count, Exemplar, FrozenTally, Layout, Tallies
 from exporter.bullmq.keys import Queue, text
-from exporter.bullmq.stream import milliseconds
-from exporter.bullmq.tallies import Count, Exemplar, FrozenTally, Layout, Tallies
 from exporter.prometheus.family import escape
 
 # OpenMetrics allows an exemplar's labels so many characters, names and values together; Prometheus

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from prometheus_client import exposition as text_format
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from exporter.bullmq.events.tallies import Tallies
 from exporter.bullmq.snapshot import Snapshot
-from exporter.bullmq.tallies import Tallies
 from exporter.bullmq.watcher import Outcome
 from exporter.prometheus import job_ages, job_counts, job_events, queue_state, schedulers, workers
 from exporter.prometheus.event_family import EventFamily, EventRenderer, Series

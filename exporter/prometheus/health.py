@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from exporter import __version__
-from exporter.bullmq.tallies import Tallies
+from exporter.bullmq.events.tallies import Tallies
 from exporter.bullmq.watcher import Outcome
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.bullmq.tallies import Count
+from exporter.bullmq.events.tallies import Count
 from exporter.prometheus.event_family import EventCounter, EventHistogram, MissedCounter
 
 FAMILIES = (

@@ -42,6 +42,10 @@ class Layout:
         object.__setattr__(self, "process", self.wait + len(self.wait_bounds) + 2)
         object.__setattr__(self, "size", self.process + len(self.process_bounds) + 2)
 
+    @property
+    def bounds(self) -> list[list[int]]:
+        return [list(self.wait_bounds), list(self.process_bounds)]
+
 
 # The job that was last counted at a place: its id, the duration in ms, and the entry's id.
 Exemplar = tuple[bytes, int, bytes]

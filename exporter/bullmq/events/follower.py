@@ -7,16 +7,18 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from exporter.bullmq import state_file
 from exporter.bullmq.connection import Command, RedisReader, RedisRefused, RedisUnavailable
-from exporter.bullmq.keys import Queue, State
-from exporter.bullmq.ledger import CLOCK_SKEW, FACTS, JobFacts, Ledger, Room
-from exporter.bullmq.stream import Entry, Gap, StreamInfo, milliseconds, order
-from exporter.bullmq.tallies import Count, Layout, Tallies
+from exporter.bullmq.events import job_facts
+from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger, Room
+from exporter.bullmq.events.mending import find_missed
+from exporter.bullmq.events.state_file import StateFile
+from exporter.bullmq.events.stream import Entry, StreamInfo, milliseconds
+from exporter.bullmq.events.tallies import Layout, Tallies
+from exporter.bullmq.keys import Queue
 from exporter.settings import EventsSettings
 
 log = logging.getLogger(__name__)
@@ -46,13 +48,7 @@ CHECKS_AT_ONCE = 100
 EXISTS_AT_ONCE = 500
 EXISTS_EVERY = 60.0
 
-# Jobs that one command looks for when a gap is mended, or asks for in a pipeline.
-PAGE = 1000
-
 LONGEST_RETRY = 5.0
-
-# The sets of finished jobs, and what a job that is found there counts as.
-FINISHED = {State.FAILED: Count.FAILED, State.COMPLETED: Count.COMPLETED}
 
 
 class Follower:
@@ -76,6 +72,7 @@ class Follower:
                 for bounds in (settings.wait_buckets, settings.process_buckets)
             )
         )
+        self._state_file = StateFile(settings.state_file) if settings.state_file else None
         self._room = Room(settings.max_jobs)
         self._known: tuple[Queue, ...] | None = None
         self._ledgers: dict[Queue, Ledger] = {}
@@ -98,22 +95,19 @@ class Follower:
         self._following = False
         self._consistent = asyncio.Lock()
         self._told: Tallies | None = None
-        self._save_due = 0.0
-        self._save_failed = False
 
     async def run(self) -> None:
         """Follow until cancelled, then save."""
-        self._recall()
+        if self._state_file is not None:
+            self._remembered, self._saved_at = self._state_file.load(self._layout)
         failures, last_reason = 0, ""
         try:
             while True:
                 try:
                     pause = await self._step()
-                except RedisUnavailable as error:
+                except Exception as error:
                     self._following = False
-                    # The poll tells of an outage. But XREAD may be refused where all else works.
-                    if isinstance(error, RedisRefused) and str(error) != last_reason:
-                        log.warning("events cannot be followed", extra={"reason": str(error)})
+                    self._complain(error, last_reason)
                     last_reason, failures = str(error), failures + 1
                     self._count, self._whole_round_due = FIRST_COUNT, 0.0
                     self._round_due = 0.0
@@ -123,8 +117,19 @@ class Follower:
                     failures, last_reason = 0, ""
                 await asyncio.sleep(pause)
         finally:
-            if self._settings.state_file is not None and not self._unsettled:
-                self._save(self._memory())
+            if self._state_file is not None and not self._unsettled:
+                self._state_file.save(self._memory())
+
+    @staticmethod
+    def _complain(error: Exception, last_reason: str) -> None:
+        if str(error) == last_reason:
+            return
+        if isinstance(error, RedisRefused):
+            log.warning("events cannot be followed", extra={"reason": str(error)})
+        elif not isinstance(error, RedisUnavailable):
+            # A fault of ours, or a server that only looks like Redis: /metrics must not end with it.
+            log.exception("events cannot be followed")
+        # Of an outage the poll tells.
 
     async def tallies(self) -> Tallies | None:
         """What was counted so far; None while events cannot be followed.
@@ -138,18 +143,14 @@ class Follower:
             if self._unsettled:
                 return self._told
             frozen = self._freeze()
-            if self._settings.state_file is None:
+            if self._state_file is None:
                 self._told = frozen
                 return frozen
-            began = time.monotonic()
-            if began < self._save_due:
+            if not self._state_file.due:
                 return self._told
             memory = self._memory()
-        await asyncio.to_thread(self._save, memory)
+        await asyncio.to_thread(self._state_file.save, memory)
         self._told = frozen
-        now = time.monotonic()
-        # At most a twentieth of the time goes into it.
-        self._save_due = max(began + 1, now + 19 * (now - began))
         return frozen
 
     # One read
@@ -229,7 +230,14 @@ class Follower:
                 ENTRY_BYTES
             )
             self._events_read += len(new)
-            ledger.read(new)
+            try:
+                ledger.read(new)
+            except Exception:
+                # Read again they would be counted twice, and stop us again.
+                log.exception(
+                    "events make no sense: passed over", extra={"queue": ledger.queue.name}
+                )
+                ledger.pass_over(new)
             self._touched.add(ledger.queue)
             if ledger.questions():
                 self._unsettled.append(ledger)
@@ -279,6 +287,8 @@ class Follower:
             ledger.place = before.place
         elif queue.base in self._remembered:
             ledger.remember(self._remembered.pop(queue.base))
+            if ledger.gap is not None:
+                self._gap_seen[queue] = time.monotonic()
         elif self._saved_at is not None and self._known is None:
             # It appeared while we were away, or was not watched then: not what is older.
             ledger.place.position, ledger.place.number = b"%d-0" % self._saved_at, None
@@ -371,33 +381,12 @@ class Follower:
             if exists == 0 and ledger.queue not in self._behind:
                 ledger.forget(job_id)
 
-    # What the hashes of jobs say
-
     async def _settle(self) -> None:
         """Ask for the names, and for what the events left open."""
         while self._unsettled:
             ledger = self._unsettled[-1]
-            questions = list(ledger.questions())
-            answers = await self._hashes(ledger.queue, questions, FACTS)
-            facts = (JobFacts(*answer) for answer in answers)
-            ledger.settle(dict(zip(questions, facts, strict=True)))
+            ledger.settle(await job_facts.ask(self._redis, ledger.queue, ledger.questions()))
             self._unsettled.pop()
-
-    async def _hashes(
-        self, queue: Queue, job_ids: Iterable[bytes], fields: Sequence[str]
-    ) -> list[Sequence[bytes | None]]:
-        """These fields of each job; None each where the hash is gone or is none."""
-        rows: list[Sequence[bytes | None]] = []
-        remaining = iter(job_ids)
-        while batch := list(islice(remaining, PAGE)):
-            answers = await self._redis.pipeline(
-                [(b"HMGET", queue.job_key(job_id), *fields) for job_id in batch]
-            )
-            rows += [
-                [None] * len(fields) if isinstance(answer, Exception) else answer
-                for answer in answers
-            ]
-        return rows
 
     # Gaps
 
@@ -416,52 +405,19 @@ class Follower:
                 del self._gap_seen[queue]
 
     async def _mend(self, ledger: Ledger) -> None:
-        gap = ledger.gap
-        assert gap is not None
-        found: dict[Count, list[bytes]] = {}
-        left = gap.missed
-        for state, count in FINISHED.items():
-            job_ids: list[bytes] = []
-            async for page in self._finished_between(ledger.queue, state, gap):
-                job_ids += ledger.unseen(page)
-                if len(job_ids) >= left:
-                    break
-            found[count] = job_ids[:left]
-            left -= len(found[count])
-        names = {
-            count: await self._hashes(ledger.queue, job_ids, ("name",))
-            for count, job_ids in found.items()
-        }
+        try:
+            found = await find_missed(self._redis, ledger)
+        except RedisRefused as error:
+            # Such as a set of the wrong type: what it would tell stays missed.
+            log.warning("missed jobs cannot be looked for", extra={"reason": str(error)})
+            found = {}
         async with self._consistent:
-            for count, job_ids in found.items():
-                ledger.mend(count, job_ids, [row[0] for row in names[count]])
-            ledger.gap = None
+            ledger.mend(found)
+        numbers = {count.name.lower(): len(jobs) for count, jobs in found.items()}
         log.warning(
-            "jobs whose events were missed are counted by what is kept of them",
-            extra={
-                "queue": ledger.queue.name,
-                **{str(count.name.lower()): len(job_ids) for count, job_ids in found.items()},
-            },
+            "missed jobs are counted, as far as they are kept",
+            extra={"queue": ledger.queue.name, **numbers},
         )
-
-    async def _finished_between(
-        self, queue: Queue, state: State, gap: Gap
-    ) -> AsyncIterator[list[bytes]]:
-        offset = 0
-        while True:
-            page = await self._redis.command(
-                b"ZRANGEBYSCORE",
-                queue.base + state.encode(),
-                gap.since - CLOCK_SKEW,
-                gap.until + CLOCK_SKEW,
-                "LIMIT",
-                offset,
-                PAGE,
-            )
-            yield page
-            offset += PAGE
-            if len(page) < PAGE:
-                return
 
     # Memory
 
@@ -478,50 +434,9 @@ class Follower:
     def _memory(self) -> dict[str, Any]:
         return {
             "saved": int(time.time() * 1000),
-            "bounds": [self._layout.wait_bounds, self._layout.process_bounds],
+            "bounds": self._layout.bounds,
             "queues": {
                 **self._remembered,  # before the queues are known
                 **{queue.base: ledger.memory() for queue, ledger in self._ledgers.items()},
             },
         }
-
-    def _recall(self) -> None:
-        path = self._settings.state_file
-        if path is None:
-            return
-        try:
-            memory = state_file.load(path)
-            if memory is not None:
-                self._remembered = self._fitting(memory)
-                self._saved_at = memory["saved"]
-        except (state_file.StateUnreadable, OSError, KeyError, TypeError, ValueError) as error:
-            log.warning(
-                "the state file cannot be used: counters begin anew", extra={"reason": str(error)}
-            )
-            state_file.put_aside(path)
-
-    def _fitting(self, memory: Mapping[str, Any]) -> dict[bytes, Any]:
-        """The memory of each queue, tried out; without histograms if their bounds have changed."""
-        same = memory["bounds"] == [
-            list(self._layout.wait_bounds),
-            list(self._layout.process_bounds),
-        ]
-        size = self._layout.size if same else len(Count)
-        for base, queue in memory["queues"].items():
-            queue["tallies"] = {name: values[:size] for name, values in queue["tallies"].items()}
-            trial = Ledger(Queue(base, "", ""), self._layout, Room(self._room.limit), max_names=1)
-            trial.remember(queue)
-            order(trial.place.position)
-        return dict(memory["queues"])
-
-    def _save(self, memory: Mapping[str, Any]) -> None:
-        assert self._settings.state_file is not None
-        try:
-            state_file.save(self._settings.state_file, memory)
-        except OSError as error:
-            # Counting goes on; only a restart will lose something.
-            if not self._save_failed:
-                log.warning("the state file cannot be written", extra={"reason": error})
-            self._save_failed = True
-        else:
-            self._save_failed = False

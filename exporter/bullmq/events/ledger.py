@@ -10,15 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from exporter.bullmq.events.job_facts import JobFacts
+from exporter.bullmq.events.stream import BEGIN, Entry, Gap, Place, milliseconds
+from exporter.bullmq.events.tallies import OTHER, UNKNOWN, Count, Layout, QueueTallies, Tally
 from exporter.bullmq.keys import Queue, text
-from exporter.bullmq.stream import BEGIN, Entry, Gap, Place, milliseconds
-from exporter.bullmq.tallies import OTHER, UNKNOWN, Count, Layout, QueueTallies, Tally
 
 # Plain numbers: an IntEnum's members cost the loop below a tenth of its time.
 ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED = map(int, Count)
-
-# What is asked of a job's hash, in the order of `JobFacts`.
-FACTS = ("name", "atm", "attemptsMade", "processedOn", "finishedOn")
 
 # By how much the clocks of workers (which write `finishedOn`) may differ from Redis's (ms).
 CLOCK_SKEW = 2000
@@ -28,36 +26,11 @@ CLOCK_SKEW = 2000
 MOST_FINISHED = 50_000
 
 
+# Bytes of a job's name that are told.
+LONGEST_NAME = 200
+
 # After so many seconds without an event the ids of finished jobs are let go.
 IDLE = 60.0
-
-
-class JobFacts(NamedTuple):
-    """What a job's hash says (`FACTS`)."""
-
-    name: bytes | None
-    atm: bytes | None  # attempts made
-    attempts_made: bytes | None  # the same, before 5.0
-    processed_on: bytes | None
-    finished_on: bytes | None
-
-    @property
-    def exists(self) -> bool:
-        return self.name is not None
-
-    @property
-    def retries(self) -> int:
-        """How many attempts have failed and were followed by another one, or will be."""
-        made = _number(self.atm or self.attempts_made)
-        # The attempt that finished the job is counted too.
-        return made - 1 if self.finished_on else made
-
-
-def _number(raw: bytes | None) -> int:
-    try:
-        return int(raw or 0)
-    except ValueError:
-        return 0
 
 
 class Room:
@@ -146,6 +119,11 @@ class Ledger:
                 handle(entry_id, fields[3], fields)
             elif fields[1] == b"cleaned":
                 self.cleaned = True
+        self.place.advance(entries)
+
+    def pass_over(self, entries: Sequence[Entry]) -> None:
+        """Move on behind entries that could not be booked, or not all of them."""
+        self.missed += len(entries)
         self.place.advance(entries)
 
     def _added(self, _: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
@@ -265,7 +243,7 @@ class Ledger:
     # Names and doubts
 
     def questions(self) -> set[bytes]:
-        """Ids of the jobs of which `FACTS` are needed before the book is right."""
+        """Ids of the jobs whose `JobFacts` are needed before the book is right."""
         return {job_id for job_id, _ in self._nameless} | {doubt.job_id for doubt in self._doubts}
 
     def settle(self, facts: Mapping[bytes, JobFacts]) -> None:
@@ -282,8 +260,7 @@ class Ledger:
         if told.exists:
             if told.retries <= job.retries:
                 return
-            started = _number(told.processed_on)
-            if doubt.by_hand and not 0 < started <= milliseconds(doubt.at):
+            if doubt.by_hand and not 0 < told.started <= milliseconds(doubt.at):
                 return  # Job.retry() deletes `processedOn`
         # Where the hash is gone, the far more usual reason is taken: it was tried again.
         job.tally.values[RETRIED] += 1
@@ -292,7 +269,7 @@ class Ledger:
     def _tally_of(self, raw_name: bytes | None) -> Tally:
         if raw_name is not None and (tally := self._by_name.get(raw_name)):
             return tally
-        name = UNKNOWN if raw_name is None else text(raw_name)
+        name = UNKNOWN if raw_name is None else text(raw_name[:LONGEST_NAME])
         if name not in self.tallies and len(self.tallies.keys() - {UNKNOWN, OTHER}) >= (
             self._max_names
         ):
@@ -300,7 +277,7 @@ class Ledger:
         tally = self.tallies.get(name)
         if tally is None:
             tally = self.tallies[name] = Tally(name, self._layout.size)
-        if raw_name is not None and name != OTHER:
+        if raw_name is not None and name != OTHER and len(raw_name) <= LONGEST_NAME:
             self._by_name[raw_name] = tally
         return tally
 
@@ -333,13 +310,15 @@ class Ledger:
         seen = {*self._finished_before, *self._finished}
         return [job_id for job_id in job_ids if job_id not in seen]
 
-    def mend(self, place: Count, job_ids: Sequence[bytes], names: Sequence[bytes | None]) -> None:
-        """Count jobs whose event was missed."""
-        for job_id, name in zip(job_ids, names, strict=True):
-            self._tally_of(name).values[place] += 1
-            self.forget(job_id)
-        # They are not to be found again when the next gap is mended.
-        self._finished.extend(job_ids)
+    def mend(self, found: Mapping[Count, Mapping[bytes, JobFacts]]) -> None:
+        """Count the finished jobs that were found in the gap: it is closed."""
+        for place, jobs in found.items():
+            for job_id, facts in jobs.items():
+                self._tally_of(facts.name).values[place] += 1
+                self.forget(job_id)
+            # They are not to be found again when the next gap is mended.
+            self._finished.extend(jobs)
+        self.gap = None
 
     # Snapshots
 

@@ -1,0 +1,97 @@
+"""The file that keeps the follower's memory over a restart."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from exporter.bullmq.events.ledger import Ledger, Room
+from exporter.bullmq.events.stream import order
+from exporter.bullmq.events.tallies import Count, Layout
+from exporter.bullmq.keys import Queue
+
+log = logging.getLogger(__name__)
+
+# The key under which the memory of the queues stands; a change of it makes older files unusable.
+QUEUES = "queues-1"
+
+
+class StateFile:
+    """Positions, counts and unfinished jobs, replaced as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._due = 0.0
+        self._failed = False
+        self._writing = threading.Lock()
+
+    @property
+    def due(self) -> bool:
+        """Whether to save again: at most once a second, and in at most a twentieth of the time."""
+        return time.monotonic() >= self._due
+
+    def load(self, layout: Layout) -> tuple[dict[bytes, Any], int | None]:
+        """The memory of each queue by its base, and when it was saved (epoch ms; None: never).
+
+        A file that cannot be used is kept as `….unusable`, and the log says so. Histograms are left
+        out where their bounds have changed.
+        """
+        try:
+            memory = msgpack.unpackb(self._path.read_bytes(), strict_map_key=False)
+            size = layout.size if memory["bounds"] == layout.bounds else len(Count)
+            for base, queue in memory[QUEUES].items():
+                queue["tallies"] = {
+                    name: values[:size] for name, values in queue["tallies"].items()
+                }
+                trial = Ledger(Queue(base, "", ""), layout, Room(0), max_names=1)
+                trial.remember(queue)
+                order(trial.place.position)
+            return memory[QUEUES], int(memory["saved"])
+        except FileNotFoundError:
+            return {}, None
+        except (
+            *(OSError, msgpack.UnpackException),
+            *(ValueError, TypeError, LookupError, AttributeError),
+        ) as error:
+            log.warning(
+                "the state file cannot be used: counters begin anew",
+                extra={"reason": f"{self._path}: {error!r}"},
+            )
+            with suppress(OSError):
+                self._path.replace(self._path.with_name(f"{self._path.name}.unusable"))
+            return {}, None
+
+    def save(self, memory: Mapping[str, Any]) -> None:
+        """Replace the file in one step: a crash leaves the old or the new one.
+
+        Where that fails the log says so, once: counting goes on, only a restart loses something.
+        """
+        began = time.monotonic()
+        try:
+            self._write(msgpack.packb(memory))
+        except OSError as error:
+            if not self._failed:
+                log.warning("the state file cannot be written", extra={"reason": str(error)})
+            self._failed = True
+        else:
+            self._failed = False
+        now = time.monotonic()
+        self._due = max(began + 1, now + 19 * (now - began))
+
+    def _write(self, packed: bytes) -> None:
+        new = self._path.with_name(f"{self._path.name}.new")
+        # The last one, as we end, may find another thread still at work.
+        with self._writing:
+            with new.open("wb") as file:
+                file.write(packed)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._path)
