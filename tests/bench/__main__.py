@@ -170,9 +170,10 @@ def steady(seconds: int) -> None:
                 used = (exporter.metrics.value("process_cpu_seconds_total") or 0) - cpu
                 xread = client.info("commandstats")["cmdstat_xread"]["usec"] / 1000
                 print(
-                    f"  after {mark:>4} s: {memory / 2**20:.1f} MiB, CPU {used / now:.1%} of a core,"
+                    f"  {mark:>4} s: {memory / 2**20:.1f} MiB, CPU {used / now:.1%} of a core,"
                     f" XREAD {xread / now:.2f} ms of Redis a second"
                 )
+            sum_of(exporter, "bullmq_job_completed_total")
             time.sleep(11)
             counted = sum_of(exporter, "bullmq_job_completed_total")
             missed = sum_of(exporter, "bullmq_exporter_events_missed_total")
