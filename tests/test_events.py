@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bullmq import Queue, Worker
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from tests.conftest import (
@@ -121,6 +124,45 @@ def test_the_counters_are_what_the_workers_wrote_down(
     assert total(exporter, "bullmq_exporter_events_missed_total") == 0
     assert exporter.metrics.value("bullmq_exporter_tracked_jobs") == 0
     assert exporter.log.count('"level": "warning"') == 0
+
+
+async def test_jobs_of_the_python_client_are_counted_as_they_ended(
+    any_server: Server, start_exporter: StartExporter
+) -> None:
+    options = {"connection": {"host": "127.0.0.1", "port": any_server.port}}
+    queue = Queue("counted-from-python", options)
+    ends: Counter[tuple[str, str]] = Counter()
+
+    async def work(job: Any, _: str) -> None:
+        if job.name == "fails" or (job.name == "fails-first" and not job.attemptsMade):
+            raise ValueError("no mailbox")
+
+    exporter = wait_following(start_exporter(any_server.url))
+    worker = Worker("counted-from-python", work, {**options, "concurrency": 3})
+    worker.on("completed", lambda job, _: ends.update([(job.name, "completed")]))
+    try:
+        for i in range(30):
+            name = ("fails", "fails-first", "works")[i % 3]
+            backoff = {"backoff": {"type": "fixed", "delay": 10}} if i % 2 else {}
+            await queue.add(name, {"i": i}, {"attempts": 2, **backoff})
+        for _ in range(400):
+            if sum((await queue.getJobCounts("completed", "failed")).values()) == 30:
+                break
+            await asyncio.sleep(0.02)
+    finally:
+        await worker.close(force=True)
+        await queue.close()
+    assert ends == {("works", "completed"): 10, ("fails-first", "completed"): 10}
+
+    def right() -> bool:
+        assert told(exporter).get("counted-from-python") == {
+            "works": {"added": 10, "completed": 10},
+            "fails-first": {"added": 10, "retried": 10, "completed": 10},
+            "fails": {"added": 10, "retried": 10, "failed": 10, "retries_exhausted": 10},
+        }
+        return True
+
+    await asyncio.to_thread(eventually, right)
 
 
 def test_durations_fall_into_the_buckets_they_belong_to(

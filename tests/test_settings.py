@@ -351,6 +351,14 @@ def test_an_authority_that_cannot_be_used_is_refused_at_the_start(tmp_path: Path
         assert "PEM" in message
 
 
+def test_a_state_file_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
+    for file in (tmp_path, tmp_path / "missing" / "state"):
+        message = error_of({"EXPORTER_EVENTS_STATE_FILE": str(file)})
+        assert message.startswith("events.state_file (EXPORTER_EVENTS_STATE_FILE): ")
+        assert str(file) in message
+    assert load({}, {"EXPORTER_EVENTS_STATE_FILE": str(tmp_path / "state")}).events.state_file
+
+
 @pytest.mark.parametrize(
     ("pair", "names"),
     [
@@ -646,6 +654,12 @@ def test_an_address_is_text_and_nothing_else(value: str, tmp_path: Path) -> None
         ("EXPORTER_PREFIX", "bull:", "ends in a colon"),
         ("EXPORTER_PREFIX", ",", "must not be empty"),
         ("EXPORTER_API_CORS_ORIGINS", "https://a/b", "without a path"),
+        ("EXPORTER_EVENTS_WAIT_BUCKETS", "1,0.5", "in rising order"),
+        ("EXPORTER_EVENTS_WAIT_BUCKETS", "0.5,0.5", "in rising order"),
+        ("EXPORTER_EVENTS_WAIT_BUCKETS", "0.0015", "in whole milliseconds"),
+        ("EXPORTER_EVENTS_WAIT_BUCKETS", "0.0001", "must be at least 0.001"),
+        ("EXPORTER_EVENTS_WAIT_BUCKETS", "nan", "must be "),
+        ("EXPORTER_EVENTS_PROCESS_BUCKETS", ",", "must not be empty"),
         ("REDIS_HOST", "\udcff", "is not UTF-8 text"),
         ("REDIS_PASSWORD", "\udcff", "is not UTF-8 text"),
     ],

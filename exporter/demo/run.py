@@ -56,7 +56,7 @@ For half a minute of every three most mailboxes fail, the first time in 20 secon
   Jobs API  {api}/v1/jobs/queues
   API key   {key}
 
-curl -s {metrics}/metrics | grep '^bullmq_job_count'
+curl -s {metrics}/metrics | grep -E '^bullmq_job_(count|failed_total)'
 curl -s -H 'X-API-KEY: {key}' '{failed}'
 
 Ctrl-C ends it.""",

@@ -137,9 +137,7 @@ def full_rate() -> None:
             for worker in workers:
                 worker.say("go")
             seconds = max(worker.hear()["seconds"] for worker in workers)
-            time.sleep(12)  # the last reads, their checks, and two polls
-            sum_of(exporter, "bullmq_job_completed_total")
-            time.sleep(6)
+            settle(exporter)
             counted = sum_of(exporter, "bullmq_job_completed_total")
             missed = sum_of(exporter, "bullmq_exporter_events_missed_total")
             used = (exporter.metrics.value("process_cpu_seconds_total") or 0) - cpu
@@ -173,8 +171,7 @@ def steady(seconds: int) -> None:
                     f"  {mark:>4} s: {memory / 2**20:.1f} MiB, CPU {used / now:.1%} of a core,"
                     f" XREAD {xread / now:.2f} ms of Redis a second"
                 )
-            sum_of(exporter, "bullmq_job_completed_total")
-            time.sleep(11)
+            settle(exporter)
             counted = sum_of(exporter, "bullmq_job_completed_total")
             missed = sum_of(exporter, "bullmq_exporter_events_missed_total")
         print(f"  completed {jobs:,}, counted {counted:,.0f}, events missed {missed:,.0f}")
@@ -205,6 +202,16 @@ def exporting(server: Server) -> Iterator[Exporter]:
             assert "Traceback" not in exporter.log
         finally:
             exporter.terminate()
+
+
+def settle(exporter: Exporter) -> None:
+    """Wait for the last reads, their checks, and the polls that tell of them.
+
+    A new series is 0 in the first scrape that sees it.
+    """
+    for seconds in (12, 6):
+        time.sleep(seconds)
+        exporter.metrics.get("/metrics")
 
 
 def sum_of(exporter: Exporter, metric: str) -> float:

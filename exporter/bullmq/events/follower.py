@@ -344,6 +344,8 @@ class Follower:
     def _check(self, ledger: Ledger, answer: Any, entries: Sequence[Entry]) -> None:
         if isinstance(answer, Exception):
             if "no such key" in str(answer):
+                if ledger.place.first is not None:
+                    log.info("the events are gone", extra={"queue": ledger.queue.name})
                 ledger.place.vanish()
                 self._unreadable.discard(ledger.queue)
             return
@@ -361,7 +363,10 @@ class Follower:
         if ledger.queue in self._behind:
             behind = milliseconds(info.last) - milliseconds(ledger.place.position)
             self._lag = max(self._lag, behind / 1000)
+        known = ledger.place.number
         gap = ledger.place.check(info, entries, complete=len(entries) < self._count)
+        if known is not None and (ledger.place.number or 0) < known:
+            log.info("the events begin anew", extra={"queue": queue})
         if gap is not None:
             log.warning("events were missed", extra={"queue": queue, "count": gap.missed})
             ledger.note_gap(gap)
