@@ -10,10 +10,12 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import redis
@@ -198,13 +200,13 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 def spawn_exporter(url: str, log: Path, *flags: str, **variables: str) -> Exporter:
     """An exporter on free ports; all that is not given here is as by default."""
-    environment = clean_environment(
-        EXPORTER_API_KEY=API_KEY,
-        JWT_SECRET=JWT_SECRET,
-        EXPORTER_API_RATE_LIMIT="0",
-        EXPORTER_LOG_FORMAT="json",
-        **variables,
-    )
+    for_tests = {
+        "EXPORTER_API_KEY": API_KEY,
+        "JWT_SECRET": JWT_SECRET,
+        "EXPORTER_API_RATE_LIMIT": "0",
+        "EXPORTER_LOG_FORMAT": "json",
+    }
+    environment = clean_environment(**(for_tests | variables))
     command = [sys.executable, "-m", "exporter", "--redis-url", url]
     command += ["--metrics-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", *flags]
     with log.open("w") as stderr:
@@ -234,6 +236,50 @@ def start_exporter(tmp_path: Path) -> Iterator[StartExporter]:
         if exporter.process.poll() is None:
             exporter.process.kill()
         exporter.process.wait()
+
+
+class Prometheus:
+    """The HTTP API of a real Prometheus."""
+
+    def __init__(self, port: int) -> None:
+        self._api = f"http://127.0.0.1:{port}/api/v1"
+
+    def get(self, path: str, **query: str | float) -> Any:
+        """The `data` of an answer."""
+        with urllib.request.urlopen(f"{self._api}/{path}?{urlencode(query)}") as response:
+            return json.load(response)["data"]
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """The samples of an instant query."""
+        return list(self.get("query", query=expression)["result"])
+
+
+@pytest.fixture
+def scrape(tmp_path: Path) -> Iterator[Callable[[Exporter], Prometheus]]:
+    """Starts a Prometheus that scrapes an exporter once a second and keeps exemplars."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(exporter: Exporter) -> Prometheus:
+        target = exporter.metrics.url.removeprefix("http://")
+        job = {"job_name": "bullmq", "static_configs": [{"targets": [target]}]}
+        config = tmp_path / "prometheus.yml"
+        config.write_text(
+            json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]})
+        )
+        port = free_port()
+        command = [program("prometheus", "prometheus"), "--enable-feature=exemplar-storage"]
+        command += [f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/data"]
+        command += [f"--web.listen-address=127.0.0.1:{port}"]
+        started.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        return Prometheus(port)
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait()
+
+
+StartPrometheus = Callable[[Exporter], Prometheus]
 
 
 class Node:

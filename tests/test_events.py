@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-import subprocess
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +17,9 @@ from tests.conftest import (
     Exporter,
     Server,
     StartExporter,
+    StartPrometheus,
     StartWork,
     eventually,
-    free_port,
-    program,
 )
 
 COUNTERS = ("added", "completed", "failed", "retried", "stalled", "retries_exhausted")
@@ -368,58 +362,34 @@ def test_emptied_and_obliterated_queues_are_counted_on(
     assert "Traceback" not in exporter.log
 
 
-@contextmanager
-def prometheus(target: str, directory: Path) -> Iterator[str]:
-    """A real Prometheus that scrapes once a second and keeps exemplars; the base of its API."""
-    config = directory / "prometheus.yml"
-    scrape = {"job_name": "bullmq", "static_configs": [{"targets": [target]}]}
-    config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [scrape]}))
-    port = free_port()
-    command = [program("prometheus", "prometheus"), f"--config.file={config}"]
-    command += [f"--storage.tsdb.path={directory}/data", f"--web.listen-address=127.0.0.1:{port}"]
-    command += ["--enable-feature=exemplar-storage"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield f"http://127.0.0.1:{port}/api/v1"
-        finally:
-            process.terminate()
-
-
 def test_prometheus_sees_the_first_failures_as_an_increase_and_goes_from_a_spike_to_the_job(
-    server: Server, start_exporter: StartExporter, start_work: StartWork, tmp_path: Path
+    server: Server,
+    start_exporter: StartExporter,
+    start_work: StartWork,
+    scrape: StartPrometheus,
 ) -> None:
     exporter = start_exporter(server.url)
-    with prometheus(exporter.metrics.url.removeprefix("http://"), tmp_path) as api:
+    prometheus = scrape(exporter)
+    eventually(lambda: prometheus.query("bullmq_up"))
+    work = start_work("bullmq5", server.port)
+    work.work("ingestion")
+    work.add("ingestion", "fails", 4)
+    work.add("ingestion", "sleeps-600", 1)
+    work.settle()
 
-        def query(path: str) -> Any:
-            with urllib.request.urlopen(f"{api}/{path}") as response:
-                return json.load(response)["data"]
+    failed = "bullmq_job_failed_total{name='fails'}[1m]"
+    spike = f"max_over_time({failed}) - min_over_time({failed})"
+    eventually(lambda: [float(row["value"][1]) for row in prometheus.query(spike)] == [4])
 
-        eventually(lambda: query("query?query=bullmq_up")["result"])
-        work = start_work("bullmq5", server.port)
-        work.work("ingestion")
-        work.add("ingestion", "fails", 4, {"jobId": "", "attempts": 1})
-        work.add("ingestion", "sleeps-600", 1)
-        work.settle()
+    def exemplars(series: str) -> set[str]:
+        now = time.time()
+        rows = prometheus.get("query_exemplars", query=series, start=now - 300, end=now + 60)
+        found = [exemplar["labels"] for row in rows for exemplar in row["exemplars"]]
+        assert {labels["queue"] for labels in found} <= {"ingestion"}
+        return {labels["job_id"] for labels in found}
 
-        def increase() -> float:
-            rows = query(
-                "query?query=max_over_time(bullmq_job_failed_total[1m])-"
-                "min_over_time(bullmq_job_failed_total[1m])"
-            )["result"]
-            return max((float(row["value"][1]) for row in rows), default=0)
-
-        eventually(lambda: increase() == 4)
-
-        def exemplars(series: str) -> set[str]:
-            now = time.time()
-            rows = query(f"query_exemplars?query={series}&start={now - 300}&end={now + 60}")
-            found = [exemplar["labels"] for row in rows for exemplar in row["exemplars"]]
-            assert {labels["queue"] for labels in found} <= {"ingestion"}
-            return {labels["job_id"] for labels in found}
-
-        eventually(lambda: "4" in exemplars("bullmq_job_failed_total"))
-        eventually(lambda: "5" in exemplars("bullmq_job_process_duration_seconds_bucket"))
+    eventually(lambda: "4" in exemplars("bullmq_job_failed_total"))
+    eventually(lambda: "5" in exemplars("bullmq_job_process_duration_seconds_bucket"))
 
 
 def test_exemplars_are_valid_openmetrics_and_stay_within_their_length(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import json
 import ssl
 import subprocess
 import urllib.request
@@ -14,7 +13,14 @@ import pytest
 import trustme
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from tests.conftest import Exporter, Server, StartExporter, eventually, free_port, program
+from tests.conftest import (
+    Exporter,
+    Server,
+    StartExporter,
+    StartPrometheus,
+    eventually,
+    program,
+)
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -95,7 +101,9 @@ def test_the_page_moves_on_with_each_poll_in_every_format(exporter: Exporter) ->
         eventually(lambda accept=accept, first=first: polls(accept) != first)
 
 
-def test_promtool_and_a_real_prometheus_read_it(exporter: Exporter, tmp_path: Path) -> None:
+def test_promtool_and_a_real_prometheus_read_it(
+    exporter: Exporter, scrape: StartPrometheus
+) -> None:
     page = exporter.metrics.get("/metrics")
     promtool = [program("promtool", "prometheus"), "check", "metrics"]
     checked = subprocess.run(promtool, input=page.body, capture_output=True, check=False)
@@ -105,35 +113,10 @@ def test_promtool_and_a_real_prometheus_read_it(exporter: Exporter, tmp_path: Pa
     ]
     assert complaints == []
 
-    target = exporter.metrics.url.removeprefix("http://")
-    config = tmp_path / "prometheus.yml"
-    config.write_text(
-        json.dumps(
-            {
-                "global": {"scrape_interval": "1s"},
-                "scrape_configs": [
-                    {"job_name": "bullmq", "static_configs": [{"targets": [target]}]}
-                ],
-            }
-        )
-    )
-    port = free_port()
-    command = [program("prometheus", "prometheus"), f"--config.file={config}"]
-    command += [f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as prometheus:
-        try:
-
-            def series() -> list[dict[str, str]]:
-                query = "count_values without (state) ('value', bullmq_job_count)"
-                url = f"http://127.0.0.1:{port}/api/v1/query?query={urllib.request.quote(query)}"
-                with urllib.request.urlopen(url) as response:
-                    result = json.load(response)["data"]["result"]
-                return [row["metric"] for row in result]
-
-            found = eventually(series)
-            assert {row["queue"] for row in found} == {"ingestion", 'odd "name"\n\\'}
-        finally:
-            prometheus.terminate()
+    prometheus = scrape(exporter)
+    query = "count_values without (state) ('value', bullmq_job_count)"
+    found = eventually(lambda: prometheus.query(query))
+    assert {row["metric"]["queue"] for row in found} == {"ingestion", 'odd "name"\n\\'}
 
 
 def test_health_readiness_and_a_landing_page(exporter: Exporter) -> None:
