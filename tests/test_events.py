@@ -333,6 +333,14 @@ def test_what_was_trimmed_while_the_exporter_was_down_is_missed_and_failures_are
     # Five events each (with `retries-exhausted`), and a `drained` now and then.
     assert missed and 5 * 300 - 100 <= missed <= 6 * 300
 
+    # Prometheus knows these series: the first scrape after a restart shows them as they were.
+    assert exporter.terminate() == 0
+    exporter = wait_following(start_exporter(server.url, **state))
+    assert (
+        exporter.metrics.value("bullmq_exporter_events_missed_total", queue="ingestion") == missed
+    )
+    assert failed() == 320
+
 
 @VERSIONS
 def test_emptied_and_obliterated_queues_are_counted_on(

@@ -72,7 +72,7 @@ class EventRenderer:
             counted = tallies.queues.get(queue)
             if counted is None:
                 continue
-            missed = counted.missed if (queue, None) in begun else 0
+            missed = counted.missed if counted.restored or (queue, None) in begun else 0
             self._lines(cache, (queue, None), missed, labels, tallies.layout)
             for name, tally in counted.by_name.items():
                 shown = tally if tally.restored or (queue, name) in begun else nothing

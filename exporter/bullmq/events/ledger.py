@@ -81,6 +81,7 @@ class Ledger:
         self.missed = 0
         self.gap: Gap | None = None  # not mended yet
         self.cleaned = False  # jobs may be gone of which no event says so
+        self._restored = False
         self._layout = layout
         self._room = room
         self._max_names = max_names
@@ -324,7 +325,9 @@ class Ledger:
 
     def freeze(self) -> QueueTallies:
         return QueueTallies(
-            {name: tally.freeze() for name, tally in self.tallies.items()}, self.missed
+            by_name={name: tally.freeze() for name, tally in self.tallies.items()},
+            missed=self.missed,
+            restored=self._restored,
         )
 
     def memory(self) -> dict[str, Any]:
@@ -351,6 +354,7 @@ class Ledger:
         place.first, place.length = memory["first"], memory["length"]
         place.checked = place.position
         self.missed = memory["missed"]
+        self._restored = True
         self.gap = Gap(*memory["gap"]) if memory["gap"] else None
         self._finished_before = memory["finished"]
         self._finished_since = place.position

@@ -97,10 +97,14 @@ class FrozenTally:
 
 @dataclass(frozen=True, slots=True)
 class QueueTallies:
-    """What was counted of one queue: by job name, and the events that were missed."""
+    """What was counted of one queue: by job name, and the events that were missed.
+
+    `restored`: it goes on from before a restart.
+    """
 
     by_name: Mapping[str, FrozenTally]
     missed: int
+    restored: bool
 
 
 @dataclass(frozen=True, slots=True)
