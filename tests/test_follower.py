@@ -16,6 +16,7 @@ import redis
 
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.events import follower as following
+from exporter.bullmq.events import mending
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.stream import Entry, Gap, Place, StreamInfo
 from exporter.bullmq.events.tallies import Count, FrozenTally, Tallies
@@ -389,6 +390,126 @@ async def test_a_queue_that_appeared_while_we_were_away_is_counted_from_its_firs
             tallies = await until(lambda now: other in now.queues and now.queues[other].by_name)
     assert tallies.queues[other].by_name["import"].values[Count.ADDED] == 1
     assert count(tallies, Count.ADDED) == 1
+
+
+async def test_a_queue_that_is_watched_anew_is_not_counted_for_what_was_before(
+    server: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "state"
+    other = Queue.named("bull", "indexing")
+    with server.client() as client:
+        for number in range(50):
+            entry = {"event": "added", "jobId": str(number), "name": "import"}
+            client.xadd(other.events_key, entry, id=f"{START + number}-0")
+        async with followed(server.port, state_file=path) as until:
+            write(client, 0, "added", name="import")
+            await until(lambda now: count(now, Count.ADDED) == 1)
+        async with followed(server.port, QUEUE, other, state_file=path) as until:
+            await until(lambda now: other in now.queues)
+            client.xadd(other.events_key, {"event": "added", "jobId": "50", "name": "import"})
+            tallies = await until(lambda now: now.queues[other].by_name)
+            await asyncio.sleep(0.2)
+            tallies = await until(lambda _: True)
+    assert tallies.queues[other].by_name["import"].values[Count.ADDED] == 1
+
+
+async def test_a_start_without_redis_forgets_nothing(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    other = Queue.named("bull", "indexing")
+    with server.client() as client:
+        async with followed(server.port, state_file=path) as until:
+            write(client, 0, "added", name="import")
+            await until(lambda now: count(now, Count.ADDED) == 1)
+        client.xadd(other.events_key, {"event": "added", "jobId": "1", "name": "import"})
+        reader = RedisReader(RedisSettings(host="127.0.0.1", port=1, timeout=1), connections=1)
+        settings = EventsSettings(state_file=path)
+        task = asyncio.create_task(Follower(reader, settings, lambda: None, redis_timeout=1).run())
+        await asyncio.sleep(2.5)
+        task.cancel()
+        await asyncio.wait({task})
+        async with followed(server.port, QUEUE, other, state_file=path) as until:
+            tallies = await until(lambda now: other in now.queues and now.queues[other].by_name)
+    assert tallies.queues[other].by_name["import"].values[Count.ADDED] == 1
+    assert count(tallies, Count.ADDED) == 1
+
+
+async def test_queues_that_go_and_come_back_are_not_counted_twice(server: Server) -> None:
+    watched: list[tuple[Queue, ...]] = [(QUEUE,)]
+    reader = RedisReader(RedisSettings(host="127.0.0.1", port=server.port), connections=1)
+    follower = Follower(reader, EventsSettings(), lambda: watched[0], redis_timeout=2)
+    task = asyncio.create_task(follower.run())
+
+    async def added() -> int | None:
+        await asyncio.sleep(0.4)
+        tallies = await follower.tallies()
+        assert tallies is not None
+        counted = tallies.queues.get(QUEUE)
+        return counted and sum(tally.values[Count.ADDED] for tally in counted.by_name.values())
+
+    with server.client() as client:
+        assert await added() == 0
+        for number in range(50):
+            write(client, number, "added", str(number), name="import")
+        assert await added() == 50
+        watched[0] = ()
+        assert await added() is None
+        write(client, 60, "added", "while it was gone", name="import")
+        watched[0] = (QUEUE,)
+        assert await added() == 1
+    task.cancel()
+    await asyncio.wait({task})
+    await reader.close()
+
+
+@pytest.mark.parametrize("late", [0, 1900, -1900])
+async def test_a_gap_is_mended_exactly_though_clocks_differ(server: Server, late: int) -> None:
+    """Jobs end every 10 ms; the worker's clock is `late` ms behind Redis's (or ahead of it)."""
+
+    def end(client: Any, first: int, last: int) -> None:
+        for number in range(first, last):
+            job_id, at = str(number), START + 10 * number
+            client.hset(f"bull:ingestion:{job_id}", mapping={"name": "import"})
+            client.zadd("bull:ingestion:failed", {job_id: at - late})
+            fields = {"event": "failed", "jobId": job_id, "failedReason": "no", "prev": "active"}
+            client.xadd(KEY, fields, id=f"{at}-0")
+
+    with server.client() as client:
+        async with followed(server.port) as until:
+            end(client, 0, 800)
+            await until(lambda now: count(now, Count.FAILED) == 800)
+            pipeline = client.pipeline()
+            end(pipeline, 800, 2000)
+            pipeline.xtrim(KEY, maxlen=300, approximate=False)
+            pipeline.execute()
+            await until(lambda now: now.queues[QUEUE].missed == 900)
+            end(client, 2000, 3000)
+            tallies = await until(lambda now: count(now, Count.FAILED) >= 3000)
+            await asyncio.sleep(0.5)
+            tallies = await until(lambda _: True)
+    assert count(tallies, Count.FAILED) == 3000
+    assert tallies.queues[QUEUE].missed == 900
+
+
+async def test_a_large_gap_is_mended_page_by_page_while_streams_are_read(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mending, "PAGE", 10)
+    with server.client() as client:
+        async with followed(server.port) as until:
+            write(client, 0, "added", "first", name="import")
+            await until(lambda now: count(now, Count.ADDED) == 1)
+            pipeline = client.pipeline()
+            for number in range(200):
+                write(pipeline, 30_000 + number, "failed", str(number), failedReason="no")
+                pipeline.hset(f"bull:ingestion:{number}", mapping={"name": "import"})
+                # All in one millisecond, and more than a page of them, are the hardest to page.
+                at = START + 30_000 + (0 if number < 8 else number)
+                pipeline.zadd("bull:ingestion:failed", {str(number): at})
+            pipeline.xtrim(KEY, maxlen=0, approximate=False)
+            pipeline.execute()
+            write(client, 60_000, "added", "last", name="import")
+            tallies = await until(lambda now: count(now, Count.FAILED) == 200)
+    assert tallies.queues[QUEUE].missed == 200
 
 
 async def test_a_state_file_that_cannot_be_written_is_said_once_and_counting_goes_on(

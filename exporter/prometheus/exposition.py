@@ -112,13 +112,13 @@ class Exposition:
         """The content type and the page, in the form that the scraper accepts."""
         form = Form(negotiate(accept), compressed)
         self._asked[form] = time.monotonic()
-        pages = self._pages
+        pages, content = self._pages, self._content
         if form not in pages:
             pages[form] = await asyncio.get_running_loop().run_in_executor(
-                self._renderer, self._encode, self._content, form
+                self._renderer, self._encode, content, form
             )
-        if self._content is not None and self._content.tallies is not None:
-            self._begun = _series(self._content.tallies)
+        if content is not None and content.tallies is not None:
+            self._begun = _series(content.tallies)
         return form.content_type, pages[form]
 
     def _render(

@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -16,8 +16,8 @@ from exporter.bullmq.events import job_facts
 from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger, Room
 from exporter.bullmq.events.mending import find_missed
 from exporter.bullmq.events.state_file import QUEUES, StateFile
-from exporter.bullmq.events.stream import Entry, StreamInfo, milliseconds
-from exporter.bullmq.events.tallies import Layout, Tallies
+from exporter.bullmq.events.stream import Entry, Gap, StreamInfo, milliseconds
+from exporter.bullmq.events.tallies import Count, Layout, Tallies
 from exporter.bullmq.keys import Queue
 from exporter.settings import EventsSettings
 
@@ -28,9 +28,12 @@ log = logging.getLogger(__name__)
 MOST_ENTRIES = 2000
 LEAST_COUNT = 2
 FIRST_COUNT = 10
-# Bytes of a return value or a reason that cost as much as one entry: a read is kept to about 1 MB,
-# whatever jobs return.
+# Bytes of a return value or a reason that cost as much as one entry: reads are kept to about 1 MB,
+# but for the first after jobs begin to return more.
 ENTRY_BYTES = 500
+
+# Queues that are gone whose place is still known.
+MOST_DEPARTED = 20_000
 
 # Streams of one XREAD. With 1,000 of them it holds Redis 7.0 for 0.3 ms, and 0.6 ms where it waits.
 MOST_STREAMS = 1000
@@ -84,6 +87,7 @@ class Follower:
         self._saved_at: int | None = None  # epoch ms of the memory that we began with
         self._unreadable: set[Queue] = set()
         self._count = FIRST_COUNT
+        self._entry_cost = 1.0  # on average, in entries without a large value
         self._behind: set[Queue] = set()  # those that the last read did not read to the end
         self._touched: set[Queue] = set()  # those of which something was read since they were due
         self._round: deque[Queue] = deque()  # those that are to be checked
@@ -91,7 +95,7 @@ class Follower:
         self._whole_round_due = 0.0
         self._to_ask: deque[tuple[Ledger, bytes]] = deque()
         self._asked = 0.0
-        self._gap_seen: dict[Queue, float] = {}
+        self._mending: tuple[Ledger, Gap, AsyncIterator[tuple[Count, Any]]] | None = None
         self._unsettled: list[Ledger] = []  # those that have `questions`
         self._events_read = 0
         self._lag = 0.0
@@ -120,8 +124,9 @@ class Follower:
                     failures, last_reason = 0, ""
                 await asyncio.sleep(pause)
         finally:
-            if self._state_file is not None and not self._unsettled:
-                self._state_file.save(self._memory())
+            # Not where nothing was followed: what happened before is still to be read then.
+            if self._state_file is not None and self._known is not None and not self._unsettled:
+                self._state_file.saving(self._memory())()
 
     @staticmethod
     def _complain(error: Exception, last_reason: str) -> None:
@@ -143,8 +148,6 @@ class Follower:
         async with self._consistent:
             if not self._following:
                 return None
-            if self._unsettled:
-                return self._told
             frozen = self._freeze()
             if self._state_file is None:
                 self._told = frozen
@@ -152,7 +155,7 @@ class Follower:
             if not self._state_file.due:
                 return self._told
             memory = self._memory()
-        await asyncio.to_thread(self._state_file.save, memory)
+        await asyncio.to_thread(self._state_file.saving(memory))
         self._told = frozen
         return frozen
 
@@ -160,7 +163,6 @@ class Follower:
 
     async def _step(self) -> float:
         """Read once what is new; how long to rest before the next time, in seconds."""
-        began = time.thread_time()
         await self._settle()
         if await self._keep_up_with_queues() is False:
             return PAUSE
@@ -192,13 +194,14 @@ class Follower:
         self._following = True
         if self._behind:
             return 0.0
-        # At most a tenth of a core goes into reading next to nothing from very many streams.
-        return PAUSE if cost > MOST_ENTRIES // 10 else max(PAUSE, 9 * (time.thread_time() - began))
+        # Reading next to nothing from 10,000 streams takes 20 ms of a core.
+        many = 1.0 if cost > MOST_ENTRIES // 10 else len(followed) / MOST_STREAMS
+        return PAUSE * min(max(many, 1.0), 3.0)
 
     def _read_commands(self, followed: Sequence[Ledger]) -> Iterator[Command]:
-        # Where a stream was not read to its end there is nothing to wait for; and while one command
+        # Where there is something left to do there is nothing to wait for; and while one command
         # waits for its streams, those of another would be trimmed.
-        wait = len(followed) <= MOST_STREAMS and not self._behind
+        wait = len(followed) <= MOST_STREAMS and not self._behind and self._mending is None
         remaining = iter(followed)
         while ledgers := list(islice(remaining, MOST_STREAMS)):
             # Names as bytes: of the answer to "XREAD" redis-py would make tuples and dicts, which
@@ -226,7 +229,7 @@ class Follower:
     def _read(self, followed: Iterable[Ledger], entries: Mapping[bytes, list[Entry]]) -> int:
         """Book what is new; what that cost, in entries."""
         behind: set[Queue] = set()
-        cost = 0
+        cost = number = 0
         for ledger in followed:
             new = entries.get(ledger.queue.events_key)
             if new is None:
@@ -239,7 +242,7 @@ class Follower:
             cost += len(new) + sum(len(fields[5]) for _, fields in new if len(fields) > 5) // (
                 ENTRY_BYTES
             )
-            self._events_read += len(new)
+            number += len(new)
             try:
                 ledger.read(new)
             except Exception:
@@ -250,10 +253,15 @@ class Follower:
             if ledger.questions():
                 self._unsettled.append(ledger)
         self._behind = behind
+        self._events_read += number
+        if number:
+            # Falls slowly: after a quiet time large values come as they came before.
+            self._entry_cost = max(cost / number, 0.99 * self._entry_cost, 1.0)
         if cost > MOST_ENTRIES:
-            self._count = max(LEAST_COUNT, self._count * MOST_ENTRIES // cost)
+            self._count = self._count * MOST_ENTRIES // cost
         else:
-            self._count = min(MOST_ENTRIES, self._count * 2)
+            self._count = min(int(MOST_ENTRIES / self._entry_cost), self._count * 2)
+        self._count = max(LEAST_COUNT, self._count)
         return cost
 
     # Which queues
@@ -273,31 +281,29 @@ class Follower:
             # What was there before us is not counted.
             await self._start_from_now(ledgers)
         for queue in self._ledgers.keys() - now.keys():
-            # Its place is kept: should it come back, nothing is read twice.
             gone = self._departed[queue] = self._ledgers.pop(queue)
-            gone.forget_all()
-            gone.tallies.clear()
+            gone.put_away()
             self._unreadable.discard(queue)
             self._behind.discard(queue)
-        for queue in islice(list(self._departed), max(0, len(self._departed) - len(now))):
-            del self._departed[queue]
+        while len(self._departed) > MOST_DEPARTED:
+            del self._departed[next(iter(self._departed))]
         self._ledgers |= {ledger.queue: ledger for ledger in ledgers}
         self._known = queues
-        # Of queues that went while we were away.
-        self._remembered.clear()
+        # Of queues that went while we were away: they may come back as well.
+        while len(self._remembered) > MOST_DEPARTED:
+            del self._remembered[next(iter(self._remembered))]
         return True
 
     def _open(self, queue: Queue) -> Ledger:
-        ledger = Ledger(queue, self._layout, self._room, max_names=self._settings.max_names)
         if before := self._departed.pop(queue, None):
-            ledger.place = before.place
-        elif queue.base in self._remembered:
+            return before
+        ledger = Ledger(queue, self._layout, self._room, max_names=self._settings.max_names)
+        if queue.base in self._remembered:
             ledger.remember(self._remembered.pop(queue.base))
-            if ledger.gap is not None:
-                self._gap_seen[queue] = time.monotonic()
         elif self._saved_at is not None and self._known is None:
             # It appeared while we were away, or was not watched then: not what is older.
-            ledger.place.position, ledger.place.number = b"%d-0" % self._saved_at, None
+            since = self._saved_at - CLOCK_SKEW
+            ledger.place.position, ledger.place.number = b"%d-0" % since, None
         return ledger
 
     async def _start_from_now(self, ledgers: Sequence[Ledger]) -> None:
@@ -308,7 +314,7 @@ class Follower:
             )
             for ledger, answer in zip(batch, answers, strict=True):
                 if not isinstance(answer, Exception):
-                    ledger.place.start(StreamInfo.of(answer))
+                    ledger.start(StreamInfo.of(answer))
                 elif "NOPERM" in str(answer):
                     raise RedisRefused(f"Redis refused XINFO: {answer}")
 
@@ -370,12 +376,11 @@ class Follower:
         if gap is not None:
             log.warning("events were missed", extra={"queue": queue, "count": gap.missed})
             ledger.note_gap(gap)
-            self._gap_seen[ledger.queue] = time.monotonic()
         ledger.note_check()
 
     def _due_questions(self) -> list[tuple[Ledger, bytes]]:
         for ledger in self._ledgers.values():
-            if ledger.cleaned:
+            if ledger.cleaned and not self._to_ask:
                 ledger.cleaned = False
                 self._to_ask.extendleft((ledger, job_id) for job_id in ledger.jobs)
         if not self._to_ask and time.monotonic() - self._asked > EXISTS_EVERY:
@@ -402,33 +407,41 @@ class Follower:
     # Gaps
 
     async def _mend_gaps(self) -> None:
-        """Count the finished jobs whose events were missed, as far as they are still there."""
-        for queue, seen in list(self._gap_seen.items()):
-            ledger = self._ledgers.get(queue)
-            if ledger is None or ledger.gap is None:
-                del self._gap_seen[queue]
-                continue
-            # Not before all jobs that finished at its end have been read, so that it shows which.
-            passed = milliseconds(ledger.place.position) >= ledger.gap.until + CLOCK_SKEW
-            waited = time.monotonic() - seen >= 2 * CLOCK_SKEW / 1000
-            if passed or (waited and queue not in self._behind):
-                await self._mend(ledger)
-                del self._gap_seen[queue]
+        """Count the finished jobs whose events were missed, as far as they are still there.
 
-    async def _mend(self, ledger: Ledger) -> None:
+        One page in each step, so that the streams are read meanwhile.
+        """
+        if self._mending is None:
+            self._mending = self._next_to_mend()
+        if self._mending is None:
+            return
+        ledger, gap, pages = self._mending
         try:
-            found = await find_missed(self._redis, ledger)
-        except RedisRefused as error:
-            # Such as a set of the wrong type: what it would tell stays missed.
-            log.warning("missed jobs cannot be looked for", extra={"reason": str(error)})
-            found = {}
+            async for count, found in pages:
+                async with self._consistent:
+                    ledger.mend(count, found)
+                log.warning(
+                    "missed jobs are counted, as far as they are kept",
+                    extra={"queue": ledger.queue.name, "what": count.name, "count": len(found)},
+                )
+                return
+        except BaseException:
+            self._mending = None  # from its start again: none is counted twice
+            raise
         async with self._consistent:
-            ledger.mend(found)
-        numbers = {count.name.lower(): len(jobs) for count, jobs in found.items()}
-        log.warning(
-            "missed jobs are counted, as far as they are kept",
-            extra={"queue": ledger.queue.name, **numbers},
-        )
+            if gap in ledger.gaps:
+                ledger.gaps.remove(gap)
+        self._mending = None
+
+    def _next_to_mend(self) -> tuple[Ledger, Gap, AsyncIterator[tuple[Count, Any]]] | None:
+        now = time.monotonic()
+        for queue, ledger in self._ledgers.items():
+            # Where nothing more comes, the end of a gap is passed by the clock, not in the stream.
+            waited = now - ledger.gap_noted_at >= 3 * CLOCK_SKEW / 1000
+            for gap in ledger.gaps:
+                if ledger.is_past(gap) or (waited and queue not in self._behind):
+                    return ledger, gap, find_missed(self._redis, ledger, gap)
+        return None
 
     # Memory
 
@@ -447,7 +460,11 @@ class Follower:
             "saved": int(time.time() * 1000),
             "bounds": self._layout.bounds,
             QUEUES: {
-                **self._remembered,  # before the queues are known
-                **{queue.base: ledger.memory() for queue, ledger in self._ledgers.items()},
+                **self._remembered,
+                **{
+                    queue.base: ledger.memory()
+                    for ledgers in (self._departed, self._ledgers)
+                    for queue, ledger in ledgers.items()
+                },
             },
         }

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
-from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.connection import RedisReader, RedisRefused
 from exporter.bullmq.keys import Queue
 
 FIELDS = ("name", "atm", "attemptsMade", "processedOn", "finishedOn")
@@ -41,6 +41,9 @@ class JobFacts(NamedTuple):
         return _number(self.processed_on)
 
 
+NO_JOB = JobFacts(None, None, None, None, None)
+
+
 def _number(raw: bytes | None) -> int:
     try:
         return int(raw or 0)
@@ -57,7 +60,10 @@ async def ask(redis: RedisReader, queue: Queue, job_ids: Iterable[bytes]) -> dic
             [(b"HMGET", queue.job_key(job_id), *FIELDS) for job_id in batch]
         )
         for job_id, answer in zip(batch, answers, strict=True):
-            # A key of another type is no job.
-            row = [None] * len(FIELDS) if isinstance(answer, Exception) else answer
-            facts[job_id] = JobFacts(*row)
+            if not isinstance(answer, Exception):
+                facts[job_id] = JobFacts(*answer)
+            elif "WRONGTYPE" in str(answer):
+                facts[job_id] = NO_JOB
+            else:
+                raise RedisRefused(f"Redis refused HMGET: {answer}")
     return facts

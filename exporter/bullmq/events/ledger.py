@@ -7,23 +7,28 @@ What each event means is read off the XADDs of BullMQ's Lua scripts, 5.56.3 and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from exporter.bullmq.events.job_facts import JobFacts
-from exporter.bullmq.events.stream import BEGIN, Entry, Gap, Place, milliseconds
+from exporter.bullmq.events.stream import Entry, Gap, Place, StreamInfo, milliseconds
 from exporter.bullmq.events.tallies import OTHER, UNKNOWN, Count, Layout, QueueTallies, Tally
 from exporter.bullmq.keys import Queue, text
 
 # Plain numbers: an IntEnum's members cost the loop below a tenth of its time.
 ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED = map(int, Count)
 
-# By how much the clocks of workers (which write `finishedOn`) may differ from Redis's (ms).
+# By how much `finishedOn` may differ from the time of its event (ms): a worker's clock differs from
+# that of Redis, and is looked at before the script runs.
 CLOCK_SKEW = 2000
 
-# Ids of finished jobs that are remembered to mend a gap: those of more than 5 s of the fastest
-# worker that was measured (7,675 jobs a second).
+# Ids of finished jobs that are remembered to mend gaps: over 5 s of the fastest worker that was
+# measured (7,675 jobs a second). With more, the earliest part of a gap is not mended.
 MOST_FINISHED = 50_000
+
+# Gaps that wait to be mended; two of more are taken as one.
+MOST_GAPS = 20
 
 
 # Bytes of a job's name that are told.
@@ -79,7 +84,7 @@ class Ledger:
         self.jobs: dict[bytes, TrackedJob] = {}
         self.tallies: dict[str, Tally] = {}
         self.missed = 0
-        self.gap: Gap | None = None  # not mended yet
+        self.gaps: list[Gap] = []  # those that are not mended yet
         self.cleaned = False  # jobs may be gone of which no event says so
         self._restored = False
         self._layout = layout
@@ -89,12 +94,11 @@ class Ledger:
         self._nameless: list[tuple[bytes, TrackedJob]] = []
         self._doubts: list[Doubt] = []
         self._last_failed: tuple[bytes, TrackedJob] | None = None
-        # Jobs that finished, between the last two checks and since, for `unseen`.
-        self._finished: list[bytes] = []
-        self._finished_before: list[bytes] = []
-        self._finished_since = BEGIN
+        # Jobs whose end was read, for as long as a gap may be mended for which it matters: lists,
+        # each with the time of the last entry before it.
+        self._finished: deque[tuple[int, list[bytes]]] = deque([(0, [])])
         self._read_at = time.monotonic()
-        self._quiet_until = 0  # epoch ms; all that was written before then has been read
+        self.gap_noted_at = self._read_at  # monotonic, of the last one
         self._handlers: dict[bytes, Callable[[bytes, bytes, Sequence[bytes]], None]] = {
             b"added": self._added,
             b"waiting": self._waiting,
@@ -109,6 +113,11 @@ class Ledger:
         }
 
     # Reading
+
+    def start(self, info: StreamInfo) -> None:
+        """Begin behind the last entry."""
+        self.place.start(info)
+        self._finished = deque([(milliseconds(info.last), [])])
 
     def read(self, entries: Sequence[Entry]) -> None:
         """Book these entries, and move on behind them."""
@@ -184,7 +193,7 @@ class Ledger:
             layout = self._layout
             took = milliseconds(entry_id) - milliseconds(job.taken)
             job.tally.observe(layout.process, layout.process_bounds, took, job_id, entry_id)
-        self._finished.append(job_id)
+        self._finished[-1][1].append(job_id)
         return job
 
     def _retries_exhausted(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
@@ -236,6 +245,16 @@ class Ledger:
         if self.jobs.pop(job_id, None):
             self._room.taken -= 1
 
+    def put_away(self) -> None:
+        """The queue is gone, and its series with it. What was read of it stays known, should it
+        come back: nothing is to be counted twice.
+        """
+        self.forget_all()
+        self.tallies.clear()
+        self._by_name.clear()
+        self._last_failed = None
+        self.missed, self._restored = 0, False
+
     def forget_all(self) -> None:
         """Keep track of none of the jobs; what was counted stays."""
         self._room.taken -= len(self.jobs)
@@ -271,10 +290,9 @@ class Ledger:
         if raw_name is not None and (tally := self._by_name.get(raw_name)):
             return tally
         name = UNKNOWN if raw_name is None else text(raw_name[:LONGEST_NAME])
-        if name not in self.tallies and len(self.tallies.keys() - {UNKNOWN, OTHER}) >= (
-            self._max_names
-        ):
-            name = UNKNOWN if raw_name is None else OTHER
+        if name not in self.tallies and name != UNKNOWN:
+            names = len(self.tallies) - (UNKNOWN in self.tallies) - (OTHER in self.tallies)
+            name = name if names < self._max_names else OTHER
         tally = self.tallies.get(name)
         if tally is None:
             tally = self.tallies[name] = Tally(name, self._layout.size)
@@ -288,38 +306,51 @@ class Ledger:
         """Events are missing: what is known of jobs on their way may be wrong."""
         self.missed += gap.missed
         self.forget_all()
-        gap = gap._replace(since=max(gap.since, self._quiet_until))
-        if self.gap is not None:
-            gap = Gap(gap.missed + self.gap.missed, self.gap.since, gap.until)
-        self.gap = gap
+        self.gaps.append(gap)
+        self.gap_noted_at = time.monotonic()
+        if len(self.gaps) > MOST_GAPS:
+            first, second = self.gaps[:2]
+            self.gaps[:2] = [Gap(first.missed + second.missed, first.since, second.until)]
 
     def note_check(self) -> None:
         """The place was checked: what finished long before it is not needed any more."""
         read = milliseconds(self.place.position)
         idle = time.monotonic() - self._read_at
-        if self.gap is None and idle >= IDLE:
+        if not self.gaps and idle >= IDLE:
             # What is missed from now on happens now or later.
-            self._quiet_until = read + int(1000 * idle)
-            self._finished_before, self._finished = [], []
-        elif self.gap is None and read - milliseconds(self._finished_since) >= CLOCK_SKEW:
-            self._finished_before, self._finished = self._finished, []
-            self._finished_since = self.place.position
-        del self._finished[:-MOST_FINISHED]
+            self._finished = deque([(read + int(1000 * idle) - 3 * CLOCK_SKEW, [])])
+            return
+        if read - self._finished[-1][0] >= CLOCK_SKEW:
+            self._finished.append((read, []))
+        needed = min([read, *(gap.since for gap in self.gaps)]) - 2 * CLOCK_SKEW
+        known = sum(len(job_ids) for _, job_ids in self._finished)
+        while len(self._finished) > 1 and (self._finished[1][0] <= needed or known > MOST_FINISHED):
+            known -= len(self._finished.popleft()[1])
 
-    def unseen(self, job_ids: Iterable[bytes]) -> list[bytes]:
-        """Those of the jobs whose end was not read in an event of late."""
-        seen = {*self._finished_before, *self._finished}
-        return [job_id for job_id in job_ids if job_id not in seen]
+    def search_window(self, gap: Gap) -> tuple[int, int]:
+        """Between which `finishedOn` (ms) to look for jobs of the gap that can be told from others.
 
-    def mend(self, found: Mapping[Count, Mapping[bytes, JobFacts]]) -> None:
-        """Count the finished jobs that were found in the gap: it is closed."""
-        for place, jobs in found.items():
-            for job_id, facts in jobs.items():
-                self._tally_of(facts.name).values[place] += 1
-                self.forget(job_id)
-            # They are not to be found again when the next gap is mended.
-            self._finished.extend(jobs)
-        self.gap = None
+        A job whose end was read is known from `seen` if its entry is not older than the first list
+        of `_finished`, and the two clocks differ by at most CLOCK_SKEW.
+        """
+        since = max(gap.since - CLOCK_SKEW, self._finished[0][0] + CLOCK_SKEW)
+        return since, gap.until + CLOCK_SKEW
+
+    def is_past(self, gap: Gap) -> bool:
+        """Whether all has been read that may have finished within the gap's `search_window`."""
+        return milliseconds(self.place.position) >= gap.until + 2 * CLOCK_SKEW
+
+    def seen(self) -> set[bytes]:
+        """The jobs whose end was read, or mended, of late."""
+        return {job_id for _, job_ids in self._finished for job_id in job_ids}
+
+    def mend(self, count: Count, found: Mapping[bytes, JobFacts]) -> None:
+        """Count finished jobs whose events were missed."""
+        for job_id, facts in found.items():
+            self._tally_of(facts.name).values[count] += 1
+            self.forget(job_id)
+        # They are not to be found again when another gap is mended, or this one after an error.
+        self._finished[-1][1].extend(found)
 
     # Snapshots
 
@@ -338,8 +369,8 @@ class Ledger:
             "first": self.place.first,
             "length": self.place.length,
             "missed": self.missed,
-            "gap": self.gap,
-            "finished": self._finished_before + self._finished,
+            "gaps": self.gaps,
+            "finished": list(self._finished),
             "tallies": {name: tally.values for name, tally in self.tallies.items()},
             "jobs": [
                 (job_id, job.tally.name, job.ready, job.taken, job.retries)
@@ -355,9 +386,8 @@ class Ledger:
         place.checked = place.position
         self.missed = memory["missed"]
         self._restored = True
-        self.gap = Gap(*memory["gap"]) if memory["gap"] else None
-        self._finished_before = memory["finished"]
-        self._finished_since = place.position
+        self.gaps = [Gap(*gap) for gap in memory["gaps"]]
+        self._finished = deque((int(at), list(job_ids)) for at, job_ids in memory["finished"])
         for name, values in memory["tallies"].items():
             tally = self.tallies[name] = Tally(name, self._layout.size, restored=True)
             tally.values[: len(values)] = values

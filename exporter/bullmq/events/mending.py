@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from exporter.bullmq.connection import RedisReader
+from collections.abc import AsyncIterator
+
+from exporter.bullmq.connection import RedisReader, RedisRefused
 from exporter.bullmq.events import job_facts
 from exporter.bullmq.events.job_facts import JobFacts
-from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger
+from exporter.bullmq.events.ledger import Ledger
+from exporter.bullmq.events.stream import Gap
 from exporter.bullmq.events.tallies import Count
 from exporter.bullmq.keys import State
 
@@ -13,34 +16,42 @@ from exporter.bullmq.keys import State
 # jobs come first: where more are found than can have been missed, it is they that must be told.
 FINISHED = {State.FAILED: Count.FAILED, State.COMPLETED: Count.COMPLETED}
 
-# How many ids one command reads: 1,000 hold Redis 7.0 for 0.2 ms.
+# How many jobs one page reads: 1,000 ids hold Redis 7.0 for 0.3 ms.
 PAGE = 1000
 
 
-async def find_missed(redis: RedisReader, ledger: Ledger) -> dict[Count, dict[bytes, JobFacts]]:
-    """The jobs that finished in the ledger's gap and that no event told of, by what they count as.
+async def find_missed(
+    redis: RedisReader, ledger: Ledger, gap: Gap
+) -> AsyncIterator[tuple[Count, dict[bytes, JobFacts]]]:
+    """Page by page the jobs that finished in the gap and of which no event told, by what they are.
 
     At most as many as events were missed. Raises RedisUnavailable.
     """
-    gap = ledger.gap
-    assert gap is not None
     left = gap.missed
-    found = {}
+    seen = ledger.seen()
+    since, until = ledger.search_window(gap)
     for state, count in FINISHED.items():
-        job_ids: list[bytes] = []
-        offset, more = 0, True
-        while more and len(job_ids) < left:
-            page = await redis.command(
-                b"ZRANGEBYSCORE",
-                ledger.queue.base + state.encode(),
-                gap.since - CLOCK_SKEW,
-                gap.until + CLOCK_SKEW,
-                "LIMIT",
-                offset,
-                PAGE,
-            )
-            job_ids += ledger.unseen(page)
-            offset, more = offset + PAGE, len(page) == PAGE
-        found[count] = await job_facts.ask(redis, ledger.queue, job_ids[:left])
-        left -= len(found[count])
-    return found
+        key = ledger.queue.base + state.encode()
+        # By score, not by offset: jobs leave at the lower end while we read.
+        start, at_start = b"%d" % since, set[bytes]()
+        while left > 0:
+            try:
+                row = await redis.command(
+                    b"ZRANGEBYSCORE", key, start, until, "WITHSCORES", "LIMIT", 0, PAGE
+                )
+            except RedisRefused as error:
+                if "WRONGTYPE" not in str(error):
+                    raise
+                break  # no set: what it would tell stays missed
+            scores = dict(zip(row[::2], row[1::2], strict=True))
+            missed = [job_id for job_id in scores.keys() - at_start if job_id not in seen]
+            if missed:
+                found = await job_facts.ask(redis, ledger.queue, missed[:left])
+                left -= len(found)
+                yield count, found
+            if len(scores) < PAGE:
+                break
+            last = row[-1]
+            if at_start >= scores.keys():
+                last = b"(" + last  # a page of one millisecond: the rest of it is left out
+            start, at_start = last, {job_id for job_id in scores if scores[job_id] == row[-1]}

@@ -6,8 +6,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class StateFile:
         self._due = 0.0
         self._failed = False
         self._writing = threading.Lock()
+        self._turn = self._written = 0
 
     @property
     def due(self) -> bool:
@@ -69,14 +71,23 @@ class StateFile:
                 self._path.replace(self._path.with_name(f"{self._path.name}.unusable"))
             return {}, None
 
-    def save(self, memory: Mapping[str, Any]) -> None:
+    def saving(self, memory: Mapping[str, Any]) -> Callable[[], None]:
+        """What saves this memory, in any thread; an older memory never replaces a newer one."""
+        self._turn += 1
+        return partial(self._save, memory, self._turn)
+
+    def _save(self, memory: Mapping[str, Any], turn: int) -> None:
         """Replace the file in one step: a crash leaves the old or the new one.
 
         Where that fails the log says so, once: counting goes on, only a restart loses something.
         """
         began = time.monotonic()
         try:
-            self._write(msgpack.packb(memory))
+            # The last one, as we end, may find another thread still at work.
+            with self._writing:
+                if turn > self._written:
+                    self._write(msgpack.packb(memory))
+                    self._written = turn
         except OSError as error:
             if not self._failed:
                 log.warning("the state file cannot be written", extra={"reason": str(error)})
@@ -88,10 +99,8 @@ class StateFile:
 
     def _write(self, packed: bytes) -> None:
         new = self._path.with_name(f"{self._path.name}.new")
-        # The last one, as we end, may find another thread still at work.
-        with self._writing:
-            with new.open("wb") as file:
-                file.write(packed)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self._path)
+        with new.open("wb") as file:
+            file.write(packed)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._path)

@@ -128,7 +128,9 @@ class Place:
             untrimmed = info.added == info.length
         else:
             untrimmed = info.length < self.length
-        anew = info.length > 0 and untrimmed and info.first != self.first
+        # A position that is a mere time, of a queue that was not followed before, shows nothing.
+        followed = self.number is not None or self.first is not None
+        anew = info.length > 0 and followed and untrimmed and info.first != self.first
         if anew:
             self.position, self.number = BEGIN, 0
             self._note(info)
