@@ -369,7 +369,8 @@ def test_emptied_and_obliterated_queues_are_counted_on(
     fresh = start_work(version, server.port)
     fresh.add("ingestion", "plain", 5)
     fresh.work("ingestion")
-    eventually(lambda: (added("ingestion") or 0) % 30 in (5, 12))
+    # It goes on where it was: Prometheus, which saw 37, sees an increase of 5.
+    eventually(lambda: added("ingestion") == 42)
     assert total(exporter, "bullmq_exporter_events_missed_total") == 0
     assert "Traceback" not in exporter.log
 

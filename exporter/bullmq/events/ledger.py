@@ -246,14 +246,15 @@ class Ledger:
             self._room.taken -= 1
 
     def put_away(self) -> None:
-        """The queue is gone, and its series with it. What was read of it stays known, should it
-        come back: nothing is to be counted twice.
+        """The queue is gone, and its series with it.
+
+        Should it come back, nothing is to be read twice, and its counters go on where they were: it
+        may have been made anew before it was found to be gone, and some of it counted.
         """
         self.forget_all()
-        self.tallies.clear()
-        self._by_name.clear()
-        self._last_failed = None
-        self.missed, self._restored = 0, False
+        self._restored = True
+        for tally in self.tallies.values():
+            tally.mark_restored()
 
     def forget_all(self) -> None:
         """Keep track of none of the jobs; what was counted stays."""

@@ -78,6 +78,10 @@ class Tally:
                 self.values[place] += value
         self.exemplars.update(other.exemplars)
 
+    def mark_restored(self) -> None:
+        """It was told before, and is to be shown as it is when it is told again."""
+        self.restored, self._frozen = True, None
+
     def freeze(self) -> FrozenTally:
         """A copy; the same object as before while nothing has changed."""
         values = tuple(self.values)
@@ -88,7 +92,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrozenTally:
-    """A tally at one moment. `restored`: it goes on from before a restart."""
+    """A tally at one moment. `restored`: its series went, and goes on where it was."""
 
     values: tuple[int, ...]
     exemplars: Mapping[int, Exemplar]
@@ -99,7 +103,7 @@ class FrozenTally:
 class QueueTallies:
     """What was counted of one queue: by job name, and the events that were missed.
 
-    `restored`: it goes on from before a restart.
+    `restored`: its series went, with a restart or with the queue, and go on where they were.
     """
 
     by_name: Mapping[str, FrozenTally]
