@@ -18,8 +18,10 @@ from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.events import follower as following
 from exporter.bullmq.events import mending
 from exporter.bullmq.events.follower import Follower
+from exporter.bullmq.events.ledger import Ledger, Room
+from exporter.bullmq.events.state_file import QUEUES, StateFile
 from exporter.bullmq.events.stream import Entry, Gap, Place, StreamInfo
-from exporter.bullmq.events.tallies import Count, FrozenTally, Tallies
+from exporter.bullmq.events.tallies import Count, FrozenTally, Layout, Tallies
 from exporter.bullmq.keys import Queue
 from exporter.settings import EventsSettings, RedisSettings
 from tests.conftest import Server, running
@@ -510,6 +512,22 @@ async def test_a_large_gap_is_mended_page_by_page_while_streams_are_read(
             write(client, 60_000, "added", "last", name="import")
             tallies = await until(lambda now: count(now, Count.FAILED) == 200)
     assert tallies.queues[QUEUE].missed == 200
+
+
+def test_what_is_counted_while_the_state_is_written_is_not_in_it(tmp_path: Path) -> None:
+    """Its position is from before that, so that it will be read and counted again."""
+    layout = Layout((50,), (5,))
+    ledger = Ledger(QUEUE, layout, Room(10), max_names=10)
+    file = StateFile(tmp_path / "state")
+    added: list[bytes] = [b"event", b"added", b"jobId", b"1", b"name", b"import"]
+    ledger.read([(b"1-0", added)])
+    memory = {"saved": 1, "bounds": layout.bounds, QUEUES: {QUEUE.base: ledger.memory()}}
+    save = file.saving(memory)
+    ledger.read([(b"2-0", added)])
+    save()
+    remembered, _ = file.load(layout)
+    assert remembered[QUEUE.base]["position"] == b"1-0"
+    assert remembered[QUEUE.base]["tallies"]["import"][Count.ADDED] == 1
 
 
 async def test_a_state_file_that_cannot_be_written_is_said_once_and_counting_goes_on(

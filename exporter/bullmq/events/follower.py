@@ -274,13 +274,12 @@ class Follower:
         if queues is self._known:
             return True
         first = self._known is None
-        now = dict.fromkeys(queues)
         new = [queue for queue in queues if queue not in self._ledgers]
         ledgers = [self._open(queue) for queue in new]
         if first and self._saved_at is None:
             # What was there before us is not counted.
             await self._start_from_now(ledgers)
-        for queue in self._ledgers.keys() - now.keys():
+        for queue in self._ledgers.keys() - set(queues):
             gone = self._departed[queue] = self._ledgers.pop(queue)
             gone.put_away()
             self._unreadable.discard(queue)

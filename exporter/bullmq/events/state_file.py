@@ -74,9 +74,11 @@ class StateFile:
     def saving(self, memory: Mapping[str, Any]) -> Callable[[], None]:
         """What saves this memory, in any thread; an older memory never replaces a newer one."""
         self._turn += 1
-        return partial(self._save, memory, self._turn)
+        # Packed here and now: the lists in it are those that are counted in, and would be saved
+        # with what came later, under a position from before it.
+        return partial(self._save, msgpack.packb(memory), self._turn)
 
-    def _save(self, memory: Mapping[str, Any], turn: int) -> None:
+    def _save(self, packed: bytes, turn: int) -> None:
         """Replace the file in one step: a crash leaves the old or the new one.
 
         Where that fails the log says so, once: counting goes on, only a restart loses something.
@@ -86,7 +88,7 @@ class StateFile:
             # The last one, as we end, may find another thread still at work.
             with self._writing:
                 if turn > self._written:
-                    self._write(msgpack.packb(memory))
+                    self._write(packed)
                     self._written = turn
         except OSError as error:
             if not self._failed:
