@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from exporter.bullmq.events.tallies import Count, FrozenTally, Layout, Tallies
 from exporter.bullmq.keys import Queue
 from exporter.settings import EventsSettings, RedisSettings
 from tests.conftest import Server, running
+from tests.proxy import Proxy
 
 QUEUE = Queue.named("bull", "ingestion")
 KEY = QUEUE.events_key
@@ -218,55 +217,6 @@ async def test_large_return_values_make_reads_smaller(server: Server) -> None:
     assert slowest["calls"] >= 10
 
 
-class Forwarder:
-    """A port that leads to one server, and then to another: what a failover looks like."""
-
-    def __init__(self, port: int) -> None:
-        self.to = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def switch(self, port: int) -> None:
-        self.to = port
-        self.cut()
-
-    def cut(self) -> None:
-        for sock in self._open:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
-
-    def close(self) -> None:
-        self._listener.close()
-        self.cut()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self.to))
-                self._open += [near, far]
-                for pair in ((near, far), (far, near)):
-                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
-
-    @staticmethod
-    def _copy(source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError), source, target:
-            while data := source.recv(65536):
-                target.sendall(data)
-
-
-@contextmanager
-def forwarding(port: int) -> Iterator[Forwarder]:
-    forwarder = Forwarder(port)
-    try:
-        yield forwarder
-    finally:
-        forwarder.close()
-
-
 async def test_a_failover_to_a_replica_that_lagged_counts_nothing_twice(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -274,11 +224,11 @@ async def test_a_failover_to_a_replica_that_lagged_counts_nothing_twice(
         running("valkey", tmp_path) as replica,
         server.client() as before,
         replica.client() as after,
-        forwarding(server.port) as forwarder,
+        Proxy(server.port) as proxy,
     ):
         before.config_set("repl-diskless-sync-delay", 0)
         after.execute_command("REPLICAOF", "127.0.0.1", server.port)
-        async with followed(forwarder.port) as until:
+        async with followed(proxy.port) as until:
             for number in range(50):
                 write(before, number, "added", str(number), name="import")
             await until(lambda now: count(now, Count.ADDED) == 50)
@@ -290,7 +240,7 @@ async def test_a_failover_to_a_replica_that_lagged_counts_nothing_twice(
             for number in range(50, 60):
                 write(before, 50_000 + number, "added", str(number), name="import")
             await until(lambda now: count(now, Count.ADDED) == 60)
-            forwarder.switch(replica.port)
+            proxy.switch(replica.port)
             for number in range(60, 64):
                 write(after, 1000 + number, "added", str(number), name="import")
             # Its clock is behind: the ids are below those that were read already.

@@ -21,6 +21,7 @@ import pytest
 from exporter import service
 from exporter.settings_sources import load
 from tests.conftest import API_KEY, Server, StartExporter, binary_of, clean_environment, eventually
+from tests.proxy import Proxy
 
 QUEUES = "/v1/jobs/queues"
 
@@ -209,7 +210,7 @@ def test_a_redis_too_slow_to_be_told_truly_is_an_outage(
     with own_server.client() as client:
         for number in range(200):
             client.hset(f"bull:q{number}:meta", "version", "bullmq:5.56.3")
-    with SlowProxy(own_server.port) as proxy:
+    with Proxy(own_server.port) as proxy:
         exporter = start_exporter(f"redis://127.0.0.1:{proxy.port}", EXPORTER_REDIS_TIMEOUT="0.5")
         proxy.delay = 0.35  # x 5 batches > 2 x 0.5 s
         eventually(lambda: exporter.metrics.value("bullmq_up") == 0)
@@ -219,46 +220,6 @@ def test_a_redis_too_slow_to_be_told_truly_is_an_outage(
         assert exporter.metrics.samples("bullmq_job_count") == {}
         proxy.delay = 0
         eventually(lambda: exporter.metrics.value("bullmq_up") == 1)
-
-
-class SlowProxy:
-    """Stands before a server and gives its answers late."""
-
-    def __init__(self, port: int) -> None:
-        self.delay = 0.0
-        self._target = port
-        self._sockets: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-
-    def __enter__(self) -> SlowProxy:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-        for each in self._sockets:
-            each.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._target))
-            self._sockets += [client, server]
-            for source, sink, late in ((client, server, False), (server, client, True)):
-                threading.Thread(target=self._pump, args=(source, sink, late), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, late: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                time.sleep(self.delay if late else 0)
-                sink.sendall(data)
-        for each in (source, sink):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

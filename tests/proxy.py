@@ -1,0 +1,77 @@
+"""A port that leads to a server: to another one later, slowly, or cut."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+import time
+from contextlib import suppress
+from typing import Any, Self
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """Copies both ways between its clients and the server on port `to`.
+
+    `delay` holds each piece of an answer back, in seconds. When its `with` ends, every
+    connection is closed and every thread has ended.
+    """
+
+    def __init__(self, to: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Connection)
+        self.port: int = self.server_address[1]
+        self.to = to
+        self.delay = 0.0
+        self._clients: set[socket.socket] = set()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.05,)).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.cut()
+        self.server_close()  # waits for the threads of all connections
+
+    def switch(self, to: int) -> None:
+        """Lead new connections to another server, and end those that there are."""
+        self.to = to
+        self.cut()
+
+    def cut(self) -> None:
+        """End every connection."""
+        for client in list(self._clients):
+            _shut(client)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._clients.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._clients.discard(request)
+        super().shutdown_request(request)
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    server: Proxy
+    request: socket.socket
+
+    def handle(self) -> None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.server.to)) as server:
+            answers = threading.Thread(target=self._copy, args=(server, self.request, True))
+            answers.start()
+            self._copy(self.request, server)
+            answers.join()
+
+    def _copy(self, source: socket.socket, sink: socket.socket, late: bool = False) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                time.sleep(self.server.delay if late else 0)
+                sink.sendall(data)
+        _shut(source)
+        _shut(sink)
+
+
+def _shut(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
