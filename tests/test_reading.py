@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 from bullmq import Queue, Worker
 
-from tests.conftest import Exporter, Server, StartExporter, eventually
+from tests.conftest import Exporter, Server, StartExporter, StartWork, eventually
 
 
 def count(exporter: Exporter, queue: str, state: str) -> float | None:
@@ -301,6 +301,60 @@ def test_times_that_are_no_times_are_absent(server: Server, start_exporter: Star
     assert set(map(len, times.values())) == {0}
     assert exporter.metrics.value("bullmq_exporter_unreadable_values") == 4
     assert count(exporter, "q", "waiting") == count(exporter, "q", "active") == 1
+
+
+@pytest.mark.parametrize("version", ["bullmq5", "bullmq6"])
+def test_the_same_schedule_registered_twice_is_told_and_one_for_each_tenant_is_not(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, version: str
+) -> None:
+    work = start_work(version, server.port)
+    exporter = start_exporter(server.url)
+
+    def duplicates() -> float | None:
+        return exporter.metrics.value("bullmq_queue_duplicate_schedulers", queue="q")
+
+    for tenant in ("a", "b"):
+        template = {"name": "sync", "data": {"tenant": tenant}}
+        work.call("q", "upsertJobScheduler", f"sync-{tenant}", {"every": 3_600_000}, template)
+    work.call("q", "upsertJobScheduler", "nightly", {"pattern": "0 3 * * *"}, {"name": "clean"})
+    eventually(lambda: exporter.metrics.value("bullmq_queue_schedulers", queue="q") == 3)
+    eventually(lambda: duplicates() == 0)
+    # The id was changed in a new release, and nobody removed the old one.
+    work.call("q", "upsertJobScheduler", "clean-2", {"pattern": "0 4 * * *"}, {"name": "clean"})
+    eventually(lambda: duplicates() == 1)
+    if version == "bullmq5":  # 6 has no repeatable jobs, but their entries may be there still
+        for pattern in ("* * * * *", "*/5 * * * *"):
+            options = {"jobId": "mail", "repeat": {"pattern": pattern}}
+            work.call("q", "add", "mail", {}, options)
+        eventually(lambda: duplicates() == 2)
+        work.call("q", "add", "mail", {"of": "one tenant"}, {"repeat": {"every": 60_000}})
+        eventually(lambda: exporter.metrics.value("bullmq_queue_schedulers", queue="q") == 7)
+    before = duplicates() or 0
+    with server.client() as client:
+        for pattern in (b"0 1 * * *", b"0 2 * * *"):  # as before BullMQ 5.0
+            client.zadd("bull:q:repeat", {b"old:old:::" + pattern: time.time() * 1000 + 60_000})
+    eventually(lambda: duplicates() == before + 1)
+
+
+def test_a_job_that_no_worker_holds_any_more_is_told(
+    server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    work = start_work("bullmq5", server.port)
+    exporter = start_exporter(server.url)
+
+    def locked() -> float | None:
+        return exporter.metrics.value("bullmq_queue_oldest_active_locked", queue="q")
+
+    work.add("q", "sleeps-1500", 1)
+    assert locked() is None
+    work.work("q", {"lockDuration": 1000})
+    eventually(lambda: locked() == 1)
+    eventually(lambda: exporter.metrics.value("bullmq_job_count", queue="q", state="completed"))
+    eventually(lambda: locked() is None)
+    work.add("q", "sleeps-60000", 1)
+    eventually(lambda: locked() == 1)
+    work.close()
+    eventually(lambda: locked() == 0)
 
 
 ODD_NAMES = [

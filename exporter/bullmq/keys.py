@@ -54,6 +54,13 @@ class Queue:
         return self.base + job_id
 
     @property
+    def repeat_key(self) -> bytes:
+        return self.base + b"repeat"
+
+    def scheduler_key(self, key: bytes) -> bytes:
+        return self.base + b"repeat:" + key
+
+    @property
     def events_key(self) -> bytes:
         return self.base + b"events"
 

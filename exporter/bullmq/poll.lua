@@ -61,13 +61,15 @@ local function oldest_ready(base, waiting, prioritized)
   return oldest
 end
 
--- When the first of the jobs at the head of `active` that has a hash was taken.
+-- When the first of the jobs at the head of `active` that has a hash was taken, and whether a
+-- worker still holds it: it renews the job's lock for as long as its process runs.
 local function oldest_taken(base, active)
   for i = 1, math.min(active, TRIES) do
-    local at = read('HGET', base .. read('LINDEX', base .. 'active', -i), 'processedOn')
-    if at then return at end
+    local job = base .. read('LINDEX', base .. 'active', -i)
+    local at = read('HGET', job, 'processedOn')
+    if at then return at, read('EXISTS', job .. ':lock') end
   end
-  return NO_HASH
+  return NO_HASH, false
 end
 
 local result = {}
@@ -78,9 +80,9 @@ for i, base in ipairs(KEYS) do
   local oldest_waiting = false
   if paused == 0 then oldest_waiting = oldest_ready(base, waiting, prioritized) or false end
 
-  local oldest_active = false
+  local oldest_active, held = false, false
   if not is_error(active) and active > 0 then
-    oldest_active = oldest_taken(base, active)
+    oldest_active, held = oldest_taken(base, active)
   end
 
   local next_delayed = false
@@ -100,6 +102,7 @@ for i, base in ipairs(KEYS) do
     read('HGET', base .. 'meta', 'version'),
     oldest_waiting and string.format('%.0f', oldest_waiting),
     oldest_active,
+    held,
     next_delayed,
     schedulers,
     runs,

@@ -96,7 +96,7 @@ def _reading(queue: Queue, row: Sequence[Any]) -> QueueReading:
         unreadable.append((what, f"{text(value)[:40]!r} is no time"))
         return None
 
-    _, paused, counts, version, waiting, active, delayed, schedulers, runs, heartbeat = row
+    _, paused, counts, version, waiting, active, held, delayed, schedulers, runs, heartbeat = row
     paused = readable("paused", paused)
     version = readable("version", version)
     named_runs = zip(runs[::2], runs[1::2], strict=True)
@@ -113,6 +113,7 @@ def _reading(queue: Queue, row: Sequence[Any]) -> QueueReading:
         version=None if version is None else text(version),
         oldest_waiting=ready,
         oldest_active=seconds("oldest active", active),
+        oldest_active_locked=None if held is None else bool(held),
         next_delayed=seconds("next delayed", delayed, 1000 * DELAYED_SCORE_UNIT),
         schedulers=readable("schedulers", schedulers),
         scheduler_runs=tuple((name, at) for name, at in times.items() if at is not None),

@@ -21,6 +21,7 @@ class QueueReading:
     version: str | None = None  # `bullmq:5.56.3`, as the application's BullMQ wrote it
     oldest_waiting: float | None = None
     oldest_active: float | None = None
+    oldest_active_locked: bool | None = None  # whether a worker still holds that job
     next_delayed: float | None = None
     schedulers: int | None = None
     scheduler_runs: tuple[tuple[str, float], ...] = ()  # the soonest first
@@ -35,4 +36,5 @@ class Snapshot:
     readings: tuple[QueueReading, ...]
     workers: Mapping[Queue, int] | None  # None where the server does not tell
     retention: Mapping[Queue, Mapping[State, int]]
+    duplicate_schedulers: Mapping[Queue, int]
     discovered: float | None  # when the queues were last searched for; None where they are named

@@ -14,6 +14,7 @@ from exporter.bullmq.discovery import discover
 from exporter.bullmq.keys import Queue, State
 from exporter.bullmq.poll import poll
 from exporter.bullmq.retention import learn_retention
+from exporter.bullmq.schedulers import count_duplicates
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.workers import count_workers
 from exporter.settings import Settings, names_of
@@ -59,7 +60,8 @@ class Watcher:
         if self.configured:
             self._queues = tuple(sorted(self.configured, key=lambda queue: queue.base))
         self._retention: Mapping[Queue, Mapping[State, int]] = {}
-        self._retention_due = 0.0
+        self._duplicate_schedulers: Mapping[Queue, int] = {}
+        self._options_due = 0.0
         self._workers: Mapping[Queue, int] | None = None
         self._workers_due = 0.0
         self._alive: frozenset[Queue] = frozenset()  # those of the last poll
@@ -133,13 +135,20 @@ class Watcher:
             # CLIENT LIST answers a line for each connection, however many there are: at most a
             # hundredth of the time goes into it.
             self._workers_due = now + max(self._settings.workers_interval, 100 * took)
-        if now >= self._retention_due:
+        if now >= self._options_due:
             configured = self._settings.retention.model_dump(exclude_none=True)
             self._retention = await learn_retention(
                 self._redis, queues, {State(state): limit for state, limit in configured.items()}
             )
-            self._retention_due = now + self._settings.discovery_interval
-        return Snapshot(readings, self._workers, self._retention, self._discovered)
+            self._duplicate_schedulers = await count_duplicates(
+                self._redis,
+                [reading.queue for reading in readings if (reading.schedulers or 0) > 1],
+                self._settings.max_schedulers,
+            )
+            self._options_due = now + self._settings.discovery_interval
+        return Snapshot(
+            readings, self._workers, self._retention, self._duplicate_schedulers, self._discovered
+        )
 
     async def _discover(self, pace: float) -> tuple[Queue, ...]:
         settings = self._settings
@@ -203,7 +212,7 @@ class Watcher:
             if outcome.error != last_error:
                 log.error("Redis is unavailable", extra={"reason": outcome.error})
             failures, last_error = failures + 1, outcome.error
-            self._workers, self._workers_due, self._retention_due = None, 0.0, 0.0
+            self._workers, self._workers_due, self._options_due = None, 0.0, 0.0
             longest = max(self._settings.poll_interval, LONGEST_RETRY)
             delay = min(longest, 0.25 * 2 ** min(failures - 1, 16))
             # Jitter, so that many sidecars do not come back to one Redis together.

@@ -17,6 +17,14 @@ FAMILIES = (
         lambda reading, _: reading.oldest_active,
     ),
     QueueGauge(
+        "bullmq_queue_oldest_active_locked",
+        "1 while a worker holds the lock of the job that has been active the longest, else 0: its "
+        "worker is gone or stuck; absent while none is active.",
+        lambda reading, _: (
+            None if reading.oldest_active_locked is None else int(reading.oldest_active_locked)
+        ),
+    ),
+    QueueGauge(
         "bullmq_queue_next_delayed_timestamp_seconds",
         "When the next delayed job is due, in the past if it is overdue; absent while none is.",
         lambda reading, _: reading.next_delayed,

@@ -10,6 +10,12 @@ FAMILIES = (
         "Number of job schedulers and old repeatable jobs of the queue.",
         lambda reading, _: reading.schedulers,
     ),
+    QueueGauge(
+        "bullmq_queue_duplicate_schedulers",
+        "Number of schedulers that add a job of the same name and data as another one does: each "
+        "makes the job run once too often.",
+        lambda reading, snapshot: snapshot.duplicate_schedulers.get(reading.queue),
+    ),
     LabelledQueueGauge(
         "bullmq_scheduler_next_run_timestamp_seconds",
         "When the scheduler runs next; the first 100 of a queue.",
