@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 NODE := tests/bullmq/node_modules
 
 # Programs that tests start, and the Debian packages that bring them.
-PROGRAMS := curl redis-server node npm prometheus promtool
-PACKAGES := curl redis-server nodejs npm prometheus
+PROGRAMS := curl redis-server node npm prometheus promtool prometheus-alertmanager amtool
+PACKAGES := curl redis-server nodejs npm prometheus prometheus-alertmanager
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
-.PHONY: demo test bench lint format programs clean
+.PHONY: demo test bench lint format rules programs clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/bullmq-exporter --demo
@@ -30,6 +30,10 @@ bench: programs $(NODE)/.installed $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What is made from config/prometheus/rules.
+rules: $(VENV)/.dev
+	$(BIN)/python config/kubernetes/prometheus_rule.py
 
 programs:
 ifneq ($(MISSING),)

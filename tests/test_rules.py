@@ -1,0 +1,163 @@
+"""The alert rules: each fires when it must and stays silent when it must not, with a runbook."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.prometheus.event_family import EventHistogram
+from exporter.prometheus.exposition import COUNTED, GAUGES
+from exporter.prometheus.health import Health
+from tests.conftest import program
+from tests.week import Week
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "config" / "prometheus"
+RULES = CONFIG / "rules"
+HISTORIES = sorted((Path(__file__).parent / "rules").glob("*.yml"))
+
+
+def rules() -> list[dict[str, Any]]:
+    return [
+        rule
+        for file in sorted(RULES.glob("*.yml"))
+        for group in yaml.safe_load(file.read_text())["groups"]
+        for rule in group["rules"]
+    ]
+
+
+ALERTS = [rule for rule in rules() if "alert" in rule]
+NAMES = {rule["alert"] for rule in ALERTS}
+RECORDED = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
+
+
+def promtool(*arguments: str | Path, succeeds: bool = True) -> str:
+    """What it says."""
+    command = [program("promtool", "prometheus"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert not succeeds or done.returncode == 0, said
+    return said
+
+
+def test_prometheus_takes_the_configuration_and_the_rules() -> None:
+    said = promtool("check", "config", CONFIG / "prometheus.yml")
+    assert f"SUCCESS: {len(ALERTS)} rules found" in said
+
+
+@pytest.mark.parametrize("history", HISTORIES, ids=lambda path: path.stem)
+def test_alerts_fire_in_the_histories_in_which_they_must_and_in_no_near_miss(history: Path) -> None:
+    promtool("test", "rules", history)
+
+
+def test_every_alert_has_a_history_in_which_it_fires_and_a_near_miss() -> None:
+    fires, misses = set(), set()
+    for history in HISTORIES:
+        for test in yaml.safe_load(history.read_text())["tests"]:
+            for moment in test["alert_rule_test"]:
+                (fires if moment.get("exp_alerts") else misses).add(moment["alertname"])
+                for alert in moment.get("exp_alerts", []):
+                    assert alert["exp_annotations"], "rendered texts are held too"
+    assert fires == misses == NAMES
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda rule: rule["alert"])
+def test_every_alert_says_what_to_do_next(alert: dict[str, Any]) -> None:
+    name, texts = alert["alert"], alert["annotations"]
+    assert alert["labels"]["severity"] in ("critical", "warning")
+    assert {"summary", "description", "dashboard_url", "runbook_url"} <= texts.keys()
+    assert texts["runbook_url"].endswith(f"/{name}.md")
+    runbook = (ROOT / "docs" / "runbooks" / f"{name}.md").read_text()
+    assert runbook.startswith(f"# {name}\n")
+
+
+def test_there_is_no_runbook_without_its_alert() -> None:
+    runbooks = {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")} - {"README"}
+    assert runbooks == NAMES
+
+
+def test_every_limit_is_defined_and_used() -> None:
+    expressions = " ".join(rule["expr"] for rule in rules())
+    used = set(re.findall(r"bullmq:limit:\w+", expressions))
+    assert used == {name for name in RECORDED if name.startswith("bullmq:limit:")}
+
+
+def test_rules_name_no_series_that_is_not_there() -> None:
+    exported = {family.name for family in (*GAUGES, *COUNTED)}
+    exported |= {f"{f.name}_count" for f in COUNTED if isinstance(f, EventHistogram)}
+    exported |= {sample.name for metric in Health().registry.collect() for sample in metric.samples}
+    exported |= {"bullmq_exporter_events_read_total", "bullmq_exporter_event_lag_seconds"}
+    named: set[str] = set()
+    for rule in rules():
+        texts = " ".join([rule["expr"], *rule.get("annotations", {}).values()])
+        named |= set(re.findall(r"\b(?:\w+:)?bullmq[\w:]*", re.sub(r'"[^"]*/d/.*?"', "", texts)))
+    # Parts of addresses: /d/bullmq-queue, /d/bullmq-exporter, and text.
+    named -= {"bullmq"}
+    assert named <= exported | RECORDED.keys()
+
+
+def test_the_prometheus_rule_of_kubernetes_is_made_from_the_same_rules(tmp_path: Path) -> None:
+    script = ROOT / "config" / "kubernetes" / "prometheus_rule.py"
+    made = runpy.run_path(str(script))["prometheus_rule"]()
+    assert (script.parent / "prometheus-rule.yml").read_text() == made, "run: make rules"
+    resource = yaml.safe_load(made)
+    assert [rule for group in resource["spec"]["groups"] for rule in group["rules"]] == [
+        rule
+        for name in ("limits", "recording", "alerts")
+        for group in yaml.safe_load((RULES / f"{name}.yml").read_text())["groups"]
+        for rule in group["rules"]
+    ]
+    spec = tmp_path / "rules.yml"
+    spec.write_text(json.dumps(resource["spec"]))
+    promtool("check", "rules", spec)
+
+
+def test_a_healthy_week_raises_nothing(tmp_path: Path) -> None:
+    assert fired(tmp_path, Week()) == set()
+
+
+def test_an_hour_of_that_week_without_workers_is_told(tmp_path: Path) -> None:
+    """What the test above says is worth something: its week would tell."""
+    week = Week(days=1)
+    week.stop_workers("indexing", day=0, hour=12, minutes=60)
+    assert fired(tmp_path, week) == {
+        ("BullMQQueueStandsStill", "indexing"),
+        ("BullMQNoWorker", "indexing"),
+        ("BullMQWorkerHeartbeatGone", "indexing"),
+        ("BullMQOldestJobWaitsTooLong", "indexing"),
+        ("BullMQSchedulerOverdue", "indexing"),
+        ("BullMQDelayedJobsOverdue", "indexing"),
+    }
+
+
+def fired(directory: Path, week: Week) -> set[tuple[str, str]]:
+    """Which alerts fired at any minute of it, and for which queue."""
+    history = directory / "week.yml"
+    firing = 'last_over_time(ALERTS{alertstate="firing"}[8d])'
+    test = {
+        "interval": "1m",
+        "input_series": week.series(),
+        "promql_expr_test": [
+            {
+                "expr": f"group by (alertname, queue) ({firing})",
+                "eval_time": f"{week.minutes}m",
+                "exp_samples": [],
+            }
+        ],
+    }
+    history.write_text(
+        json.dumps(
+            # At every other minute: at every one it takes a minute and a half.
+            {"rule_files": [f"{RULES}/*.yml"], "evaluation_interval": "2m", "tests": [test]}
+        )
+    )
+    said = promtool("test", "rules", history, succeeds=False)
+    assert "SUCCESS" in said or "got:" in said, said
+    return set(re.findall(r'alertname="(\w+)"(?:, queue="(\w+)")?', said.partition("got:")[2]))
