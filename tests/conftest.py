@@ -254,29 +254,49 @@ class Prometheus:
         return list(self.get("query", query=expression)["result"])
 
 
+Spawn = Callable[..., None]
+
+
 @pytest.fixture
-def scrape(tmp_path: Path) -> Iterator[Callable[[Exporter], Prometheus]]:
-    """Starts a Prometheus that scrapes an exporter once a second and keeps exemplars."""
+def spawn() -> Iterator[Spawn]:
+    """Starts programs, and ends them."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(exporter: Exporter) -> Prometheus:
-        target = exporter.metrics.url.removeprefix("http://")
-        job = {"job_name": "bullmq", "static_configs": [{"targets": [target]}]}
-        config = tmp_path / "prometheus.yml"
-        config.write_text(
-            json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [job]})
-        )
-        port = free_port()
-        command = [program("prometheus", "prometheus"), "--enable-feature=exemplar-storage"]
-        command += [f"--config.file={config}", f"--storage.tsdb.path={tmp_path}/data"]
-        command += [f"--web.listen-address=127.0.0.1:{port}"]
-        started.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-        return Prometheus(port)
+    def start(*command: str | Path) -> None:
+        started.append(subprocess.Popen([*map(str, command)], stderr=subprocess.DEVNULL))
 
     yield start
     for process in started:
         process.terminate()
         process.wait()
+
+
+@pytest.fixture
+def scrape(tmp_path: Path, spawn: Spawn) -> Callable[[Exporter], Prometheus]:
+    """Starts a Prometheus that scrapes an exporter once a second and keeps exemplars."""
+
+    def start(exporter: Exporter) -> Prometheus:
+        target = exporter.metrics.url.removeprefix("http://")
+        job = {"job_name": "bullmq", "static_configs": [{"targets": [target]}]}
+        config = {"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}
+        return start_prometheus(spawn, tmp_path, config, "--enable-feature=exemplar-storage")
+
+    return start
+
+
+def start_prometheus(
+    spawn: Spawn, directory: Path, config: dict[str, Any], *flags: str
+) -> Prometheus:
+    file, port = directory / "prometheus.yml", free_port()
+    file.write_text(json.dumps(config))
+    spawn(
+        program("prometheus", "prometheus"),
+        f"--config.file={file}",
+        f"--storage.tsdb.path={directory}/data",
+        f"--web.listen-address=127.0.0.1:{port}",
+        *flags,
+    )
+    return Prometheus(port)
 
 
 StartPrometheus = Callable[[Exporter], Prometheus]

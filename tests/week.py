@@ -73,8 +73,8 @@ class Week:
                 done = min(len(waiting), round(capacity * chance.uniform(0.7, 1)))
                 del waiting[:done]
                 total["taken"] += done
-                failing = sum(chance.random() < 0.004 for _ in range(done))
-                for_good = sum(chance.random() < 0.02 for _ in range(failing))
+                failing = sum(chance.random() < 0.01 for _ in range(done))
+                for_good = sum(chance.random() < 0.1 for _ in range(failing))
                 total["retried"] += failing - for_good
                 total["failed"] += for_good
                 total["completed"] += done - failing

@@ -1,0 +1,279 @@
+"""From a job that fails to what people read, and back: all parts real, sixty times as fast."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiosmtpd.controller import Controller
+
+from tests.conftest import (
+    Exporter,
+    Server,
+    Spawn,
+    StartExporter,
+    StartWork,
+    eventually,
+    free_port,
+    program,
+    start_prometheus,
+)
+
+CONFIG = Path(__file__).parents[1] / "config"
+SPEED = 60  # a minute of the shipped configuration lasts a second here
+UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def faster(text: str) -> str:
+    """A duration, or an expression with the durations in it, for the speed of these tests."""
+    return re.sub(
+        r"(?<![\w.:])(\d+)(ms|[smhd])\b",
+        lambda found: f"{int(found[1]) * UNITS[found[2]] // SPEED}ms",
+        text,
+    )
+
+
+def faster_rules(api: str) -> dict[str, Any]:
+    """All shipped rules; the links lead to `api`."""
+    groups = []
+    for file in sorted((CONFIG / "prometheus" / "rules").glob("*.yml")):
+        groups += yaml.safe_load(file.read_text())["groups"]
+    for group in groups:
+        if "interval" in group:
+            group["interval"] = faster(group["interval"])
+        for rule in group["rules"]:
+            # Where rates are made counts again: 300 * rate5m.
+            per_window = re.sub(
+                r"\b(300|3600) \*", lambda found: f"{int(found[1]) // SPEED} *", rule["expr"]
+            )
+            rule["expr"] = faster(per_window)
+            if rule.get("record", "").endswith("_seconds"):
+                rule["expr"] = f"({rule['expr']}) / {SPEED}"
+            if rule.get("record") == "bullmq:links":
+                rule["labels"]["jobs"] = api
+            for key in ("for", "keep_firing_for"):
+                if key in rule:
+                    rule[key] = faster(rule[key])
+    return {"groups": groups}
+
+
+@dataclass
+class Inbox:
+    """What the receivers of a notification got, as it came."""
+
+    webhooks: list[dict[str, Any]] = field(default_factory=list)
+    chats: list[dict[str, Any]] = field(default_factory=list)
+    mails: list[EmailMessage] = field(default_factory=list)
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+        mail = message_from_bytes(envelope.content, policy=policy.default)
+        assert isinstance(mail, EmailMessage)
+        self.mails.append(mail)
+        return "250 OK"
+
+    def told(self, status: str, alert: str | None = None) -> list[dict[str, Any]]:
+        """The webhooks that tell of an alert of this status."""
+        return [
+            webhook
+            for webhook in self.webhooks
+            if any(
+                each["status"] == status and alert in (None, each["labels"]["alertname"])
+                for each in webhook["alerts"]
+            )
+        ]
+
+
+@pytest.fixture
+def inbox() -> Iterator[Inbox]:
+    inbox = Inbox()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            (inbox.chats if self.path == "/slack" else inbox.webhooks).append(body)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as http:
+        threading.Thread(target=http.serve_forever, args=(0.05,)).start()
+        mail = Controller(inbox, hostname="127.0.0.1", port=free_port())
+        mail.start()
+        inbox.http = f"http://127.0.0.1:{http.server_address[1]}"  # type: ignore[attr-defined]
+        inbox.smtp = f"127.0.0.1:{mail.port}"  # type: ignore[attr-defined]
+        yield inbox
+        mail.stop()
+        http.shutdown()
+
+
+def start_alertmanager(spawn: Spawn, directory: Path, inbox: Any) -> str:
+    """The shipped configuration, but for addresses and speed; gives its host and port."""
+    config = yaml.safe_load((CONFIG / "alertmanager" / "alertmanager.yml").read_text())
+    config["global"] = {"smtp_smarthost": inbox.smtp, "smtp_from": "a@b.example"}
+    config["global"]["smtp_require_tls"] = False
+    config["templates"] = [str(CONFIG / "alertmanager" / "templates" / "*.tmpl")]
+    for route in (config["route"], *config["route"]["routes"]):
+        for key in ("group_wait", "group_interval", "repeat_interval"):
+            if key in route:
+                route[key] = faster(route[key])
+    for receiver in config["receivers"]:
+        for slack in receiver.get("slack_configs", []):
+            del slack["api_url_file"]
+            slack["api_url"] = f"{inbox.http}/slack"
+        for webhook in receiver.get("webhook_configs", []):
+            webhook["url"] = f"{inbox.http}/alerts"
+    file, address = directory / "alertmanager.yml", f"127.0.0.1:{free_port()}"
+    file.write_text(json.dumps(config))
+    spawn(
+        program("prometheus-alertmanager", "prometheus-alertmanager"),
+        f"--config.file={file}",
+        f"--storage.path={directory}/alertmanager",
+        f"--web.listen-address={address}",
+        "--cluster.listen-address=",
+    )
+    return address
+
+
+@pytest.fixture
+def watched(
+    own_server: Server, start_exporter: StartExporter, spawn: Spawn, tmp_path: Path, inbox: Inbox
+) -> Exporter:
+    """The exporter at `own_server`, with Prometheus and Alertmanager behind it."""
+    exporter = start_exporter(own_server.url)
+    alertmanager = start_alertmanager(spawn, tmp_path, inbox)
+    rules = tmp_path / "rules.yml"
+    rules.write_text(json.dumps(faster_rules(exporter.api.url)))
+    config = yaml.safe_load((CONFIG / "prometheus" / "prometheus.yml").read_text())
+    config["global"] = {key: faster(value) for key, value in config["global"].items()}
+    config["rule_files"] = [str(rules)]
+    [[target]] = [job["static_configs"] for job in config["scrape_configs"]]
+    target["targets"] = [exporter.metrics.url.removeprefix("http://")]
+    config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [alertmanager]
+    prometheus = start_prometheus(spawn, tmp_path, config)
+    eventually(lambda: prometheus.query("bullmq_up == 1"))
+    return exporter
+
+
+def annotations(webhook: dict[str, Any], alert: str) -> dict[str, str]:
+    [found] = [each for each in webhook["alerts"] if each["labels"]["alertname"] == alert]
+    return dict(found["annotations"])
+
+
+def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
+    own_server: Server, start_work: StartWork, watched: Exporter, inbox: Inbox
+) -> None:
+    work = start_work("bullmq5", own_server.port)
+    work.work("ingestion", {"concurrency": 10})
+    work.add("ingestion", "process-mailbox", 200)
+    work.settle()
+    time.sleep(3)
+    assert inbox.webhooks == []
+
+    work.add("ingestion", "fails", 20)
+    work.add("ingestion", "unrecoverable", 5)
+    work.settle()
+    [first] = eventually(lambda: inbox.told("firing", "BullMQFailedJobsSpike"))
+    assert first["groupLabels"] == {"job": "bullmq", "queue": "ingestion"}
+    texts = annotations(first, "BullMQFailedJobsSpike")
+    # The first evaluation may have seen a part of them.
+    assert re.fullmatch(r"ingestion: \d+ jobs failed within 5 minutes", texts["summary"])
+    assert "fails (" in texts["top_jobs"]
+
+    url = texts["jobs_url"].removeprefix(watched.api.url)
+    page = watched.api.get(f"{url}&limit=100")
+    assert page.status == 200
+    failed = {job["id"] for job in work.call("ingestion", "getFailed")}
+    assert len(failed) == 25
+    assert {job["id"] for job in page.json["jobs"]} == failed
+    errors = {"never", *(f"no answer for {job}" for job in failed)}
+    assert {job["error"] for job in page.json["jobs"]} <= errors
+
+    [chat] = eventually(lambda: inbox.chats)
+    [attachment] = chat["attachments"]
+    assert attachment["title"] == f"FIRING {texts['summary']}"
+    assert attachment["title_link"] == texts["jobs_url"]
+    escaped = texts["jobs_url"].replace("&", "&amp;")
+    assert f"<{escaped}|Jobs>" in attachment["text"]
+    [mail] = eventually(lambda: inbox.mails)
+    assert mail["Subject"] == f"FIRING {texts['summary']}"
+    plain, html = (
+        mail.get_body(preferencelist=(kind,)).get_content()  # type: ignore[union-attr]
+        for kind in ("plain", "html")
+    )
+    for link in ("jobs_url", "dashboard_url", "runbook_url"):
+        assert texts[link] in plain
+        assert texts[link].replace("&", "&amp;") in html
+    assert texts["top_jobs"] in plain
+
+    eventually(lambda: inbox.told("resolved", "BullMQFailedJobsSpike"))
+    assert len(inbox.told("firing", "BullMQFailedJobsSpike")) == 1
+    assert eventually(lambda: inbox.mails[1:])[-1]["Subject"].startswith("Resolved ingestion: ")
+
+
+def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolves_it(
+    own_server: Server, start_work: StartWork, watched: Exporter, inbox: Inbox
+) -> None:
+    application, worker = (start_work("bullmq6", own_server.port) for _ in range(2))
+    worker.work("indexing")
+    application.add("indexing", "index-email-batch", 20)
+    application.settle()
+    worker.close()
+    application.add("indexing", "index-email-batch", 40)
+
+    still = eventually(lambda: inbox.told("firing", "BullMQQueueStandsStill"))[0]
+    texts = annotations(still, "BullMQQueueStandsStill")
+    assert texts["summary"] == "indexing stands still: 40 jobs wait and none is taken"
+    assert "No worker is connected: start it" in texts["description"]
+    page = watched.api.get(texts["jobs_url"].removeprefix(watched.api.url))
+    assert page.json["pagination"]["totalJobs"] == 40
+    assert {webhook["groupKey"] for webhook in inbox.webhooks} == {still["groupKey"]}
+    told = {alert["labels"]["alertname"] for alert in still["alerts"]}
+    assert told <= {"BullMQQueueStandsStill", "BullMQNoWorker"}
+
+    application.work("indexing")
+    application.settle()
+    last = eventually(lambda: [each for each in inbox.webhooks if each["status"] == "resolved"])
+    assert {alert["labels"]["alertname"] for alert in last[-1]["alerts"]} >= {
+        "BullMQQueueStandsStill"
+    }
+
+
+def test_a_dead_redis_is_one_notification_and_no_recovery_of_what_was_told(
+    own_server: Server, start_work: StartWork, watched: Exporter, inbox: Inbox
+) -> None:
+    application = start_work("bullmq5", own_server.port)
+    for number in range(20):
+        application.add(f"queue-{number}", "a-job", 1, {"delay": 3_600_000})
+    application.add("stuck", "a-job", 7)
+    eventually(lambda: inbox.told("firing", "BullMQQueueStandsStill"))
+    application.close()
+    # The 20 queues have no worker for what is delayed: a notification for each, and for the other.
+    eventually(lambda: len({each["groupKey"] for each in inbox.webhooks}) == 21, within=30)
+    time.sleep(6)  # more than a group_interval: all that there was to say is said
+    before = len(inbox.webhooks)
+
+    own_server.stop()
+    [told] = eventually(lambda: inbox.told("firing", "BullMQRedisUnreachable"))
+    assert [alert["labels"]["alertname"] for alert in told["alerts"]] == ["BullMQRedisUnreachable"]
+    time.sleep(12)  # keep_firing_for is over, and so are two of Alertmanager's group_intervals
+    assert len(inbox.webhooks) == before + 1
+    assert not inbox.told("resolved")
+
+    own_server.start()
+    eventually(lambda: inbox.told("resolved", "BullMQRedisUnreachable"))
+    time.sleep(3)
+    assert not inbox.told("resolved", "BullMQQueueStandsStill"), "the queue still stands"
