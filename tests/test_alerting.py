@@ -252,7 +252,7 @@ def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolve
     }
 
 
-def test_a_dead_redis_is_one_notification_and_no_recovery_of_what_was_told(
+def test_a_dead_redis_or_exporter_is_one_notification_and_no_recovery_of_what_was_told(
     own_server: Server, start_work: StartWork, watched: Exporter, inbox: Inbox
 ) -> None:
     application = start_work("bullmq5", own_server.port)
@@ -277,3 +277,9 @@ def test_a_dead_redis_is_one_notification_and_no_recovery_of_what_was_told(
     eventually(lambda: inbox.told("resolved", "BullMQRedisUnreachable"))
     time.sleep(3)
     assert not inbox.told("resolved", "BullMQQueueStandsStill"), "the queue still stands"
+
+    watched.terminate()
+    [told] = eventually(lambda: inbox.told("firing", "BullMQExporterDown"))
+    assert [alert["labels"]["alertname"] for alert in told["alerts"]] == ["BullMQExporterDown"]
+    time.sleep(12)
+    assert not inbox.told("resolved", "BullMQQueueStandsStill"), "nobody knows"
