@@ -31,6 +31,7 @@ from tests.conftest import (
 )
 
 CONFIG = Path(__file__).parents[1] / "config"
+pytestmark = pytest.mark.timeout(300)
 SPEED = 60  # a minute of the shipped configuration lasts a second here
 UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
