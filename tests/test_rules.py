@@ -132,7 +132,6 @@ def test_an_hour_of_that_week_without_workers_is_told(tmp_path: Path) -> None:
         ("BullMQNoWorker", "indexing"),
         ("BullMQWorkerHeartbeatGone", "indexing"),
         ("BullMQOldestJobWaitsTooLong", "indexing"),
-        ("BullMQSchedulerOverdue", "indexing"),
         ("BullMQDelayedJobsOverdue", "indexing"),
     }
 
