@@ -313,11 +313,13 @@ def test_the_same_schedule_registered_twice_is_told_and_one_for_each_tenant_is_n
     def duplicates() -> float | None:
         return exporter.metrics.value("bullmq_queue_duplicate_schedulers", queue="q")
 
-    for tenant in ("a", "b"):
-        template = {"name": "sync", "data": {"tenant": tenant}}
+    work.call("q", "upsertJobScheduler", "alone", {"every": 3_600_000}, {"name": "alone"})
+    eventually(lambda: duplicates() == 0)
+    for tenant in ("a", "b", "large"):
+        template = {"name": "sync", "data": {"tenant": tenant * (4000 if tenant == "large" else 1)}}
         work.call("q", "upsertJobScheduler", f"sync-{tenant}", {"every": 3_600_000}, template)
     work.call("q", "upsertJobScheduler", "nightly", {"pattern": "0 3 * * *"}, {"name": "clean"})
-    eventually(lambda: exporter.metrics.value("bullmq_queue_schedulers", queue="q") == 3)
+    eventually(lambda: exporter.metrics.value("bullmq_queue_schedulers", queue="q") == 5)
     eventually(lambda: duplicates() == 0)
     # The id was changed in a new release, and nobody removed the old one.
     work.call("q", "upsertJobScheduler", "clean-2", {"pattern": "0 4 * * *"}, {"name": "clean"})
@@ -328,7 +330,7 @@ def test_the_same_schedule_registered_twice_is_told_and_one_for_each_tenant_is_n
             work.call("q", "add", "mail", {}, options)
         eventually(lambda: duplicates() == 2)
         work.call("q", "add", "mail", {"of": "one tenant"}, {"repeat": {"every": 60_000}})
-        eventually(lambda: exporter.metrics.value("bullmq_queue_schedulers", queue="q") == 7)
+        eventually(lambda: exporter.metrics.value("bullmq_queue_schedulers", queue="q") == 9)
     before = duplicates() or 0
     with server.client() as client:
         for pattern in (b"0 1 * * *", b"0 2 * * *"):  # as before BullMQ 5.0

@@ -141,9 +141,7 @@ class Watcher:
                 self._redis, queues, {State(state): limit for state, limit in configured.items()}
             )
             self._duplicate_schedulers = await count_duplicates(
-                self._redis,
-                [reading.queue for reading in readings if (reading.schedulers or 0) > 1],
-                self._settings.max_schedulers,
+                self._redis, readings, self._settings.max_schedulers
             )
             self._options_due = now + self._settings.discovery_interval
         return Snapshot(
