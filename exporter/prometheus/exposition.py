@@ -43,6 +43,11 @@ class Form(NamedTuple):
     compressed: bool
 
 
+def family_names() -> frozenset[str]:
+    """The names of all metric families, the exporter's own among them."""
+    return frozenset(family.name for family in (*GAUGES, *COUNTED)) | Health().family_names()
+
+
 def negotiate(accept: str) -> str:
     """The content type for an `Accept` header: OpenMetrics where it is liked as well as text."""
     best = {TEXT: 0.0, OPENMETRICS: 0.0}

@@ -23,34 +23,40 @@ from exporter import __version__
 from exporter.bullmq.events.tallies import Tallies
 from exporter.bullmq.watcher import Outcome
 
+# How the events are followed: families and the fields of Tallies that they tell.
+_EVENTS = (
+    (CounterMetricFamily, "bullmq_exporter_events_read", "Events that were read.", "events_read"),
+    (
+        GaugeMetricFamily,
+        "bullmq_exporter_event_lag_seconds",
+        "How long before the last event of its stream the last one that was read was written, "
+        "for the stream that is the furthest behind.",
+        "lag",
+    ),
+    (
+        GaugeMetricFamily,
+        "bullmq_exporter_tracked_jobs",
+        "Unfinished jobs that are kept track of, to tell their durations.",
+        "tracked_jobs",
+    ),
+    (
+        CounterMetricFamily,
+        "bullmq_exporter_untracked_jobs",
+        "Jobs that are counted, but not kept track of, since events.max_jobs was reached.",
+        "untracked_jobs",
+    ),
+)
+
 
 class _Events(Collector):
-    """How the events are followed; nothing while they cannot be."""
+    """Nothing while the events cannot be followed."""
 
     tallies: Tallies | None = None
 
     def collect(self) -> Iterator[Metric]:
-        if (tallies := self.tallies) is None:
-            return
-        yield CounterMetricFamily(
-            "bullmq_exporter_events_read", "Events that were read.", tallies.events_read
-        )
-        yield GaugeMetricFamily(
-            "bullmq_exporter_event_lag_seconds",
-            "How long before the last event of its stream the last one that was read was written, "
-            "for the stream that is the furthest behind.",
-            tallies.lag,
-        )
-        yield GaugeMetricFamily(
-            "bullmq_exporter_tracked_jobs",
-            "Unfinished jobs that are kept track of, to tell their durations.",
-            tallies.tracked_jobs,
-        )
-        yield CounterMetricFamily(
-            "bullmq_exporter_untracked_jobs",
-            "Jobs that are counted, but not kept track of, since events.max_jobs was reached.",
-            tallies.untracked_jobs,
-        )
+        if (tallies := self.tallies) is not None:
+            for family, name, help_text, field in _EVENTS:
+                yield family(name, help_text, getattr(tallies, field))
 
 
 class Health:
@@ -114,6 +120,17 @@ class Health:
             ["route"],
             registry=self.registry,
         )
+
+    def family_names(self) -> set[str]:
+        """The names of all families, as their `# TYPE` lines in the text format give them."""
+        told = {
+            f"{metric.name}_total" if metric.type == "counter" else metric.name
+            for metric in self.registry.collect()
+        }
+        return told | {
+            f"{name}_total" if family is CounterMetricFamily else name
+            for family, name, _, _ in _EVENTS
+        }
 
     def record(self, outcome: Outcome, tallies: Tallies | None) -> None:
         """Take note of a poll, and of what was counted up to it."""
