@@ -338,6 +338,29 @@ def test_the_same_schedule_registered_twice_is_told_and_one_for_each_tenant_is_n
     eventually(lambda: duplicates() == before + 1)
 
 
+@pytest.mark.parametrize("version", ["bullmq5", "bullmq6"])
+def test_a_schedule_that_has_ended_is_not_overdue(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, version: str
+) -> None:
+    work = start_work(version, server.port)
+    work.work("q")
+    for name, repeat in (
+        ("limited", {"every": 300, "limit": 2}),
+        ("until", {"every": 300, "endDate": int(time.time() * 1000) + 900}),
+        ("goes-on", {"every": 3_600_000}),
+    ):
+        work.call("q", "upsertJobScheduler", name, repeat, {"name": name})
+    with server.client() as client:
+        # Both have ended, and stay there.
+        eventually(lambda: client.zscore("bull:q:repeat", "until") < time.time() * 1000 - 1500)
+        assert client.zcard("bull:q:repeat") == 3
+        ago = time.time() * 1000 - 120_000
+        client.zadd("bull:q:repeat", {"limited": ago, "until": ago, "broken": ago})
+    exporter = start_exporter(server.url)
+    runs = exporter.metrics.samples("bullmq_scheduler_next_run_timestamp_seconds")
+    assert set(runs) == {("q", "goes-on"), ("q", "broken")}
+
+
 def test_a_job_that_no_worker_holds_any_more_is_told(
     server: Server, start_exporter: StartExporter, start_work: StartWork
 ) -> None:

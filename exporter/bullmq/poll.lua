@@ -1,6 +1,7 @@
 -- What one poll tells of each queue.
 -- KEYS: one a queue, what its keys begin with (`bull:ingestion:`).
--- ARGV[1]: how many schedulers to read of each queue; ARGV[1 + i]: the heartbeat key of queue i.
+-- ARGV[1]: how many schedulers to read of each queue; ARGV[2]: the time in ms (TIME is no read
+-- command: the ACL user may not call it); ARGV[2 + i]: the heartbeat key of queue i.
 
 -- How many jobs to look at for one whose hash is there.
 local TRIES = 5
@@ -72,6 +73,26 @@ local function oldest_taken(base, active)
   return NO_HASH, false
 end
 
+-- The first schedulers with their next runs. Those that have ended by `limit` or `endDate` stay in
+-- the set for ever, with their last run (seen in 5.56.3 and 6.7.0): nothing is overdue there.
+local function next_runs(base)
+  local runs = read('ZRANGE', base .. 'repeat', 0, ARGV[1] - 1, 'WITHSCORES')
+  local kept = {}
+  for i = 1, #runs, 2 do
+    local ended = false
+    if tonumber(runs[i + 1]) < ARGV[2] - 60000 then
+      local opts = read('HMGET', base .. 'repeat:' .. runs[i], 'endDate', 'limit', 'ic')
+      local last, limit, count = tonumber(opts[1]), tonumber(opts[2]), tonumber(opts[3])
+      ended = (last and last < tonumber(ARGV[2])) or (limit and count and count >= limit)
+    end
+    if not ended then
+      table.insert(kept, runs[i])
+      table.insert(kept, runs[i + 1])
+    end
+  end
+  return kept
+end
+
 local result = {}
 for i, base in ipairs(KEYS) do
   local paused, count = counts(base)
@@ -92,7 +113,7 @@ for i, base in ipairs(KEYS) do
 
   local schedulers, runs = read('ZCARD', base .. 'repeat'), {}
   if not is_error(schedulers) and schedulers > 0 and tonumber(ARGV[1]) > 0 then
-    runs = read('ZRANGE', base .. 'repeat', 0, ARGV[1] - 1, 'WITHSCORES')
+    runs = next_runs(base)
   end
 
   result[i] = {
@@ -106,7 +127,7 @@ for i, base in ipairs(KEYS) do
     next_delayed,
     schedulers,
     runs,
-    read('GET', ARGV[1 + i]),
+    read('GET', ARGV[2 + i]),
   }
 end
 return result

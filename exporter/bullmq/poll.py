@@ -43,7 +43,11 @@ async def poll(
         rows = await redis.run(
             POLL,
             [queue.base for queue in batch],
-            (max_schedulers, *(queue.heartbeat_key for queue in batch)),
+            (
+                max_schedulers,
+                int(time.time() * 1000),
+                *(queue.heartbeat_key for queue in batch),
+            ),
         )
         for queue, row in zip(batch, rows, strict=True):
             # `meta` is gone when the queue is (Queue.obliterate).
