@@ -79,7 +79,8 @@ class Week:
                 total["failed"] += for_good
                 total["completed"] += done - failing
                 total["taken"] += failing
-                if at >= next_run:
+                # Its job waits in line like all others.
+                if at >= next_run and (not waiting or waiting[0] > next_run):
                     next_run = (at // 60 + 1) * 60
             if self._deployed(at):
                 total["stalled"] += queue == "ingestion"
@@ -108,7 +109,10 @@ class Week:
                 "bullmq_queue_oldest_active_locked": (
                     1 if workers and queue == "ingestion" else None
                 ),
-                "bullmq_queue_next_delayed_timestamp_seconds": next_run * 60,
+                # Once it is due, a worker that fetches makes it ready.
+                "bullmq_queue_next_delayed_timestamp_seconds": (
+                    next_run * 60 if at < next_run or not workers else None
+                ),
                 f'bullmq_scheduler_next_run_timestamp_seconds{{scheduler="{scheduler}"}}': (
                     next_run * 60
                 ),
