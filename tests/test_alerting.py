@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP
 
 from tests.conftest import (
     Exporter,
@@ -76,6 +77,8 @@ class Inbox:
     webhooks: list[dict[str, Any]] = field(default_factory=list)
     chats: list[dict[str, Any]] = field(default_factory=list)
     mails: list[EmailMessage] = field(default_factory=list)
+    http: str = ""  # where it takes webhooks and chats: a URL
+    smtp: str = ""  # where it takes mails: host and port
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
         mail = message_from_bytes(envelope.content, policy=policy.default)
@@ -95,6 +98,29 @@ class Inbox:
         ]
 
 
+class Mail(Controller):
+    """An SMTP server. aiosmtpd ends with connections open; here it waits for their ends."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self.sessions: list[SMTP] = []
+        super().__init__(inbox, hostname="127.0.0.1", port=free_port())
+
+    def factory(self) -> SMTP:
+        self.sessions.append(super().factory())
+        return self.sessions[-1]
+
+    def stop(self, no_assert: bool = False) -> None:
+        for session in self.sessions:
+            if (transport := session.transport) is not None:
+                self.loop.call_soon_threadsafe(transport.close)
+        eventually(lambda: all(session.transport is None for session in self.sessions))
+        super().stop(no_assert)
+
+
+class Http(ThreadingHTTPServer):
+    daemon_threads = False  # its end waits for those of its threads
+
+
 @pytest.fixture
 def inbox() -> Iterator[Inbox]:
     inbox = Inbox()
@@ -110,18 +136,18 @@ def inbox() -> Iterator[Inbox]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as http:
+    with Http(("127.0.0.1", 0), Receiver) as http:
         threading.Thread(target=http.serve_forever, args=(0.05,)).start()
-        mail = Controller(inbox, hostname="127.0.0.1", port=free_port())
+        mail = Mail(inbox)
         mail.start()
-        inbox.http = f"http://127.0.0.1:{http.server_address[1]}"  # type: ignore[attr-defined]
-        inbox.smtp = f"127.0.0.1:{mail.port}"  # type: ignore[attr-defined]
+        inbox.http = f"http://127.0.0.1:{http.server_address[1]}"
+        inbox.smtp = f"127.0.0.1:{mail.port}"
         yield inbox
         mail.stop()
         http.shutdown()
 
 
-def start_alertmanager(spawn: Spawn, directory: Path, inbox: Any) -> str:
+def start_alertmanager(spawn: Spawn, directory: Path, inbox: Inbox) -> str:
     """The shipped configuration, but for addresses and speed; gives its host and port."""
     config = yaml.safe_load((CONFIG / "alertmanager" / "alertmanager.yml").read_text())
     config["global"] = {"smtp_smarthost": inbox.smtp, "smtp_from": "a@b.example"}
@@ -151,7 +177,12 @@ def start_alertmanager(spawn: Spawn, directory: Path, inbox: Any) -> str:
 
 @pytest.fixture
 def watched(
-    own_server: Server, start_exporter: StartExporter, spawn: Spawn, tmp_path: Path, inbox: Inbox
+    # In this order: who sends ends before who receives.
+    inbox: Inbox,
+    own_server: Server,
+    start_exporter: StartExporter,
+    spawn: Spawn,
+    tmp_path: Path,
 ) -> Exporter:
     """The exporter at `own_server`, with Prometheus and Alertmanager behind it."""
     exporter = start_exporter(own_server.url)
@@ -175,7 +206,7 @@ def annotations(webhook: dict[str, Any], alert: str) -> dict[str, str]:
 
 
 def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
-    own_server: Server, start_work: StartWork, watched: Exporter, inbox: Inbox
+    inbox: Inbox, own_server: Server, start_work: StartWork, watched: Exporter
 ) -> None:
     work = start_work("bullmq5", own_server.port)
     work.work("ingestion", {"concurrency": 10})
@@ -226,7 +257,7 @@ def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
 
 
 def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolves_it(
-    own_server: Server, start_work: StartWork, watched: Exporter, inbox: Inbox
+    inbox: Inbox, own_server: Server, start_work: StartWork, watched: Exporter
 ) -> None:
     application, worker = (start_work("bullmq6", own_server.port) for _ in range(2))
     worker.work("indexing")
@@ -254,7 +285,7 @@ def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolve
 
 
 def test_a_dead_redis_or_exporter_is_one_notification_and_no_recovery_of_what_was_told(
-    own_server: Server, start_work: StartWork, watched: Exporter, inbox: Inbox
+    inbox: Inbox, own_server: Server, start_work: StartWork, watched: Exporter
 ) -> None:
     application = start_work("bullmq5", own_server.port)
     for number in range(20):
