@@ -10,7 +10,7 @@ PROGRAMS := curl redis-server node npm prometheus promtool prometheus-alertmanag
 PACKAGES := curl redis-server nodejs npm prometheus prometheus-alertmanager
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
-.PHONY: demo test bench lint format rules programs clean
+.PHONY: demo test bench lint format rules dashboards programs clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/bullmq-exporter --demo
@@ -34,6 +34,9 @@ format: $(VENV)/.dev
 # What is made from config/prometheus/rules.
 rules: $(VENV)/.dev
 	$(BIN)/python config/kubernetes/prometheus_rule.py
+
+dashboards: $(VENV)/.dev
+	$(BIN)/python -m dashboards
 
 programs:
 ifneq ($(MISSING),)

@@ -1,0 +1,275 @@
+"""The exporter itself: does it read Redis, is it up to date, what does it cost."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from dashboards.parts import (
+    AMBER,
+    BLUE,
+    GREEN,
+    PER_MINUTE,
+    RED,
+    TARGET,
+    alerts_annotation,
+    board,
+    graph,
+    query,
+    thresholds,
+    tile,
+)
+
+BY = "{{instance}}"
+DOWN = "No exporter is scraped"
+
+
+def quantile(share: float, histogram: str, by: str) -> str:
+    return (
+        f"histogram_quantile({share}, sum by (le, {by})"
+        f" (rate({histogram}_bucket{{{TARGET}}}[$__rate_interval])))"
+    )
+
+
+def dashboard() -> Dashboard:
+    return (
+        board("bullmq-exporter", "BullMQ / Exporter", "The health of bullmq-exporter.")
+        .annotation(alerts_annotation(f'{TARGET},queue=""'))
+        .with_panel(
+            tile(
+                "Redis",
+                f"min(bullmq_up{{{TARGET}}})",
+                "Whether the last poll succeeded.",
+                unit="none",
+                colors=thresholds((None, RED), (1, GREEN)),
+                nothing=DOWN,
+                texts={"1": ("Reachable", GREEN), "0": ("Unreachable", RED)},
+            )
+        )
+        .with_panel(
+            tile(
+                "Last poll",
+                f"time() - min(bullmq_exporter_last_poll_timestamp_seconds{{{TARGET}}} > 0)",
+                "Since the last poll that succeeded.",
+                unit="s",
+                colors=thresholds((None, GREEN), (30, AMBER), (120, RED)),
+                nothing="No poll has succeeded yet",
+            )
+        )
+        .with_panel(
+            tile(
+                "Queues",
+                f"sum(bullmq_exporter_queues{{{TARGET}}})",
+                "Queues that are watched.",
+                unit="short",
+                colors=thresholds((None, BLUE)),
+                nothing=DOWN,
+            )
+        )
+        .with_panel(
+            tile(
+                "Unreadable values",
+                f"sum(bullmq_exporter_unreadable_values{{{TARGET}}})",
+                "Values that the last poll had to leave out, such as keys of the wrong type.",
+                unit="none",
+                colors=thresholds((None, GREEN), (1, AMBER)),
+                nothing=DOWN,
+            )
+        )
+        .with_panel(
+            tile(
+                "Event lag",
+                f"max(bullmq_exporter_event_lag_seconds{{{TARGET}}})",
+                "How far the reading of events is behind, in the stream that is furthest.",
+                unit="s",
+                colors=thresholds((None, GREEN), (10, AMBER), (60, RED)),
+                nothing="Events are not followed",
+            )
+        )
+        .with_panel(
+            tile(
+                "Events missed, 1 day",
+                f"round(sum(increase(bullmq_exporter_events_missed_total{{{TARGET}}}[1d])))",
+                "Events that were trimmed before they were read.",
+                unit="short",
+                colors=thresholds((None, GREEN), (1, AMBER)),
+                nothing="Events are not followed",
+            )
+        )
+        .with_panel(
+            graph(
+                "Polls: how long",
+                [
+                    query(
+                        quantile(0.5, "bullmq_exporter_poll_duration_seconds", "instance"),
+                        f"p50 {BY}",
+                    ),
+                    query(
+                        quantile(0.99, "bullmq_exporter_poll_duration_seconds", "instance"),
+                        f"p99 {BY}",
+                    ),
+                ],
+                "How long a poll of all queues takes.",
+                unit="s",
+                nothing=DOWN,
+            )
+        )
+        .with_panel(
+            graph(
+                "Failed polls per minute",
+                [
+                    query(
+                        f"60 * sum by (instance) (rate(bullmq_exporter_poll_errors_total{{{TARGET}}}[$__rate_interval]))",
+                        BY,
+                    )
+                ],
+                "Polls that failed: Redis was away, too slow, or refused. The log says why.",
+                unit=PER_MINUTE,
+                nothing=DOWN,
+            )
+        )
+        .with_panel(
+            graph(
+                "Since the last search for queues",
+                [
+                    query(
+                        f"time() - max by (instance) (bullmq_exporter_last_discovery_timestamp_seconds{{{TARGET}}} > 0)",
+                        BY,
+                    )
+                ],
+                "New queues are found within discovery_interval.",
+                unit="s",
+                nothing="The queues are named in the settings",
+            )
+        )
+        .with_panel(
+            graph(
+                "Events read per minute",
+                [
+                    query(
+                        f"60 * sum by (instance) (rate(bullmq_exporter_events_read_total{{{TARGET}}}[$__rate_interval]))",
+                        BY,
+                    )
+                ],
+                "Events of all queues.",
+                unit=PER_MINUTE,
+                nothing="Events are not followed",
+            )
+        )
+        .with_panel(
+            graph(
+                "Event lag",
+                [query(f"max by (instance) (bullmq_exporter_event_lag_seconds{{{TARGET}}})", BY)],
+                "How far the reading of events is behind.",
+                unit="s",
+                nothing="Events are not followed",
+                limits=thresholds((None, "transparent"), (60, RED)),
+            )
+        )
+        .with_panel(
+            graph(
+                "Events missed by queue, per minute",
+                [
+                    query(
+                        f"60 * sum by (queue) (rate(bullmq_exporter_events_missed_total{{{TARGET}}}[$__rate_interval])) > 0",
+                        "{{queue}}",
+                    )
+                ],
+                "Events that were trimmed before they were read.",
+                unit=PER_MINUTE,
+                nothing="None was missed",
+            )
+        )
+        .with_panel(
+            graph(
+                "Jobs kept track of",
+                [
+                    query(
+                        f"sum by (instance) (bullmq_exporter_tracked_jobs{{{TARGET}}})",
+                        f"tracked {BY}",
+                    ),
+                    query(
+                        f"60 * sum by (instance) (rate(bullmq_exporter_untracked_jobs_total{{{TARGET}}}[$__rate_interval]))",
+                        f"beyond the limit, per minute {BY}",
+                    ),
+                ],
+                "Unfinished jobs whose durations are measured, at most events.max_jobs; jobs beyond are "
+                "counted without durations.",
+                unit="short",
+                nothing="Events are not followed",
+            )
+        )
+        .with_panel(
+            graph(
+                "API requests per minute",
+                [
+                    query(
+                        f"60 * sum by (route, status) (rate(bullmq_exporter_api_requests_total{{{TARGET}}}[$__rate_interval]))",
+                        "{{status}} {{route}}",
+                    )
+                ],
+                "Answers of the Jobs API.",
+                unit=PER_MINUTE,
+                nothing="Nobody has asked the API",
+            )
+        )
+        .with_panel(
+            graph(
+                "API: how long",
+                [
+                    query(
+                        quantile(0.5, "bullmq_exporter_api_request_duration_seconds", "route"),
+                        "p50 {{route}}",
+                    ),
+                    query(
+                        quantile(0.99, "bullmq_exporter_api_request_duration_seconds", "route"),
+                        "p99 {{route}}",
+                    ),
+                ],
+                "How long the Jobs API takes to answer.",
+                unit="s",
+                nothing="Nobody has asked the API",
+            )
+        )
+        .with_panel(
+            graph(
+                "CPU",
+                [
+                    query(
+                        f"sum by (instance) (rate(process_cpu_seconds_total{{{TARGET}}}[$__rate_interval]) and on (instance, job) bullmq_exporter_build_info)",
+                        BY,
+                    )
+                ],
+                "Cores that the exporter uses.",
+                unit="percentunit",
+                nothing=DOWN,
+            )
+        )
+        .with_panel(
+            graph(
+                "Memory",
+                [
+                    query(
+                        f"sum by (instance) (process_resident_memory_bytes{{{TARGET}}} and on (instance, job) bullmq_exporter_build_info)",
+                        BY,
+                    )
+                ],
+                "Memory that the exporter occupies.",
+                unit="bytes",
+                nothing=DOWN,
+            )
+        )
+        .with_panel(
+            graph(
+                "Open files",
+                [
+                    query(
+                        f"sum by (instance) (process_open_fds{{{TARGET}}} and on (instance, job) bullmq_exporter_build_info)",
+                        f"open {BY}",
+                    ),
+                ],
+                "Files and connections.",
+                unit="short",
+                nothing=DOWN,
+            )
+        )
+    )

@@ -1,0 +1,236 @@
+"""Every queue at a glance: is something failing or standing still, and where."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from dashboards.parts import (
+    AMBER,
+    BLUE,
+    GREEN,
+    PER_MINUTE,
+    RED,
+    TARGET,
+    alerts_annotation,
+    board,
+    colored,
+    graph,
+    jobs_url,
+    jobs_variable,
+    query,
+    queue_url,
+    rows,
+    thresholds,
+    tile,
+)
+
+READY = f'sum by (queue) (bullmq_job_count{{{TARGET},state=~"waiting|prioritized"}})'
+FAILED_15M = f"round(sum by (queue) (increase(bullmq_job_failed_total{{{TARGET}}}[15m])))"
+# Absent rather than 0 while Redis cannot be read.
+ELSE_ZERO = f"or 0 * max(bullmq_up{{{TARGET}}} == 1)"
+STANDS_STILL = (
+    f"({READY} > 0)"
+    f" unless (sum by (queue) (increase(bullmq_job_wait_duration_seconds_count{{{TARGET}}}[5m])) > 0)"
+    f" unless (sum by (queue) (increase(bullmq_job_completed_total{{{TARGET}}}[5m])) > 0)"
+    f" unless (max by (queue) (bullmq_queue_oldest_active_locked{{{TARGET}}}) == 1)"
+)
+SHARE_1H = (
+    f"sum by (queue) (increase(bullmq_job_failed_total{{{TARGET}}}[1h]))"
+    f" / (sum by (queue) (increase(bullmq_job_failed_total{{{TARGET}}}[1h]))"
+    f" + sum by (queue) (increase(bullmq_job_completed_total{{{TARGET}}}[1h])) > 0)"
+)
+DONE = (
+    f"60 * (sum by (queue) (rate(bullmq_job_completed_total{{{TARGET}}}[$__rate_interval]))"
+    f" + sum by (queue) (rate(bullmq_job_failed_total{{{TARGET}}}[$__rate_interval])))"
+)
+WAITS = f"time() - min by (queue) (bullmq_queue_oldest_waiting_timestamp_seconds{{{TARGET}}})"
+RUNS = f"time() - min by (queue) (bullmq_queue_oldest_active_timestamp_seconds{{{TARGET}}})"
+LABEL = "${__field.labels.queue}"
+CELL = "${__value.text}"
+LINKS = (("This queue", queue_url(LABEL)), ("Failed jobs", jobs_url(LABEL, "failed")))
+UNREADABLE = "Redis cannot be read"
+
+
+def dashboard() -> Dashboard:
+    return (
+        board(
+            "bullmq-overview", "BullMQ / Overview", "All queues: what fails, and what stands still."
+        )
+        .with_variable(jobs_variable())
+        .annotation(alerts_annotation(TARGET))
+        .with_panel(
+            tile(
+                "Redis",
+                f"min(bullmq_up{{{TARGET}}})",
+                "Whether the exporter can read Redis. If not, nothing else here is known.",
+                unit="none",
+                colors=thresholds((None, RED), (1, GREEN)),
+                nothing="No exporter is scraped",
+                texts={"1": ("Reachable", GREEN), "0": ("Unreachable", RED)},
+            )
+        )
+        .with_panel(
+            tile(
+                "Standing still",
+                f"count({STANDS_STILL}) {ELSE_ZERO}",
+                "Queues in which jobs wait, none was taken or finished for 5 minutes, and no worker "
+                "holds one.",
+                unit="none",
+                colors=thresholds((None, GREEN), (1, RED)),
+                nothing=UNREADABLE,
+            )
+        )
+        .with_panel(
+            tile(
+                "Failed, 15 minutes",
+                f"sum({FAILED_15M}) {ELSE_ZERO}",
+                "Jobs that failed for good within the last 15 minutes, in all queues.",
+                unit="none",
+                colors=thresholds((None, GREEN), (1, AMBER), (10, RED)),
+                nothing=UNREADABLE,
+            )
+        )
+        .with_panel(
+            tile(
+                "Longest wait",
+                f"max({WAITS})",
+                "For how long the oldest job of any queue has waited for a worker.",
+                unit="s",
+                colors=thresholds((None, GREEN), (300, AMBER), (1800, RED)),
+                nothing="No job waits",
+            )
+        )
+        .with_panel(
+            tile(
+                "Done per minute",
+                f"sum({DONE})".replace("$__rate_interval", "5m"),
+                "Jobs that were completed or failed for good, in all queues, over 5 minutes.",
+                unit=PER_MINUTE,
+                colors=thresholds((None, BLUE)),
+                nothing=UNREADABLE,
+            )
+        )
+        .with_panel(
+            tile(
+                "Alerts",
+                f'count(ALERTS{{{TARGET},alertname=~"BullMQ.+",alertstate="firing"}})'
+                " or 0 * max(bullmq:links)",
+                "Alerts that fire now.",
+                unit="none",
+                colors=thresholds((None, GREEN), (1, RED)),
+                nothing="The rules are not loaded",
+            )
+        )
+        .with_panel(
+            rows(
+                "Queues, the worst first",
+                (
+                    (
+                        "Alerts",
+                        "count by (queue)"
+                        f' (ALERTS{{{TARGET},alertname=~"BullMQ.+",alertstate="firing"}})'
+                        f" or 0 * {READY}",
+                        colored("none", (None, "transparent"), (1, RED)),
+                    ),
+                    (
+                        "Failed, 15 min",
+                        FAILED_15M,
+                        colored("none", (None, "transparent"), (1, AMBER), (10, RED)),
+                    ),
+                    (
+                        "Failed of done, 1 h",
+                        SHARE_1H,
+                        colored("percentunit", (None, "transparent"), (0.01, AMBER), (0.144, RED)),
+                    ),
+                    ("Ready", READY, {"unit": "short"}),
+                    (
+                        "Longest wait",
+                        WAITS,
+                        colored("s", (None, "transparent"), (300, AMBER), (1800, RED)),
+                    ),
+                    (
+                        "Active",
+                        f'sum by (queue) (bullmq_job_count{{{TARGET},state="active"}})',
+                        {"unit": "short"},
+                    ),
+                    (
+                        "Longest run",
+                        RUNS,
+                        colored("s", (None, "transparent"), (3600, AMBER)),
+                    ),
+                    (
+                        "Delayed",
+                        f'sum by (queue) (bullmq_job_count{{{TARGET},state="delayed"}})',
+                        {"unit": "short"},
+                    ),
+                    (
+                        "Paused",
+                        f'sum by (queue) (bullmq_job_count{{{TARGET},state="paused"}})',
+                        colored("short", (None, "transparent"), (1, AMBER)),
+                    ),
+                    (
+                        "Done per min",
+                        DONE.replace("$__rate_interval", "5m"),
+                        {"unit": "none", "decimals": 1},
+                    ),
+                    (
+                        "Workers",
+                        f"max by (queue) (bullmq_queue_workers{{{TARGET}}})",
+                        colored("none", (None, RED), (1, "transparent")),
+                    ),
+                ),
+                "One row for each queue. Click a name for the queue, or for its failed jobs. Empty "
+                "cells are not known, or there is none: no job waits, the server does not tell workers.",
+                by="queue",
+                nothing=UNREADABLE,
+                sort="Alerts",
+                links=(("This queue", queue_url(CELL)), ("Failed jobs", jobs_url(CELL, "failed"))),
+            )
+        )
+        .with_panel(
+            graph(
+                "Failed per minute",
+                [
+                    query(
+                        f"60 * sum by (queue) (rate(bullmq_job_failed_total{{{TARGET}}}[$__rate_interval]))",
+                        "{{queue}}",
+                    )
+                ],
+                "Jobs that failed for good. Click a line for the queue or its failed jobs.",
+                unit=PER_MINUTE,
+                nothing="Events are not followed",
+                links=LINKS,
+            )
+        )
+        .with_panel(
+            graph(
+                "Ready jobs",
+                [query(READY, "{{queue}}")],
+                "Jobs that a worker could take now: waiting or prioritized, not paused.",
+                unit="short",
+                nothing=UNREADABLE,
+                links=LINKS,
+            )
+        )
+        .with_panel(
+            graph(
+                "Done per minute",
+                [query(DONE, "{{queue}}")],
+                "Jobs that were completed or failed for good.",
+                unit=PER_MINUTE,
+                nothing="Events are not followed",
+                links=LINKS,
+            )
+        )
+        .with_panel(
+            graph(
+                "Longest wait",
+                [query(WAITS, "{{queue}}")],
+                "Since when the oldest job has waited for a worker; no line where none waits.",
+                unit="s",
+                nothing="No job waits",
+                limits=thresholds((None, "transparent"), (1800, RED)),
+                links=LINKS,
+            )
+        )
+    )

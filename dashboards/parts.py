@@ -1,0 +1,387 @@
+"""What the dashboards are put together from: panels, queries, variables and links."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Protocol, Self, TypeVar
+
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    heatmap,
+    prometheus,
+    stat,
+    table,
+    timeseries,
+)
+from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common as options
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models import heatmap as heatmap_options
+from grafana_foundation_sdk.models import prometheus as promql
+
+from exporter.prometheus.exposition import family_names
+
+SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
+GREEN, AMBER, RED, BLUE = "green", "orange", "red", "blue"
+TAG = "bullmq"
+# The instances of the exporter that are looked at, and the queue.
+TARGET = 'instance=~"$instance"'
+QUEUE = f'{TARGET},queue=~"$queue"'
+PER_MINUTE = "suffix:/min"
+
+# Series that Prometheus makes of our families and of its rules.
+PARTS = ("_bucket", "_count", "_sum")
+
+
+class UnknownSeries(ValueError):
+    """A query names a series that the exporter does not have."""
+
+
+class Panel(Protocol):
+    """What all panel builders can do."""
+
+    def title(self, title: str) -> Self: ...
+    def description(self, description: str) -> Self: ...
+    def datasource(self, datasource: model.DataSourceRef) -> Self: ...
+    def height(self, h: int) -> Self: ...
+    def span(self, w: int) -> Self: ...
+    def no_value(self, no_value: str) -> Self: ...
+    def with_target(self, target: Any) -> Self: ...
+
+
+P = TypeVar("P", bound=Panel)
+
+
+def check(expression: str) -> str:
+    """The expression. Raises UnknownSeries where it names what the exporter does not export."""
+    known = family_names()
+    for name in re.findall(r"\b(?:bullmq|process|python)_\w+(?=[{\[\s)]|$)", expression):
+        stem = next((name.removesuffix(part) for part in PARTS if name.endswith(part)), name)
+        if name not in known and stem not in known:
+            raise UnknownSeries(f"{name} in {expression}")
+    return expression
+
+
+def query(
+    expression: str, legend: str = "", *, exemplars: bool = False, heatmap: bool = False
+) -> prometheus.Dataquery:
+    """A query over the time that the dashboard shows."""
+    made = prometheus.Dataquery().expr(check(expression)).range().legend_format(legend)
+    if heatmap:
+        made.format(promql.PromQueryFormat.HEATMAP).legend_format("{{le}}")
+    return made.exemplar(exemplars) if exemplars else made
+
+
+def now(expression: str, ref: str = "A", *, as_table: bool = False) -> prometheus.Dataquery:
+    """A query for the present moment."""
+    made = prometheus.Dataquery().expr(check(expression)).instant().ref_id(ref)
+    return made.format(promql.PromQueryFormat.TABLE) if as_table else made
+
+
+def thresholds(*steps: tuple[float | None, str]) -> build.ThresholdsConfig:
+    """Colours from each value on; the first is None, for all below."""
+    return (
+        build.ThresholdsConfig()
+        .mode(model.ThresholdsMode.ABSOLUTE)
+        .steps([model.Threshold(value=value, color=color) for value, color in steps])
+    )
+
+
+def describe(panel: P, title: str, description: str, nothing: str, size: tuple[int, int]) -> P:
+    """What every panel has: a title, what it tells, what no data means, and its width and height."""
+    width, height = size
+    return (
+        panel.title(title)
+        .description(description)
+        .no_value(nothing)
+        .datasource(SOURCE)
+        .span(width)
+        .height(height)
+    )
+
+
+def tile(
+    title: str,
+    expression: str,
+    description: str,
+    *,
+    unit: str,
+    colors: build.ThresholdsConfig,
+    nothing: str,
+    width: int = 4,
+    texts: dict[str, tuple[str, str]] | None = None,
+    link: tuple[str, str] | None = None,
+) -> stat.Panel:
+    """One number, coloured as a whole; `texts` shows words and colours for values."""
+    panel = (
+        describe(stat.Panel(), title, description, nothing, (width, 4))
+        .with_target(now(expression))
+        .unit(unit)
+        .thresholds(colors)
+        .color_mode(options.BigValueColorMode.BACKGROUND)
+        .graph_mode(options.BigValueGraphMode.NONE)
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    )
+    if texts:
+        panel.mappings(
+            [
+                model.ValueMap(
+                    options={
+                        value: model.ValueMappingResult(text=text, color=color)
+                        for value, (text, color) in texts.items()
+                    }
+                )
+            ]
+        )
+    if link:
+        panel.data_links([build.DashboardLink(link[0]).url(link[1])])
+    return panel
+
+
+def graph(
+    title: str,
+    queries: Sequence[prometheus.Dataquery],
+    description: str,
+    *,
+    unit: str,
+    nothing: str,
+    size: tuple[int, int] = (12, 8),
+    stacked: bool = False,
+    limits: build.ThresholdsConfig | None = None,
+    links: Sequence[tuple[str, str]] = (),
+) -> timeseries.Panel:
+    """Lines over time; `limits` are drawn as dashed lines."""
+    panel = (
+        describe(timeseries.Panel(), title, description, nothing, size)
+        .unit(unit)
+        .min(0)
+        .line_width(1)
+        .fill_opacity(25 if stacked else 8)
+        .show_points(options.VisibilityMode.NEVER)
+        .legend(
+            common.VizLegendOptions()
+            .display_mode(options.LegendDisplayMode.TABLE)
+            .placement(options.LegendPlacement.RIGHT)
+            .show_legend(True)
+            .calcs(["lastNotNull", "max"])
+            .sort_by("Last *")
+            .sort_desc(True)
+        )
+        .tooltip(
+            common.VizTooltipOptions()
+            .mode(options.TooltipDisplayMode.MULTI)
+            .sort(options.SortOrder.DESCENDING)
+        )
+    )
+    for each in queries:
+        panel.with_target(each)
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(options.StackingMode.NORMAL))
+    if limits:
+        panel.thresholds(limits).thresholds_style(
+            common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED)
+        )
+    if links:
+        panel.data_links([build.DashboardLink(text).url(url) for text, url in links])
+    return panel
+
+
+def heat(title: str, histogram: str, description: str, *, nothing: str) -> heatmap.Panel:
+    """How the observations of a histogram are spread, over time."""
+    return (
+        describe(heatmap.Panel(), title, description, nothing, (12, 8))
+        .with_target(
+            query(
+                f"sum by (le) (increase({histogram}_bucket{{{QUEUE}}}[$__rate_interval]))",
+                heatmap=True,
+                exemplars=True,
+            )
+        )
+        .calculate(False)
+        .y_axis(heatmap.YAxisConfig().unit("s"))
+        .cell_gap(1)
+        .filter_values(heatmap.FilterValueRange().le(1e-9))
+        .color(
+            heatmap.HeatmapColorOptions()
+            .mode(heatmap_options.HeatmapColorMode.SCHEME)
+            .scheme("Oranges")
+            .steps(64)
+        )
+    )
+
+
+def bars(
+    title: str,
+    expression: str,
+    description: str,
+    *,
+    legend: str,
+    nothing: str,
+    link: tuple[str, str],
+) -> bargauge.Panel:
+    """The largest of a kind, as bars."""
+    return (
+        describe(bargauge.Panel(), title, description, nothing, (12, 8))
+        .with_target(now(expression).legend_format(legend))
+        .unit("none")
+        .min(0)
+        .orientation(options.VizOrientation.HORIZONTAL)
+        .display_mode(options.BarGaugeDisplayMode.BASIC)
+        .thresholds(thresholds((None, RED)))
+        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+        .data_links([build.DashboardLink(link[0]).url(link[1])])
+    )
+
+
+def rows(
+    title: str,
+    columns: Sequence[tuple[str, str, dict[str, Any]]],
+    description: str,
+    *,
+    by: str,
+    nothing: str,
+    sort: str,
+    links: Sequence[tuple[str, str]],
+    size: tuple[int, int] = (24, 10),
+) -> table.Panel:
+    """A table with a row for each value of the label `by`.
+
+    A column: its title, its expression, and what Grafana shall make of it (unit, thresholds, …).
+    """
+    panel = describe(table.Panel(), title, description, nothing, size)
+    names, order = {by: by.capitalize()}, {by: 0}
+    for number, (column, expression, look) in enumerate(columns):
+        ref = chr(ord("A") + number)
+        panel.with_target(now(expression, ref, as_table=True))
+        names[f"Value #{ref}"] = column
+        order[f"Value #{ref}"] = number + 1
+        panel.override_by_name(
+            column,
+            [model.DynamicConfigValue(id_val=key, value=value) for key, value in look.items()],
+        )
+    panel.with_transformation(
+        model.DataTransformerConfig(id_val="joinByField", options={"byField": by, "mode": "outer"})
+    )
+    panel.with_transformation(
+        model.DataTransformerConfig(
+            id_val="organize",
+            options={
+                "renameByName": names,
+                "indexByName": order,
+                "excludeByName": {f"Time {n + 1}": True for n in range(len(columns))}
+                | {"Time": True},
+            },
+        )
+    )
+    panel.override_by_name(
+        by.capitalize(),
+        [
+            model.DynamicConfigValue(
+                id_val="links", value=[{"title": text, "url": url} for text, url in links]
+            )
+        ],
+    )
+    return panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
+
+
+def colored(unit: str, *steps: tuple[float | None, str]) -> dict[str, Any]:
+    """The look of a column whose cells are coloured by their values."""
+    return {
+        "unit": unit,
+        "custom.cellOptions": {"type": "color-background", "mode": "basic"},
+        "thresholds": {
+            "mode": "absolute",
+            "steps": [{"value": value, "color": color} for value, color in steps],
+        },
+    }
+
+
+def variable(name: str, label: str, values: str, *, several: bool) -> build.QueryVariable:
+    """A choice among the values that Prometheus knows."""
+    made = (
+        build.QueryVariable(name)
+        .label(label)
+        .query(check(values))
+        .datasource(SOURCE)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+    )
+    return (
+        made.multi(True)
+        .include_all(True)
+        .current(model.VariableOption(selected=True, text="All", value="$__all"))
+        if several
+        else made
+    )
+
+
+def board(uid: str, title: str, description: str) -> build.Dashboard:
+    """An empty dashboard with what all of them have."""
+    return (
+        build.Dashboard(title)
+        .uid(uid)
+        .description(description)
+        .tags([TAG])
+        .time("now-3h", "now")
+        .refresh("30s")
+        .readonly()
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+        .with_variable(
+            build.DatasourceVariable("datasource").label("Data source").type("prometheus")
+        )
+        .with_variable(
+            variable("instance", "Exporter", "label_values(bullmq_up, instance)", several=True)
+        )
+        .link(
+            build.DashboardLink("BullMQ dashboards")
+            .type(model.DashboardLinkType.DASHBOARDS)
+            .tags([TAG])
+            .include_vars(True)
+            .keep_time(True)
+        )
+    )
+
+
+def jobs_variable() -> build.QueryVariable:
+    """Where the Jobs API is, from the series that the links of alerts are made from too."""
+    return (
+        build.QueryVariable("jobs")
+        .query("label_values(bullmq:links, jobs)")
+        .datasource(SOURCE)
+        .refresh(model.VariableRefresh.ON_DASHBOARD_LOAD)
+        .hide(model.VariableHide.HIDE_VARIABLE)
+    )
+
+
+def alerts_annotation(selector: str) -> build.AnnotationQuery:
+    """Firing alerts on the time axis."""
+    return (
+        build.AnnotationQuery()
+        .name("Alerts")
+        .datasource(SOURCE)
+        .enable(True)
+        .icon_color(RED)
+        .expr(f'ALERTS{{alertstate="firing",alertname=~"BullMQ.+",{selector}}}')
+    )
+
+
+def jobs_url(queue: str, status: str) -> str:
+    """The jobs of a queue in a state, newest first."""
+    return f"${{jobs}}/v1/jobs/queues/{queue}?status={status}&order=desc"
+
+
+def queue_url(queue: str) -> str:
+    """The dashboard of one queue, with the same time and exporters."""
+    return f"/d/bullmq-queue?var-queue={queue}&${{instance:queryparam}}&${{__url_time_range}}"
+
+
+def as_json(dashboard: model.Dashboard) -> str:
+    """The dashboard as Grafana reads it; panels and queries are numbered as they stand."""
+    for number, panel in enumerate(dashboard.panels or [], 1):
+        panel.id_val = number
+        for at, target in enumerate(getattr(panel, "targets", None) or []):
+            target.ref_id = chr(ord("A") + at)
+    return JSONEncoder(sort_keys=True, indent=2).encode(dashboard) + "\n"
