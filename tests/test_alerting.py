@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -200,6 +200,11 @@ def watched(
     return exporter
 
 
+def arrives(check: Callable[[], Any]) -> Any:
+    """As `eventually`: a notification takes its `for` and its group_wait, and machines are slow."""
+    return eventually(check, within=60)
+
+
 def annotations(webhook: dict[str, Any], alert: str) -> dict[str, str]:
     [found] = [each for each in webhook["alerts"] if each["labels"]["alertname"] == alert]
     return dict(found["annotations"])
@@ -218,7 +223,7 @@ def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
     work.add("ingestion", "fails", 20)
     work.add("ingestion", "unrecoverable", 5)
     work.settle()
-    [first] = eventually(lambda: inbox.told("firing", "BullMQFailedJobsSpike"))
+    [first] = arrives(lambda: inbox.told("firing", "BullMQFailedJobsSpike"))
     assert first["groupLabels"] == {"job": "bullmq", "queue": "ingestion"}
     texts = annotations(first, "BullMQFailedJobsSpike")
     # The first evaluation may have seen a part of them.
@@ -234,13 +239,13 @@ def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
     errors = {"never", *(f"no answer for {job}" for job in failed)}
     assert {job["error"] for job in page.json["jobs"]} <= errors
 
-    [chat] = eventually(lambda: inbox.chats)
+    [chat] = arrives(lambda: inbox.chats)
     [attachment] = chat["attachments"]
     assert attachment["title"] == f"FIRING {texts['summary']}"
     assert attachment["title_link"] == texts["jobs_url"]
     escaped = texts["jobs_url"].replace("&", "&amp;")
     assert f"<{escaped}|Jobs>" in attachment["text"]
-    [mail] = eventually(lambda: inbox.mails)
+    [mail] = arrives(lambda: inbox.mails)
     assert mail["Subject"] == f"FIRING {texts['summary']}"
     plain, html = (
         mail.get_body(preferencelist=(kind,)).get_content()  # type: ignore[union-attr]
@@ -251,9 +256,9 @@ def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
         assert texts[link].replace("&", "&amp;") in html
     assert texts["top_jobs"] in plain
 
-    eventually(lambda: inbox.told("resolved", "BullMQFailedJobsSpike"))
+    arrives(lambda: inbox.told("resolved", "BullMQFailedJobsSpike"))
     assert len(inbox.told("firing", "BullMQFailedJobsSpike")) == 1
-    assert eventually(lambda: inbox.mails[1:])[-1]["Subject"].startswith("Resolved ingestion: ")
+    assert arrives(lambda: inbox.mails[1:])[-1]["Subject"].startswith("Resolved ingestion: ")
 
 
 def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolves_it(
@@ -266,7 +271,7 @@ def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolve
     worker.close()
     application.add("indexing", "index-email-batch", 40)
 
-    still = eventually(lambda: inbox.told("firing", "BullMQQueueStandsStill"))[0]
+    still = arrives(lambda: inbox.told("firing", "BullMQQueueStandsStill"))[0]
     texts = annotations(still, "BullMQQueueStandsStill")
     assert texts["summary"] == "indexing stands still: 40 jobs wait and none is taken"
     assert "No worker is connected: start it" in texts["description"]
@@ -278,7 +283,7 @@ def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolve
 
     application.work("indexing")
     application.settle()
-    last = eventually(lambda: [each for each in inbox.webhooks if each["status"] == "resolved"])
+    last = arrives(lambda: [each for each in inbox.webhooks if each["status"] == "resolved"])
     assert {alert["labels"]["alertname"] for alert in last[-1]["alerts"]} >= {
         "BullMQQueueStandsStill"
     }
@@ -291,26 +296,26 @@ def test_a_dead_redis_or_exporter_is_one_notification_and_no_recovery_of_what_wa
     for number in range(20):
         application.add(f"queue-{number}", "a-job", 1)
     application.add("stuck", "a-job", 7)
-    eventually(lambda: inbox.told("firing", "BullMQQueueStandsStill"))
+    arrives(lambda: inbox.told("firing", "BullMQQueueStandsStill"))
     application.close()
-    eventually(lambda: len({each["groupKey"] for each in inbox.webhooks}) == 21, within=30)
+    arrives(lambda: len({each["groupKey"] for each in inbox.webhooks}) == 21)
     time.sleep(6)  # more than a group_interval: all that there was to say is said
     before = len(inbox.webhooks)
 
     own_server.stop()
-    [told] = eventually(lambda: inbox.told("firing", "BullMQRedisUnreachable"))
+    [told] = arrives(lambda: inbox.told("firing", "BullMQRedisUnreachable"))
     assert [alert["labels"]["alertname"] for alert in told["alerts"]] == ["BullMQRedisUnreachable"]
     time.sleep(12)  # keep_firing_for is over, and so are two of Alertmanager's group_intervals
     assert len(inbox.webhooks) == before + 1
     assert not inbox.told("resolved")
 
     own_server.start()
-    eventually(lambda: inbox.told("resolved", "BullMQRedisUnreachable"))
+    arrives(lambda: inbox.told("resolved", "BullMQRedisUnreachable"))
     time.sleep(3)
     assert not inbox.told("resolved", "BullMQQueueStandsStill"), "the queue still stands"
 
     watched.terminate()
-    [told] = eventually(lambda: inbox.told("firing", "BullMQExporterDown"))
+    [told] = arrives(lambda: inbox.told("firing", "BullMQExporterDown"))
     assert [alert["labels"]["alertname"] for alert in told["alerts"]] == ["BullMQExporterDown"]
     time.sleep(12)
     assert not inbox.told("resolved", "BullMQQueueStandsStill"), "nobody knows"
