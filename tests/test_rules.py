@@ -115,6 +115,33 @@ def test_the_prometheus_rule_of_kubernetes_is_made_from_the_same_rules(tmp_path:
     promtool("check", "rules", spec)
 
 
+def test_a_queue_can_have_its_own_limit_as_limits_yml_says(tmp_path: Path) -> None:
+    """Two queues stand still; that of one is not to be told."""
+    for file in RULES.glob("*.yml"):
+        (tmp_path / file.name).write_text(file.read_text())
+    limits = (tmp_path / "limits.yml").read_text()
+    own = 'expr: 0 * bullmq:queue{queue="batch"} or 1 * bullmq:queue\n'
+    changed = re.sub(r"(always_worked\n +)expr: 1 \* bullmq:queue\n", rf"\1{own}", limits)
+    assert changed != limits
+    (tmp_path / "limits.yml").write_text(changed)
+    still = 'bullmq_job_count{job="bullmq",instance="i",state="waiting",queue="%s"}'
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": still % name, "values": "5x30"} for name in ("batch", "mail")],
+        "promql_expr_test": [
+            {
+                "expr": "group by (queue)"
+                ' (ALERTS{alertname="BullMQQueueStandsStill",alertstate="firing"})',
+                "eval_time": "20m",
+                "exp_samples": [{"labels": '{queue="mail"}', "value": 1}],
+            }
+        ],
+    }
+    history = tmp_path / "history"
+    history.write_text(json.dumps({"rule_files": [f"{tmp_path}/*.yml"], "tests": [test]}))
+    promtool("test", "rules", history)
+
+
 def test_a_healthy_week_raises_nothing(tmp_path: Path) -> None:
     assert fired(tmp_path, Week()) == set()
 
