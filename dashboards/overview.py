@@ -7,47 +7,56 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from dashboards.parts import (
     AMBER,
     BLUE,
+    CELL,
     GREEN,
+    LINE,
     PER_MINUTE,
+    QUEUES,
     RED,
     TARGET,
     alerts_annotation,
     board,
     colored,
+    firing_alerts,
     graph,
     jobs_url,
-    jobs_variable,
+    place_variable,
+    prefix_variable,
     query,
     queue_url,
     rows,
     thresholds,
     tile,
+    worded,
 )
 
-READY = f'sum by (queue) (bullmq_job_count{{{TARGET},state=~"waiting|prioritized"}})'
-FAILED_15M = f"round(sum by (queue) (increase(bullmq_job_failed_total{{{TARGET}}}[15m])))"
+READY = f'sum by (queue) (bullmq_job_count{{{QUEUES},state=~"waiting|prioritized"}})'
+FAILED_15M = f"round(sum by (queue) (increase(bullmq_job_failed_total{{{QUEUES}}}[15m])))"
 # Absent rather than 0 while Redis cannot be read.
 ELSE_ZERO = f"or 0 * max(bullmq_up{{{TARGET}}} == 1)"
 STANDS_STILL = (
     f"({READY} > 0)"
-    f" unless (sum by (queue) (increase(bullmq_job_wait_duration_seconds_count{{{TARGET}}}[5m])) > 0)"
-    f" unless (sum by (queue) (increase(bullmq_job_completed_total{{{TARGET}}}[5m])) > 0)"
-    f" unless (max by (queue) (bullmq_queue_oldest_active_locked{{{TARGET}}}) == 1)"
+    f" unless (sum by (queue) (increase(bullmq_job_wait_duration_seconds_count{{{QUEUES}}}[5m])) > 0)"
+    f" unless (sum by (queue) (increase(bullmq_job_completed_total{{{QUEUES}}}[5m])) > 0)"
+    f" unless (max by (queue) (bullmq_queue_oldest_active_locked{{{QUEUES}}}) == 1)"
+)
+# 0: works; 1: stands still; 2: paused.
+STATE = (
+    f"2 * (max by (queue) (bullmq_queue_paused{{{QUEUES}}}) == 1)"
+    f" or 0 * ({STANDS_STILL}) + 1 or 0 * {READY}"
 )
 SHARE_1H = (
-    f"sum by (queue) (increase(bullmq_job_failed_total{{{TARGET}}}[1h]))"
-    f" / (sum by (queue) (increase(bullmq_job_failed_total{{{TARGET}}}[1h]))"
-    f" + sum by (queue) (increase(bullmq_job_completed_total{{{TARGET}}}[1h])) > 0)"
+    f"sum by (queue) (increase(bullmq_job_failed_total{{{QUEUES}}}[1h]))"
+    f" / (sum by (queue) (increase(bullmq_job_failed_total{{{QUEUES}}}[1h]))"
+    f" + sum by (queue) (increase(bullmq_job_completed_total{{{QUEUES}}}[1h])) > 0)"
 )
 DONE = (
-    f"60 * (sum by (queue) (rate(bullmq_job_completed_total{{{TARGET}}}[$__rate_interval]))"
-    f" + sum by (queue) (rate(bullmq_job_failed_total{{{TARGET}}}[$__rate_interval])))"
+    f"60 * (sum by (queue) (rate(bullmq_job_completed_total{{{QUEUES}}}[$__rate_interval]))"
+    f" + sum by (queue) (rate(bullmq_job_failed_total{{{QUEUES}}}[$__rate_interval])))"
 )
-WAITS = f"time() - min by (queue) (bullmq_queue_oldest_waiting_timestamp_seconds{{{TARGET}}})"
-RUNS = f"time() - min by (queue) (bullmq_queue_oldest_active_timestamp_seconds{{{TARGET}}})"
-LABEL = "${__field.labels.queue}"
-CELL = "${__value.text}"
-LINKS = (("This queue", queue_url(LABEL)), ("Failed jobs", jobs_url(LABEL, "failed")))
+WAITS = f"time() - min by (queue) (bullmq_queue_oldest_waiting_timestamp_seconds{{{QUEUES}}})"
+RUNS = f"time() - min by (queue) (bullmq_queue_oldest_active_timestamp_seconds{{{QUEUES}}})"
+LINKS = (("This queue", queue_url(LINE)), ("Failed jobs", jobs_url(LINE, "failed")))
 UNREADABLE = "Redis cannot be read"
 
 
@@ -56,8 +65,10 @@ def dashboard() -> Dashboard:
         board(
             "bullmq-overview", "BullMQ / Overview", "All queues: what fails, and what stands still."
         )
-        .with_variable(jobs_variable())
-        .annotation(alerts_annotation(TARGET))
+        .with_variable(prefix_variable())
+        .with_variable(place_variable("jobs"))
+        .with_variable(place_variable("runbooks"))
+        .annotation(alerts_annotation(QUEUES))
         .with_panel(
             tile(
                 "Redis",
@@ -93,17 +104,18 @@ def dashboard() -> Dashboard:
         .with_panel(
             tile(
                 "Longest wait",
-                f"max({WAITS})",
+                f"max({WAITS}) {ELSE_ZERO}",
                 "For how long the oldest job of any queue has waited for a worker.",
                 unit="s",
                 colors=thresholds((None, GREEN), (300, AMBER), (1800, RED)),
-                nothing="No job waits",
+                nothing=UNREADABLE,
+                texts={"0": ("No job waits", GREEN)},
             )
         )
         .with_panel(
             tile(
                 "Done per minute",
-                f"sum({DONE})".replace("$__rate_interval", "5m"),
+                f"sum({DONE}) {ELSE_ZERO}".replace("$__rate_interval", "5m"),
                 "Jobs that were completed or failed for good, in all queues, over 5 minutes.",
                 unit=PER_MINUTE,
                 colors=thresholds((None, BLUE)),
@@ -113,7 +125,7 @@ def dashboard() -> Dashboard:
         .with_panel(
             tile(
                 "Alerts",
-                f'count(ALERTS{{{TARGET},alertname=~"BullMQ.+",alertstate="firing"}})'
+                f'count(ALERTS{{{QUEUES},alertname=~"BullMQ.+",alertstate="firing"}})'
                 " or 0 * max(bullmq:links)",
                 "Alerts that fire now.",
                 unit="none",
@@ -121,14 +133,29 @@ def dashboard() -> Dashboard:
                 nothing="The rules are not loaded",
             )
         )
+        .with_panel(firing_alerts(f'alertname=~"BullMQ.+",{QUEUES}', size=(24, 4)))
         .with_panel(
             rows(
                 "Queues, the worst first",
                 (
                     (
+                        "State",
+                        STATE,
+                        {
+                            "mappings": worded(
+                                {
+                                    "0": ("works", "transparent"),
+                                    "1": ("stands still", RED),
+                                    "2": ("paused", AMBER),
+                                }
+                            ),
+                            "custom.cellOptions": {"type": "color-background", "mode": "basic"},
+                        },
+                    ),
+                    (
                         "Alerts",
                         "count by (queue)"
-                        f' (ALERTS{{{TARGET},alertname=~"BullMQ.+",alertstate="firing"}})'
+                        f' (ALERTS{{{QUEUES},alertname=~"BullMQ.+",alertstate="firing"}})'
                         f" or 0 * {READY}",
                         colored("none", (None, "transparent"), (1, RED)),
                     ),
@@ -150,7 +177,7 @@ def dashboard() -> Dashboard:
                     ),
                     (
                         "Active",
-                        f'sum by (queue) (bullmq_job_count{{{TARGET},state="active"}})',
+                        f'sum by (queue) (bullmq_job_count{{{QUEUES},state="active"}})',
                         {"unit": "short"},
                     ),
                     (
@@ -160,13 +187,8 @@ def dashboard() -> Dashboard:
                     ),
                     (
                         "Delayed",
-                        f'sum by (queue) (bullmq_job_count{{{TARGET},state="delayed"}})',
+                        f'sum by (queue) (bullmq_job_count{{{QUEUES},state="delayed"}})',
                         {"unit": "short"},
-                    ),
-                    (
-                        "Paused",
-                        f'sum by (queue) (bullmq_job_count{{{TARGET},state="paused"}})',
-                        colored("short", (None, "transparent"), (1, AMBER)),
                     ),
                     (
                         "Done per min",
@@ -175,7 +197,7 @@ def dashboard() -> Dashboard:
                     ),
                     (
                         "Workers",
-                        f"max by (queue) (bullmq_queue_workers{{{TARGET}}})",
+                        f"max by (queue) (bullmq_queue_workers{{{QUEUES}}})",
                         colored("none", (None, RED), (1, "transparent")),
                     ),
                 ),
@@ -183,7 +205,7 @@ def dashboard() -> Dashboard:
                 "cells are not known, or there is none: no job waits, the server does not tell workers.",
                 by="queue",
                 nothing=UNREADABLE,
-                sort="Alerts",
+                sort=("Alerts", "Failed, 15 min", "Longest wait", "Ready"),
                 links=(("This queue", queue_url(CELL)), ("Failed jobs", jobs_url(CELL, "failed"))),
             )
         )
@@ -192,11 +214,11 @@ def dashboard() -> Dashboard:
                 "Failed per minute",
                 [
                     query(
-                        f"60 * sum by (queue) (rate(bullmq_job_failed_total{{{TARGET}}}[$__rate_interval]))",
+                        f"topk(20, 60 * sum by (queue) (rate(bullmq_job_failed_total{{{QUEUES}}}[$__rate_interval])))",
                         "{{queue}}",
                     )
                 ],
-                "Jobs that failed for good. Click a line for the queue or its failed jobs.",
+                "Jobs that failed for good. Click a line for the queue or its failed jobs. At most 20 queues, the highest.",
                 unit=PER_MINUTE,
                 nothing="Events are not followed",
                 links=LINKS,
@@ -205,8 +227,8 @@ def dashboard() -> Dashboard:
         .with_panel(
             graph(
                 "Ready jobs",
-                [query(READY, "{{queue}}")],
-                "Jobs that a worker could take now: waiting or prioritized, not paused.",
+                [query(f"topk(20, {READY})", "{{queue}}")],
+                "Jobs that a worker could take now: waiting or prioritized, not paused. At most 20 queues, the highest.",
                 unit="short",
                 nothing=UNREADABLE,
                 links=LINKS,
@@ -215,8 +237,8 @@ def dashboard() -> Dashboard:
         .with_panel(
             graph(
                 "Done per minute",
-                [query(DONE, "{{queue}}")],
-                "Jobs that were completed or failed for good.",
+                [query(f"topk(20, {DONE})", "{{queue}}")],
+                "Jobs that were completed or failed for good. At most 20 queues, the highest.",
                 unit=PER_MINUTE,
                 nothing="Events are not followed",
                 links=LINKS,
@@ -225,10 +247,10 @@ def dashboard() -> Dashboard:
         .with_panel(
             graph(
                 "Longest wait",
-                [query(WAITS, "{{queue}}")],
-                "Since when the oldest job has waited for a worker; no line where none waits.",
+                [query(f"topk(20, {WAITS})", "{{queue}}")],
+                "Since when the oldest job has waited for a worker; no line where none waits. At most 20 queues, the highest.",
                 unit="s",
-                nothing="No job waits",
+                nothing=f"No job waits, or {UNREADABLE}",
                 limits=thresholds((None, "transparent"), (1800, RED)),
                 links=LINKS,
             )

@@ -26,11 +26,18 @@ from exporter.prometheus.exposition import family_names
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 GREEN, AMBER, RED, BLUE = "green", "orange", "red", "blue"
+# For what is not known: neither good nor bad.
+GREY = "#5a6070"
 TAG = "bullmq"
-# The instances of the exporter that are looked at, and the queue.
+# What is clicked on, in links: the series of a line, the text of a cell.
+LINE = "${__field.labels.queue}"
+CELL = "${__value.text}"
+# The instances of the exporter that are looked at, the key prefixes of their queues, one queue.
 TARGET = 'instance=~"$instance"'
-QUEUE = f'{TARGET},queue=~"$queue"'
+QUEUES = f'{TARGET},prefix=~"$prefix"'
+QUEUE = f'{QUEUES},queue=~"$queue"'
 PER_MINUTE = "suffix:/min"
+COUNTS = ("short", "none", PER_MINUTE)
 
 # Series that Prometheus makes of our families and of its rules.
 PARTS = ("_bucket", "_count", "_sum")
@@ -112,12 +119,17 @@ def tile(
     colors: build.ThresholdsConfig,
     nothing: str,
     width: int = 4,
+    height: int = 4,
     texts: dict[str, tuple[str, str]] | None = None,
     link: tuple[str, str] | None = None,
 ) -> stat.Panel:
-    """One number, coloured as a whole; `texts` shows words and colours for values."""
+    """One number, coloured as a whole; `texts` shows words and colours for values.
+
+    Without a value it is grey: Grafana gives "no data" the colour of the lowest threshold, and what
+    is not known must look neither well nor broken.
+    """
     panel = (
-        describe(stat.Panel(), title, description, nothing, (width, 4))
+        describe(stat.Panel(), title, description, nothing, (width, height))
         .with_target(now(expression))
         .unit(unit)
         .thresholds(colors)
@@ -125,17 +137,17 @@ def tile(
         .graph_mode(options.BigValueGraphMode.NONE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )
-    if texts:
-        panel.mappings(
-            [
-                model.ValueMap(
-                    options={
-                        value: model.ValueMappingResult(text=text, color=color)
-                        for value, (text, color) in texts.items()
-                    }
-                )
-            ]
+    unknown = model.SpecialValueMap(
+        options=model.DashboardSpecialValueMapOptions(
+            match=model.SpecialValueMatch.NULL_AND_NAN,
+            result=model.ValueMappingResult(text=nothing, color=GREY),
         )
+    )
+    words = {
+        value: model.ValueMappingResult(text=text, color=color)
+        for value, (text, color) in (texts or {}).items()
+    }
+    panel.mappings([unknown, *([model.ValueMap(options=words)] if words else [])])
     if link:
         panel.data_links([build.DashboardLink(link[0]).url(link[1])])
     return panel
@@ -154,19 +166,23 @@ def graph(
     links: Sequence[tuple[str, str]] = (),
 ) -> timeseries.Panel:
     """Lines over time; `limits` are drawn as dashed lines."""
+    narrow = size[0] < 12
     panel = (
         describe(timeseries.Panel(), title, description, nothing, size)
         .unit(unit)
         .min(0)
         .line_width(1)
-        .fill_opacity(25 if stacked else 8)
-        .show_points(options.VisibilityMode.NEVER)
+        .fill_opacity(25 if stacked else 0)
+        # Never would hide a value between two gaps: a job that waited at one scrape.
+        .show_points(options.VisibilityMode.AUTO)
         .legend(
             common.VizLegendOptions()
-            .display_mode(options.LegendDisplayMode.TABLE)
-            .placement(options.LegendPlacement.RIGHT)
+            .display_mode(
+                options.LegendDisplayMode.LIST if narrow else options.LegendDisplayMode.TABLE
+            )
+            .placement(options.LegendPlacement.BOTTOM if narrow else options.LegendPlacement.RIGHT)
             .show_legend(True)
-            .calcs(["lastNotNull", "max"])
+            .calcs([] if narrow else ["lastNotNull", "max"])
             .sort_by("Last *")
             .sort_desc(True)
         )
@@ -178,6 +194,9 @@ def graph(
     )
     for each in queries:
         panel.with_target(each)
+    if unit in COUNTS:
+        # Otherwise a line at 0 lies under an axis to 100.
+        panel.axis_soft_max(1)
     if stacked:
         panel.stacking(common.StackingConfig().mode(options.StackingMode.NORMAL))
     if limits:
@@ -221,15 +240,19 @@ def bars(
     legend: str,
     nothing: str,
     link: tuple[str, str],
+    size: tuple[int, int],
 ) -> bargauge.Panel:
     """The largest of a kind, as bars."""
     return (
-        describe(bargauge.Panel(), title, description, nothing, (12, 8))
+        describe(bargauge.Panel(), title, description, nothing, size)
         .with_target(now(expression).legend_format(legend))
         .unit("none")
         .min(0)
         .orientation(options.VizOrientation.HORIZONTAL)
         .display_mode(options.BarGaugeDisplayMode.BASIC)
+        .sizing(options.BarGaugeSizing.MANUAL)
+        .min_viz_height(16)
+        .max_viz_height(20)
         .thresholds(thresholds((None, RED)))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .data_links([build.DashboardLink(link[0]).url(link[1])])
@@ -243,15 +266,15 @@ def rows(
     *,
     by: str,
     nothing: str,
-    sort: str,
+    sort: Sequence[str],
     links: Sequence[tuple[str, str]],
-    size: tuple[int, int] = (24, 10),
+    size: tuple[int, int] = (24, 8),
 ) -> table.Panel:
-    """A table with a row for each value of the label `by`.
+    """A table with a row for each value of the label `by`, the highest of the columns `sort` first.
 
     A column: its title, its expression, and what Grafana shall make of it (unit, thresholds, …).
     """
-    panel = describe(table.Panel(), title, description, nothing, size)
+    panel = describe(table.Panel(), title, description, nothing, size).min_width(90)
     names, order = {by: by.capitalize()}, {by: 0}
     for number, (column, expression, look) in enumerate(columns):
         ref = chr(ord("A") + number)
@@ -260,7 +283,10 @@ def rows(
         order[f"Value #{ref}"] = number + 1
         panel.override_by_name(
             column,
-            [model.DynamicConfigValue(id_val=key, value=value) for key, value in look.items()],
+            [
+                model.DynamicConfigValue(id_val=key, value=value)
+                for key, value in {**look, "noValue": "-"}.items()
+            ],
         )
     panel.with_transformation(
         model.DataTransformerConfig(id_val="joinByField", options={"byField": by, "mode": "outer"})
@@ -276,15 +302,80 @@ def rows(
             },
         )
     )
-    panel.override_by_name(
-        by.capitalize(),
-        [
-            model.DynamicConfigValue(
-                id_val="links", value=[{"title": text, "url": url} for text, url in links]
-            )
-        ],
+    panel.override_by_name(by.capitalize(), [linked(links), wide(220)])
+    return panel.sort_by(
+        [common.TableSortByFieldState().display_name(column).desc(True) for column in sort]
     )
-    return panel.sort_by([common.TableSortByFieldState().display_name(sort).desc(True)])
+
+
+def linked(links: Sequence[tuple[str, str]]) -> model.DynamicConfigValue:
+    """The links of a column's cells."""
+    return model.DynamicConfigValue(
+        id_val="links", value=[{"title": text, "url": url} for text, url in links]
+    )
+
+
+def wide(pixels: int) -> model.DynamicConfigValue:
+    """The width of a column."""
+    return model.DynamicConfigValue(id_val="custom.width", value=pixels)
+
+
+def worded(words: dict[str, tuple[str, str]]) -> list[dict[str, Any]]:
+    """Words and colours for values."""
+    shown = {value: {"text": text, "color": color} for value, (text, color) in words.items()}
+    return [{"type": "value", "options": shown}]
+
+
+def firing_alerts(selector: str, *, size: tuple[int, int]) -> table.Panel:
+    """What fires, since when; each with its runbook."""
+    panel = (
+        describe(
+            table.Panel(),
+            "Alerts that fire",
+            "The newest first. Click one for its runbook, or its queue.",
+            "Nothing fires",
+            size,
+        )
+        .with_target(
+            now(
+                f"1000 * max by (severity, alertname, queue) (ALERTS_FOR_STATE{{{selector}}}"
+                f' and ignoring (alertstate) ALERTS{{alertstate="firing",{selector}}})',
+                as_table=True,
+            )
+        )
+        .with_transformation(
+            model.DataTransformerConfig(
+                id_val="organize",
+                options={
+                    "excludeByName": {"Time": True},
+                    "indexByName": {"severity": 0, "alertname": 1, "queue": 2, "Value #A": 3},
+                    "renameByName": {
+                        "severity": "Severity",
+                        "alertname": "Alert",
+                        "queue": "Queue",
+                        "Value #A": "Since",
+                    },
+                },
+            )
+        )
+        .sort_by([common.TableSortByFieldState().display_name("Since").desc(True)])
+    )
+    colors = {"critical": ("critical", RED), "warning": ("warning", AMBER)}
+    looks: dict[str, list[model.DynamicConfigValue]] = {
+        "Severity": [
+            model.DynamicConfigValue(id_val="mappings", value=worded(colors)),
+            model.DynamicConfigValue(
+                id_val="custom.cellOptions", value={"type": "color-background", "mode": "basic"}
+            ),
+            wide(100),
+        ],
+        "Alert": [linked([("Runbook", f"${{runbooks}}/{CELL}.md")])],
+        "Queue": [linked([("This queue", queue_url(CELL))])],
+        "Since": [model.DynamicConfigValue(id_val="unit", value="dateTimeFromNow"), wide(140)],
+    }
+    for column, look in looks.items():
+        panel.override_by_name(column, look)
+    return panel
 
 
 def colored(unit: str, *steps: tuple[float | None, str]) -> dict[str, Any]:
@@ -312,6 +403,7 @@ def variable(name: str, label: str, values: str, *, several: bool) -> build.Quer
     return (
         made.multi(True)
         .include_all(True)
+        .all_value(".*")
         .current(model.VariableOption(selected=True, text="All", value="$__all"))
         if several
         else made
@@ -345,11 +437,18 @@ def board(uid: str, title: str, description: str) -> build.Dashboard:
     )
 
 
-def jobs_variable() -> build.QueryVariable:
-    """Where the Jobs API is, from the series that the links of alerts are made from too."""
+def prefix_variable() -> build.QueryVariable:
+    """Key prefixes: known only of an exporter that watches several; hence the `.*` of All."""
+    return variable(
+        "prefix", "Prefix", f"label_values(bullmq_job_count{{{TARGET}}}, prefix)", several=True
+    )
+
+
+def place_variable(name: str) -> build.QueryVariable:
+    """An address, from the series that the links of alerts are made from too: jobs or runbooks."""
     return (
-        build.QueryVariable("jobs")
-        .query("label_values(bullmq:links, jobs)")
+        build.QueryVariable(name)
+        .query(f"label_values(bullmq:links, {name})")
         .datasource(SOURCE)
         .refresh(model.VariableRefresh.ON_DASHBOARD_LOAD)
         .hide(model.VariableHide.HIDE_VARIABLE)
@@ -375,7 +474,10 @@ def jobs_url(queue: str, status: str) -> str:
 
 def queue_url(queue: str) -> str:
     """The dashboard of one queue, with the same time and exporters."""
-    return f"/d/bullmq-queue?var-queue={queue}&${{instance:queryparam}}&${{__url_time_range}}"
+    return (
+        f"/d/bullmq-queue?var-queue={queue}&${{instance:queryparam}}&${{prefix:queryparam}}"
+        "&${__url_time_range}"
+    )
 
 
 def as_json(dashboard: model.Dashboard) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard, Row
-from grafana_foundation_sdk.builders.prometheus import Dataquery
 
 from dashboards.parts import (
     AMBER,
@@ -11,8 +10,9 @@ from dashboards.parts import (
     GREEN,
     PER_MINUTE,
     QUEUE,
+    QUEUES,
     RED,
-    TARGET,
+    Panel,
     alerts_annotation,
     bars,
     board,
@@ -20,7 +20,8 @@ from dashboards.parts import (
     graph,
     heat,
     jobs_url,
-    jobs_variable,
+    place_variable,
+    prefix_variable,
     query,
     rows,
     thresholds,
@@ -32,6 +33,7 @@ SELECTED = "${queue:percentencode}"
 FAILED_JOBS = ("Failed jobs", jobs_url(SELECTED, "failed"))
 UNREADABLE = "Redis cannot be read"
 UNCOUNTED = "Events are not followed, or there was no job"
+SLOWEST = 99
 
 
 def state(name: str) -> str:
@@ -48,40 +50,39 @@ def share(window: str) -> str:
     return f"{failed} / ({failed} + {completed} > 0)"
 
 
-def quantiles(histogram: str) -> list[Dataquery]:
-    """p50, p95 and p99 by job name; its exemplars name jobs."""
+def percentiles(title: str, histogram: str, does: str) -> list[Panel]:
+    """A graph for each of p50, p95 and p99, with a line for each job name."""
     return [
-        query(
-            f"histogram_quantile({quantile}, sum by (le, name)"
-            f" (rate({histogram}_bucket{{{QUEUE}}}[$__rate_interval])))",
-            f"p{quantile[2:]:0<2} {{{{name}}}}",
-            exemplars=quantile == "0.99",
+        graph(
+            f"{title}, p{percent}",
+            [
+                query(
+                    f"histogram_quantile({percent / 100}, sum by (le, name)"
+                    f" (rate({histogram}_bucket{{{QUEUE}}}[$__rate_interval])))",
+                    "{{name}}",
+                    exemplars=percent == SLOWEST,
+                )
+            ],
+            f"Of 100 jobs of a name, {percent} {does} less than this."
+            + (" The dots are single jobs: click one." if percent == SLOWEST else ""),
+            unit="s",
+            nothing=UNCOUNTED,
+            size=(8, 8),
         )
-        for quantile in ("0.5", "0.95", "0.99")
+        for percent in (50, 95, SLOWEST)
     ]
 
 
-def dashboard() -> Dashboard:
-    board_ = (
-        board("bullmq-queue", "BullMQ / Queue", "One queue in full.")
-        .with_variable(
-            variable(
-                "queue",
-                "Queue",
-                f"label_values(bullmq_job_count{{{TARGET}}}, queue)",
-                several=False,
-            )
-        )
-        .with_variable(jobs_variable())
-        .annotation(alerts_annotation(QUEUE))
-    )
-    for title, name, colors in (
+def tiles() -> list[Panel]:
+    """What the queue holds now, and how it fares."""
+    states = (
         ("Waiting", "waiting", thresholds((None, BLUE))),
         ("Active", "active", thresholds((None, BLUE))),
         ("Delayed", "delayed", thresholds((None, BLUE))),
         ("Paused", "paused", thresholds((None, GREEN), (1, AMBER))),
-    ):
-        board_.with_panel(
+    )
+    return [
+        *(
             tile(
                 title,
                 state(name),
@@ -92,300 +93,302 @@ def dashboard() -> Dashboard:
                 width=3,
                 link=(f"{title} jobs", jobs_url(SELECTED, name)),
             )
-        )
-    return (
-        board_.with_panel(
-            tile(
-                "Failed, 15 minutes",
-                f"round(sum(increase(bullmq_job_failed_total{{{QUEUE}}}[15m])))",
-                "Jobs that failed for good within the last 15 minutes. Click for the jobs.",
-                unit="short",
-                colors=thresholds((None, GREEN), (1, AMBER), (10, RED)),
-                nothing=UNCOUNTED,
-                width=3,
-                link=FAILED_JOBS,
-            )
-        )
-        .with_panel(
-            tile(
-                "Failed of done, 1 hour",
-                share("1h"),
-                "The share of the jobs that finished within the last hour and failed for good.",
-                unit="percentunit",
-                colors=thresholds((None, GREEN), (0.01, AMBER), (0.144, RED)),
-                nothing="No job finished",
-                width=3,
-            )
-        )
-        .with_panel(
-            tile(
-                "Longest wait",
-                f"time() - min(bullmq_queue_oldest_waiting_timestamp_seconds{{{QUEUE}}})",
-                "For how long the oldest job has waited for a worker.",
-                unit="s",
-                colors=thresholds((None, GREEN), (300, AMBER), (1800, RED)),
-                nothing="No job waits",
-                width=3,
-            )
-        )
-        .with_panel(
-            tile(
-                "Workers",
-                f"max(bullmq_queue_workers{{{QUEUE}}})",
-                "Workers whose connections Redis tells of.",
-                unit="none",
-                colors=thresholds((None, RED), (1, GREEN)),
-                nothing="Redis does not tell",
-                width=3,
-            )
-        )
-        .with_panel(
-            graph(
-                "Jobs by state",
-                [
-                    query(
-                        f'sum by (state) (bullmq_job_count{{{QUEUE},state!~"completed|failed"}})',
-                        "{{state}}",
-                    )
-                ],
-                "Unfinished jobs. Finished ones are below: only as many as are kept.",
-                unit="short",
-                nothing=UNREADABLE,
-                stacked=True,
-                links=(("Jobs in this state", jobs_url(SELECTED, "${__field.labels.state}")),),
-            )
-        )
-        .with_panel(
-            graph(
-                "What happens, per minute",
-                [
-                    query(per_minute("bullmq_job_added_total"), "added"),
-                    query(per_minute("bullmq_job_completed_total"), "completed"),
-                    query(per_minute("bullmq_job_failed_total"), "failed"),
-                    query(per_minute("bullmq_job_retried_total"), "retried"),
-                    query(per_minute("bullmq_job_stalled_total"), "stalled"),
-                ],
-                "Every job, whatever is kept. Failed: for good; retried: an attempt failed, and "
-                "another follows; stalled: given back because its worker was gone.",
-                unit=PER_MINUTE,
-                nothing=UNCOUNTED,
-                links=(FAILED_JOBS,),
-            )
-        )
-        .with_row(Row("Failures"))
-        .with_panel(
-            graph(
-                "Failed of done",
-                [query(share("5m"), "5 minutes"), query(share("1h"), "1 hour")],
-                "The share of finished jobs that failed for good. At the lines an alert fires: 14.4% "
-                "of an hour, 6% of six hours.",
-                unit="percentunit",
-                nothing="No job finished",
-                limits=thresholds((None, "transparent"), (0.06, AMBER), (0.144, RED)),
-                links=(FAILED_JOBS,),
-            )
-        )
-        .with_panel(
-            bars(
-                "Most failures by job name, in the time shown",
-                "topk(10, round(sum by (name)"
-                f" (increase(bullmq_job_failed_total{{{QUEUE}}}[$__range]))) > 0)",
-                "Which jobs fail. Click for the jobs with their reasons.",
-                legend="{{name}}",
-                nothing="No job failed",
-                link=FAILED_JOBS,
-            )
-        )
-        .with_panel(
-            graph(
-                "Out of attempts, per minute",
-                [
-                    query(
-                        f"60 * sum by (name) (rate(bullmq_job_retries_exhausted_total{{{QUEUE}}}[$__rate_interval]))",
-                        "{{name}}",
-                    )
-                ],
-                "Jobs that failed with no attempt left; other failed jobs were not to be tried again.",
-                unit=PER_MINUTE,
-                nothing=UNCOUNTED,
-                links=(FAILED_JOBS,),
-            )
-        )
-        .with_panel(
-            graph(
-                "Kept jobs",
-                [
-                    query(
-                        f'sum by (state) (bullmq_job_count{{{QUEUE},state=~"completed|failed"}})',
-                        "{{state}}",
-                    ),
-                    query(
-                        f"max by (state) (bullmq_queue_retention_limit{{{QUEUE}}})",
-                        "limit of {{state}}",
-                    ),
-                ],
-                "Finished jobs that can still be looked at. At its limit each new one deletes the "
-                "oldest: save failed jobs before.",
-                unit="short",
-                nothing=UNREADABLE,
-            )
-        )
-        .with_row(Row("Durations"))
-        .with_panel(
-            heat(
-                "Wait",
-                "bullmq_job_wait_duration_seconds",
-                "From ready to taken, for each attempt. The dots are single jobs: click one for its id.",
-                nothing=UNCOUNTED,
-            )
-        )
-        .with_panel(
-            graph(
-                "Wait by job name",
-                quantiles("bullmq_job_wait_duration_seconds"),
-                "Half, 95 and 99 of 100 jobs waited less than this.",
-                unit="s",
-                nothing=UNCOUNTED,
-            )
-        )
-        .with_panel(
-            heat(
-                "Processing",
-                "bullmq_job_process_duration_seconds",
-                "From taken to finished, the last attempt. The dots are single jobs: click one for its id.",
-                nothing=UNCOUNTED,
-            )
-        )
-        .with_panel(
-            graph(
-                "Processing by job name",
-                quantiles("bullmq_job_process_duration_seconds"),
-                "Half, 95 and 99 of 100 jobs took less than this.",
-                unit="s",
-                nothing=UNCOUNTED,
-            )
-        )
-        .with_panel(
-            graph(
-                "Oldest jobs",
-                [
-                    query(
-                        f"time() - min(bullmq_queue_oldest_waiting_timestamp_seconds{{{QUEUE}}})",
-                        "waiting",
-                    ),
-                    query(
-                        f"time() - min(bullmq_queue_oldest_active_timestamp_seconds{{{QUEUE}}})",
-                        "active",
-                    ),
-                    query(
-                        f"time() - min(bullmq_queue_next_delayed_timestamp_seconds{{{QUEUE}}}) > 0",
-                        "delayed, overdue",
-                    ),
-                ],
-                "Since when the oldest job has waited, or has been active; by how long a delayed one "
-                "is overdue. No line: there is none.",
-                unit="s",
-                nothing="No job waits, and none is active",
-            )
-        )
-        .with_row(Row("Workers and schedules"))
-        .with_panel(
-            graph(
-                "Workers",
-                [
-                    query(f"max(bullmq_queue_workers{{{QUEUE}}})", "connected"),
-                    query(
-                        f"min(bullmq_queue_oldest_active_locked{{{QUEUE}}})",
-                        "hold the oldest active job",
-                    ),
-                ],
-                "Workers connected; and whether one still holds the job that has been active the "
-                "longest: at 0 its worker is gone or stuck.",
-                unit="none",
-                nothing="Redis does not tell",
-            )
-        )
-        .with_panel(
-            graph(
-                "Since the last heartbeat",
-                [
-                    query(
-                        f"time() - max(bullmq_worker_heartbeat_timestamp_seconds{{{QUEUE}}})",
-                        "worker",
-                    )
-                ],
-                "Open Archiver's workers write one every 30 seconds.",
-                unit="s",
-                nothing="No worker writes heartbeats: only Open Archiver's do",
-                limits=thresholds((None, "transparent"), (600, RED)),
-            )
-        )
-        .with_panel(
-            rows(
-                "Schedules",
-                (
-                    (
-                        "Next run",
-                        f"1000 * min by (scheduler) (bullmq_scheduler_next_run_timestamp_seconds{{{QUEUE}}})",
-                        {"unit": "dateTimeFromNow"},
-                    ),
-                    (
-                        "Overdue",
-                        f"clamp_min(time() - min by (scheduler) (bullmq_scheduler_next_run_timestamp_seconds{{{QUEUE}}}), 0)",
-                        colored("s", (None, "transparent"), (60, AMBER), (300, RED)),
-                    ),
+            for title, name, colors in states
+        ),
+        tile(
+            "Failed, 15 minutes",
+            f"round(sum(increase(bullmq_job_failed_total{{{QUEUE}}}[15m])))",
+            "Jobs that failed for good within the last 15 minutes. Click for the jobs.",
+            unit="short",
+            colors=thresholds((None, GREEN), (1, AMBER), (10, RED)),
+            nothing=UNCOUNTED,
+            width=3,
+            link=FAILED_JOBS,
+        ),
+        tile(
+            "Failed share, 1 h",
+            share("1h"),
+            "The share of the jobs that finished within the last hour and failed for good.",
+            unit="percentunit",
+            colors=thresholds((None, GREEN), (0.01, AMBER), (0.144, RED)),
+            nothing="No job finished, or events are not followed",
+            width=3,
+        ),
+        tile(
+            "Longest wait",
+            f"time() - min(bullmq_queue_oldest_waiting_timestamp_seconds{{{QUEUE}}})"
+            f" or 0 * max(bullmq_queue_paused{{{QUEUE}}})",
+            "For how long the oldest job has waited for a worker.",
+            unit="s",
+            colors=thresholds((None, GREEN), (300, AMBER), (1800, RED)),
+            nothing=UNREADABLE,
+            texts={"0": ("No job waits", GREEN)},
+            width=3,
+        ),
+        tile(
+            "Workers",
+            f"max(bullmq_queue_workers{{{QUEUE}}})",
+            "Workers whose connections Redis tells of.",
+            unit="none",
+            colors=thresholds((None, RED), (1, GREEN)),
+            nothing="Redis does not tell",
+            width=3,
+        ),
+    ]
+
+
+def course() -> list[Panel]:
+    """What happened over time."""
+    return [
+        graph(
+            "Jobs by state",
+            [
+                query(
+                    f'sum by (state) (bullmq_job_count{{{QUEUE},state!~"completed|failed"}})',
+                    "{{state}}",
+                )
+            ],
+            "Unfinished jobs. Finished ones are below: only as many as are kept.",
+            unit="short",
+            nothing=UNREADABLE,
+            stacked=True,
+            links=(("Jobs in this state", jobs_url(SELECTED, "${__field.labels.state}")),),
+        ),
+        graph(
+            "What happens, per minute",
+            [
+                query(per_minute("bullmq_job_added_total"), "added"),
+                query(per_minute("bullmq_job_completed_total"), "completed"),
+                query(per_minute("bullmq_job_failed_total"), "failed"),
+                query(per_minute("bullmq_job_retried_total"), "retried"),
+                query(per_minute("bullmq_job_stalled_total"), "stalled"),
+            ],
+            "Every job, whatever is kept. Failed: for good; retried: an attempt failed, and "
+            "another follows; stalled: given back because its worker was gone.",
+            unit=PER_MINUTE,
+            nothing=UNCOUNTED,
+            links=(FAILED_JOBS,),
+        ),
+        graph(
+            "Oldest jobs",
+            [
+                query(
+                    f"time() - min(bullmq_queue_oldest_waiting_timestamp_seconds{{{QUEUE}}})",
+                    "waiting",
                 ),
-                "Job schedulers and old repeatable jobs, the first 100.",
-                by="scheduler",
-                nothing="The queue has no schedules",
-                sort="Overdue",
-                links=(("Delayed jobs", jobs_url(SELECTED, "delayed")),),
-                size=(12, 8),
+                query(
+                    f"time() - min(bullmq_queue_oldest_active_timestamp_seconds{{{QUEUE}}})",
+                    "active",
+                ),
+                query(
+                    f"time() - min(bullmq_queue_next_delayed_timestamp_seconds{{{QUEUE}}}) > 0",
+                    "delayed, overdue",
+                ),
+            ],
+            "Since when the oldest job has waited, or has been active; by how long a delayed one "
+            "is overdue. No line: there is none.",
+            unit="s",
+            nothing="No job waits, none is active; or Redis cannot be read",
+        ),
+        graph(
+            "Failed of done",
+            [query(share("5m"), "5 minutes"), query(share("1h"), "1 hour")],
+            "The share of finished jobs that failed for good. At the lines an alert fires: 14.4% "
+            "of an hour, 6% of six hours.",
+            unit="percentunit",
+            nothing="No job finished, or events are not followed",
+            limits=thresholds((None, "transparent"), (0.06, AMBER), (0.144, RED)),
+            links=(FAILED_JOBS,),
+        ),
+    ]
+
+
+def failures() -> list[Panel]:
+    """Which jobs fail, and how long they can be looked at."""
+    return [
+        bars(
+            "Most failures by job name, in the time shown",
+            "topk(10, round(sum by (name)"
+            f" (increase(bullmq_job_failed_total{{{QUEUE}}}[$__range]))) > 0)",
+            "Which jobs fail. Click for the jobs with their reasons.",
+            legend="{{name}}",
+            nothing="None, or events are not followed",
+            link=FAILED_JOBS,
+            size=(8, 8),
+        ),
+        graph(
+            "Out of attempts, per minute",
+            [
+                query(
+                    f"60 * sum by (name) (rate(bullmq_job_retries_exhausted_total{{{QUEUE}}}[$__rate_interval]))",
+                    "{{name}}",
+                )
+            ],
+            "Jobs that failed with no attempt left; other failed jobs were not to be tried again.",
+            unit=PER_MINUTE,
+            nothing=UNCOUNTED,
+            links=(FAILED_JOBS,),
+            size=(8, 8),
+        ),
+        graph(
+            "Kept jobs",
+            [
+                query(
+                    f'sum by (state) (bullmq_job_count{{{QUEUE},state=~"completed|failed"}})',
+                    "{{state}}",
+                ),
+                query(
+                    f"max by (state) (bullmq_queue_retention_limit{{{QUEUE}}})",
+                    "limit of {{state}}",
+                ),
+            ],
+            "Finished jobs that can still be looked at. At its limit each new one deletes the "
+            "oldest: save failed jobs before.",
+            unit="short",
+            nothing=UNREADABLE,
+            size=(8, 8),
+        ),
+    ]
+
+
+def durations() -> list[Panel]:
+    """How long jobs wait and run."""
+    return [
+        heat(
+            "Wait",
+            "bullmq_job_wait_duration_seconds",
+            "From ready to taken, for each attempt. The dots are single jobs: click one.",
+            nothing=UNCOUNTED,
+        ),
+        heat(
+            "Processing",
+            "bullmq_job_process_duration_seconds",
+            "From taken to finished, the last attempt. The dots are single jobs: click one.",
+            nothing=UNCOUNTED,
+        ),
+        *percentiles("Wait", "bullmq_job_wait_duration_seconds", "waited"),
+        *percentiles("Processing", "bullmq_job_process_duration_seconds", "took"),
+    ]
+
+
+def workers() -> list[Panel]:
+    """Who works, and what is planned."""
+    return [
+        graph(
+            "Workers",
+            [
+                query(f"max(bullmq_queue_workers{{{QUEUE}}})", "connected"),
+                query(
+                    f"min(bullmq_queue_oldest_active_locked{{{QUEUE}}})",
+                    "hold the oldest active job",
+                ),
+            ],
+            "Workers connected; and whether one still holds the job that has been active the "
+            "longest: at 0 its worker is gone or stuck.",
+            unit="none",
+            nothing="Redis does not tell",
+        ),
+        graph(
+            "Since the last heartbeat",
+            [
+                query(
+                    f"time() - max(bullmq_worker_heartbeat_timestamp_seconds{{{QUEUE}}})",
+                    "worker",
+                )
+            ],
+            "Open Archiver's workers write one every 30 seconds.",
+            unit="s",
+            nothing="No worker writes heartbeats: only Open Archiver's do",
+            limits=thresholds((None, "transparent"), (600, RED)),
+        ),
+        rows(
+            "Schedules",
+            (
+                (
+                    "Next run",
+                    f"1000 * min by (scheduler) (bullmq_scheduler_next_run_timestamp_seconds{{{QUEUE}}})",
+                    {"unit": "dateTimeFromNow"},
+                ),
+                (
+                    "Overdue",
+                    f"clamp_min(time() - min by (scheduler) (bullmq_scheduler_next_run_timestamp_seconds{{{QUEUE}}}), 0)",
+                    colored("s", (None, "transparent"), (60, AMBER), (300, RED)),
+                ),
+            ),
+            "Job schedulers and old repeatable jobs, the first 100.",
+            by="scheduler",
+            nothing="No schedules, or Redis cannot be read",
+            sort=("Overdue",),
+            links=(("Delayed jobs", jobs_url(SELECTED, "delayed")),),
+            size=(12, 8),
+        ),
+        tile(
+            "Schedules",
+            f"sum(bullmq_queue_schedulers{{{QUEUE}}})",
+            "Schedules that are registered.",
+            unit="none",
+            colors=thresholds((None, BLUE)),
+            nothing=UNREADABLE,
+            width=3,
+            height=8,
+        ),
+        tile(
+            "Registered twice",
+            f"sum(bullmq_queue_duplicate_schedulers{{{QUEUE}}})",
+            "Schedules that add the same job as another one: it runs once too often.",
+            unit="none",
+            colors=thresholds((None, GREEN), (1, AMBER)),
+            nothing=UNREADABLE,
+            width=3,
+            height=8,
+        ),
+        tile(
+            "State",
+            f"max(bullmq_queue_paused{{{QUEUE}}})",
+            "Whether the queue is paused.",
+            unit="none",
+            colors=thresholds((None, GREEN), (1, AMBER)),
+            nothing=UNREADABLE,
+            width=3,
+            height=8,
+            texts={"0": ("Running", GREEN), "1": ("Paused", AMBER)},
+        ),
+        tile(
+            "Missed, 1 day",
+            f"round(sum(increase(bullmq_exporter_events_missed_total{{{QUEUE}}}[1d])))",
+            "Events that were trimmed before they were read: counters lack what they told.",
+            unit="short",
+            colors=thresholds((None, GREEN), (1, AMBER)),
+            nothing=UNCOUNTED,
+            width=3,
+            height=8,
+        ),
+    ]
+
+
+def dashboard() -> Dashboard:
+    made = (
+        board("bullmq-queue", "BullMQ / Queue", "One queue in full.")
+        .with_variable(prefix_variable())
+        .with_variable(
+            variable(
+                "queue",
+                "Queue",
+                f"label_values(bullmq_job_count{{{QUEUES}}}, queue)",
+                several=False,
             )
         )
-        .with_panel(
-            tile(
-                "Schedules",
-                f"sum(bullmq_queue_schedulers{{{QUEUE}}})",
-                "Schedules that are registered.",
-                unit="none",
-                colors=thresholds((None, BLUE)),
-                nothing=UNREADABLE,
-                width=3,
-            )
-        )
-        .with_panel(
-            tile(
-                "Registered twice",
-                f"sum(bullmq_queue_duplicate_schedulers{{{QUEUE}}})",
-                "Schedules that add the same job as another one: it runs once too often.",
-                unit="none",
-                colors=thresholds((None, GREEN), (1, AMBER)),
-                nothing=UNREADABLE,
-                width=3,
-            )
-        )
-        .with_panel(
-            tile(
-                "State",
-                f"max(bullmq_queue_paused{{{QUEUE}}})",
-                "Whether the queue is paused.",
-                unit="none",
-                colors=thresholds((None, GREEN), (1, AMBER)),
-                nothing=UNREADABLE,
-                width=3,
-                texts={"0": ("Running", GREEN), "1": ("Paused", AMBER)},
-            )
-        )
-        .with_panel(
-            tile(
-                "Events missed, 1 day",
-                f"round(sum(increase(bullmq_exporter_events_missed_total{{{QUEUE}}}[1d])))",
-                "Events that were trimmed before they were read: counters lack what they told.",
-                unit="short",
-                colors=thresholds((None, GREEN), (1, AMBER)),
-                nothing=UNCOUNTED,
-                width=3,
-            )
-        )
+        .with_variable(place_variable("jobs"))
+        .annotation(alerts_annotation(QUEUE))
     )
+    for title, panels in (
+        (None, tiles() + course()),
+        ("Failures", failures()),
+        ("Durations", durations()),
+        ("Workers and schedules", workers()),
+    ):
+        if title:
+            made.with_row(Row(title))
+        for panel in panels:
+            made.with_panel(panel)
+    return made

@@ -397,12 +397,11 @@ def test_prometheus_sees_the_first_failures_as_an_increase_and_goes_from_a_spike
     def exemplars(series: str) -> set[str]:
         now = time.time()
         rows = prometheus.get("query_exemplars", query=series, start=now - 300, end=now + 60)
-        found = [exemplar["labels"] for row in rows for exemplar in row["exemplars"]]
-        assert {labels["queue"] for labels in found} <= {"ingestion"}
-        return {labels["job_id"] for labels in found}
+        return {exemplar["labels"]["job_key"] for row in rows for exemplar in row["exemplars"]}
 
-    eventually(lambda: "4" in exemplars("bullmq_job_failed_total"))
-    eventually(lambda: "5" in exemplars("bullmq_job_process_duration_seconds_bucket"))
+    eventually(lambda: "bull:ingestion:4" in exemplars("bullmq_job_failed_total"))
+    durations = "bullmq_job_process_duration_seconds_bucket"
+    eventually(lambda: "bull:ingestion:5" in exemplars(durations))
 
 
 def test_exemplars_are_valid_openmetrics_and_stay_within_their_length(
@@ -416,10 +415,10 @@ def test_exemplars_are_valid_openmetrics_and_stay_within_their_length(
     work.work("indexing")
     work.settle()
 
-    def job_ids(queue: str) -> list[str | None]:
+    def job_keys(queue: str) -> list[str | None]:
         page = exporter.metrics.get("/metrics", Accept="application/openmetrics-text").text
         return [
-            sample.exemplar.labels["job_id"] if sample.exemplar else None
+            sample.exemplar.labels["job_key"] if sample.exemplar else None
             for family in parse_openmetrics(page)
             for sample in family.samples
             if sample.name == "bullmq_job_failed_total"
@@ -427,9 +426,9 @@ def test_exemplars_are_valid_openmetrics_and_stay_within_their_length(
             and sample.value == 1
         ]
 
-    eventually(lambda: job_ids("ingestion") == ['odd "id"\\ 1'])
-    eventually(lambda: job_ids("indexing") == [None])
-    assert "job_id" not in exporter.metrics.get("/metrics", Accept="text/plain").text
+    eventually(lambda: job_keys("ingestion") == ['bull:ingestion:odd "id"\\ 1'])
+    eventually(lambda: job_keys("indexing") == [None])
+    assert "job_key" not in exporter.metrics.get("/metrics", Accept="text/plain").text
 
 
 def test_job_names_beyond_the_limit_are_counted_together(

@@ -145,10 +145,10 @@ class EventRenderer:
         if exemplar is None or not self._openmetrics:
             return ""
         raw_id, value, entry_id = exemplar
-        job_id = text(raw_id)
-        if len("job_id") + len(job_id) + len("queue") + len(queue.name) > LONGEST_EXEMPLAR:
+        # One label that says all: Grafana fills the link of an exemplar with one value alone.
+        job_key = text(queue.job_key(raw_id))
+        if len("job_key") + len(job_key) > LONGEST_EXEMPLAR:
             return ""
         return (
-            f' # {{job_id="{escape(job_id)}",queue="{escape(queue.name)}"}} '
-            f"{value / 1000} {milliseconds(entry_id) / 1000}"
+            f' # {{job_key="{escape(job_key)}"}} {value / 1000} {milliseconds(entry_id) / 1000}'
         )
