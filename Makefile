@@ -3,19 +3,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NODE := tests/bullmq/node_modules
+# What tests need of npm: BullMQ itself, and Grafana's types.
+NODE := tests/bullmq/node_modules/.installed tests/grafana/node_modules/.installed
 
 # Programs that tests start, and the Debian packages that bring them.
-PROGRAMS := curl redis-server node npm prometheus promtool prometheus-alertmanager amtool
-PACKAGES := curl redis-server nodejs npm prometheus prometheus-alertmanager
+PROGRAMS := curl chromium redis-server node npm prometheus promtool prometheus-alertmanager amtool
+PACKAGES := curl chromium redis-server nodejs npm prometheus prometheus-alertmanager
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
-.PHONY: demo test bench lint format rules dashboards programs clean
+.PHONY: demo test bench lint format rules dashboards screenshots programs clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/bullmq-exporter --demo
 
-test: programs $(NODE)/.installed lint
+test: programs $(NODE) lint
 	$(BIN)/pytest
 
 lint: $(VENV)/.dev
@@ -24,8 +25,13 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 # About a quarter of an hour; shorter with ROUNDS=1 STEADY=60.
-bench: programs $(NODE)/.installed $(VENV)/.dev
+bench: programs $(NODE) $(VENV)/.dev
 	$(BIN)/python -m tests.bench --rounds $(or $(ROUNDS),5) --steady-seconds $(or $(STEADY),600)
+
+# Some 600 MB of Grafana's packages, and six minutes of the demo.
+screenshots: $(VENV)/.dev tests/drawing/node_modules/.installed
+	npm run --prefix tests/drawing --silent build
+	$(BIN)/python -m tests.drawing
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -62,9 +68,9 @@ $(VENV)/.dev: $(BIN)/python setup.cfg pyproject.toml
 	@touch $@ $(VENV)/.demo
 
 # Not `npm ci`: it refuses a lock file without the optional binaries of other platforms.
-$(NODE)/.installed: tests/bullmq/package-lock.json
-	npm install --prefix tests/bullmq --no-save --silent
+%/node_modules/.installed: %/package-lock.json
+	npm install --prefix $* --no-save --silent
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(NODE) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) tests/*/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -160,18 +160,18 @@ def dashboard() -> Dashboard:
                         colored("none", (None, "transparent"), (1, RED)),
                     ),
                     (
-                        "Failed, 15 min",
+                        "Failed 15m",
                         FAILED_15M,
                         colored("none", (None, "transparent"), (1, AMBER), (10, RED)),
                     ),
                     (
-                        "Failed of done, 1 h",
+                        "Share 1h",
                         SHARE_1H,
                         colored("percentunit", (None, "transparent"), (0.01, AMBER), (0.144, RED)),
                     ),
                     ("Ready", READY, {"unit": "short"}),
                     (
-                        "Longest wait",
+                        "Oldest wait",
                         WAITS,
                         colored("s", (None, "transparent"), (300, AMBER), (1800, RED)),
                     ),
@@ -181,7 +181,7 @@ def dashboard() -> Dashboard:
                         {"unit": "short"},
                     ),
                     (
-                        "Longest run",
+                        "Oldest run",
                         RUNS,
                         colored("s", (None, "transparent"), (3600, AMBER)),
                     ),
@@ -191,21 +191,21 @@ def dashboard() -> Dashboard:
                         {"unit": "short"},
                     ),
                     (
-                        "Done per min",
+                        "Done/min",
                         DONE.replace("$__rate_interval", "5m"),
                         {"unit": "none", "decimals": 1},
                     ),
                     (
                         "Workers",
                         f"max by (queue) (bullmq_queue_workers{{{QUEUES}}})",
-                        colored("none", (None, RED), (1, "transparent")),
+                        colored("none", (None, AMBER), (1, "transparent")),
                     ),
                 ),
-                "One row for each queue. Click a name for the queue, or for its failed jobs. Empty "
+                "One row for each queue. Share 1h: of the jobs that finished, those that failed. Click a name for the queue, or for its failed jobs. Empty "
                 "cells are not known, or there is none: no job waits, the server does not tell workers.",
                 by="queue",
                 nothing=UNREADABLE,
-                sort=("Alerts", "Failed, 15 min", "Longest wait", "Ready"),
+                sort=("Alerts", "Failed 15m", "Oldest wait", "Ready"),
                 links=(("This queue", queue_url(CELL)), ("Failed jobs", jobs_url(CELL, "failed"))),
             )
         )

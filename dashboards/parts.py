@@ -29,9 +29,9 @@ GREEN, AMBER, RED, BLUE = "green", "orange", "red", "blue"
 # For what is not known: neither good nor bad.
 GREY = "#5a6070"
 TAG = "bullmq"
-# What is clicked on, in links: the series of a line, the text of a cell.
-LINE = "${__field.labels.queue}"
-CELL = "${__value.text}"
+# What is clicked on, in links: the queue of a line, the text of a cell.
+LINE = "${__field.labels.queue:percentencode}"
+CELL = "${__value.text:percentencode}"
 # The instances of the exporter that are looked at, the key prefixes of their queues, one queue.
 TARGET = 'instance=~"$instance"'
 QUEUES = f'{TARGET},prefix=~"$prefix"'
@@ -171,6 +171,7 @@ def graph(
         describe(timeseries.Panel(), title, description, nothing, size)
         .unit(unit)
         .min(0)
+        .color_scheme(build.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
         .line_width(1)
         .fill_opacity(25 if stacked else 0)
         # Never would hide a value between two gaps: a job that waited at one scrape.
@@ -455,10 +456,31 @@ def place_variable(name: str) -> build.QueryVariable:
     )
 
 
+class TitledAnnotation(model.AnnotationQuery):
+    """An annotation with the fields of Prometheus's that the SDK lacks.
+
+    Without them it says nothing when one points at it (@grafana/prometheus, datasource.ts).
+    """
+
+    def to_json(self) -> dict[str, object]:
+        return super().to_json() | {
+            "titleFormat": "{{alertname}} {{queue}}",
+            "textFormat": "{{severity}}",
+        }
+
+
+class AlertsAnnotation(build.AnnotationQuery):
+    """Builds a TitledAnnotation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._internal = TitledAnnotation()
+
+
 def alerts_annotation(selector: str) -> build.AnnotationQuery:
     """Firing alerts on the time axis."""
     return (
-        build.AnnotationQuery()
+        AlertsAnnotation()
         .name("Alerts")
         .datasource(SOURCE)
         .enable(True)

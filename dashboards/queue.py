@@ -152,7 +152,9 @@ def course() -> list[Panel]:
             unit="short",
             nothing=UNREADABLE,
             stacked=True,
-            links=(("Jobs in this state", jobs_url(SELECTED, "${__field.labels.state}")),),
+            links=(
+                ("Jobs in this state", jobs_url(SELECTED, "${__field.labels.state:percentencode}")),
+            ),
         ),
         graph(
             "What happens, per minute",

@@ -242,11 +242,11 @@ class Prometheus:
     """The HTTP API of a real Prometheus."""
 
     def __init__(self, port: int) -> None:
-        self._api = f"http://127.0.0.1:{port}/api/v1"
+        self.url = f"http://127.0.0.1:{port}"
 
     def get(self, path: str, **query: str | float) -> Any:
         """The `data` of an answer."""
-        with urllib.request.urlopen(f"{self._api}/{path}?{urlencode(query)}") as response:
+        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urlencode(query)}") as response:
             return json.load(response)["data"]
 
     def query(self, expression: str) -> list[dict[str, Any]]:

@@ -6,21 +6,22 @@ import itertools
 import json
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from dashboards.__main__ import files
 from dashboards.parts import UnknownSeries, query
 from exporter.prometheus.exposition import family_names
-from tests.conftest import API_KEY, Prometheus, clean_environment, eventually, free_port, program
-from tests.http_client import Client
-from tests.test_rules import RULES
+from tests.conftest import Prometheus, eventually, program
+from tests.scraped_demo import scraped_demo
+from tests.test_rules import ALERTS, ROOT
 
+PROVISIONING = ROOT / "config/grafana/provisioning"
 BOARDS = {path.stem: json.loads(text) for path, text in files().items()}
 
 
@@ -70,6 +71,52 @@ def test_a_dashboard_is_sound(board: dict[str, Any]) -> None:
     assert variables[:2] == ["datasource", "instance"]
 
 
+def test_alerts_lead_to_dashboards_that_are_there_and_exemplars_to_their_jobs() -> None:
+    links = [rule["annotations"].get("dashboard_url", "") for rule in ALERTS]
+    assert set(re.findall(r"/d/([\w-]+)", " ".join(links))) == {"bullmq-queue", "bullmq-exporter"}
+    assert BOARDS.keys() == {"bullmq-overview", "bullmq-queue", "bullmq-exporter"}
+    assert all(board["uid"] == name for name, board in BOARDS.items())
+    sources = yaml.safe_load((PROVISIONING / "datasources/prometheus.yml").read_text())
+    [destination] = sources["datasources"][0]["jsonData"]["exemplarTraceIdDestinations"]
+    assert destination["name"] == "job_key", "the label of event_family.py"
+    providers = yaml.safe_load((PROVISIONING / "dashboards/bullmq.yml").read_text())["providers"]
+    assert [each["type"] for each in providers] == ["file"]
+
+
+GRAFANA = Path(__file__).parent / "grafana"
+
+
+def typescript(directory: Path, boards: dict[str, Any]) -> str:
+    """What the compiler says of dashboards against Grafana's published types."""
+    if not (GRAFANA / "node_modules").is_dir():
+        pytest.fail("Grafana's types are missing: make test installs them")
+    for name, board in boards.items():
+        kind = f"import type {{ Dashboard }} from {json.dumps(str(GRAFANA / 'dashboard'))};"
+        text = f"{kind}\nexport const board: Dashboard =\n{json.dumps(board, indent=2)};\n"
+        (directory / f"{name}.ts").write_text(text)
+    settings = {"extends": str(GRAFANA / "tsconfig.json"), "include": ["*.ts"]}
+    (directory / "tsconfig.json").write_text(json.dumps(settings))
+    compiler = GRAFANA / "node_modules" / "typescript" / "bin" / "tsc"
+    command = [program("node", "nodejs"), compiler, "--pretty", "false", "--project", directory]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def test_the_dashboards_hold_against_grafanas_published_schema(tmp_path: Path) -> None:
+    assert typescript(tmp_path, BOARDS) == ""
+
+
+def test_what_grafana_does_not_know_is_found(tmp_path: Path) -> None:
+    wrong = json.loads(json.dumps(BOARDS["bullmq-overview"]))
+    tile, graph = wrong["panels"][0], wrong["panels"][-1]
+    tile["options"]["colourMode"] = "background"
+    graph["fieldConfig"]["defaults"]["custom"]["showPoints"] = "sometimes"
+    wrong["panels"][1]["targets"][0]["legend"] = "x"
+    said = typescript(tmp_path, {"wrong": wrong})
+    assert "colourMode" in said
+    assert "sometimes" in said
+    assert '"legend"' in said
+
+
 def test_a_query_of_a_series_that_is_not_there_is_refused() -> None:
     with pytest.raises(UnknownSeries, match="bullmq_job_faild_total"):
         query("rate(bullmq_job_faild_total[5m])")
@@ -107,54 +154,12 @@ MAY_BE_EMPTY = {
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """A Prometheus with the rules that scrapes the demo."""
-    directory = tmp_path_factory.mktemp("demo")
-    metrics, api, port = free_port(), free_port(), free_port()
-    config = directory / "prometheus.yml"
-    config.write_text(
-        json.dumps(
-            {
-                "global": {"scrape_interval": "1s", "evaluation_interval": "2s"},
-                "rule_files": [str(RULES / "*.yml")],
-                "scrape_configs": [
-                    {
-                        "job_name": "bullmq",
-                        "static_configs": [{"targets": [f"127.0.0.1:{metrics}"]}],
-                    }
-                ],
-            }
-        )
-    )
-    commands = (
-        [
-            *(sys.executable, "-m", "exporter", "--demo"),
-            *("--metrics-listen", f"127.0.0.1:{metrics}", "--api-listen", f"127.0.0.1:{api}"),
-        ],
-        [
-            program("prometheus", "prometheus"),
-            f"--config.file={config}",
-            f"--storage.tsdb.path={directory}/data",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ],
-    )
-    log = (directory / "log").open("w")
-    started = [
-        subprocess.Popen(command, stdout=log, stderr=log, env=clean_environment())
-        for command in commands
-    ]
-    try:
-        eventually(lambda: Client(f"http://127.0.0.1:{metrics}").get("/-/ready").status == 200)
+    with scraped_demo(tmp_path_factory.mktemp("demo"), scrape_interval=1) as (prometheus, api):
         # Refused, but counted; twice, for a rate.
         for _ in range(2):
-            Client(f"http://127.0.0.1:{api}", {"X-API-KEY": API_KEY}).get("/v1/jobs/queues")
+            api.get("/v1/jobs/queues")
             time.sleep(3)
-        yield Prometheus(port)
-    finally:
-        for process in started:
-            process.terminate()
-        for process in started:
-            process.wait()
-        log.close()
+        yield prometheus
 
 
 def filled_in(expression: str) -> str:
@@ -163,6 +168,7 @@ def filled_in(expression: str) -> str:
         ("$__rate_interval", "20s"),
         ("$__range", "1m"),
         ("$instance", ".*"),
+        ("$prefix", ".*"),
         ("$queue", "ingestion"),
     ):
         expression = expression.replace(name, value)

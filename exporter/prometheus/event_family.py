@@ -149,6 +149,4 @@ class EventRenderer:
         job_key = text(queue.job_key(raw_id))
         if len("job_key") + len(job_key) > LONGEST_EXEMPLAR:
             return ""
-        return (
-            f' # {{job_key="{escape(job_key)}"}} {value / 1000} {milliseconds(entry_id) / 1000}'
-        )
+        return f' # {{job_key="{escape(job_key)}"}} {value / 1000} {milliseconds(entry_id) / 1000}'

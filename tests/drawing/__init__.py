@@ -1,0 +1,1 @@
+"""Screenshots of the dashboards: `make screenshots`."""

@@ -1,0 +1,60 @@
+"""Screenshots of the dashboards for docs/screenshots, with what the demo did in some minutes.
+
+Grafana itself is not needed: its published components draw the panels (draw.jsx).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from playwright.sync_api import Page, sync_playwright
+
+from dashboards.__main__ import files
+from tests.conftest import program
+from tests.scraped_demo import scraped_demo
+
+HERE = Path(__file__).parent
+SCREENSHOTS = HERE.parents[1] / "docs" / "screenshots"
+VALUES = {"instance": ".*", "prefix": ".*", "queue": "ingestion"}
+# The demo's first outage comes after 20 seconds; the alert that it raises lasts for 5 minutes.
+MINUTES = 5.5
+
+
+def draw(page: Page, board: str, prometheus: str, began: float, to: Path) -> None:
+    page.goto(f"file://{HERE}/index.html")
+    scene = {"board": json.loads(board), "prometheus": prometheus, "values": VALUES}
+    page.evaluate("scene => draw(scene)", {**scene, "from": began, "to": time.time()})
+    page.wait_for_timeout(3000)  # charts measure themselves, and draw anew
+    page.screenshot(path=to, full_page=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="how long the demo runs")
+    parser.add_argument("--to", type=Path, default=SCREENSHOTS, help="where the images go")
+    options = parser.parse_args()
+    with (
+        TemporaryDirectory() as directory,
+        scraped_demo(Path(directory), scrape_interval=5) as (prometheus, api),
+        sync_playwright() as playwright,
+    ):
+        began = time.time()
+        while time.time() < began + 60 * options.minutes:
+            api.get("/v1/jobs/queues")
+            time.sleep(10)
+        browser = playwright.chromium.launch(
+            executable_path=program("chromium", "chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport={"width": 1432, "height": 900})
+        options.to.mkdir(parents=True, exist_ok=True)
+        for file, text in files().items():
+            draw(page, text, prometheus.url, began, options.to / f"{file.stem}.png")
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
