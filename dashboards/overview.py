@@ -133,7 +133,7 @@ def dashboard() -> Dashboard:
                 nothing="The rules are not loaded",
             )
         )
-        .with_panel(firing_alerts(f'alertname=~"BullMQ.+",{QUEUES}', size=(24, 4)))
+        .with_panel(firing_alerts(f'alertname=~"BullMQ.+",{QUEUES}', size=(24, 5)))
         .with_panel(
             rows(
                 "Queues, the worst first",

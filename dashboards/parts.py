@@ -334,7 +334,7 @@ def firing_alerts(selector: str, *, size: tuple[int, int]) -> table.Panel:
             table.Panel(),
             "Alerts that fire",
             "The newest first. Click one for its runbook, or its queue.",
-            "Nothing fires",
+            "Nothing fires, or the rules are not loaded",
             size,
         )
         .with_target(
