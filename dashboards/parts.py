@@ -490,8 +490,8 @@ def alerts_annotation(selector: str) -> build.AnnotationQuery:
 
 
 def jobs_url(queue: str, status: str) -> str:
-    """The jobs of a queue in a state, newest first."""
-    return f"${{jobs}}/v1/jobs/queues/{queue}?status={status}&order=desc"
+    """The page with the jobs of a queue in a state, newest first."""
+    return f"${{jobs}}/?queue={queue}&status={status}"
 
 
 def queue_url(queue: str) -> str:

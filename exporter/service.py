@@ -21,6 +21,7 @@ from exporter.web.credentials import Credentials
 from exporter.web.jobs_api import JobsApi
 from exporter.web.metrics import metrics_app
 from exporter.web.server import Port, listen, serving
+from exporter.web.shown import Redaction
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ async def run(
                 lambda: watcher.queues,
                 redis_timeout=settings.redis.timeout,
             )
-        jobs = JobsApi(reading, watcher, settings.prefix)
+        jobs = JobsApi(reading, watcher, settings.prefix, Redaction(settings.api.redact))
 
         metrics = Port(
             "metrics",

@@ -120,6 +120,7 @@ def _origin(value: str) -> str:
 
 
 Listen = Annotated[Address, BeforeValidator(_address)]
+NonEmpty = Annotated[str, Field(min_length=1)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Permission = Annotated[str, AfterValidator(_permission)]
 Seconds = Annotated[float, Field(ge=0.1, le=86_400)]
@@ -233,6 +234,7 @@ class ApiSettings(Section):
     jwt_secret: Secret | None = None
     rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 100
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_comma_list)] = ()
+    redact: Annotated[tuple[NonEmpty, ...], BeforeValidator(_comma_list)] = ()
 
     @property
     def all_keys(self) -> tuple[ApiKey, ...]:

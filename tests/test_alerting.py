@@ -13,6 +13,7 @@ from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
 import yaml
@@ -30,6 +31,7 @@ from tests.conftest import (
     program,
     start_prometheus,
 )
+from tests.http_client import Answer
 
 CONFIG = Path(__file__).parents[1] / "config"
 pytestmark = pytest.mark.timeout(300)
@@ -230,9 +232,7 @@ def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
     assert re.fullmatch(r"ingestion: \d+ jobs failed within 5 minutes", texts["summary"])
     assert "fails (" in texts["top_jobs"]
 
-    url = texts["jobs_url"].removeprefix(watched.api.url)
-    page = watched.api.get(f"{url}&limit=100")
-    assert page.status == 200
+    page = linked_jobs(watched, texts)
     failed = {job["id"] for job in work.call("ingestion", "getFailed")}
     assert len(failed) == 25
     assert {job["id"] for job in page.json["jobs"]} == failed
@@ -261,6 +261,18 @@ def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
     assert arrives(lambda: inbox.mails[1:])[-1]["Subject"].startswith("Resolved ingestion: ")
 
 
+def linked_jobs(watched: Exporter, texts: dict[str, str]) -> Answer:
+    """What the page shows that an alert links to."""
+    link = urlsplit(texts["jobs_url"])
+    assert f"{link.scheme}://{link.netloc}{link.path}" == f"{watched.api.url}/"
+    query = dict(parse_qsl(link.query))
+    answer = watched.api.get(
+        f"/v1/jobs/queues/{quote(query.pop('queue'))}?{urlencode(query)}&limit=100"
+    )
+    assert answer.status == 200
+    return answer
+
+
 def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolves_it(
     inbox: Inbox, own_server: Server, start_work: StartWork, watched: Exporter
 ) -> None:
@@ -275,7 +287,7 @@ def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolve
     texts = annotations(still, "BullMQQueueStandsStill")
     assert texts["summary"] == "indexing stands still: 40 jobs wait and none is taken"
     assert "No worker is connected: start it" in texts["description"]
-    page = watched.api.get(texts["jobs_url"].removeprefix(watched.api.url))
+    page = linked_jobs(watched, texts)
     assert page.json["pagination"]["totalJobs"] == 40
     assert {webhook["groupKey"] for webhook in inbox.webhooks} == {still["groupKey"]}
     told = {alert["labels"]["alertname"] for alert in still["alerts"]}

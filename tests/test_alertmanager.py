@@ -107,7 +107,7 @@ def test_a_title_is_one_line_with_the_worst_of_it(tmp_path: Path) -> None:
 
 
 def test_the_text_of_an_alert_and_of_its_end_is_complete(tmp_path: Path) -> None:
-    jobs = "http://api/v1/jobs/queues/q?status=failed&order=desc"
+    jobs = "http://api/?queue=q&status=failed"
     alerts = (
         alert("A", top_jobs="send (40), bounce (5)", jobs_url=jobs),
         alert("B", "resolved"),
@@ -123,7 +123,7 @@ Most of all:  send (40), bounce (5)
 Since:        2026-11-24 03:12 UTC
 Alert:        A (critical)
 Told by:      i:9538
-Jobs:         http://api/v1/jobs/queues/q?status=failed&order=desc
+Jobs:         http://api/?queue=q&status=failed
 Dashboard:    http://grafana/d/bullmq-queue?var-instance=i&var-queue=q
 Runbook:      http://runbooks/A.md
 
@@ -148,7 +148,7 @@ Runbook:      http://runbooks/B.md
 Why.
 Most of all: send (40), bounce (5)
 critical, since 2026-11-24 03:12 UTC, i:9538
-<http://api/v1/jobs/queues/q?status=failed&amp;order=desc|Jobs> · \
+<http://api/?queue=q&amp;status=failed|Jobs> · \
 <http://grafana/d/bullmq-queue?var-instance=i&amp;var-queue=q|Dashboard> · \
 <http://runbooks/A.md|Runbook>
 

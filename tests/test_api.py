@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -22,6 +24,7 @@ from tests.conftest import API_KEY, JWT_SECRET, Exporter, Server, StartExporter,
 from tests.http_client import Answer, Client
 
 QUEUES = ("/v1/jobs/queues", "/api/v1/jobs/queues")
+KEYS = "/v1/jobs/keys/{jobKey}"
 PATHS = [path + rest for path in QUEUES for rest in ("", "/ingestion")]
 
 
@@ -181,7 +184,16 @@ def test_an_unknown_queue_path_or_method_is_refused_as_json(exporter: Exporter) 
     for name in ("nothing", "a%3Ab", "%2F", "..%2f..", "%00", "%FF", "x" * 5000, "é"):
         path = f"{QUEUES[0]}/{quote(name, safe='%.')}"
         assert_message(exporter.api.get(path), 404)
-    for path in ("/", "/v1", "/v1/jobs", "/v1/jobs/queues/", "/v1/jobs/queues/a/b", "/metrics"):
+    for path in (
+        "/v1",
+        "/v1/jobs",
+        "/page",
+        "/page/api.js",
+        "/../api.py",
+        "/v1/jobs/queues/",
+        "/v1/jobs/queues/a/b",
+        "/metrics",
+    ):
         assert_message(exporter.api.get(path), 404)
     for method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
         answer = exporter.api.request(method, PATHS[1])
@@ -227,7 +239,9 @@ def test_answers_are_what_the_openapi_document_says(exporter: Exporter) -> None:
         for server in document["servers"]
         for path in document["paths"]
     }
-    assert stated == {path.replace("ingestion", "{queueName}") for path in PATHS}
+    queue = f"{QUEUES[0]}/{{queueName}}"
+    ours = (QUEUES[0], queue, f"{queue}/failures", f"{queue}/jobs/{{jobId}}", KEYS)
+    assert stated == {f"{prefix}{path}" for prefix in ("", "/api") for path in ours}
 
     def assert_fits(answer: Answer, template: str) -> None:
         responses = document["paths"][template]["get"]["responses"]
@@ -242,11 +256,34 @@ def test_answers_are_what_the_openapi_document_says(exporter: Exporter) -> None:
 
     one = "/v1/jobs/queues/{queueName}"
     assert_fits(exporter.api.get(QUEUES[0]), QUEUES[0])
+    assert_fits(exporter.api.get(f"{QUEUES[0]}?detail=true"), QUEUES[0])
+    assert_fits(exporter.api.get(f"{QUEUES[0]}?detail=yes"), QUEUES[0])
+    assert_fits(exporter.api.get(f"{QUEUES[0]}/ingestion?text=source-1"), one)
+    assert_fits(exporter.api.get(f"{QUEUES[0]}/ingestion/failures?window=9999w"), f"{one}/failures")
+    for job in ("7", "none"):
+        assert_fits(exporter.api.get(f"{QUEUES[0]}/ingestion/jobs/{job}"), f"{one}/jobs/{{jobId}}")
+        assert_fits(exporter.api.get(f"/v1/jobs/keys/bull:ingestion:{job}"), KEYS)
+    assert_fits(exporter.api.get("/v1/jobs/keys/x"), KEYS)
     for status in document["components"]["schemas"]["Status"]["enum"]:
         assert_fits(exporter.api.get(f"{QUEUES[0]}/ingestion?status={status}"), one)
     assert_fits(exporter.api.get(f"{QUEUES[0]}/ingestion?page=x"), one)
     assert_fits(exporter.api.get(f"{QUEUES[0]}/nothing"), one)
     assert_fits(exporter.api.without_credentials().get(QUEUES[0]), QUEUES[0])
+
+
+def test_what_the_document_allows_is_answered_and_what_it_does_not_is_refused(
+    exporter: Exporter, tmp_path: Path
+) -> None:
+    """By schemathesis, which makes requests of the document and checks what comes back."""
+    schemathesis = Path(sys.executable).with_name("st")
+    command = [
+        *(schemathesis, "run", f"{exporter.api.url}/openapi.json", "--no-color"),
+        *("--header", f"X-API-KEY: {API_KEY}", "--max-examples", "40"),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "Tested: 5" in done.stdout
+    assert "a request failed" not in exporter.log
 
 
 def test_an_address_that_asks_too_often_is_told_to_wait(
@@ -387,10 +424,13 @@ HEADER = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_char
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
-    path=st.sampled_from([*PATHS, "/openapi.json"]),
+    path=st.sampled_from([*PATHS, "/openapi.json", f"{PATHS[1]}/failures", f"{PATHS[1]}/jobs/1"]),
     name=st.none() | TEXT,
     query=st.dictionaries(
-        st.sampled_from(["status", "page", "limit", "order", "prefix"]) | TEXT,
+        st.sampled_from(
+            ["status", "page", "limit", "order", "prefix", "text", "window", "logsPage"]
+        )
+        | TEXT,
         st.sampled_from(["failed", "1", "1000", "desc"]) | TEXT,
         max_size=5,
     ),
@@ -410,7 +450,7 @@ def test_no_query_and_no_header_makes_an_error_of_the_server(
     headers: dict[str, str],
 ) -> None:
     if name is not None and path != "/openapi.json":
-        path = f"{QUEUES[0]}/{quote(name, safe='')}"
+        path = f"{path}/{quote(name, safe='')}"
     encoded = "&".join(
         f"{quote(key, safe='', errors='replace')}={quote(value, safe='', errors='replace')}"
         for key, value in query.items()

@@ -6,6 +6,7 @@ import base64
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class State(StrEnum):
@@ -27,6 +28,14 @@ class State(StrEnum):
 def text(raw: bytes) -> str:
     r"""Bytes from Redis as text that can be shown anywhere; what is not UTF-8 becomes `\xff`."""
     return raw.decode("utf-8", "backslashreplace")
+
+
+class JobKey(NamedTuple):
+    """Where a job is: BullMQ's `<prefix>:<queue>:<id>`."""
+
+    prefix: str
+    queue: str
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,16 @@ class Queue:
 
     def job_key(self, job_id: bytes) -> bytes:
         return self.base + job_id
+
+    def key_of_relative(self, key: bytes) -> JobKey:
+        """Where a parent or child of a job of this queue is.
+
+        A prefix may hold colons, a queue's name none; relatives mostly share the prefix.
+        """
+        shown = text(key)
+        prefix = self.prefix if shown.startswith(f"{self.prefix}:") else shown.partition(":")[0]
+        queue, _, job_id = shown[len(prefix) + 1 :].partition(":")
+        return JobKey(prefix, queue, job_id)
 
     @property
     def repeat_key(self) -> bytes:

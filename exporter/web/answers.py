@@ -18,7 +18,7 @@ from exporter.web.rate_limit import RateLimit
 
 log = logging.getLogger(__name__)
 
-# The answers are data for programs: nothing may frame them, sniff them or keep them.
+# Most answers are data for programs: nothing may frame them, sniff them or keep them.
 SECURITY_HEADERS = {
     "Server": "bullmq-exporter",
     "Cache-Control": "no-store",
@@ -35,6 +35,10 @@ class BadRequest(Exception):
 
 class NotFound(Exception):
     """There is no such thing: what was asked for."""
+
+
+class Busy(Exception):
+    """Too much is asked for at once: what to do."""
 
 
 class Forbidden(Exception):
@@ -89,6 +93,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except RedisUnavailable as error:
         log.debug("answered 503", extra={"reason": str(error)})
         return _message(503, "Redis cannot be reached", {"Retry-After": "5"})
+    except Busy as error:
+        return _message(503, str(error), {"Retry-After": "5"})
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
         return _message(405, f"Method not allowed; allowed: {allowed}", {"Allow": allowed})

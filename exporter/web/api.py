@@ -1,7 +1,8 @@
-"""The API port: the Jobs API under both of its prefixes, and the document that describes it."""
+"""The API port: the page, the Jobs API under both of its prefixes, and its description."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 
 import aiohttp_cors
@@ -14,15 +15,17 @@ from exporter.settings import ApiSettings
 from exporter.web.answers import answering, json_response, rate_limited, requires_manage_all
 from exporter.web.credentials import Credentials
 from exporter.web.jobs_api import JobsApi
+from exporter.web.static import page_routes
 
 # Open Archiver documents its API under /v1 and serves it under /api/v1.
 PREFIXES = ("", "/api")
 
 
-def openapi_document() -> dict[str, object]:
-    """The API in OpenAPI 3.1."""
+def openapi_document(prefixes: Sequence[str]) -> dict[str, object]:
+    """The API in OpenAPI 3.1, with the key prefixes that may be asked for."""
     document = orjson.loads(resources.files("exporter.web").joinpath("openapi.json").read_bytes())
     document["info"]["version"] = __version__
+    document["components"]["parameters"]["Prefix"]["schema"]["enum"] = list(prefixes)
     return dict(document)
 
 
@@ -34,12 +37,14 @@ def api_app(jobs: JobsApi, settings: ApiSettings, health: Health) -> web.Applica
         middlewares.append(rate_limited(settings.rate_limit))
     # The API only reads: a body is of no use to it.
     app = web.Application(middlewares=middlewares, client_max_size=1024)
-    document = openapi_document()
+    document = openapi_document(jobs.prefixes)
 
     async def openapi(_: web.Request) -> web.Response:
         return json_response(document)
 
     app.router.add_get("/openapi.json", openapi)
+    for path, send in page_routes():
+        app.router.add_get(path, send)
     for prefix in PREFIXES:
         for path, handler in jobs.routes:
             app.router.add_get(f"{prefix}{path}", requires_manage_all(handler, credentials))

@@ -1,44 +1,68 @@
-"""Open Archiver's Jobs API: the routes, what they take and what they answer."""
+"""Open Archiver's Jobs API and what the page needs beyond it: the routes and what they take."""
 
 from __future__ import annotations
 
+import asyncio
 import math
-import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
-from exporter.bullmq.jobs import Job, Page, read_page
+from exporter.bullmq.failures import fault_of, grouped
+from exporter.bullmq.job_detail import read_job
+from exporter.bullmq.jobs import Job, Page, Scan, read_page
 from exporter.bullmq.keys import Queue, State
 from exporter.bullmq.poll import poll
 from exporter.bullmq.watcher import Watcher
-from exporter.web.answers import BadRequest, NotFound, json_response
+from exporter.web import shown
+from exporter.web.answers import Busy, NotFound, json_response
+from exporter.web.parameters import choice, duration, parameter, short_text, whole_number
 
 MAX_LIMIT = 1000
 # Far beyond any queue, and `page * limit` still is an index that Redis can take.
 MAX_PAGE = 1_000_000_000
+LOG_LINES = 100  # a page
+# Readings of all jobs of a status that may go on at once; how long (seconds) a further one waits.
+SCANS = 2
+SCAN_WAIT = 5.0
 
 
 class JobsApi:
     """The handlers of the Jobs API; each reads Redis anew."""
 
-    def __init__(self, redis: RedisReader, watcher: Watcher, prefixes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        redis: RedisReader,
+        watcher: Watcher,
+        prefixes: Sequence[str],
+        redaction: shown.Redaction,
+    ) -> None:
         self._redis = redis
         self._watcher = watcher
-        self._prefixes = prefixes
+        self.prefixes = prefixes
+        self._redaction = redaction
+        self._scans = asyncio.Semaphore(SCANS)
 
     @property
     def routes(self) -> tuple[tuple[str, Handler], ...]:
+        queue = r"/v1/jobs/queues/{queue:[^/]+}"
         return (
             ("/v1/jobs/queues", self.list_queues),
-            (r"/v1/jobs/queues/{queue:[^/]+}", self.list_jobs),
+            (queue, self.list_jobs),
+            (f"{queue}/failures", self.list_failures),
+            (f"{queue}/jobs/{{id:.+}}", self.show_job),
+            ("/v1/jobs/keys/{key:.+}", self.find_key),
         )
 
-    async def list_queues(self, _: web.Request) -> web.Response:
-        """Every queue with its counts."""
+    async def list_queues(self, request: web.Request) -> web.Response:
+        """Every queue with its counts; with `detail`, since when its jobs wait and run as well."""
+        detailed = choice(request, "detail", ["true", "false"], "false") == "true"
         queues = self._watcher.queues
         if queues is None:
             raise RedisUnavailable("the first discovery is not done")
@@ -51,32 +75,38 @@ class JobsApi:
         return json_response(
             {
                 "queues": [
-                    self._name(reading.queue) | {"counts": _counts(reading.counts)}
+                    self._name(reading.queue)
+                    | {"counts": shown.counts(reading.counts)}
+                    | (shown.reading(reading) if detailed else {})
                     for reading in readings
                 ]
             }
         )
 
     async def list_jobs(self, request: web.Request) -> web.Response:
-        """One page of a queue's jobs of one status."""
-        status = State(_choice(request, "status", [state.value for state in State], "failed"))
-        order = _choice(request, "order", ["asc", "desc"], "asc")
-        page = _whole_number(request, "page", 1, MAX_PAGE)
-        limit = _whole_number(request, "limit", 10, MAX_LIMIT)
-        queue, found = await self._page(
-            request.match_info["queue"],
-            _choice(request, "prefix", list(self._prefixes), None),
-            status,
-            start=(page - 1) * limit,
-            limit=limit,
-            newest_first=order == "desc",
-        )
-        total = found.counts.get(status)
+        """One page of a queue's jobs of one status, or of those among them that are looked for."""
+        status = State(choice(request, "status", [state.value for state in State], "failed"))
+        newest_first = choice(request, "order", ["asc", "desc"], "asc") == "desc"
+        page = whole_number(request, "page", 1, MAX_PAGE)
+        limit = whole_number(request, "limit", 10, MAX_LIMIT)
+        start = (page - 1) * limit
+        if (wanted := self._wanted(request)) is None:
+            queue, found = await self._page(
+                request, status, start=start, limit=limit, newest_first=newest_first
+            )
+            jobs: Sequence[Job] = found.jobs
+            counts, total = found.counts, found.counts.get(status)
+            search = {}
+        else:
+            async with self._scanning(request, status, newest_first=newest_first) as scan:
+                jobs, total = await _pick(scan, wanted, start, start + limit)
+                queue, counts = scan.queue, scan.counts
+            search = {"search": {"seen": scan.seen, "complete": scan.complete}}
         return json_response(
             self._name(queue)
             | {
-                "counts": _counts(found.counts),
-                "jobs": [_job(job) for job in found.jobs],
+                "counts": shown.counts(counts),
+                "jobs": [shown.job(job, self._redaction) for job in jobs],
                 "pagination": {
                     "currentPage": page,
                     "totalPages": None if total is None else math.ceil(total / limit),
@@ -84,24 +114,123 @@ class JobsApi:
                     "limit": limit,
                 },
             }
+            | search
         )
 
+    async def list_failures(self, request: web.Request) -> web.Response:
+        """A queue's failed jobs, grouped by what went wrong."""
+        window = duration(request, "window")
+        limit = whole_number(request, "limit", 50, MAX_LIMIT)
+        since = None if window is None else int((time.time() - window) * 1000)
+        async with self._scanning(request, State.FAILED, newest_first=True) as scan:
+            async with aclosing(scan.jobs()) as jobs:
+                groups, ended = await grouped(jobs, since=since)
+            queue = scan.queue
+        return json_response(
+            self._name(queue)
+            | {
+                "window": window,
+                "seen": scan.seen,
+                "complete": scan.complete or ended,
+                "failed": sum(group.count for group in groups),
+                "groupsTotal": len(groups),
+                "groups": [shown.group(group, self._redaction) for group in groups[:limit]],
+            }
+        )
+
+    async def show_job(self, request: web.Request) -> web.Response:
+        """One job in full, with a page of its logs."""
+        logs_page = whole_number(request, "logsPage", 1, MAX_PAGE)
+        job_id = request.match_info["id"]
+        for queue in self._candidates(request):
+            found = await read_job(
+                self._redis,
+                queue,
+                job_id,
+                first_log=(logs_page - 1) * LOG_LINES,
+                logs=LOG_LINES,
+            )
+            if found is None:
+                continue
+            several = len(self.prefixes) > 1
+            logs = {
+                "lines": found.log_lines,
+                "total": found.log_total,
+                "page": logs_page,
+                "totalPages": math.ceil(found.log_total / LOG_LINES),
+            }
+            job = shown.detail(found, self._redaction, with_prefix=several)
+            return json_response(self._name(queue) | {"job": job | {"logs": logs}})
+        raise NotFound(
+            f"Job {job_id} of queue {request.match_info['queue']} not found: it was removed, or "
+            "never there"
+        )
+
+    async def find_key(self, request: web.Request) -> web.Response:
+        """Which queue's job a BullMQ key is: exemplars name jobs so."""
+        key = request.match_info["key"]
+        for queue in self._watcher.queues or ():
+            begin = f"{queue.prefix}:{queue.name}:"
+            if key.startswith(begin):
+                return json_response(self._name(queue) | {"id": key.removeprefix(begin)})
+        raise NotFound(f"No queue that is watched has a job {key}")
+
     def _name(self, queue: Queue) -> dict[str, Any]:
-        several = len(self._prefixes) > 1
+        several = len(self.prefixes) > 1
         return {"name": queue.name} | ({"prefix": queue.prefix} if several else {})
 
-    async def _page(
-        self, name: str, prefix: str | None, status: State, **page: Any
-    ) -> tuple[Queue, Page]:
+    def _wanted(self, request: web.Request) -> Callable[[Job], bool] | None:
+        """Whether a job is looked for; None where all are."""
+        name = parameter(request, "name") or None
+        text = short_text(request, "text")
+        fingerprint = parameter(request, "fingerprint") or None
+        if not (name or text or fingerprint):
+            return None
+        sought = (text or "").lower()
+
+        def wanted(job: Job) -> bool:
+            return (
+                (name is None or job.name == name)
+                and (fingerprint is None or fault_of(job).fingerprint == fingerprint)
+                and (not sought or sought in self._all_text(job))
+            )
+
+        return wanted
+
+    def _all_text(self, job: Job) -> str:
+        """What a text is looked for in: only what may be shown."""
+        parts = (self._redaction.of(job.data), self._redaction.of(job.return_value))
+        written = "\n".join(orjson.dumps(part).decode() for part in parts)
+        return "\n".join((job.id, job.name, job.failed_reason or "", written)).lower()
+
+    @asynccontextmanager
+    async def _scanning(
+        self, request: web.Request, status: State, *, newest_first: bool
+    ) -> AsyncIterator[Scan]:
+        """A reading of all jobs of a status. Raises NotFound, and Busy where others go on."""
+        queue, _ = await self._page(request, status, start=0, limit=1, newest_first=newest_first)
+        try:
+            async with asyncio.timeout(SCAN_WAIT):
+                await self._scans.acquire()
+        except TimeoutError:
+            raise Busy("Others search at this moment, try again in a few seconds") from None
+        try:
+            yield Scan(self._redis, queue, status, newest_first=newest_first)
+        finally:
+            self._scans.release()
+
+    async def _page(self, request: web.Request, status: State, **page: Any) -> tuple[Queue, Page]:
         """The page, and which queue it is of. Raises NotFound for a queue that is not there."""
-        for queue in self._candidates(name, prefix):
+        for queue in self._candidates(request):
             found = await read_page(self._redis, queue, status, **page)
             if found.exists or queue in self._watcher.configured:
                 return queue, found
-        raise NotFound(f"Queue {name} not found")
+        raise NotFound(f"Queue {request.match_info['queue']} not found")
 
-    def _candidates(self, name: str, prefix: str | None) -> list[Queue]:
-        prefixes = [prefix] if prefix else list(self._prefixes)
+    def _candidates(self, request: web.Request) -> list[Queue]:
+        name = request.match_info["queue"]
+        prefix = choice(request, "prefix", list(self.prefixes), None)
+        prefixes = [prefix] if prefix else list(self.prefixes)
         # By the name as it is shown: one that is not UTF-8 has no other way in.
         watched = [
             queue
@@ -114,49 +243,15 @@ class JobsApi:
         return [Queue.named(each, name.encode("utf-8", "replace")) for each in prefixes]
 
 
-def _counts(counts: Mapping[State, int]) -> dict[str, int | None]:
-    return {state.value: counts.get(state) for state in State}
-
-
-def _job(job: Job) -> dict[str, Any]:
-    data = job.data
-    return {
-        "id": job.id,
-        "name": job.name,
-        "data": data,
-        "state": job.state,
-        "failedReason": job.failed_reason,
-        "timestamp": job.timestamp,
-        "processedOn": job.processed_on,
-        "finishedOn": job.finished_on,
-        "attemptsMade": job.attempts_made,
-        "stacktrace": job.stacktrace,
-        "returnValue": job.return_value,
-        "ingestionSourceId": data.get("ingestionSourceId") if isinstance(data, dict) else None,
-        "error": job.failed_reason,
-    }
-
-
-def _parameter(request: web.Request, name: str) -> str | None:
-    given = request.query.getall(name, [])
-    if len(given) > 1:
-        raise BadRequest(f"{name} is given {len(given)} times, and may be given once")
-    return given[0] if given else None
-
-
-def _choice(request: web.Request, name: str, allowed: list[str], default: str | None) -> Any:
-    given = _parameter(request, name)
-    if given is None:
-        return default
-    if given not in allowed:
-        raise BadRequest(f"{name} must be one of {', '.join(allowed)}")
-    return given
-
-
-def _whole_number(request: web.Request, name: str, default: int, highest: int) -> int:
-    given = _parameter(request, name)
-    if given is None:
-        return default
-    if not re.fullmatch("[0-9]{1,12}", given) or not 1 <= int(given) <= highest:
-        raise BadRequest(f"{name} must be a whole number from 1 to {highest}")
-    return int(given)
+async def _pick(
+    scan: Scan, wanted: Callable[[Job], bool], start: int, end: int
+) -> tuple[list[Job], int]:
+    """The jobs from `start` to `end` of those that are wanted, and how many they are in all."""
+    picked, found = [], 0
+    async with aclosing(scan.jobs()) as jobs:
+        async for job in jobs:
+            if wanted(job):
+                if start <= found < end:
+                    picked.append(job)
+                found += 1
+    return picked, found

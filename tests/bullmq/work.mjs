@@ -2,6 +2,8 @@
 // Usage: node work.mjs bullmq5|bullmq6 PORT PREFIX
 // Commands, a JSON list a line, answered with a JSON line each:
 //   ["add", queue, name, count, options]   adds jobs; data.i counts them
+//   ["addJobs", queue, jobs]               adds them, as Queue.addBulk takes them
+//   ["flow", tree]                         adds a parent with its children
 //   ["work", queue, options]               starts a worker; its truth is told by `truth`
 //   ["settle"]                             waits until no job is waiting, active or delayed
 //   ["call", queue, method, ...args]       calls a method of the queue
@@ -9,7 +11,7 @@
 import { createInterface } from 'node:readline';
 
 const [version, port, prefix] = process.argv.slice(2);
-const { Queue, Worker, UnrecoverableError, DelayedError, RateLimitError } = await import(version);
+const { FlowProducer, Queue, Worker, UnrecoverableError, DelayedError, RateLimitError } = await import(version);
 const connection = { host: '127.0.0.1', port: Number(port), maxRetriesPerRequest: null };
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const queues = {}, workers = [], counts = {};
@@ -20,13 +22,19 @@ const count = (queue, name, what) => {
 };
 
 // What a job does is in its name: `fails`, `fails-first`, `unrecoverable`, `sleeps-300`,
-// `delays-itself`, `rate-limits`, `stalls` (hangs in its first attempt); all others complete.
+// `throws` (data.reason), `logs` (data.lines, then fails), `delays-itself`, `rate-limits`, `stalls` (hangs in its first attempt); all others complete.
 async function process_(worker, job, token) {
   const name = job.name ?? '';
   if (name === 'stalls' && job.attemptsStarted <= 1) await new Promise(() => {});
   if (name.startsWith('sleeps-')) await sleep(Number(name.slice(7)));
   if (name === 'fails') throw new Error(`no answer for ${job.id}`);
   if (name === 'fails-first' && job.attemptsMade === 0) throw new Error('not yet');
+  if (name === 'throws') throw Object.assign(new Error(job.data.reason), job.data.stack && { stack: job.data.stack });
+  if (name === 'logs') {
+    for (let i = 1; i <= job.data.lines; i++) await job.log(`line ${i}`);
+    await job.updateProgress({ done: 40, token: 'secret-progress' });
+    throw new Error('in the middle');
+  }
   if (name === 'unrecoverable') throw new UnrecoverableError('never');
   if (name === 'delays-itself' && !job.data.delayed) {
     await job.updateData({ ...job.data, delayed: true });
@@ -70,6 +78,16 @@ const commands = {
     }
     await sleep(200); // the workers' own events
     return counts;
+  },
+  async addJobs(queue, jobs) {
+    for (let at = 0; at < jobs.length; at += 500) await open(queue).addBulk(jobs.slice(at, at + 500));
+  },
+  // A parent with its children, as FlowProducer.add takes them; its id.
+  async flow(tree) {
+    const flows = new FlowProducer({ connection, prefix });
+    const { job } = await flows.add(tree);
+    await flows.close();
+    return job.id;
   },
   call: (queue, method, ...args) => open(queue)[method](...args).then((result) => result ?? null),
   truth: async () => counts,

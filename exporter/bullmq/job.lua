@@ -1,0 +1,67 @@
+-- One job: in which state it is, how long its fields are, its logs and its children.
+-- KEYS[1]: what the queue's keys begin with. ARGV: job id, first and last index of the log lines,
+-- the longest log line (bytes), how far to look into a list, how many children to name, then the
+-- fields whose sizes to tell.
+
+local base, id = KEYS[1], ARGV[1]
+local key = base .. id
+local longest, reach, most = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+
+local function in_list(name)
+  for rank = 1, -1, -2 do
+    local found = read('LPOS', base .. name, id, 'RANK', rank, 'MAXLEN', reach)
+    if found and not is_error(found) then return true end
+  end
+  return false
+end
+
+-- As BullMQ's getStateV2 looks, but not through the whole of a long list: `waiting` lies between
+-- the ends of one where a job is in no set.
+local function state()
+  for _, name in ipairs({ 'completed', 'failed', 'delayed', 'prioritized', 'waiting-children' }) do
+    local score = read('ZSCORE', base .. name, id)
+    if score and not is_error(score) then return name end
+  end
+  if in_list('active') then return 'active' end
+  local stopped = paused_flag(base) == 1 and 'paused' or 'waiting'
+  if in_list('wait') then return stopped end
+  if in_list('paused') then return 'paused' end
+  for name, told in pairs({ wait = stopped, paused = 'paused' }) do
+    local length = read('LLEN', base .. name)
+    if not is_error(length) and length > 2 * reach then return told end
+  end
+  return false
+end
+
+-- The number of a kind of children, and the keys of the first: of a large hash or set none, since
+-- there is no way to read a part of it that takes a known time.
+local function children(kind, count, all)
+  local number = read(count, key .. kind)
+  if is_error(number) then return { 0, {} } end
+  if count == 'ZCARD' then return { number, read('ZRANGE', key .. kind, 0, most - 1) } end
+  return { number, number <= most and read(all, key .. kind) or {} }
+end
+
+local sizes = {}
+for i = 7, #ARGV do
+  local length = read('HSTRLEN', key, ARGV[i])
+  sizes[i - 6] = is_error(length) and 0 or length
+end
+
+local lines = read('LRANGE', key .. ':logs', ARGV[2], ARGV[3])
+if is_error(lines) then lines = {} end
+for i, line in ipairs(lines) do
+  if #line > longest then lines[i] = string.sub(line, 1, longest) .. ' [left out: ' .. (#line - longest) .. ' bytes]' end
+end
+local logged = read('LLEN', key .. ':logs')
+
+return {
+  state(),
+  sizes,
+  is_error(logged) and 0 or logged,
+  lines,
+  children(':processed', 'HLEN', 'HKEYS'),
+  children(':dependencies', 'SCARD', 'SMEMBERS'),
+  children(':unsuccessful', 'ZCARD'),
+  children(':failed', 'HLEN', 'HKEYS'),
+}

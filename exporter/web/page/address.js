@@ -1,0 +1,66 @@
+// The address of the page is the whole state of a view, so that any view can be passed on.
+
+import { element } from "./dom.js";
+
+export const STATUSES = ["failed", "active", "waiting", "prioritized", "delayed", "paused",
+  "waiting-children", "completed"];
+export const WINDOWS = ["1h", "24h", "7d", ""];
+
+const DEFAULTS = {
+  queue: "", prefix: "", status: "failed", page: 1, name: "", text: "", group: "", window: "",
+  job: "", logs: 0,
+};
+
+/** Read the part after the question mark. What makes no sense becomes the default. */
+export function readAddress(search) {
+  const given = new URLSearchParams(search);
+  const address = { ...DEFAULTS };
+  for (const name of Object.keys(DEFAULTS)) {
+    if (given.has(name)) address[name] = given.get(name);
+  }
+  if (!STATUSES.includes(address.status)) address.status = DEFAULTS.status;
+  if (!/^(\d{1,6}[smhdw]?)?$/.test(address.window)) address.window = DEFAULTS.window;
+  address.page = wholeNumber(address.page, DEFAULTS.page);
+  address.logs = wholeNumber(address.logs, DEFAULTS.logs);
+  if (!address.queue) return { ...DEFAULTS };
+  if (address.status !== "failed") Object.assign(address, { group: "", window: "" });
+  return address;
+}
+
+function wholeNumber(text, otherwise) {
+  return /^[1-9]\d{0,8}$/.test(String(text)) ? Number(text) : otherwise;
+}
+
+/** The address as a relative link; defaults are left out. */
+export function writeAddress(address) {
+  const query = new URLSearchParams();
+  for (const [name, standard] of Object.entries(DEFAULTS)) {
+    const value = address[name] ?? standard;
+    if (value !== standard && value !== "") query.set(name, value);
+  }
+  return query.size ? `?${query}` : "./";
+}
+
+/** An address that differs from another one in a few parts. */
+export function change(address, parts) {
+  return { ...address, ...parts };
+}
+
+/** The same queue, and the same list, without any filter. */
+export function unfiltered(address) {
+  return change(address, { group: "", name: "", text: "", page: 1, job: "", logs: 0 });
+}
+
+export function queueAddress(queue, prefix, status = "failed") {
+  return { ...DEFAULTS, queue, prefix: prefix ?? "", status };
+}
+
+export function jobAddress(queue, prefix, id) {
+  return { ...DEFAULTS, queue, prefix: prefix ?? "", job: id };
+}
+
+/** A link to another view. It is a real link; page.js handles plain clicks on it. */
+export function link(address, attributes, ...children) {
+  return element("a", { href: writeAddress(address), "data-view": true, ...attributes },
+    ...children);
+}

@@ -1,0 +1,127 @@
+// All the page knows about the API: its addresses, its credential and its ways of saying no.
+
+import { forget, recall, remember } from "./session.js";
+
+export const PER_PAGE = 25;
+const TIME_LIMIT = 60_000;
+const REASON_IN_LISTS = 400;
+
+/** Something other than an answer. `status` is 0 where there was no answer at all. */
+export class Refusal extends Error {
+  constructor(status, message, retryAfter = null) {
+    super(message);
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+}
+
+export function credential() {
+  return recall("credential");
+}
+
+/** A header can carry printable ASCII only; anything else cannot be a key. */
+export function canBeCredential(text) {
+  return /^[\x21-\x7e]+$/.test(text);
+}
+
+export function keepCredential(text) {
+  remember("credential", text);
+}
+
+export function dropCredential() {
+  forget("credential");
+}
+
+function credentialHeader(text) {
+  const isToken = text.startsWith("eyJ") && text.split(".").length === 3;
+  return isToken ? { Authorization: `Bearer ${text}` } : { "X-API-KEY": text };
+}
+
+// Requests. `path` is where to ask, `trim` keeps of the answer what the view shows, `every` is
+// after how many seconds to ask again, `series` marks requests whose earlier answer may stay on
+// the screen, dimmed, until the new one is there.
+
+export function queuesRequest() {
+  return { path: "v1/jobs/queues?detail=true", every: 10, series: "queues" };
+}
+
+export function jobsRequest(address) {
+  const { queue, prefix, status, page, name, text, group } = address;
+  const query = { status, page, limit: PER_PAGE, order: "desc", prefix, name, text,
+    fingerprint: group };
+  return { path: queuePath(queue, "", query), every: 10, trim: trimJobs,
+    series: `jobs ${status} ${prefix} ${queue}` };
+}
+
+export function failuresRequest({ queue, prefix, window }) {
+  const path = queuePath(queue, "/failures", { window, limit: 50, prefix });
+  // Grouping reads many jobs: only once a minute, or when the number of failed jobs changes.
+  return { path, every: 60, series: `failures ${prefix} ${queue}`,
+    watch: (sources) => sources.jobs?.answer?.counts?.failed };
+}
+
+export function jobRequest({ queue, prefix, job, logs }) {
+  const path = queuePath(queue, `/jobs/${escape(job)}`, { logsPage: logs || "", prefix });
+  return { path, every: 10, series: `job ${prefix} ${queue} ${job}` };
+}
+
+function queuePath(queue, rest, query) {
+  const given = Object.entries(query).filter(([, value]) => value !== "");
+  const search = new URLSearchParams(given).toString();
+  return `v1/jobs/queues/${escape(queue)}${rest}${search ? `?${search}` : ""}`;
+}
+
+function escape(text) {
+  // Half of a surrogate pair cannot be written in an address; it would be an exception.
+  return encodeURIComponent(text.toWellFormed ? text.toWellFormed() : text);
+}
+
+/** Lists show no data, which may be megabytes: keep only what they show. */
+function trimJobs(answer) {
+  const jobs = (answer.jobs ?? []).map((job) => ({
+    id: job.id, name: job.name, state: job.state, attemptsMade: job.attemptsMade,
+    timestamp: job.timestamp, processedOn: job.processedOn, finishedOn: job.finishedOn,
+    failedReason: job.failedReason?.slice(0, REASON_IN_LISTS) ?? null,
+  }));
+  return { ...answer, jobs };
+}
+
+/** Ask, and return {answer, text}; throws a Refusal, or an AbortError if `signal` says so. */
+export async function ask(request, signal) {
+  const response = await get(request.path, signal);
+  if (!response.ok) throw await refusal(response);
+  const whole = await readJson(response, signal);
+  const answer = request.trim ? request.trim(whole) : whole;
+  return { answer, text: JSON.stringify(answer) };
+}
+
+async function get(path, signal) {
+  const limit = new AbortController();
+  const timer = setTimeout(() => limit.abort(), TIME_LIMIT);
+  signal.addEventListener("abort", () => limit.abort(), { once: true });
+  const headers = { Accept: "application/json", ...credentialHeader(credential() ?? "") };
+  try {
+    return await fetch(path, { headers, signal: limit.signal, cache: "no-store" });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw new Refusal(0, limit.signal.aborted ? "it did not answer in a minute" : "");
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function readJson(response, signal) {
+  try {
+    return await response.json();
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw new Refusal(0, "its answer was cut off or is not JSON");
+  }
+}
+
+async function refusal(response) {
+  const said = await response.json().catch(() => ({}));
+  const message = typeof said?.message === "string" ? said.message : "";
+  const seconds = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
+  return new Refusal(response.status, message, Number.isNaN(seconds) ? null : seconds);
+}

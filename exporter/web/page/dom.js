@@ -1,0 +1,125 @@
+// Making elements, and bringing what is on the screen up to date with as little change as possible.
+
+const HANDLERS = ["onclick", "onsubmit", "oninput", "onchange"];
+
+/**
+ * element("a", {href: "?", class: "quiet", onclick: f}, "text", child, [more, children])
+ *
+ * Text always becomes a text node, so nothing that came from a job is ever read as markup.
+ * Attributes that are null, undefined or false are left out. `key` tells patch() which element
+ * of a list is which. `style` is an object: the policy of the page forbids the attribute.
+ */
+export function element(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name === "key") node.patchKey = String(value);
+    else if (name === "value") node.value = value;
+    else if (name === "style") setStyle(node, value);
+    else if (HANDLERS.includes(name)) node[name] = value;
+    else node.setAttribute(name, value === true ? "" : String(value));
+  }
+  node.append(...clean(children));
+  return node;
+}
+
+function setStyle(node, properties) {
+  for (const [name, value] of Object.entries(properties)) node.style.setProperty(name, value);
+}
+
+function clean(children) {
+  return children.flat(Infinity).filter((child) => child !== null && child !== undefined
+    && child !== false && child !== "").map((child) => (child instanceof Node ? child
+    : String(child)));
+}
+
+/**
+ * Make the children of `parent` look like `children`, keeping every element that can be kept:
+ * the one with the focus, opened details, scrolled boxes and the selection all stay.
+ */
+export function fill(parent, ...children) {
+  const fresh = document.createElement(parent.nodeName);
+  fresh.append(...clean(children));
+  const held = holdPlace();
+  patchChildren(parent, fresh);
+  held();
+}
+
+function patch(live, fresh) {
+  if (live.nodeType === Node.TEXT_NODE) {
+    if (live.data !== fresh.data) live.data = fresh.data;
+    return;
+  }
+  patchAttributes(live, fresh);
+  for (const name of HANDLERS) if (live[name] !== fresh[name]) live[name] = fresh[name];
+  patchChildren(live, fresh);
+  // What is being typed belongs to the person who types it.
+  if (live.nodeName === "INPUT" && live !== document.activeElement && live.value !== fresh.value) {
+    live.value = fresh.value;
+  }
+}
+
+function patchAttributes(live, fresh) {
+  // Whether details are open is for the reader to decide, once they are on the screen.
+  const theirs = (name) => name === "style" || (name === "open" && live.nodeName === "DETAILS");
+  for (const { name } of [...live.attributes]) {
+    if (!theirs(name) && !fresh.hasAttribute(name)) live.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (!theirs(name) && live.getAttribute(name) !== value) live.setAttribute(name, value);
+  }
+  if (live.style.cssText !== fresh.style.cssText) live.style.cssText = fresh.style.cssText;
+}
+
+function identity(node) {
+  return `${node.nodeName} ${node.id ?? ""} ${node.patchKey ?? ""}`;
+}
+
+function patchChildren(live, fresh) {
+  const present = new Map();
+  for (const child of live.childNodes) listIn(present, identity(child)).push(child);
+  const wanted = [...fresh.childNodes].map((child) => {
+    const kept = present.get(identity(child))?.shift();
+    if (kept) patch(kept, child);
+    return kept ?? child;
+  });
+  for (const left of present.values()) for (const child of left) child.remove();
+  let next = live.firstChild;
+  for (const child of wanted) {
+    if (child === next) next = next.nextSibling;
+    else live.insertBefore(child, next);
+  }
+}
+
+function listIn(map, name) {
+  if (!map.has(name)) map.set(name, []);
+  return map.get(name);
+}
+
+/** Moving an element drops its focus and the selection in it: returns what puts them back. */
+function holdPlace() {
+  const focused = document.activeElement;
+  const selection = document.getSelection();
+  const { anchorNode, anchorOffset, focusNode, focusOffset } = selection;
+  const selected = !selection.isCollapsed;
+  return () => {
+    if (focused && focused !== document.activeElement && focused.isConnected) {
+      focused.focus({ preventScroll: true });
+    }
+    if (!selected || !anchorNode.isConnected || !focusNode.isConnected) return;
+    const now = document.getSelection();
+    if (now.anchorNode === anchorNode && now.anchorOffset === anchorOffset
+      && now.focusNode === focusNode && now.focusOffset === focusOffset) return;
+    now.setBaseAndExtent(anchorNode, Math.min(anchorOffset, lengthOf(anchorNode)),
+      focusNode, Math.min(focusOffset, lengthOf(focusNode)));
+  };
+}
+
+function lengthOf(node) {
+  return node.nodeType === Node.TEXT_NODE ? node.length : node.childNodes.length;
+}
+
+/** Say something to those who listen to the page instead of looking at it. */
+export function announce(text) {
+  document.getElementById("announcer").textContent = text;
+}

@@ -1,0 +1,38 @@
+// One queue: its statuses, why its jobs fail, and the jobs of one status.
+
+import { link, queueAddress, STATUSES } from "./address.js";
+import { count, heading, loading, notice, section } from "./parts.js";
+import { element } from "./dom.js";
+import { failuresSection } from "./failures_view.js";
+import { jobsSection } from "./jobs_view.js";
+import { short } from "./text.js";
+
+export function queueView(context) {
+  const { address, sources: { jobs, groups } } = context;
+  const title = heading(short(address.queue),
+    address.prefix && element("span", { class: "muted prefix" }, " ", short(address.prefix)));
+  if (jobs.problem?.status === 404) return [title, gone(address)];
+  return [title, statusTabs(context),
+    groups && failuresSection(context),
+    jobs.answer || jobs.problem ? jobsSection(context)
+      : section(null, { id: "jobs-section" }, element("h2", { id: "jobs-heading",
+        tabindex: "-1" }, "Jobs"), loading("the jobs"))];
+}
+
+function gone(address) {
+  return notice("warn", element("strong", {}, "This queue is gone. "),
+    "It was removed, or there never was one of this name",
+    address.prefix ? " under this prefix. " : ". ",
+    link({}, {}, "Show all queues"));
+}
+
+function statusTabs({ address, sources: { jobs } }) {
+  const counts = jobs.answer?.counts;
+  const tab = (status) => link(queueAddress(address.queue, address.prefix, status), {
+    id: `status-${status}`, key: status, "data-focus": "jobs",
+    class: status === "failed" && counts?.failed ? "bad" : null,
+    "aria-current": status === address.status ? "page" : null,
+  }, status, counts && element("span", { class: "number" }, " ", count(counts[status])));
+  return element("nav", { id: "statuses", class: "tabs", "aria-label": "Statuses" },
+    STATUSES.map(tab));
+}

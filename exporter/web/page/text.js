@@ -1,0 +1,68 @@
+// Texts and numbers for people. What comes from jobs may hold any character at all.
+
+import { element } from "./dom.js";
+
+const LINE_ENDS = /[\n\r\t]/;
+// C0 and C1 controls, marks and overrides of the writing direction, line separators, and
+// characters without a width. The joiner U+200D stays: emoji are built with it.
+const UNSEEN = new RegExp("[\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200b\\u200e\\u200f"
+  + "\\u2028-\\u202e\\u2060-\\u2069\\ufeff]", "g");
+
+function picture(character) {
+  const code = character.charCodeAt(0);
+  if (code < 0x20) return String.fromCharCode(0x2400 + code);
+  if (code === 0x7f) return "\u2421";
+  return `\\u${code.toString(16).padStart(4, "0")}`;
+}
+
+/** The text with all that would be invisible, or would turn the rest around, written out. */
+export function visible(text) {
+  return String(text).replace(UNSEEN, picture);
+}
+
+/** The same for texts of many lines, which keep their line ends and tabs. */
+export function visibleLines(text) {
+  return String(text).replace(UNSEEN, (found) => (LINE_ENDS.test(found) ? found : picture(found)));
+}
+
+/** The first `length` characters, never half of a pair. */
+export function head(text, length) {
+  if (text.length <= length) return text;
+  const cut = text.slice(0, length);
+  return /[\ud800-\udbff]$/.test(cut) ? cut.slice(0, -1) : cut;
+}
+
+export function cut(text, length) {
+  return text.length > length ? `${head(text, length)}…` : text;
+}
+
+/** A short text that came from a job, kept apart from the writing direction around it. */
+export function short(value, length = 120) {
+  return element("bdi", {}, cut(visible(plain(value)), length));
+}
+
+export function plain(value) {
+  if (typeof value === "string") return value;
+  return value === undefined ? "" : JSON.stringify(value);
+}
+
+export function firstLine(text) {
+  return String(text).trimStart().split(/\r?\n/, 1)[0];
+}
+
+const grouped = new Intl.NumberFormat("en");
+
+export function number(value) {
+  return grouped.format(value);
+}
+
+/** "1 job", "2 jobs". */
+export function counted(count, one, many = `${one}s`) {
+  return `${number(count)} ${count === 1 ? one : many}`;
+}
+
+export function bytes(text) {
+  const size = new Blob([text]).size;
+  if (size < 1e3) return `${size} B`;
+  return size < 1e6 ? `${(size / 1e3).toFixed(1)} kB` : `${(size / 1e6).toFixed(1)} MB`;
+}

@@ -1,0 +1,60 @@
+"""What a request asks for, checked: every fault says what is allowed."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from aiohttp import web
+
+from exporter.web.answers import BadRequest
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+LONGEST_TEXT = 500
+
+
+def parameter(request: web.Request, name: str) -> str | None:
+    """A parameter as it is given, or None. Raises BadRequest where it is given twice."""
+    given = request.query.getall(name, [])
+    if len(given) > 1:
+        raise BadRequest(f"{name} is given {len(given)} times, and may be given once")
+    return given[0] if given else None
+
+
+def choice(request: web.Request, name: str, allowed: list[str], default: str | None) -> Any:
+    """One of the words that are allowed. Raises BadRequest."""
+    given = parameter(request, name)
+    if given is None:
+        return default
+    if given not in allowed:
+        raise BadRequest(f"{name} must be one of {', '.join(allowed)}")
+    return given
+
+
+def whole_number(request: web.Request, name: str, default: int, highest: int) -> int:
+    """A number from 1 on. Raises BadRequest."""
+    given = parameter(request, name)
+    if given is None:
+        return default
+    if not re.fullmatch("[0-9]{1,12}", given) or not 1 <= int(given) <= highest:
+        raise BadRequest(f"{name} must be a whole number from 1 to {highest}")
+    return int(given)
+
+
+def duration(request: web.Request, name: str) -> int | None:
+    """Seconds, or None for no limit. Raises BadRequest."""
+    given = parameter(request, name)
+    if given is None:
+        return None
+    match = re.fullmatch("([0-9]{1,5})([smhdw])", given)
+    if not match or not int(match[1]):
+        raise BadRequest(f"{name} must be a duration such as 30m, 24h or 7d (s, m, h, d, w)")
+    return int(match[1]) * UNITS[match[2]]
+
+
+def short_text(request: web.Request, name: str) -> str | None:
+    """Words to look for; None where there are none. Raises BadRequest."""
+    given = parameter(request, name)
+    if given and len(given) > LONGEST_TEXT:
+        raise BadRequest(f"{name} must not be longer than {LONGEST_TEXT} characters")
+    return given or None

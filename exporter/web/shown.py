@@ -1,0 +1,143 @@
+"""How queues, jobs and failures stand in an answer: the field names of the Jobs API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import translate
+from typing import Any
+
+from exporter.bullmq.failures import Group
+from exporter.bullmq.job_detail import Children, JobDetail
+from exporter.bullmq.jobs import Job
+from exporter.bullmq.keys import JobKey, State
+from exporter.bullmq.snapshot import QueueReading
+
+REDACTED = "[redacted]"
+SOURCE = "ingestionSourceId"
+# Sources and names that are shown of a group, the most frequent.
+MOST_SHOWN = 20
+
+
+class Redaction:
+    """Hides the values of some keys in what applications write into jobs, at any depth."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        """Patterns as of file names (`*token*`), without regard to case."""
+        joined = "|".join(translate(pattern) for pattern in patterns)
+        self._hidden = re.compile(joined, re.IGNORECASE) if patterns else None
+
+    def of(self, value: Any) -> Any:
+        """The value without what is hidden."""
+        if self._hidden is None:
+            return value
+        if isinstance(value, dict):
+            return {key: self.of_key(key, part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [self.of(part) for part in value]
+        return value
+
+    def of_key(self, key: str, value: Any) -> Any:
+        """The value of a key without what is hidden."""
+        if self._hidden is not None and self._hidden.match(key):
+            return REDACTED
+        return self.of(value)
+
+
+def counts(given: Mapping[State, int]) -> dict[str, int | None]:
+    """Jobs by status; None where a count could not be read."""
+    return {state.value: given.get(state) for state in State}
+
+
+def reading(given: QueueReading) -> dict[str, Any]:
+    """What the last poll found of a queue beside its counts; None: there is none, or not known."""
+    return {
+        "paused": given.paused,
+        "oldestWaiting": _milliseconds(given.oldest_waiting),
+        "oldestActive": _milliseconds(given.oldest_active),
+        "nextDelayed": _milliseconds(given.next_delayed),
+    }
+
+
+def job(given: Job, redaction: Redaction) -> dict[str, Any]:
+    """A job as Open Archiver's Jobs API has it."""
+    source = given.ingestion_source
+    return {
+        "id": given.id,
+        "name": given.name,
+        "data": redaction.of(given.data),
+        "state": given.state,
+        "failedReason": given.failed_reason,
+        "timestamp": given.timestamp,
+        "processedOn": given.processed_on,
+        "finishedOn": given.finished_on,
+        "attemptsMade": given.attempts_made,
+        "stacktrace": given.stacktrace,
+        "returnValue": redaction.of(given.return_value),
+        SOURCE: source and redaction.of_key(SOURCE, source),
+        "error": given.failed_reason,
+    }
+
+
+def detail(given: JobDetail, redaction: Redaction, *, with_prefix: bool) -> dict[str, Any]:
+    """A job in full, but for its logs."""
+    return job(given.job, redaction) | {
+        "options": redaction.of(given.options),
+        "progress": redaction.of(given.progress),
+        "priority": given.priority,
+        "delay": given.delay,
+        "stalledCount": given.stalled_count,
+        "worker": given.worker,
+        "parent": given.parent and _place(given.parent, with_prefix=with_prefix),
+        "children": given.children and _children(given.children, with_prefix=with_prefix),
+        "durations": {
+            "untilTaken": _between(given.job.timestamp, given.job.processed_on),
+            "processing": _between(given.job.processed_on, given.job.finished_on),
+            "total": _between(given.job.timestamp, given.job.finished_on),
+        },
+    }
+
+
+def group(given: Group, redaction: Redaction) -> dict[str, Any]:
+    """Jobs that failed for the same reason."""
+    return {
+        "fingerprint": given.fault.fingerprint,
+        "reason": given.fault.reason,
+        "frame": given.fault.frame,
+        "count": given.count,
+        "firstSeen": given.first_seen,
+        "lastSeen": given.last_seen,
+        "names": [
+            {"name": name, "count": number} for name, number in given.names.most_common(MOST_SHOWN)
+        ],
+        "attempts": {"min": given.fewest_attempts, "max": given.most_attempts},
+        "ingestionSources": [
+            {"id": redaction.of_key(SOURCE, source), "count": number}
+            for source, number in given.sources.most_common(MOST_SHOWN)
+        ],
+        "exampleId": given.example_id,
+        "exampleReason": given.example_reason,
+    }
+
+
+def _place(key: JobKey, *, with_prefix: bool) -> dict[str, str]:
+    return {"queue": key.queue, "id": key.id} | ({"prefix": key.prefix} if with_prefix else {})
+
+
+def _children(given: Children, *, with_prefix: bool) -> dict[str, Any]:
+    return {
+        "counts": dict(given.counts),
+        "jobs": [
+            _place(key, with_prefix=with_prefix) | {"outcome": outcome}
+            for key, outcome in given.jobs
+        ],
+        "complete": given.complete,
+    }
+
+
+def _between(begin: int | None, end: int | None) -> int | None:
+    return None if begin is None or end is None else end - begin
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
