@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What tests need of npm: BullMQ itself, and Grafana's types.
-NODE := tests/bullmq/node_modules/.installed tests/grafana/node_modules/.installed
+# What tests need of npm: BullMQ itself, Grafana's types, axe for the page.
+NODE := $(foreach needed,bullmq grafana axe,tests/$(needed)/node_modules/.installed)
 
 # Programs that tests start, and the Debian packages that bring them.
 PROGRAMS := curl chromium redis-server node npm prometheus promtool prometheus-alertmanager amtool

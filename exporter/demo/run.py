@@ -53,7 +53,7 @@ Queues that work and fail like Open Archiver's are running, on a Valkey of their
 For half a minute of every three most mailboxes fail, the first time in 20 seconds.
 
   metrics   {metrics}/metrics
-  Jobs API  {api}/v1/jobs/queues
+  Page      {api}/?queue=ingestion
   API key   {key}
 
 curl -s {metrics}/metrics | grep -E '^bullmq_job_(count|failed_total)'

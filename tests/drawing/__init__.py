@@ -1,1 +1,1 @@
-"""Screenshots of the dashboards: `make screenshots`."""
+"""Screenshots of dashboards and page: `make screenshots`."""

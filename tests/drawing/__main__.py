@@ -1,4 +1,4 @@
-"""Screenshots of the dashboards for docs/screenshots, with what the demo did in some minutes.
+"""Screenshots of dashboards and page for docs/screenshots, with what the demo did in some minutes.
 
 Grafana itself is not needed: its published components draw the panels (draw.jsx).
 """
@@ -10,16 +10,22 @@ import json
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
 from dashboards.__main__ import files
-from tests.conftest import program
+from tests.conftest import API_KEY, program
 from tests.scraped_demo import scraped_demo
 
 HERE = Path(__file__).parent
 SCREENSHOTS = HERE.parents[1] / "docs" / "screenshots"
 VALUES = {"instance": ".*", "prefix": ".*", "queue": "ingestion"}
+APPEARANCES: dict[str, Any] = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
+    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}},
+}
 # The demo's first outage comes after 20 seconds; the alert that it raises lasts for 5 minutes.
 MINUTES = 5.5
 
@@ -30,6 +36,21 @@ def draw(page: Page, board: str, prometheus: str, began: float, to: Path) -> Non
     page.evaluate("scene => draw(scene)", {**scene, "from": began, "to": time.time()})
     page.wait_for_timeout(3000)  # charts measure themselves, and draw anew
     page.screenshot(path=to, full_page=True)
+
+
+def visit(page: Page, url: str, name: str, to: Path) -> None:
+    """The page: all queues, why the jobs of one fail, one of them."""
+    page.goto(url)
+    page.fill("#credential", API_KEY)
+    page.press("#credential", "Enter")
+    page.wait_for_selector("#queues")
+    page.screenshot(path=to / f"page-queues-{name}.png")
+    page.click("#queues >> text=ingestion")
+    page.wait_for_selector("#groups")
+    page.screenshot(path=to / f"page-failed-{name}.png")
+    page.locator("#jobs tbody td.id a").first.click()
+    page.wait_for_selector("#traces")
+    page.screenshot(path=to / f"page-job-{name}.png")
 
 
 def main() -> None:
@@ -53,6 +74,8 @@ def main() -> None:
         options.to.mkdir(parents=True, exist_ok=True)
         for file, text in files().items():
             draw(page, text, prometheus.url, began, options.to / f"{file.stem}.png")
+        for name, appearance in APPEARANCES.items():
+            visit(browser.new_page(**appearance), api.url, name, options.to)
         browser.close()
 
 

@@ -13,6 +13,15 @@ export class Refusal extends Error {
     this.status = status;
     this.retryAfter = retryAfter;
   }
+
+  /** Whether nothing else can be read now either; too many searches hinder searches only. */
+  get concernsAll() {
+    return this.status === 0 || (this.status >= 500 && !this.isBusy);
+  }
+
+  get isBusy() {
+    return this.status === 503 && /search/i.test(this.message);
+  }
 }
 
 export function credential() {

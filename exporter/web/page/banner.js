@@ -23,10 +23,10 @@ export function banner(sources, askAgain) {
     !waits && element("button", { type: "button", id: "ask-again", onclick: askAgain }, "Try now"));
 }
 
-function cause({ status, message }) {
+function cause({ status, message, busy }) {
   const said = cut(visible(message ?? ""), 300).replace(/\.$/, "");
   if (status === 429) return "Too many requests; the page waits before it asks again";
-  if (status === 503 && /search/i.test(said)) return said;
+  if (busy) return said;
   if (status === 503) return "Redis cannot be reached";
   if (status === 0) return `The exporter cannot be reached${said ? ` (${said})` : ""}`;
   if (status === 400) return `The exporter does not accept this request${said && `: ${said}`}`;

@@ -40,9 +40,9 @@ function clean(children) {
 export function fill(parent, ...children) {
   const fresh = document.createElement(parent.nodeName);
   fresh.append(...clean(children));
-  const held = holdPlace();
+  const restore = [holdFocus(), holdSelection(), holdScroll(parent)];
   patchChildren(parent, fresh);
-  held();
+  for (const back of restore) back();
 }
 
 function patch(live, fresh) {
@@ -96,22 +96,43 @@ function listIn(map, name) {
   return map.get(name);
 }
 
-/** Moving an element drops its focus and the selection in it: returns what puts them back. */
-function holdPlace() {
+// Each of these remembers something that a change may disturb, and returns what restores it.
+
+/** Moving an element drops its focus. */
+function holdFocus() {
   const focused = document.activeElement;
-  const selection = document.getSelection();
-  const { anchorNode, anchorOffset, focusNode, focusOffset } = selection;
-  const selected = !selection.isCollapsed;
   return () => {
     if (focused && focused !== document.activeElement && focused.isConnected) {
       focused.focus({ preventScroll: true });
     }
-    if (!selected || !anchorNode.isConnected || !focusNode.isConnected) return;
-    const now = document.getSelection();
-    if (now.anchorNode === anchorNode && now.anchorOffset === anchorOffset
-      && now.focusNode === focusNode && now.focusOffset === focusOffset) return;
-    now.setBaseAndExtent(anchorNode, Math.min(anchorOffset, lengthOf(anchorNode)),
+  };
+}
+
+function holdSelection() {
+  const selection = document.getSelection();
+  const { anchorNode, anchorOffset, focusNode, focusOffset } = selection;
+  if (selection.isCollapsed) return () => {};
+  return () => {
+    if (!anchorNode.isConnected || !focusNode.isConnected) return;
+    if (selection.anchorNode === anchorNode && selection.anchorOffset === anchorOffset
+      && selection.focusNode === focusNode && selection.focusOffset === focusOffset) return;
+    selection.setBaseAndExtent(anchorNode, Math.min(anchorOffset, lengthOf(anchorNode)),
       focusNode, Math.min(focusOffset, lengthOf(focusNode)));
+  };
+}
+
+/** What the reader looks at stays where it is, also when rows appear above it. */
+function holdScroll(parent) {
+  if (window.scrollY === 0) return () => {};
+  const top = (node) => node.getBoundingClientRect().top;
+  const seen = [document.activeElement, ...parent.querySelectorAll("tr, li, h1, h2, pre")]
+    .filter((node) => parent.contains(node) && node !== parent)
+    .map((node) => ({ node, before: top(node) }))
+    .filter(({ before }) => before >= 0 && before < window.innerHeight);
+  return () => {
+    const anchor = seen.find(({ node }) => node.isConnected);
+    const moved = anchor ? top(anchor.node) - anchor.before : 0;
+    if (Math.abs(moved) >= 1) window.scrollBy({ top: moved, behavior: "instant" });
   };
 }
 

@@ -45,6 +45,7 @@ function filters(context) {
   const filtered = address.name || address.text;
   return element("form", { id: "filters", class: "filters", role: "search",
     "aria-label": "Filter the jobs", oninput: (event) => later(event.currentTarget, context),
+    onchange: (event) => apply(event.currentTarget, context),
     onsubmit: (event) => { event.preventDefault(); apply(event.currentTarget, context); } },
   field("name", "Job name", { list: "names", placeholder: "exact name" }),
   element("datalist", { id: "names" },
@@ -113,8 +114,8 @@ function jobTable(address, jobs) {
   const active = address.status === "active";
   const columns = [
     { label: "Id", kind: "id", cell: ({ id }) => link(change(address, { job: id, logs: 0 }),
-      { title: cut(visible(id), 500) }, short(id, 60)) },
-    { label: "Name", kind: "name", cell: ({ name }) => short(name, 80) },
+      { title: cut(visible(id), 500) }, short(id, 48)) },
+    { label: "Name", kind: "name", cell: ({ name }) => short(name, 48) },
     reasons && { label: "Reason", kind: "reason", cell: reason },
     { label: "Attempts", kind: "number", cell: ({ attemptsMade }) => attemptsMade ?? "–" },
     { label: "Added", kind: "time", cell: ({ timestamp }) => time(timestamp) },

@@ -102,10 +102,19 @@ export class Loader {
     const seconds = error.retryAfter ?? RETRY_AFTER;
     source.dueAt = Date.now() + Math.max(1, seconds) * 1000;
     if (error.status === 429) this.blockedUntil = source.dueAt;
-    source.problem = { status: error.status ?? 0, message: error.message, until: source.dueAt };
+    source.problem = { status: error.status ?? 0, message: error.message, busy: error.isBusy,
+      until: source.dueAt };
+    if (error.concernsAll) this.#spread(source);
     // An error of the page itself must not be mistaken for one of the server.
     if (error.status === undefined) console.error(error);
     this.changed(source, true);
+  }
+
+  /** What was not asked for just now is as old as what was, and is due at the same time. */
+  #spread({ problem, dueAt }) {
+    for (const other of Object.values(this.sources)) {
+      if (!other.busy && !other.problem) Object.assign(other, { problem, dueAt });
+    }
   }
 
   #keep(source) {

@@ -110,6 +110,8 @@ function moveFocus(focus) {
 
 window.addEventListener("popstate", () => {
   places.arrive();
+  // A field with the focus would keep what was typed; here it has to follow the address.
+  document.activeElement?.blur();
   show(readAddress(location.search), "keep");
   part("view-heading")?.focus({ preventScroll: true });
   putBack();

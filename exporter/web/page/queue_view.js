@@ -33,6 +33,7 @@ function statusTabs({ address, sources: { jobs } }) {
     class: status === "failed" && counts?.failed ? "bad" : null,
     "aria-current": status === address.status ? "page" : null,
   }, status, counts && element("span", { class: "number" }, " ", count(counts[status])));
-  return element("nav", { id: "statuses", class: "tabs", "aria-label": "Statuses" },
+  return element("nav", { id: "statuses", class: jobs.problem ? "tabs stale" : "tabs",
+ "aria-label": "Statuses" },
     STATUSES.map(tab));
 }

@@ -77,7 +77,7 @@ function tiles(queues) {
     tile("tile-still", still, still === 1 ? "queue stands still" : "queues stand still",
       still && "bad"),
     tile("tile-failing", failing.length, `${failing.length === 1 ? "queue has" : "queues have"
-    } failed jobs`, failing.length && "bad", failed ? counted(failed, "failed job") : ""),
+    } failed jobs`, failing.length && "bad", failed ? counted(failed, "job") : ""),
     tile("tile-paused", paused, paused === 1 ? "queue is paused" : "queues are paused",
       paused && "warn"),
     tile("tile-queues", queues.length, queues.length === 1 ? "queue in all" : "queues in all"));

@@ -1,0 +1,522 @@
+"""The page in a real browser: from an address to a stack trace, whatever is in the way."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import jwt
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Error, Page, expect
+
+from tests.conftest import (
+    API_KEY,
+    JWT_SECRET,
+    Exporter,
+    Server,
+    StartExporter,
+    StartWork,
+    Work,
+    eventually,
+)
+
+AXE = Path(__file__).parent / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+PHONE = {"width": 360, "height": 740}
+SCRIPT = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+ODD = f"\u202egnp.exe\x00\x1b[31m \"quoted\" 'too' 😀 {SCRIPT}"
+
+
+class Visitor:
+    """Somebody with a browser, who signs in."""
+
+    def __init__(self, context: BrowserContext, exporter: Exporter) -> None:
+        self.page = context.new_page()
+        self.base = exporter.api.url
+        self.faults: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.faults.append(dialog.message))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+
+    def open(self, sign_in: str | None = API_KEY, **view: str | int) -> Page:
+        self.page.goto(f"{self.base}/{'?' + urlencode(view) if view else ''}")
+        if sign_in and self.page.locator("#credential").count():
+            self.sign_in(sign_in)
+        return self.page
+
+    def sign_in(self, credential: str) -> None:
+        self.page.fill("#credential", credential)
+        self.page.press("#credential", "Enter")
+
+    @property
+    def ids(self) -> list[str]:
+        return self.page.locator("#jobs tbody td.id").all_inner_texts()
+
+
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """Opens a browser of its own for each visitor; whatever went wrong in it fails the test."""
+    contexts: list[BrowserContext] = []
+    visitors: list[Visitor] = []
+
+    def start(exporter: Exporter, **options: Any) -> Visitor:
+        contexts.append(browser.new_context(**options))
+        visitors.append(Visitor(contexts[-1], exporter))
+        return visitors[-1]
+
+    yield start
+    for context in contexts:
+        context.close()
+    for visitor in visitors:
+        assert visitor.faults == []
+        # Nothing is asked of anybody else.
+        assert [url for url in visitor.asked if not url.startswith((visitor.base, "data:"))] == []
+
+
+@pytest.fixture
+def work(server: Server, start_work: StartWork) -> Work:
+    return start_work("bullmq5", server.port)
+
+
+def fail(work: Work, number: int, reason: str = "connect ECONNREFUSED 10.0.0.7:993") -> None:
+    """Makes jobs fail for good, one after another."""
+    jobs = [
+        {
+            "name": "throws",
+            "data": {"reason": f"{reason} for user{at}@corp.example", "at": at},
+            "opts": {"jobId": f"job-{at:03}"},
+        }
+        for at in range(number)
+    ]
+    work.addJobs("ingestion", jobs)
+    work.work("ingestion")
+    work.settle()
+
+
+@pytest.fixture
+def failing(server: Server, work: Work, start_exporter: StartExporter) -> Exporter:
+    """60 jobs of `ingestion` failed."""
+    fail(work, 60)
+    exporter = start_exporter(server.url)
+    eventually(lambda: exporter.api.get("/v1/jobs/queues").json["queues"])
+    return exporter
+
+
+def test_an_alerts_link_leads_to_a_stack_trace(failing: Exporter, visit: Visit) -> None:
+    visitor = visit(failing)
+    page = visitor.open(queue="ingestion", status="failed")
+    expect(page.locator("#view-heading")).to_have_text("ingestion")
+    expect(page).to_have_title(re.compile("^ingestion: failed jobs"))
+    expect(page.locator("#status-failed")).to_have_text("failed 60")
+    groups = page.locator("#groups li")
+    expect(groups).to_have_count(1)
+    expect(groups).to_contain_text("connect ECONNREFUSED <address> for <email>")
+    expect(groups).to_contain_text("60")
+    expect(page.locator("#jobs tbody tr")).to_have_count(25)
+    assert visitor.ids[:2] == ["job-059", "job-058"]  # the newest first
+    page.click("#jobs >> text=job-058")
+    expect(page.locator("#view-heading")).to_contain_text("job-058")
+    expect(page.locator("#reason")).to_contain_text("ECONNREFUSED 10.0.0.7:993 for user58@corp")
+    expect(page.locator("#traces")).to_contain_text("work.mjs")
+    expect(page.locator("#data pre")).to_contain_text('"at": 58')
+    page.click("#back")
+    expect(page.locator("#jobs tbody tr")).to_have_count(25)
+
+
+def test_the_address_holds_the_view_and_the_back_button_leads_back(
+    failing: Exporter, visit: Visit
+) -> None:
+    visitor = visit(failing)
+    page = visitor.open()
+    expect(page.locator("#queues tbody tr")).to_have_count(1)
+    page.click("#queues >> text=ingestion")
+    expect(page.locator("#range")).to_have_text("1 to 25 of 60")
+    page.click("#page-next")
+    expect(page.locator("#range")).to_have_text("26 to 50 of 60")
+    page.click("#page-last")
+    expect(page.locator("#range")).to_have_text("51 to 60 of 60")
+    last = visitor.ids
+    assert last == [f"job-{at:03}" for at in range(9, -1, -1)]
+    address = page.url
+    page.click("#jobs >> text=job-005")
+    expect(page.locator("#view-heading")).to_contain_text("job-005")
+    page.go_back()
+    expect(page.locator("#range")).to_have_text("51 to 60 of 60")
+    page.go_back()
+    expect(page.locator("#range")).to_have_text("26 to 50 of 60")
+    page.go_back()
+    page.go_back()
+    expect(page.locator("#queues tbody tr")).to_have_count(1)
+    page.go_forward()
+    expect(page.locator("#range")).to_have_text("1 to 25 of 60")
+    # Pasted into a chat, it opens the same for somebody else.
+    other = visit(failing)
+    other.page.goto(address)
+    other.sign_in(API_KEY)
+    expect(other.page.locator("#range")).to_have_text("51 to 60 of 60")
+    assert other.ids == last
+    oldest = visit(failing).open(queue="ingestion", status="failed", order="asc")
+    expect(oldest.locator("#jobs tbody td.id").first).to_have_text("job-000")
+
+
+def test_jobs_are_filtered_by_group_name_and_text(
+    server: Server, work: Work, start_exporter: StartExporter, visit: Visit
+) -> None:
+    fail(work, 30)
+    work.add("ingestion", "fails", 3)
+    work.settle()
+    visitor = visit(start_exporter(server.url))
+    page = visitor.open(queue="ingestion")
+    expect(page.locator("#groups li")).to_have_count(2)
+    expect(page.locator("#groups li").first).to_contain_text("30")  # the largest first
+    page.click("#groups >> text=no answer for")
+    expect(page.locator("#range")).to_have_text("1 to 3 of 3")
+    assert "group=" in page.url
+    page.reload()
+    expect(page.locator("#range")).to_have_text("1 to 3 of 3")
+    page.click("#clear-group")
+    expect(page.locator("#range")).to_have_text("1 to 25 of 33")
+    page.fill("#filter-name", "fails")
+    page.press("#filter-name", "Enter")
+    expect(page.locator("#range")).to_have_text("1 to 3 of 3")
+    page.fill("#filter-name", "")
+    page.fill("#filter-text", "USER17@corp")
+    page.press("#filter-text", "Enter")
+    expect(page.locator("#range")).to_have_text("1 to 1 of 1")
+    assert visitor.ids == ["job-017"]
+    page.fill("#filter-text", "nowhere")  # without Enter too
+    expect(page.locator("#jobs-section")).to_contain_text("No failed job fits")
+
+
+def test_refreshing_shows_what_is_new_and_does_not_lose_the_place(
+    failing: Exporter, work: Work, visit: Visit
+) -> None:
+    visitor = visit(failing)
+    page = visitor.open(queue="ingestion")
+    expect(page.locator("#range")).to_have_text("1 to 25 of 60")
+    page.focus("#filter-text")
+    page.evaluate("window.scrollTo(0, 300)")
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('#jobs td.reason'))")
+    chosen = page.evaluate("String(getSelection())")
+    work.addJobs(
+        "ingestion", [{"name": "throws", "data": {"reason": "x"}, "opts": {"jobId": "new"}}]
+    )
+    work.settle()
+    expect(page.locator("#range")).to_have_text("1 to 25 of 61", timeout=15_000)
+    assert visitor.ids[0] == "new"
+    assert page.evaluate("scrollY") == 300
+    assert page.evaluate("document.activeElement.id") == "filter-text"
+    assert page.evaluate("String(getSelection())") == chosen
+    expect(page.locator("#groups li")).to_have_count(2)
+
+    page.click("#pause")
+    expect(page.locator("#pause")).to_have_text("Resume")
+    before = len(visitor.asked)
+    page.wait_for_timeout(11_500)
+    assert len(visitor.asked) == before
+    page.click("#pause")
+    eventually(lambda: page.wait_for_timeout(100) or len(visitor.asked) > before)
+
+
+def test_details_stay_open_and_a_job_that_goes_is_still_shown(
+    server: Server, failing: Exporter, visit: Visit
+) -> None:
+    page = visit(failing).open(queue="ingestion", job="job-003")
+    expect(page.locator("#traces details")).to_have_attribute("open", "")
+    page.click("#traces summary")
+    with server.client() as client:
+        client.hset("bull:ingestion:job-003", "progress", "77")
+    expect(page.locator("#facts")).to_contain_text("77 %", timeout=15_000)
+    expect(page.locator("#traces details")).not_to_have_attribute("open", "")
+    with server.client() as client:
+        client.delete("bull:ingestion:job-003")
+    expect(page.locator("#main")).to_contain_text("This job is gone", timeout=15_000)
+    expect(page.locator("#reason")).to_contain_text("user3@corp.example")
+
+
+def test_only_a_credential_that_may_manage_all_gets_in_and_it_stays_in_the_tab(
+    server: Server, start_exporter: StartExporter, tmp_path: Path, visit: Visit
+) -> None:
+    config = tmp_path / "exporter.yml"
+    config.write_text(
+        "api: {keys: [{name: reader, key: a-key-that-may-only-read, permissions: ['read:jobs']}]}"
+    )
+    visitor = visit(start_exporter(server.url, "--config", str(config)))
+    page = visitor.open(sign_in=None, queue="ingestion", job="1")
+    expect(page.locator("#view-heading")).to_have_text("Sign in")
+    assert not [url for url in visitor.asked if "/v1/" in url]
+    visitor.sign_in("wrong-key-wrong-key")
+    expect(page.locator("#refused")).to_contain_text("was not accepted")
+    visitor.sign_in("a-key-that-may-only-read")
+    expect(page.locator("#refused")).to_contain_text("valid, but may not")
+    expect(page.locator("#refused")).to_contain_text("manage:all")
+    visitor.sign_in("schlüssel mit leerzeichen")
+    expect(page.locator("#refused")).to_contain_text("Was it copied whole?")
+    claims = {"sub": "u", "roles": ["Super Admin"], "exp": int(time.time()) + 60}
+    visitor.sign_in(jwt.encode(claims, JWT_SECRET, "HS256"))
+    expect(page.locator("#main")).to_contain_text("gone")  # the view of the address
+    assert "job=1" in page.url
+    kept = page.evaluate("[Object.values(sessionStorage), {...localStorage}, document.cookie]")
+    assert any(value.startswith("eyJ") for value in kept[0])
+    assert kept[1:] == [{}, ""]
+    other_tab = page.context.new_page()
+    other_tab.goto(visitor.base)
+    expect(other_tab.locator("#credential")).to_be_visible()
+    page.click("#sign-out")
+    expect(page.locator("#credential")).to_be_visible()
+    assert page.evaluate("Object.values(sessionStorage).join()").find("eyJ") == -1
+    assert all(API_KEY not in url and "eyJ" not in url for url in visitor.asked)
+
+
+def test_redis_goes_away_and_comes_back(
+    own_server: Server, start_work: StartWork, start_exporter: StartExporter, visit: Visit
+) -> None:
+    work = start_work("bullmq5", own_server.port)
+    fail(work, 3)
+    visitor = visit(start_exporter(own_server.url, EXPORTER_REDIS_TIMEOUT="0.5"))
+    page = visitor.open(queue="ingestion")
+    expect(page.locator("#jobs tbody tr")).to_have_count(3)
+    own_server.stop()
+    expect(page.locator("#banner")).to_contain_text("Redis cannot be reached", timeout=20_000)
+    expect(page.locator("#banner")).to_contain_text("this is what was read at")
+    expect(page.locator("#jobs-section")).to_have_class(re.compile(r"\bold\b"))
+    expect(page.locator("#jobs tbody tr")).to_have_count(3)
+    own_server.start()
+    expect(page.locator("#banner")).not_to_contain_text("Redis", timeout=30_000)
+    expect(page.locator("#jobs-section")).not_to_have_class(re.compile(r"\bold\b"))
+
+
+def test_whoever_asks_too_often_is_made_to_wait(
+    server: Server, failing: Exporter, start_exporter: StartExporter, visit: Visit
+) -> None:
+    visitor = visit(start_exporter(server.url, EXPORTER_API_RATE_LIMIT="30"))
+    page = visitor.open(queue="ingestion")
+    expect(page.locator("#range")).to_have_text("1 to 25 of 60")
+    for _ in range(40):
+        page.request.get(f"{visitor.base}/openapi.json")
+    page.click("#page-next")
+    expect(page.locator("#banner")).to_contain_text("Too many requests")
+    expect(page.locator("#countdown")).to_contain_text(re.compile(r"next attempt in \d+ s"))
+
+
+def hostile(server: Server) -> None:
+    """A job that holds whatever somebody may have thought of."""
+    with server.client() as client:
+        client.hset("bull:odd:meta", "version", "bullmq:5.56.3")
+        client.zadd("bull:odd:failed", {ODD: 1_700_000_000_000})
+        client.hset(
+            f"bull:odd:{ODD}",
+            mapping={
+                "name": ODD,
+                "data": '{"html": "</pre>'
+                + SCRIPT.replace('"', '\\"')
+                + '", "long": "'
+                + "x" * 1_000_000
+                + '"}',
+                "timestamp": 1_700_000_000_000,
+                "finishedOn": 99_999_999_999_999,
+                "failedReason": ODD * 20,
+                "stacktrace": '["Error: '
+                + "é😀" * 100
+                + '\\n    at <script>alert(1)</script> (x.js:1:1)"]',
+                "returnvalue": "[" * 200 + "]" * 200,
+                "opts": '{"__proto__": {"polluted": 1}, "attempts": "<b>many</b>"}',
+            },
+        )
+        client.rpush(f"bull:odd:{ODD}:logs", SCRIPT, "\x1b[31mred", "y" * 20_000)
+
+
+def test_whatever_a_job_holds_stays_text(
+    server: Server, start_exporter: StartExporter, visit: Visit
+) -> None:
+    hostile(server)
+    visitor = visit(start_exporter(server.url), viewport=PHONE)
+    page = visitor.open(queue="odd")
+    expect(page.locator("#jobs tbody tr")).to_have_count(1)
+    listed = visitor.ids[0]
+    assert "<script>" in listed
+    assert "\\u202e" in listed  # what would turn the text around is written out
+    assert "␀" in listed
+    assert_fits_the_screen(page)
+    page.locator("#jobs tbody td.id a").click()
+    expect(page.locator("#reason")).to_contain_text("<script>")
+    expect(page.locator("#data")).to_contain_text("Show all")
+    assert page.locator("#data pre").inner_text().startswith("{\n")
+    assert len(page.locator("#data pre").inner_text()) <= 100_000
+    page.click("#data >> text=Show all")
+    eventually(lambda: len(page.locator("#data pre").inner_text()) > 1_000_000)
+    expect(page.locator("#logs")).to_contain_text("[left out: 10000 bytes]")
+    assert_fits_the_screen(page)
+    assert page.evaluate("[window.hacked, ({}).polluted].filter(Boolean)") == []
+    assert page.locator("script").count() == 1
+    assert page.locator("#main img").count() == 0
+    page.reload()
+    expect(page.locator("#reason")).to_contain_text("<script>")
+
+
+def assert_fits_the_screen(page: Page) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_page_is_strict_about_what_may_run(failing: Exporter, visit: Visit) -> None:
+    client = failing.api.without_credentials()
+    policy = client.get("/").headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert client.get("/").headers["X-Frame-Options"] == "DENY"
+    for file in (Path("exporter/web/page")).iterdir():
+        answer = client.get(f"/{'' if file.name == 'index.html' else file.name}")
+        assert answer.status == 200
+        assert answer.body == file.read_bytes()
+        assert client.get(f"/{file.name}", If_None_Match=answer.headers["ETag"]).status in (
+            304,
+            404,
+        )
+    page = visit(failing).open()
+    expect(page.locator("#queues")).to_be_visible()
+    blocked = page.evaluate(
+        """() => new Promise((resolve) => {
+          addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective));
+          const script = document.createElement("script");
+          script.text = "window.hacked = 1";
+          document.body.append(script);
+        })"""
+    )
+    assert blocked.startswith("script-src")
+
+
+def test_the_groups_of_5000_jobs_may_take_their_time(
+    server: Server, work: Work, start_exporter: StartExporter, visit: Visit
+) -> None:
+    jobs = [
+        {"name": "throws", "data": {"reason": f"fault {'abcdefghijklmnopqrstuvwxyz'[n % 20]}x {n}"}}
+        for n in range(5000)
+    ]
+    work.addJobs("ingestion", jobs)
+    work.work("ingestion", {"concurrency": 100})
+    exporter = start_exporter(server.url)
+    count = "/v1/jobs/queues/ingestion?limit=1"
+    eventually(lambda: exporter.api.get(count).json["counts"]["failed"] == 5000, within=60)
+    visitor = visit(exporter)
+    held: list[Any] = []
+    visitor.page.route("**/failures?**", lambda route: held.append(route))  # noqa: PLW0108
+    page = visitor.open(queue="ingestion")
+    expect(page.locator("#range")).to_have_text("1 to 25 of 5,000")
+    expect(page.locator("#groups-section")).to_contain_text("Loading the groups")
+    page.click("#page-last")
+    expect(page.locator("#range")).to_have_text("4,976 to 5,000 of 5,000")
+    eventually(lambda: page.wait_for_timeout(50) or held)
+    for route in held:
+        with suppress(Error):  # the page gave up those of the page before
+            route.continue_()
+    visitor.page.unroute("**/failures?**")
+    expect(page.locator("#groups-section")).to_contain_text("5,000 failed jobs in 20 groups")
+    page.click("#groups li >> nth=0 >> a")
+    expect(page.locator("#range")).to_have_text("1 to 25 of 250")
+
+
+def test_an_exemplars_link_leads_to_its_job(
+    server: Server, failing: Exporter, start_exporter: StartExporter, visit: Visit
+) -> None:
+    page = visit(failing).open(job_key="bull:ingestion:job-007")
+    expect(page.locator("#view-heading")).to_contain_text("job-007")
+    assert "queue=ingestion" in page.url
+    page.go_back()  # not to the key, which would lead forward again
+    assert "job_key" not in page.url
+    page = visit(failing).open(job_key="bull:nothing:1")
+    expect(page.locator("#main")).to_contain_text("No queue that is watched has a job")
+
+
+def test_queues_of_several_prefixes_are_told_apart(
+    server: Server, start_work: StartWork, start_exporter: StartExporter, visit: Visit
+) -> None:
+    for prefix, number in (("eu", 2), ("us", 3)):
+        work = start_work("bullmq5", server.port, prefix)
+        fail(work, number)
+    page = visit(start_exporter(server.url, EXPORTER_PREFIX="eu,us")).open()
+    expect(page.locator("#queues tbody tr")).to_have_count(2)
+    page.click("#queues tbody tr:has-text('us') >> a.queue")
+    expect(page.locator("#range")).to_have_text("1 to 3 of 3")
+    assert "prefix=us" in page.url
+    page.locator("#jobs tbody td.id a").first.click()
+    expect(page.locator("#traces")).to_contain_text("work.mjs")
+
+
+def test_it_works_with_the_keyboard_alone(failing: Exporter, visit: Visit) -> None:
+    visitor = visit(failing)
+    page = visitor.open()
+    expect(page.locator("#queues")).to_be_visible()
+
+    def tab_to(wanted: str, key: str = "Tab") -> None:
+        for _ in range(80):
+            page.keyboard.press(key)
+            if wanted in page.evaluate("document.activeElement.textContent || ''"):
+                break
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+        page.keyboard.press("Enter")
+
+    tab_to("ingestion")
+    expect(page.locator("#range")).to_have_text("1 to 25 of 60")
+    tab_to("job-058")
+    expect(page.locator("#view-heading")).to_contain_text("job-058")
+    assert page.evaluate("document.activeElement.id") == "view-heading"
+    tab_to("Back to", "Shift+Tab")
+    expect(page.locator("#range")).to_have_text("1 to 25 of 60")
+    assert "job-058" in page.evaluate("document.activeElement.textContent")
+
+
+@pytest.mark.parametrize("colors", ["light", "dark"])
+@pytest.mark.parametrize("size", [{"width": 1280, "height": 900}, PHONE], ids=["desk", "phone"])
+def test_nobody_is_kept_out(
+    server: Server,
+    failing: Exporter,
+    visit: Visit,
+    colors: str,
+    size: dict[str, int],
+) -> None:
+    """By axe: contrast, names, roles, order; and no view is wider than its screen."""
+    if not AXE.exists():
+        pytest.fail("axe-core is missing: make test installs it")
+    hostile(server)
+    visitor = visit(failing, color_scheme=colors, viewport=size, reduced_motion="reduce")
+    eventually(lambda: len(failing.api.get("/v1/jobs/queues").json["queues"]) == 2)
+    page = visitor.open(sign_in=None)
+
+    def check(view: str) -> None:
+        assert_fits_the_screen(page)
+        page.evaluate(AXE.read_text())
+        found = page.evaluate("axe.run()")["violations"]
+        serious = [
+            f"{view}: {each['id']}: {each['nodes'][0]['html'][:200]}"
+            for each in found
+            if each["impact"] in ("serious", "critical")
+        ]
+        assert serious == []
+
+    check("sign in")
+    visitor.sign_in("wrong-key-wrong-key")
+    expect(page.locator("#refused")).to_contain_text("was not accepted")
+    check("refused")
+    visitor.sign_in(API_KEY)
+    expect(page.locator("#queues tbody tr")).to_have_count(2)
+    check("all queues")
+    visitor.open(queue="ingestion")
+    expect(page.locator("#groups")).to_be_visible()
+    check("failed jobs")
+    visitor.open(queue="ingestion", status="delayed")
+    expect(page.locator("#main")).to_contain_text("There are no delayed jobs")
+    check("none")
+    visitor.open(queue="ingestion", job="job-001")
+    expect(page.locator("#traces")).to_be_visible()
+    check("a job")
+    visitor.open(queue="nothing")
+    expect(page.locator("#main")).to_contain_text("This queue is gone")
+    check("gone")
