@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conftest import API_KEY, Prometheus, clean_environment, eventually, free_port, program
+from tests.conftest import Prometheus, clean_environment, eventually, free_port, program
 from tests.http_client import Client
 from tests.test_rules import RULES
 
 
 @contextmanager
 def scraped_demo(directory: Path, scrape_interval: int) -> Iterator[tuple[Prometheus, Client]]:
-    """A Prometheus that scrapes a demo every so many seconds, and the demo's API, without a key."""
+    """A Prometheus that scrapes a demo every so many seconds, and the demo's API."""
     metrics, api, port = free_port(), free_port(), free_port()
     config = directory / "prometheus.yml"
     jobs = [{"job_name": "bullmq", "static_configs": [{"targets": [f"127.0.0.1:{metrics}"]}]}]
@@ -41,15 +42,15 @@ def scraped_demo(directory: Path, scrape_interval: int) -> Iterator[tuple[Promet
             "--enable-feature=exemplar-storage",
         ],
     )
-    environment = clean_environment(EXPORTER_API_KEY=API_KEY)
     with (directory / "log").open("w") as log:
         started = [
-            subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            subprocess.Popen(command, stdout=log, stderr=log, env=clean_environment())
             for command in commands
         ]
         try:
             eventually(lambda: Client(f"http://127.0.0.1:{metrics}").get("/-/ready").status == 200)
-            yield Prometheus(port), Client(f"http://127.0.0.1:{api}")
+            [key] = re.findall(r"API key +(\S+)", (directory / "log").read_text())
+            yield Prometheus(port), Client(f"http://127.0.0.1:{api}", {"X-API-KEY": key})
         finally:
             for process in started:
                 process.terminate()

@@ -15,7 +15,8 @@ from typing import Any
 from playwright.sync_api import Page, sync_playwright
 
 from dashboards.__main__ import files
-from tests.conftest import API_KEY, program
+from tests.conftest import program
+from tests.http_client import Client
 from tests.scraped_demo import scraped_demo
 
 HERE = Path(__file__).parent
@@ -38,10 +39,10 @@ def draw(page: Page, board: str, prometheus: str, began: float, to: Path) -> Non
     page.screenshot(path=to, full_page=True)
 
 
-def visit(page: Page, url: str, name: str, to: Path) -> None:
+def visit(page: Page, api: Client, name: str, to: Path) -> None:
     """The page: all queues, why the jobs of one fail, one of them."""
-    page.goto(url)
-    page.fill("#credential", API_KEY)
+    page.goto(api.url)
+    page.fill("#credential", api.headers["X-API-KEY"])
     page.press("#credential", "Enter")
     page.wait_for_selector("#queues")
     page.screenshot(path=to / f"page-queues-{name}.png")
@@ -75,7 +76,7 @@ def main() -> None:
         for file, text in files().items():
             draw(page, text, prometheus.url, began, options.to / f"{file.stem}.png")
         for name, appearance in APPEARANCES.items():
-            visit(browser.new_page(**appearance), api.url, name, options.to)
+            visit(browser.new_page(**appearance), api, name, options.to)
         browser.close()
 
 

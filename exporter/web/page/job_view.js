@@ -43,7 +43,8 @@ function stateBadge({ state }) {
 }
 
 function details(context, job, source) {
-  const part = (id, ...children) => section(source, { id, key: id }, ...children);
+  // With the id of the job as key, another job does not inherit what is open or scrolled here.
+  const part = (id, ...children) => section(source, { id, key: job.id }, ...children);
   return [
     job.failedReason && part("reason", sectionTitle("Reason",
       copyButton("Copy", () => job.failedReason, { "aria-label": "Copy the reason" })),

@@ -110,9 +110,11 @@ function moveFocus(focus) {
 
 window.addEventListener("popstate", () => {
   places.arrive();
-  // A field with the focus would keep what was typed; here it has to follow the address.
-  document.activeElement?.blur();
-  show(readAddress(location.search), "keep");
+  const to = readAddress(location.search);
+  // A field with the focus keeps what was typed into it; here it has to follow the address.
+  const field = document.activeElement;
+  if (field?.matches("#filters input")) field.value = to[field.name] ?? "";
+  show(to, "keep");
   part("view-heading")?.focus({ preventScroll: true });
   putBack();
 });
@@ -135,7 +137,8 @@ followLinks((clicked) => {
 function answered(source, news) {
   const { problem } = source;
   if (problem?.status === 401 || problem?.status === 403) return refuse(problem);
-  if (news) {
+  // A queue that stands still gives the same answer again and again, yet is judged by the clock.
+  if (news || !address.queue) {
     collectNames();
     draw();
     putBack();
@@ -221,6 +224,8 @@ function pause() {
 
 function start() {
   loader.paused = recall("paused") === "yes";
+  // As a link to a fragment it would become a step of the history.
+  part("skip").onclick = (event) => { event.preventDefault(); part("main").focus(); };
   part("pause").onclick = pause;
   part("sign-out").onclick = signOut;
   part("times").onclick = () => { toggleTimes(); draw(); };

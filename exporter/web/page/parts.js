@@ -105,7 +105,7 @@ function copyBySelection(text) {
 export function textBox(text, label, key, context) {
   const whole = text.length <= SHOWN_AT_FIRST || context.opened.has(key);
   const shown = visibleLines(whole ? text : head(text, SHOWN_AT_FIRST));
-  const box = element("pre", { tabindex: "0", role: "region", "aria-label": label }, shown);
+  const box = element("pre", { key, tabindex: "0", role: "region", "aria-label": label }, shown);
   if (whole) return box;
   const showAll = () => context.open(key);
   return [box, element("p", { class: "more" },

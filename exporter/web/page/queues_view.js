@@ -62,18 +62,18 @@ export function queuesView({ sources: { queues: source } }) {
     return [title, element("p", { class: "quiet" }, "There are no queues yet.")];
   }
   const several = queues.some(({ prefix }) => prefix);
-  return [title, tiles(queues), section(source, { id: "queues-section", class: "flush" }, table({
-    id: "queues", caption: "Queues, worst first", columns: COLUMNS,
-    rows: queues.map((queue) => row(queue, several)),
-  }))];
+  const rows = queues.map((queue) => row(queue, several));
+  return [title, tiles(queues, source.problem),
+    section(source, { id: "queues-section", class: "flush" },
+      table({ id: "queues", caption: "Queues, worst first", columns: COLUMNS, rows }))];
 }
 
-function tiles(queues) {
+function tiles(queues, old) {
   const still = queues.filter(standsStill).length;
   const failing = queues.filter(({ counts }) => counts.failed > 0);
   const failed = failing.reduce((sum, { counts }) => sum + counts.failed, 0);
   const paused = queues.filter(({ paused: isPaused }) => isPaused).length;
-  return element("ul", { id: "tiles", class: "tiles" },
+  return element("ul", { id: "tiles", class: old ? "tiles stale" : "tiles" },
     tile("tile-still", still, still === 1 ? "queue stands still" : "queues stand still",
       still && "bad"),
     tile("tile-failing", failing.length, `${failing.length === 1 ? "queue has" : "queues have"
