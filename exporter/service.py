@@ -78,9 +78,9 @@ async def run(
             "metrics",
             metrics_socket,
             metrics_app(exposition, settings.metrics),
-            settings.metrics.tls_context(),
+            tls=settings.metrics.tls_context(),
         )
-        api = Port("api", api_socket, api_app(jobs, settings.api, health))
+        api = Port("api", api_socket, api_app(jobs, settings.api, health), cancels=True)
         async with serving(metrics, api), asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(watcher.run())]
             if follower is not None:

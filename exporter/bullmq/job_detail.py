@@ -24,7 +24,7 @@ JOB = Script("job.lua")
 # Further fields of a job's hash: options, progress, priority, delay, how often it stalled, which
 # worker has it, and the key of its parent.
 MORE_FIELDS = ("opts", "progress", "priority", "delay", "stc", "pb", "parentKey")
-MORE_UNBOUNDED = (*UNBOUNDED, "opts", "progress")
+MORE_UNBOUNDED = (*UNBOUNDED, "opts", "progress", "name", "pb", "parentKey")
 LONGEST_LOG_LINE = 10_000  # bytes
 # How far from either end of each list a job is looked for: in three long lists that holds Redis 7.0
 # for 0.5 ms.
@@ -72,11 +72,17 @@ class JobDetail:
 
 
 async def read_job(
-    redis: RedisReader, queue: Queue, job_id: str, *, first_log: int, logs: int
+    redis: RedisReader,
+    queue: Queue,
+    job_id: str,
+    *,
+    first_log: int,
+    logs: int,
+    prefixes: Sequence[str],
 ) -> JobDetail | None:
     """The job, with `logs` of its log lines from index `first_log` on; None where it is gone.
 
-    Raises RedisUnavailable.
+    `prefixes` tell where the queues of its relatives may be. Raises RedisUnavailable.
     """
     raw_id = job_id.encode("utf-8", "replace")
     state, sizes, log_total, lines, *children = await redis.run(
@@ -107,8 +113,8 @@ async def read_job(
         delay=integer(fields["delay"]) or 0,
         stalled_count=integer(fields["stc"]) or 0,
         worker=text(fields["pb"]) if fields["pb"] else None,
-        parent=queue.key_of_relative(parent) if parent else None,
-        children=_children(queue, children),
+        parent=JobKey.parsed(text(parent), prefixes) if parent else None,
+        children=_children(children, prefixes),
         log_lines=tuple(map(text, lines)),
         log_total=log_total,
     )
@@ -120,11 +126,17 @@ def _options(given: Any) -> Any:
     return {OPTIONS.get(name, name): value for name, value in given.items()}
 
 
-def _children(queue: Queue, kinds: Sequence[tuple[int, Sequence[bytes]]]) -> Children | None:
+def _children(
+    kinds: Sequence[tuple[int, Sequence[bytes]]], prefixes: Sequence[str]
+) -> Children | None:
     # BullMQ keeps those that failed and do not matter (ignoreDependencyOnFailure) in `:failed`.
     named = dict(zip(("processed", "unprocessed", "failed", "ignored"), kinds, strict=True))
     counts = {kind: number for kind, (number, _) in named.items()}
     if not any(counts.values()):
         return None
-    jobs = [(queue.key_of_relative(key), kind) for kind, (_, keys) in named.items() for key in keys]
+    jobs = [
+        (JobKey.parsed(text(key), prefixes), kind)
+        for kind, (_, keys) in named.items()
+        for key in keys
+    ]
     return Children(counts, tuple(jobs))

@@ -1,4 +1,4 @@
-"""A page of a queue's jobs, in two round trips; and all of them, page by page."""
+"""A page of a queue's jobs, in two round trips; and all of them, batch by batch."""
 
 from __future__ import annotations
 
@@ -29,20 +29,26 @@ FIELDS = (
     "stacktrace",
     "returnvalue",
 )
-# The fields that an application can fill with anything, and how many bytes of one field and of all
-# of them a page holds: 1,000 jobs of 353 kB each kept the process busy for 16 s and took 3 GB. What
-# is more is left out, and said to be.
-UNBOUNDED = ("data", "failedReason", "stacktrace", "returnvalue")
+# The fields that an application can fill with anything, in the order in which they are read while
+# there is room, and how many bytes of one field and of all of them a page holds: 1,000 jobs of
+# 353 kB each kept the process busy for 16 s and took 3 GB. What is more is left out, and said so.
+UNBOUNDED = ("failedReason", "stacktrace", "data", "returnvalue")
 FIELD_BYTES = 1 << 20
 PAGE_BYTES = 16 << 20
+# What a list of jobs can do without.
+BULKY = ("stacktrace", "data", "returnvalue")
 
-# All jobs of a state are read in such pages, which hold Redis for 0.6 ms each, and no further than
-# this. Open Archiver keeps 5,000 failed jobs; elsewhere there may be millions.
+# All jobs of a state are read in such batches, which hold Redis for 0.6 ms each, and no further
+# than this. Open Archiver keeps 5,000 failed jobs; elsewhere there may be millions.
 SCAN_BATCH = 100
 SCAN_SECONDS = 5.0
 SCAN_JOBS = 20_000
-SCAN_FIELD_BYTES = 64 << 10
-SCAN_BATCH_BYTES = 2 << 20
+# A batch of more bytes is cut shorter: to parse it and look through it holds us, not Redis.
+SCAN_BATCH_BYTES = 512 << 10
+# How many jobs of a batch are read again with the next: one of them must still be there, or what
+# lay between may have moved past us. How often (in a row) we go back for that.
+SCAN_OVERLAP = 10
+SCAN_RETURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,7 @@ class Job:
     """A job as BullMQ's Job.fromJSON reads its hash. Times are epoch milliseconds."""
 
     id: str
+    raw_id: bytes  # as Redis has it
     name: str
     data: Any
     state: State | None  # None: in none of the queue's lists
@@ -74,7 +81,8 @@ class Page:
     exists: bool  # whether Redis knows the queue
     counts: Mapping[State, int]
     jobs: tuple[Job, ...]
-    listed: int = 0  # how many ids there were, those of vanished jobs among them
+    ids: tuple[bytes, ...] = ()  # of the jobs, and of those that vanished meanwhile
+    ended: bool = False  # whether there are no more behind it
 
 
 async def read_page(
@@ -85,92 +93,158 @@ async def read_page(
     start: int,
     limit: int,
     newest_first: bool,
-    field_bytes: int = FIELD_BYTES,
-    page_bytes: int = PAGE_BYTES,
+    without: Sequence[str] = (),
+    whole_within: int | None = None,
 ) -> Page:
     """At most `limit` jobs from index `start` on, oldest first or newest first.
 
-    A job that is removed between the two round trips is left out. Raises RedisUnavailable.
+    Fields `without` which it shall be are not read. With `whole_within` a page of more bytes ends
+    early, after the first job at least. A job that is removed between the two round trips is left
+    out. Raises RedisUnavailable.
     """
     exists, _, counts, ids, sizes = await redis.run(
         PAGE,
         [queue.base],
         (state, start, start + limit - 1, "desc" if newest_first else "asc", *UNBOUNDED),
     )
-    left_out = too_large(sizes, UNBOUNDED, field_bytes, page_bytes)
-    wanted = [[field for field in FIELDS if field not in large] for large in left_out]
+    ended = len(ids) < limit
+    if whole_within is not None:
+        fitting = _fitting(sizes, whole_within)
+        ended = ended and fitting >= len(ids)
+        ids, sizes = ids[:fitting], sizes[:fitting]
+    jobs = await _read(redis, queue, state, ids, sizes=sizes, without=without)
+    return Page(bool(exists), counts_of(counts, []), jobs, tuple(ids), ended)
+
+
+async def read_jobs(
+    redis: RedisReader, queue: Queue, state: State, ids: Sequence[bytes], without: Sequence[str]
+) -> tuple[Job, ...]:
+    """The jobs that are still there of these. Raises RedisUnavailable."""
+    told = await redis.pipeline(
+        [("HSTRLEN", queue.job_key(job_id), field) for job_id in ids for field in UNBOUNDED]
+    )
+    lengths = [size if isinstance(size, int) else 0 for size in told]
+    each = len(UNBOUNDED)
+    sizes = [lengths[at : at + each] for at in range(0, len(lengths), each)]
+    return await _read(redis, queue, state, ids, sizes=sizes, without=without)
+
+
+async def _read(
+    redis: RedisReader,
+    queue: Queue,
+    state: State,
+    ids: Sequence[bytes],
+    *,
+    sizes: Sequence[Sequence[int]],
+    without: Sequence[str],
+) -> tuple[Job, ...]:
+    left_out = too_large(sizes, UNBOUNDED, FIELD_BYTES, PAGE_BYTES)
+    unread = dict.fromkeys(without)
+    wanted = [
+        [field for field in FIELDS if field not in large and field not in unread]
+        for large in left_out
+    ]
     hashes = await redis.pipeline(
         [
             ("HMGET", queue.job_key(job_id), *fields)
             for job_id, fields in zip(ids, wanted, strict=True)
         ]
     )
-    jobs = (
-        job_of(job_id, state, {**dict(zip(fields, values, strict=True)), **large})
+    return tuple(
+        job_of(job_id, state, {**dict(zip(fields, values, strict=True)), **large, **unread})
         for job_id, fields, values, large in zip(ids, wanted, hashes, left_out, strict=True)
         if isinstance(values, list) and any(value is not None for value in values)
     )
-    return Page(bool(exists), counts_of(counts, []), tuple(jobs), len(ids))
 
 
 class Scan:
     """All jobs of one state, newest or oldest first, within a time and a number.
 
-    Pages follow one another, so that neither Redis nor we are held for long. What is added in the
-    meantime moves the rest down: a job that was seen already is not seen again.
+    Batch follows batch, so that neither Redis nor we are held for long. What is added or removed
+    meanwhile moves the rest: a job that was seen is not seen again, and where some may have been
+    passed over, the reading is not complete.
     """
 
     def __init__(
-        self, redis: RedisReader, queue: Queue, state: State, *, newest_first: bool
+        self,
+        redis: RedisReader,
+        queue: Queue,
+        state: State,
+        *,
+        newest_first: bool,
+        without: Sequence[str] = (),
     ) -> None:
-        self._redis, self.queue, self._state = redis, queue, state
-        self._newest_first = newest_first
+        self._redis, self.queue, self.state = redis, queue, state
+        self._newest_first, self._without = newest_first, without
         self.counts: Mapping[State, int] = {}  # of the queue, when it began
         self.seen = 0
-        self.complete = False  # whether the end was reached
+        self.complete = False  # whether every job was seen
 
     async def jobs(self) -> AsyncGenerator[Job, None]:
         """Each job once. Raises RedisUnavailable."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SCAN_SECONDS
         known: set[str] = set()
-        for start in range(0, SCAN_JOBS, SCAN_BATCH):
+        last: frozenset[bytes] = frozenset()
+        start = returns = 0
+        gap = False
+        while self.seen < SCAN_JOBS and loop.time() <= deadline:
             page = await read_page(
                 self._redis,
                 self.queue,
-                self._state,
+                self.state,
                 start=start,
                 limit=SCAN_BATCH,
                 newest_first=self._newest_first,
-                field_bytes=SCAN_FIELD_BYTES,
-                page_bytes=SCAN_BATCH_BYTES,
+                without=self._without,
+                whole_within=SCAN_BATCH_BYTES,
             )
             self.counts = self.counts or page.counts
+            if last and last.isdisjoint(page.ids):
+                if start and returns < SCAN_RETURNS:
+                    returns, start = returns + 1, max(0, start - SCAN_BATCH)
+                    continue
+                gap = True
+            returns = 0
             for job in page.jobs:
                 if job.id not in known:
                     known.add(job.id)
                     self.seen += 1
                     yield job
-            if page.listed < SCAN_BATCH:
-                self.complete = True
+            if page.ended:
+                self.complete = not gap
                 return
-            if loop.time() > deadline:
-                return
+            # At least one further on, or a batch of one job would be read for ever.
+            overlap = min(SCAN_OVERLAP, len(page.ids) - 1)
+            last = frozenset(page.ids[len(page.ids) - overlap :])
+            start += len(page.ids) - overlap
+
+
+def _fitting(sizes: Sequence[Sequence[int]], most: int) -> int:
+    """How many of the jobs have no more bytes together, one at least."""
+    left = most
+    for number, of_job in enumerate(sizes):
+        left -= sum(size for size in of_job if size <= FIELD_BYTES)
+        if left < 0 and number:
+            return number
+    return len(sizes)
 
 
 def too_large(
     sizes: Sequence[Sequence[int]], fields: Sequence[str], field_bytes: int, all_bytes: int
 ) -> list[dict[str, bytes]]:
-    """For each job the fields that are not to be read, and what to show in their place."""
-    left, left_out = all_bytes, []
-    for of_job in sizes:
-        large = {}
-        for field, size in zip(fields, of_job, strict=True):
-            if size > min(left, field_bytes):
-                large[field] = b"[left out: %d bytes]" % size
+    """For each job the fields that are not to be read, and what to show in their place.
+
+    Room is given to the first of the fields of all jobs, then to the second, and so on.
+    """
+    left = all_bytes
+    left_out: list[dict[str, bytes]] = [{} for _ in sizes]
+    for at, field in enumerate(fields):
+        for of_job, large in zip(sizes, left_out, strict=True):
+            if of_job[at] > min(left, field_bytes):
+                large[field] = b"[left out: %d bytes]" % of_job[at]
             else:
-                left -= size
-        left_out.append(large)
+                left -= of_job[at]
     return left_out
 
 
@@ -180,6 +254,7 @@ def job_of(job_id: bytes, state: State | None, fields: Mapping[str, bytes | None
     traces = parse_json(fields["stacktrace"] or b"[]")
     return Job(
         id=text(job_id),
+        raw_id=job_id,
         name=text(fields["name"] or b""),
         # BullMQ writes '{}' where an application gives no data.
         data={} if fields["data"] is None else parse_json(fields["data"]),
@@ -195,19 +270,26 @@ def job_of(job_id: bytes, state: State | None, fields: Mapping[str, bytes | None
     )
 
 
+class NotJson(str):
+    """A text that stands where JSON is expected."""
+
+    __slots__ = ()
+
+
 def parse_json(raw: bytes | None) -> Any:
-    """JSON as it is; what is not JSON, as the string it is."""
+    """JSON as it is; what is not JSON, as the string it is, a NotJson."""
     if raw is None:
         return None
     try:
         value = orjson.loads(raw)
         # orjson reads deeper than it writes (1,024 levels, 254).
-        if raw.count(b"[") + raw.count(b"{") > 250:
-            orjson.dumps(value)
+        if raw.count(b"[") + raw.count(b"{") > 240:
+            # An answer wraps it in further levels.
+            orjson.dumps([[[[[[[[value]]]]]]]])
     except orjson.JSONDecodeError:
         return _with_lone_surrogates(raw)
     except TypeError:
-        return text(raw)
+        return NotJson(text(raw))
     return value
 
 
@@ -217,12 +299,12 @@ def _with_lone_surrogates(raw: bytes) -> Any:
     JSON.stringify writes it as `\ud83d`, which orjson refuses; it is shown as U+FFFD.
     """
     if rb"\ud" not in raw.lower():
-        return text(raw)
+        return NotJson(text(raw))
     try:
         written = json.dumps(json.loads(raw), ensure_ascii=False)
         return orjson.loads(written.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     except (ValueError, RecursionError):
-        return text(raw)
+        return NotJson(text(raw))
 
 
 def integer(raw: bytes | None) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -37,6 +38,16 @@ class JobKey(NamedTuple):
     queue: str
     id: str
 
+    @classmethod
+    def parsed(cls, key: str, prefixes: Iterable[str]) -> JobKey:
+        """The parts of a key. A prefix may hold colons, a queue's name none: the longest of the
+        `prefixes` that fits is taken, or what stands before the first colon.
+        """
+        fitting = [prefix for prefix in prefixes if key.startswith(f"{prefix}:")]
+        prefix = max(fitting, key=len, default=key.partition(":")[0])
+        queue, _, job_id = key[len(prefix) + 1 :].partition(":")
+        return cls(prefix, queue, job_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:
@@ -61,16 +72,6 @@ class Queue:
 
     def job_key(self, job_id: bytes) -> bytes:
         return self.base + job_id
-
-    def key_of_relative(self, key: bytes) -> JobKey:
-        """Where a parent or child of a job of this queue is.
-
-        A prefix may hold colons, a queue's name none; relatives mostly share the prefix.
-        """
-        shown = text(key)
-        prefix = self.prefix if shown.startswith(f"{self.prefix}:") else shown.partition(":")[0]
-        queue, _, job_id = shown[len(prefix) + 1 :].partition(":")
-        return JobKey(prefix, queue, job_id)
 
     @property
     def repeat_key(self) -> bytes:

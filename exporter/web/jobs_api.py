@@ -16,8 +16,8 @@ from aiohttp.typedefs import Handler
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.failures import fault_of, grouped
 from exporter.bullmq.job_detail import read_job
-from exporter.bullmq.jobs import Job, Page, Scan, read_page
-from exporter.bullmq.keys import Queue, State
+from exporter.bullmq.jobs import BULKY, Job, Page, Scan, read_jobs, read_page
+from exporter.bullmq.keys import JobKey, Queue, State
 from exporter.bullmq.poll import poll
 from exporter.bullmq.watcher import Watcher
 from exporter.web import shown
@@ -89,24 +89,33 @@ class JobsApi:
         newest_first = choice(request, "order", ["asc", "desc"], "asc") == "desc"
         page = whole_number(request, "page", 1, MAX_PAGE)
         limit = whole_number(request, "limit", 10, MAX_LIMIT)
+        brief = choice(request, "brief", ["true", "false"], "false") == "true"
+        without = BULKY if brief else ()
         start = (page - 1) * limit
         if (wanted := self._wanted(request)) is None:
             queue, found = await self._page(
-                request, status, start=start, limit=limit, newest_first=newest_first
+                request,
+                status,
+                start=start,
+                limit=limit,
+                newest_first=newest_first,
+                without=without,
             )
             jobs: Sequence[Job] = found.jobs
             counts, total = found.counts, found.counts.get(status)
             search = {}
         else:
             async with self._scanning(request, status, newest_first=newest_first) as scan:
-                jobs, total = await _pick(scan, wanted, start, start + limit)
-                queue, counts = scan.queue, scan.counts
+                ids, total = await _pick(scan, wanted, start, start + limit)
+            queue, counts = scan.queue, scan.counts
+            # Read once more: all that fits a search would be more than a page may hold.
+            jobs = await read_jobs(self._redis, queue, status, ids, without)
             search = {"search": {"seen": scan.seen, "complete": scan.complete}}
         return json_response(
             self._name(queue)
             | {
                 "counts": shown.counts(counts),
-                "jobs": [shown.job(job, self._redaction) for job in jobs],
+                "jobs": [shown.job(job, self._redaction, brief=brief) for job in jobs],
                 "pagination": {
                     "currentPage": page,
                     "totalPages": None if total is None else math.ceil(total / limit),
@@ -149,6 +158,7 @@ class JobsApi:
                 job_id,
                 first_log=(logs_page - 1) * LOG_LINES,
                 logs=LOG_LINES,
+                prefixes=self.prefixes,
             )
             if found is None:
                 continue
@@ -169,10 +179,10 @@ class JobsApi:
     async def find_key(self, request: web.Request) -> web.Response:
         """Which queue's job a BullMQ key is: exemplars name jobs so."""
         key = request.match_info["key"]
+        prefix, name, job_id = JobKey.parsed(key, self.prefixes)
         for queue in self._watcher.queues or ():
-            begin = f"{queue.prefix}:{queue.name}:"
-            if key.startswith(begin):
-                return json_response(self._name(queue) | {"id": key.removeprefix(begin)})
+            if (queue.prefix, queue.name) == (prefix, name):
+                return json_response(self._name(queue) | {"id": job_id})
         raise NotFound(f"No queue that is watched has a job {key}")
 
     def _name(self, queue: Queue) -> dict[str, Any]:
@@ -184,13 +194,16 @@ class JobsApi:
         name = parameter(request, "name") or None
         text = short_text(request, "text")
         fingerprint = parameter(request, "fingerprint") or None
-        if not (name or text or fingerprint):
+        window = duration(request, "window")
+        if not (name or text or fingerprint or window):
             return None
         sought = (text or "").lower()
+        since = 0 if window is None else (time.time() - window) * 1000
 
         def wanted(job: Job) -> bool:
             return (
                 (name is None or job.name == name)
+                and (window is None or (job.finished_on or 0) >= since)
                 and (fingerprint is None or fault_of(job).fingerprint == fingerprint)
                 and (not sought or sought in self._all_text(job))
             )
@@ -245,13 +258,16 @@ class JobsApi:
 
 async def _pick(
     scan: Scan, wanted: Callable[[Job], bool], start: int, end: int
-) -> tuple[list[Job], int]:
-    """The jobs from `start` to `end` of those that are wanted, and how many they are in all."""
-    picked, found = [], 0
+) -> tuple[list[bytes], int]:
+    """The ids from `start` to `end` of the jobs that are wanted, and how many these are in all."""
+    picked: list[bytes] = []
+    found = 0
     async with aclosing(scan.jobs()) as jobs:
         async for job in jobs:
+            # Looking through a batch takes long enough that others should have their turn.
+            await asyncio.sleep(0)
             if wanted(job):
                 if start <= found < end:
-                    picked.append(job)
+                    picked.append(job.raw_id)
                 found += 1
     return picked, found

@@ -59,6 +59,8 @@ class Port:
     what: str
     sock: socket.socket
     app: web.Application
+    # Whether an answer is given up when its client hangs up: a search then makes room for others.
+    cancels: bool = False
     tls: ssl.SSLContext | None = None
 
     @property
@@ -78,6 +80,7 @@ async def serving(*ports: Port) -> AsyncIterator[None]:
             runner = web.AppRunner(
                 port.app,
                 access_log=None,
+                handler_cancellation=port.cancels,
                 logger=_server_log,
                 handle_signals=False,
                 shutdown_timeout=SHUTDOWN_GRACE,

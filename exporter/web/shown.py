@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from fnmatch import translate
 from typing import Any
 
+import orjson
+
 from exporter.bullmq.failures import Group
 from exporter.bullmq.job_detail import Children, JobDetail
-from exporter.bullmq.jobs import Job
+from exporter.bullmq.jobs import Job, NotJson
 from exporter.bullmq.keys import JobKey, State
 from exporter.bullmq.snapshot import QueueReading
 
 REDACTED = "[redacted]"
+NOT_JSON = "[redacted: not JSON]"
+# The key of an object, plain or escaped.
+KEY = re.compile(r'"[^"]{1,200}"\s*:')
 SOURCE = "ingestionSourceId"
 # Sources and names that are shown of a group, the most frequent.
 MOST_SHOWN = 20
@@ -35,13 +40,29 @@ class Redaction:
             return {key: self.of_key(key, part) for key, part in value.items()}
         if isinstance(value, list):
             return [self.of(part) for part in value]
-        return value
+        return self._of_text(value) if isinstance(value, str) else value
 
     def of_key(self, key: str, value: Any) -> Any:
         """The value of a key without what is hidden."""
         if self._hidden is not None and self._hidden.match(key):
             return REDACTED
         return self.of(value)
+
+    def _of_text(self, value: str) -> str:
+        """JSON within a text is looked through too; what should be JSON and is not is hidden."""
+        if isinstance(value, NotJson):
+            return NOT_JSON
+        if value.lstrip()[:1] not in ("{", "["):
+            return value
+        try:
+            within = orjson.loads(value)
+            shown = self.of(within)
+            return value if shown == within else orjson.dumps(shown).decode()
+        except orjson.JSONDecodeError:
+            # Cut off, or something else in brackets.
+            return NOT_JSON if KEY.search(value) else value
+        except (RecursionError, TypeError):  # deeper than Python, or orjson, goes
+            return NOT_JSON
 
 
 def counts(given: Mapping[State, int]) -> dict[str, int | None]:
@@ -59,13 +80,13 @@ def reading(given: QueueReading) -> dict[str, Any]:
     }
 
 
-def job(given: Job, redaction: Redaction) -> dict[str, Any]:
-    """A job as Open Archiver's Jobs API has it."""
+def job(given: Job, redaction: Redaction, *, brief: bool = False) -> dict[str, Any]:
+    """A job as Open Archiver's Jobs API has it; `brief` is one whose bulky fields were not read."""
     source = given.ingestion_source
     return {
         "id": given.id,
         "name": given.name,
-        "data": redaction.of(given.data),
+        "data": None if brief else redaction.of(given.data),
         "state": given.state,
         "failedReason": given.failed_reason,
         "timestamp": given.timestamp,

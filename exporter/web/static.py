@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from importlib import resources
+from pathlib import Path
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -20,6 +21,8 @@ def page_routes() -> list[tuple[str, Handler]]:
     """The page at `/`, and its files beside it. They hold nothing secret: the API does."""
     routes = []
     for file in sorted(resources.files("exporter.web").joinpath("page").iterdir(), key=str):
+        if Path(file.name).suffix not in CONTENT_TYPES:
+            continue
         path = "/" if file.name == "index.html" else f"/{file.name}"
         routes.append((path, _sending(file.name, file.read_bytes())))
     return routes
@@ -27,7 +30,7 @@ def page_routes() -> list[tuple[str, Handler]]:
 
 def _sending(name: str, body: bytes) -> Handler:
     tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-    content_type = CONTENT_TYPES[name[name.rindex(".") :]]
+    content_type = CONTENT_TYPES[Path(name).suffix]
     headers = {
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,
         # Asked for each time, sent only after a change.
