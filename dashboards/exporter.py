@@ -176,7 +176,7 @@ def dashboard() -> Dashboard:
                 ],
                 "Events that were trimmed before they were read.",
                 unit=PER_MINUTE,
-                nothing="None was missed",
+                nothing="None was missed, or events are not followed",
             )
         )
         .with_panel(

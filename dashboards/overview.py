@@ -8,6 +8,7 @@ from dashboards.parts import (
     AMBER,
     BLUE,
     CELL,
+    EACH,
     GREEN,
     LINE,
     PER_MINUTE,
@@ -30,21 +31,46 @@ from dashboards.parts import (
     worded,
 )
 
-READY = f'sum by (queue) (bullmq_job_count{{{QUEUES},state=~"waiting|prioritized"}})'
-FAILED_15M = f"round(sum by (queue) (increase(bullmq_job_failed_total{{{QUEUES}}}[15m])))"
-# Absent rather than 0 while Redis cannot be read.
-ELSE_ZERO = f"or 0 * max(bullmq_up{{{TARGET}}} == 1)"
-STANDS_STILL = (
-    f"({READY} > 0)"
-    f" unless (sum by (queue) (increase(bullmq_job_wait_duration_seconds_count{{{QUEUES}}}[5m])) > 0)"
-    f" unless (sum by (queue) (increase(bullmq_job_completed_total{{{QUEUES}}}[5m])) > 0)"
-    f" unless (max by (queue) (bullmq_queue_oldest_active_locked{{{QUEUES}}}) == 1)"
+UP = (
+    f"bullmq_up{{{TARGET}}} or (up{{{TARGET}}} == 0)"
+    f" and on (job, instance) last_over_time(bullmq_up{{{TARGET}}}[1d])"
 )
-# 0: works; 1: stands still; 2: paused.
+# Absent rather than 0 while one Redis cannot be read, or its events are not followed.
+ELSE_ZERO = f"or 0 * (min({UP}) == 1)"
+ELSE_NO_EVENT = (
+    f"or 0 * ((min({UP}) == 1) and max(bullmq_exporter_event_lag_seconds{{{TARGET}}}) >= 0)"
+)
+PAUSED = f"max {EACH} (bullmq_queue_paused{{{QUEUES}}}) == 1"
+READY = f'sum {EACH} (bullmq_job_count{{{QUEUES},state=~"waiting|prioritized"}}) unless ({PAUSED})'
+
+
+def happened(counter: str, window: str) -> str:
+    return f"sum {EACH} (increase({counter}{{{QUEUES}}}[{window}]))"
+
+
+# As BullMQQueueStandsStill, but told at once: that alert waits for 5 minutes more.
+STANDS_STILL = " unless ".join(
+    [
+        f"(min_over_time(({READY})[3m:30s]) > 0)",
+        *(
+            f"({happened(counter, '3m')} > 0)"
+            for counter in (
+                "bullmq_job_wait_duration_seconds_count",
+                "bullmq_job_completed_total",
+                "bullmq_job_failed_total",
+                "bullmq_job_retried_total",
+            )
+        ),
+        f"(max {EACH} (bullmq_queue_oldest_active_locked{{{QUEUES}}}) == 1)",
+    ]
+)
+# The worst of the queues of a name. 0: works; 1: paused; 2: stands still.
 STATE = (
-    f"2 * (max by (queue) (bullmq_queue_paused{{{QUEUES}}}) == 1)"
-    f" or 0 * ({STANDS_STILL}) + 1 or 0 * {READY}"
+    f"max by (queue) (0 * ({STANDS_STILL}) + 2 or ({PAUSED})"
+    f" or 0 * sum {EACH} (bullmq_job_count{{{QUEUES}}}))"
 )
+READY_BY_QUEUE = f"sum by (queue) ({READY})"
+FAILED_15M = f"round(sum by (queue) (increase(bullmq_job_failed_total{{{QUEUES}}}[15m])))"
 SHARE_1H = (
     f"sum by (queue) (increase(bullmq_job_failed_total{{{QUEUES}}}[1h]))"
     f" / (sum by (queue) (increase(bullmq_job_failed_total{{{QUEUES}}}[1h]))"
@@ -72,8 +98,8 @@ def dashboard() -> Dashboard:
         .with_panel(
             tile(
                 "Redis",
-                f"min(bullmq_up{{{TARGET}}})",
-                "Whether the exporter can read Redis. If not, nothing else here is known.",
+                f"min({UP})",
+                "Whether every exporter is there and can read Redis. If not, what follows is not known.",
                 unit="none",
                 colors=thresholds((None, RED), (1, GREEN)),
                 nothing="No exporter is scraped",
@@ -84,8 +110,8 @@ def dashboard() -> Dashboard:
             tile(
                 "Standing still",
                 f"count({STANDS_STILL}) {ELSE_ZERO}",
-                "Queues in which jobs wait, none was taken or finished for 5 minutes, and no worker "
-                "holds one.",
+                "Queues in which jobs have waited for 3 minutes, none was taken or finished, and no "
+                "worker holds one.",
                 unit="none",
                 colors=thresholds((None, GREEN), (1, RED)),
                 nothing=UNREADABLE,
@@ -94,32 +120,33 @@ def dashboard() -> Dashboard:
         .with_panel(
             tile(
                 "Failed, 15 minutes",
-                f"sum({FAILED_15M}) {ELSE_ZERO}",
+                f"sum({FAILED_15M}) {ELSE_NO_EVENT}",
                 "Jobs that failed for good within the last 15 minutes, in all queues.",
                 unit="none",
                 colors=thresholds((None, GREEN), (1, AMBER), (10, RED)),
-                nothing=UNREADABLE,
+                nothing="Not known",
             )
         )
         .with_panel(
             tile(
                 "Longest wait",
-                f"max({WAITS}) {ELSE_ZERO}",
-                "For how long the oldest job of any queue has waited for a worker.",
+                f"max({WAITS}) or 0 * (sum({READY}) == 0)",
+                "For how long the oldest job of any queue has waited for a worker. Since when jobs wait that "
+                "were retried by hand is not known.",
                 unit="s",
                 colors=thresholds((None, GREEN), (300, AMBER), (1800, RED)),
-                nothing=UNREADABLE,
+                nothing="Not known",
                 texts={"0": ("No job waits", GREEN)},
             )
         )
         .with_panel(
             tile(
                 "Done per minute",
-                f"sum({DONE}) {ELSE_ZERO}".replace("$__rate_interval", "5m"),
+                f"sum({DONE}) {ELSE_NO_EVENT}".replace("$__rate_interval", "5m"),
                 "Jobs that were completed or failed for good, in all queues, over 5 minutes.",
                 unit=PER_MINUTE,
                 colors=thresholds((None, BLUE)),
-                nothing=UNREADABLE,
+                nothing="Not known",
             )
         )
         .with_panel(
@@ -145,8 +172,8 @@ def dashboard() -> Dashboard:
                             "mappings": worded(
                                 {
                                     "0": ("works", "transparent"),
-                                    "1": ("stands still", RED),
-                                    "2": ("paused", AMBER),
+                                    "1": ("paused", AMBER),
+                                    "2": ("stands still", RED),
                                 }
                             ),
                             "custom.cellOptions": {"type": "color-background", "mode": "basic"},
@@ -156,7 +183,7 @@ def dashboard() -> Dashboard:
                         "Alerts",
                         "count by (queue)"
                         f' (ALERTS{{{QUEUES},alertname=~"BullMQ.+",alertstate="firing"}})'
-                        f" or 0 * {READY}",
+                        f" or 0 * {READY_BY_QUEUE}",
                         colored("none", (None, "transparent"), (1, RED)),
                     ),
                     (
@@ -169,7 +196,7 @@ def dashboard() -> Dashboard:
                         SHARE_1H,
                         colored("percentunit", (None, "transparent"), (0.01, AMBER), (0.144, RED)),
                     ),
-                    ("Ready", READY, {"unit": "short"}),
+                    ("Ready", READY_BY_QUEUE, {"unit": "short"}),
                     (
                         "Oldest wait",
                         WAITS,
@@ -218,7 +245,7 @@ def dashboard() -> Dashboard:
                         "{{queue}}",
                     )
                 ],
-                "Jobs that failed for good. Click a line for the queue or its failed jobs. At most 20 queues, the highest.",
+                "Jobs that failed for good. Click a line for the queue or its failed jobs. At each moment the 20 highest.",
                 unit=PER_MINUTE,
                 nothing="Events are not followed",
                 links=LINKS,
@@ -227,8 +254,8 @@ def dashboard() -> Dashboard:
         .with_panel(
             graph(
                 "Ready jobs",
-                [query(f"topk(20, {READY})", "{{queue}}")],
-                "Jobs that a worker could take now: waiting or prioritized, not paused. At most 20 queues, the highest.",
+                [query(f"topk(20, {READY_BY_QUEUE})", "{{queue}}")],
+                "Jobs that a worker could take now: waiting or prioritized, not paused. At each moment the 20 highest.",
                 unit="short",
                 nothing=UNREADABLE,
                 links=LINKS,
@@ -238,7 +265,7 @@ def dashboard() -> Dashboard:
             graph(
                 "Done per minute",
                 [query(f"topk(20, {DONE})", "{{queue}}")],
-                "Jobs that were completed or failed for good. At most 20 queues, the highest.",
+                "Jobs that were completed or failed for good. At each moment the 20 highest.",
                 unit=PER_MINUTE,
                 nothing="Events are not followed",
                 links=LINKS,
@@ -248,7 +275,7 @@ def dashboard() -> Dashboard:
             graph(
                 "Longest wait",
                 [query(f"topk(20, {WAITS})", "{{queue}}")],
-                "Since when the oldest job has waited for a worker; no line where none waits. At most 20 queues, the highest.",
+                "Since when the oldest job has waited for a worker; no line where none waits. At each moment the 20 highest.",
                 unit="s",
                 nothing=f"No job waits, or {UNREADABLE}",
                 limits=thresholds((None, "transparent"), (1800, RED)),

@@ -35,7 +35,11 @@ CELL = "${__value.text:percentencode}"
 # The instances of the exporter that are looked at, the key prefixes of their queues, one queue.
 TARGET = 'instance=~"$instance"'
 QUEUES = f'{TARGET},prefix=~"$prefix"'
-QUEUE = f'{QUEUES},queue=~"$queue"'
+# Not `=~`: Grafana escapes what means something in a regular expression only where several values
+# can be chosen, so that `a+b` would find nothing and `v1.mail` would find `v1-mail` too.
+QUEUE = f'{QUEUES},queue="$queue"'
+# One queue, where several exporters or prefixes have one of the same name.
+EACH = "by (job, instance, prefix, queue)"
 PER_MINUTE = "suffix:/min"
 COUNTS = ("short", "none", PER_MINUTE)
 
@@ -349,12 +353,13 @@ def firing_alerts(selector: str, *, size: tuple[int, int]) -> table.Panel:
                 id_val="organize",
                 options={
                     "excludeByName": {"Time": True},
-                    "indexByName": {"severity": 0, "alertname": 1, "queue": 2, "Value #A": 3},
+                    "indexByName": {"severity": 0, "alertname": 1, "queue": 2, "Value": 3},
                     "renameByName": {
                         "severity": "Severity",
                         "alertname": "Alert",
                         "queue": "Queue",
-                        "Value #A": "Since",
+                        # With one query; with several it would be `Value #A`.
+                        "Value": "Since",
                     },
                 },
             )

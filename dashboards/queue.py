@@ -117,11 +117,12 @@ def tiles() -> list[Panel]:
         tile(
             "Longest wait",
             f"time() - min(bullmq_queue_oldest_waiting_timestamp_seconds{{{QUEUE}}})"
-            f" or 0 * max(bullmq_queue_paused{{{QUEUE}}})",
-            "For how long the oldest job has waited for a worker.",
+            f' or 0 * (sum(bullmq_job_count{{{QUEUE},state=~"waiting|prioritized|paused"}}) == 0)',
+            "For how long the oldest job has waited for a worker. Not known of a paused queue, and of "
+            "jobs that were retried by hand.",
             unit="s",
             colors=thresholds((None, GREEN), (300, AMBER), (1800, RED)),
-            nothing=UNREADABLE,
+            nothing="Not known",
             texts={"0": ("No job waits", GREEN)},
             width=3,
         ),

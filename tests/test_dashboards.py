@@ -117,6 +117,13 @@ def test_what_grafana_does_not_know_is_found(tmp_path: Path) -> None:
     assert '"legend"' in said
 
 
+def test_a_queue_is_found_by_its_name_and_by_nothing_else() -> None:
+    """Grafana escapes a single value for a string, not for a regular expression."""
+    for board in BOARDS.values():
+        for title, expression in queries(board):
+            assert '=~"$queue"' not in expression, title
+
+
 def test_a_query_of_a_series_that_is_not_there_is_refused() -> None:
     with pytest.raises(UnknownSeries, match="bullmq_job_faild_total"):
         query("rate(bullmq_job_faild_total[5m])")

@@ -63,7 +63,8 @@ async function frames(panel, scene) {
       made.push(toDataFrame({ refId: target.refId, fields: [
         { name: 'Time', type: FieldType.time, values: result.map(() => scene.to * 1000) },
         ...labels.map((name) => ({ name, type: FieldType.string, values: result.map(({ metric }) => metric[name]) })),
-        { name: `Value #${target.refId}`, type: FieldType.number, values: result.map(({ value }) => number(value[1])) },
+        // As @grafana/prometheus names it: result_transformer.ts.
+        { name: panel.targets.length > 1 ? `Value #${target.refId}` : 'Value', type: FieldType.number, values: result.map(({ value }) => number(value[1])) },
       ] }));
       continue;
     }
