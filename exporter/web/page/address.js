@@ -7,8 +7,10 @@ export const STATUSES = ["failed", "active", "waiting", "prioritized", "delayed"
 export const WINDOWS = ["1h", "24h", "7d", ""];
 
 const DEFAULTS = {
-  queue: "", prefix: "", status: "failed", page: 1, name: "", text: "", group: "", window: "",
-  job: "", logs: 0,
+  queue: "", prefix: "", status: "failed", order: "desc", page: 1, name: "", text: "", group: "",
+  window: "", job: "", logs: 0,
+  // BullMQ's key of a job, as exemplars name it; it leads on to the job.
+  job_key: "",
 };
 
 /** Read the part after the question mark. What makes no sense becomes the default. */
@@ -19,9 +21,11 @@ export function readAddress(search) {
     if (given.has(name)) address[name] = given.get(name);
   }
   if (!STATUSES.includes(address.status)) address.status = DEFAULTS.status;
+  if (address.order !== "asc") address.order = DEFAULTS.order;
   if (!/^(\d{1,6}[smhdw]?)?$/.test(address.window)) address.window = DEFAULTS.window;
   address.page = wholeNumber(address.page, DEFAULTS.page);
   address.logs = wholeNumber(address.logs, DEFAULTS.logs);
+  if (address.job_key) return { ...DEFAULTS, job_key: address.job_key };
   if (!address.queue) return { ...DEFAULTS };
   if (address.status !== "failed") Object.assign(address, { group: "", window: "" });
   return address;

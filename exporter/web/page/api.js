@@ -55,11 +55,17 @@ export function queuesRequest() {
 }
 
 export function jobsRequest(address) {
-  const { queue, prefix, status, page, name, text, group } = address;
-  const query = { status, page, limit: PER_PAGE, order: "desc", prefix, name, text,
-    fingerprint: group };
+  const { queue, prefix, status, order, page, name, text, group } = address;
+  // A window alone would read all jobs for a page of them; a group does so anyway.
+  const window = group ? address.window : "";
+  const query = { status, page, limit: PER_PAGE, order, prefix, name, text, window,
+    fingerprint: group, brief: "true" };
   return { path: queuePath(queue, "", query), every: 10, trim: trimJobs,
     series: `jobs ${status} ${prefix} ${queue}` };
+}
+
+export function keyRequest({ job_key: key }) {
+  return { path: `v1/jobs/keys/${escape(key)}`, every: 60, series: `key ${key}` };
 }
 
 export function failuresRequest({ queue, prefix, window }) {
@@ -85,7 +91,7 @@ function escape(text) {
   return encodeURIComponent(text.toWellFormed ? text.toWellFormed() : text);
 }
 
-/** Lists show no data, which may be megabytes: keep only what they show. */
+/** Keep only what lists show: what is not kept cannot make them look different. */
 function trimJobs(answer) {
   const jobs = (answer.jobs ?? []).map((job) => ({
     id: job.id, name: job.name, state: job.state, attemptsMade: job.attemptsMade,

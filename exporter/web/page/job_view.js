@@ -3,7 +3,7 @@
 import { change, jobAddress, link } from "./address.js";
 import { badge, copyButton, heading, loading, notice, section, textBox } from "./parts.js";
 import { element } from "./dom.js";
-import { counted, firstLine, number, plain, short } from "./text.js";
+import { counted, cut, firstLine, number, plain, short, visible } from "./text.js";
 import { clock, duration, fullTime } from "./times.js";
 
 const OUTCOMES = ["processed", "unprocessed", "failed", "ignored"];
@@ -23,6 +23,13 @@ export function jobView(context) {
     !job && !source.problem && loading("the job"),
     job && details(context, job, source),
   ];
+}
+
+/** While the job of a key is looked for, and where there is none. */
+export function keyView({ sources: { key: source } }) {
+  if (source.problem?.status !== 404) return [heading("A job"), loading("the job")];
+  return [heading("A job"), notice("warn", element("strong", {}, "This job is not found. "),
+    cut(visible(source.problem.message), 400), " ", link({}, {}, "Show all queues"))];
 }
 
 function back(address) {

@@ -16,7 +16,8 @@ export function jobsSection(context) {
   return section(source, { id: "jobs-section", "aria-labelledby": "jobs-heading" },
     element("div", { class: "title" },
       element("h2", { id: "jobs-heading", tabindex: "-1" }, title(address)),
-      element("span", { id: "range", class: "muted small" }, range(address, source))),
+      element("span", { class: "muted small" },
+        element("span", { id: "range" }, range(address, source)), " ", otherOrder(address))),
     address.group && groupChip(context),
     filters(context),
     source.answer && list(context, source));
@@ -25,6 +26,12 @@ export function jobsSection(context) {
 function title({ status, group }) {
   const what = status[0].toUpperCase() + status.slice(1);
   return group ? `${what} jobs of one group` : `${what} jobs`;
+}
+
+function otherOrder(address) {
+  const newest = address.order === "desc";
+  return link(change(address, { order: newest ? "asc" : "desc", page: 1 }),
+    { id: "order", "data-focus": "keep" }, newest ? "Oldest first" : "Newest first");
 }
 
 function groupChip({ address, sources }) {
@@ -91,7 +98,7 @@ function list(context, { answer, outdated }) {
   const { address } = context;
   const { search } = answer;
   const partly = search && !search.complete && notice("warn", "The time limit ended the search: ",
-    `it looked at the newest ${number(search.seen)} jobs, not at older ones.`);
+    `it looked at ${number(search.seen)} jobs, not at all of them.`);
   if (!answer.jobs.length) return [partly, nothing(address, outdated), pages(address, answer)];
   return [partly, jobTable(address, answer.jobs), pages(address, answer)];
 }
@@ -123,7 +130,7 @@ function jobTable(address, jobs) {
     ended && { label: "Finished", kind: "time", cell: ({ finishedOn }) => time(finishedOn) },
   ].filter(Boolean);
   return element("div", { class: "wide" }, table({ id: "jobs", columns,
-    caption: `Jobs, newest first, page ${address.page}`,
+    caption: `Jobs, ${address.order === "desc" ? "newest" : "oldest"} first, page ${address.page}`,
     rows: jobs.map((job) => ({ key: job.id, className: "follow", onclick: followRow,
       cells: columns.map(({ cell }) => cell(job)) })) }));
 }

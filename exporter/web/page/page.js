@@ -1,11 +1,11 @@
 // Starts the page, and brings address, loader and views together.
 
-import { link, queueAddress, readAddress, writeAddress } from "./address.js";
+import { jobAddress, link, queueAddress, readAddress, writeAddress } from "./address.js";
 import { credential, dropCredential, failuresRequest, jobRequest, jobsRequest, keepCredential,
-  queuesRequest } from "./api.js";
+  keyRequest, queuesRequest } from "./api.js";
 import { banner, countdown } from "./banner.js";
 import { element, fill } from "./dom.js";
-import { jobView } from "./job_view.js";
+import { jobView, keyView } from "./job_view.js";
 import { forgetTyping } from "./jobs_view.js";
 import { Loader } from "./loader.js";
 import { followLinks, History } from "./history.js";
@@ -33,6 +33,7 @@ function signedIn() {
 // --- Views -------------------------------------------------------------------------------------
 
 function requestsOf(view) {
+  if (view.job_key) return { key: keyRequest(view) };
   if (!view.queue) return { queues: queuesRequest() };
   if (view.job) return { job: jobRequest(view) };
   const jobs = jobsRequest(view);
@@ -43,6 +44,7 @@ function contentOf(view) {
   const context = { address: view, sources: loader.sources, opened, names, go,
     open: (key) => { opened.add(key); draw(); } };
   if (!signedIn()) return signInView({ refused, signIn, again: () => signIn(credential(), true) });
+  if (view.job_key) return keyView(context);
   if (!view.queue) return queuesView(context);
   return view.job ? jobView(context) : queueView(context);
 }
@@ -136,6 +138,8 @@ followLinks((clicked) => {
 /** @param news whether anything is different from what is on the screen */
 function answered(source, news) {
   const { problem } = source;
+  const found = loader.sources.key?.answer;
+  if (found) return go(jobAddress(found.name, found.prefix, found.id), { replace: true });
   if (problem?.status === 401 || problem?.status === 403) return refuse(problem);
   // A queue that stands still gives the same answer again and again, yet is judged by the clock.
   if (news || !address.queue) {

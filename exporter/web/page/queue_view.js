@@ -9,8 +9,10 @@ import { short } from "./text.js";
 
 export function queueView(context) {
   const { address, sources: { jobs, groups } } = context;
+  // Told by the answer: without one in the address the first prefix that has the queue is shown.
+  const prefix = jobs.answer?.prefix ?? address.prefix;
   const title = heading(short(address.queue),
-    address.prefix && element("span", { class: "muted prefix" }, " ", short(address.prefix)));
+    prefix && element("span", { class: "muted prefix" }, " ", short(prefix)));
   if (jobs.problem?.status === 404) return [title, gone(address)];
   return [title, statusTabs(context),
     groups && failuresSection(context),
