@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import History, Server, StartExporter, eventually, running
+from tests.conftest import Exporter, History, Server, StartExporter, eventually, running
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 MakeHistory = Callable[..., History]
@@ -20,6 +20,17 @@ MakeHistory = Callable[..., History]
 def readme_acl(password: str) -> list[str]:
     [line] = re.findall(r"^ACL SETUSER exporter .*$", README, re.MULTILINE)
     return str(line).replace("choose-a-password", password).split()
+
+
+def look_into(exporter: Exporter, job: str) -> None:
+    """What the page asks for beside lists of jobs."""
+    for path in (
+        "?detail=true",
+        "/ingestion?text=x",
+        "/ingestion/failures",
+        f"/ingestion/jobs/{job}",
+    ):
+        assert exporter.api.get(f"/v1/jobs/queues{path}").status == 200
 
 
 @pytest.mark.parametrize("kind", ["valkey", "redis"])
@@ -40,6 +51,7 @@ def test_the_acl_line_of_the_readme_is_enough_for_everything(
         assert value("bullmq_queue_retention_limit", queue="ingestion", state="failed") == 5000
         page = exporter.api.get("/v1/jobs/queues/ingestion?status=waiting&limit=100").json
         assert len(page["jobs"]) == len(truth["jobs"]["waiting"])
+        look_into(exporter, page["jobs"][0]["id"])
         assert admin.execute_command("ACL", "LOG") == []
         assert exporter.lines("Redis is unavailable") == []
 
@@ -189,7 +201,9 @@ def test_every_command_we_ever_send_is_a_read(
         dirty = client.info("persistence")["rdb_changes_since_last_save"]
         exporter = start_exporter(own_server.url)
         for status in ("waiting", "paused", "failed", "delayed"):
-            exporter.api.get(f"/v1/jobs/queues/ingestion?status={status}")
+            jobs = exporter.api.get(f"/v1/jobs/queues/ingestion?status={status}").json["jobs"]
+            for job in jobs[:1]:
+                look_into(exporter, job["id"])
         exporter.terminate()
         assert client.info("persistence")["rdb_changes_since_last_save"] == dirty
         assert client.info("replication")["master_repl_offset"] == replicated
