@@ -153,13 +153,43 @@ class RedisSettings(Section):
 
     host: Annotated[str, Field(min_length=1)] = "localhost"
     port: Port = 6379
+    socket: Path | None = None
+    sentinels: Annotated[tuple[Listen, ...], BeforeValidator(_comma_list)] = ()
+    sentinel_master: str | None = None
+    sentinel_user: str | None = None
+    sentinel_password: Secret | None = None
     user: str | None = None
     password: Secret | None = None
+    password_file: Path | None = None
     db: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
     tls: bool = False
     tls_verify: bool = True
     tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_server_name: str | None = None
     timeout: Annotated[float, Field(ge=0.1, le=60)] = 3.0
+
+    @model_validator(mode="after")
+    def _way(self) -> RedisSettings:
+        if bool(self.sentinels) != (self.sentinel_master is not None):
+            raise ValueError(_both("redis.sentinels", "redis.sentinel_master"))
+        if any(not sentinel.host or not sentinel.port for sentinel in self.sentinels):
+            raise ValueError(f"{names_of('redis.sentinels')}: each must be HOST:PORT")
+        if self.socket is not None and (self.tls or self.sentinels):
+            raise ValueError(
+                f"{names_of('redis.socket')} goes neither with {names_of('redis.tls')} nor with "
+                f"{names_of('redis.sentinels')}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _certificate(self) -> RedisSettings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(_both("redis.tls_cert", "redis.tls_key"))
+        if self.tls_cert is not None:
+            _load_pair(ssl.create_default_context(), self.tls_cert, self.tls_key, "redis")
+        return self
 
     @model_validator(mode="after")
     def _ca(self) -> RedisSettings:
@@ -175,7 +205,25 @@ class RedisSettings(Section):
 
     @property
     def address(self) -> str:
+        """Where it is, for people."""
+        if self.socket is not None:
+            return str(self.socket)
+        if self.sentinels:
+            return f"{self.sentinel_master} of the Sentinels {', '.join(map(str, self.sentinels))}"
         return str(Address(self.host, self.port))
+
+
+def _load_pair(context: ssl.SSLContext, cert: Path, key: Path | None, section: str) -> None:
+    """Loads a certificate with its key. Raises ValueError for files that cannot be used."""
+    try:
+        # A password, so that OpenSSL does not ask for one at the terminal.
+        context.load_cert_chain(cert, key, password="")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{names_of(f'{section}.tls_cert')} {cert} and {names_of(f'{section}.tls_key')} {key} "
+            "cannot be used, two PEM files that belong together, the key without a password, are "
+            f"wanted: {getattr(error, 'strerror', None) or error}"
+        ) from None
 
 
 class MetricsSettings(Section):
@@ -204,16 +252,7 @@ class MetricsSettings(Section):
         if self.tls_cert is None:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            # A password, so that OpenSSL does not ask for one at the terminal.
-            context.load_cert_chain(self.tls_cert, self.tls_key, password="")
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{names_of('metrics.tls_cert')} {self.tls_cert} and "
-                f"{names_of('metrics.tls_key')} {self.tls_key} cannot be used, two PEM files that "
-                "belong together, the key without a password, are wanted: "
-                f"{getattr(error, 'strerror', None) or error}"
-            ) from None
+        _load_pair(context, self.tls_cert, self.tls_key, "metrics")
         return context
 
 
@@ -318,7 +357,8 @@ class Settings(Section):
 
     def secrets(self) -> Iterator[str]:
         """Every secret that was configured: what must never be shown."""
-        single = (self.redis.password, self.metrics.password, self.api.jwt_secret)
+        redis = (self.redis.password, self.redis.sentinel_password)
+        single = (*redis, self.metrics.password, self.api.jwt_secret)
         for secret in (*single, *(key.key for key in self.api.all_keys)):
             if secret is not None and secret.get_secret_value():
                 yield secret.get_secret_value()
@@ -340,6 +380,8 @@ class _Leaf:
 
 def _walk(model: type[BaseModel], under: str = "") -> Iterator[_Leaf]:
     for name, field in model.model_fields.items():
+        if name.endswith("_file") and name.removesuffix("_file") in model.model_fields:
+            continue  # the other form of a secret, which every secret has
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, Section):
             yield from _walk(annotation, f"{under}{name}.")

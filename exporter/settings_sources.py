@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import yaml
 from pydantic import ValidationError
@@ -44,7 +44,10 @@ def load(
         _from_environment(environment),
         {path: _Value(_utf8(text, FLAGS[path]), FLAGS[path]) for path, text in flags.items()},
     ):
-        merged |= _expand_url(_read_secret_files(layer))
+        added = _expand_url(_read_secret_files(layer))
+        if "redis.password" in added:
+            merged.pop("redis.password_file", None)  # that of the password before
+        merged |= added
     tls = merged.get("redis.tls")
     if tls and tls.origin == OPEN_ARCHIVER_NAMES["redis.tls"] and "redis.tls_ca" not in merged:
         # Open Archiver connects with `rejectUnauthorized: false` (config/redis.ts): the same
@@ -184,6 +187,9 @@ def _read_secret_files(layer: _Layer) -> _Layer:
         if leaf.path in read:
             raise SettingsError(f"{given.origin} and {read[leaf.path].origin}: set one of the two")
         read[leaf.path] = _Value(_read_secret(given.value, given.origin), given.origin)
+        if leaf.path == "redis.password":
+            # It may change while we run: each connection reads it anew.
+            read[f"{leaf.path}_file"] = given
     return read
 
 
@@ -209,14 +215,17 @@ def _expand_url(layer: _Layer) -> _Layer:
     if given is None:
         return layer
     refusal = SettingsError(
-        f"{given.origin}: must be redis[s]://[user[:password]@]host[:port][/database], with what "
-        "is special in a URL (@ : / ? # %) percent-encoded in user and password"
+        f"{given.origin}: must be redis[s]://[user[:password]@]host[:port][/database] or "
+        "unix://[user[:password]@]/path/of/the.sock, with what is special in a URL "
+        "(@ : / ? # %) percent-encoded in user and password"
     )
     try:
         url = urlsplit(str(given.value))
         port = url.port
     except ValueError:
         raise refusal from None
+    if url.scheme == "unix":
+        return _expand_socket_url(layer, given, url, refusal)
     database = url.path.strip("/")
     if (
         url.scheme not in ("redis", "rediss", "valkey", "valkeys")
@@ -230,13 +239,28 @@ def _expand_url(layer: _Layer) -> _Layer:
     parts: dict[str, Any] = {"host": url.hostname, "tls": url.scheme in ("rediss", "valkeys")}
     if port is not None:
         parts["port"] = port
+    if database:
+        parts["db"] = database
+    return _with_url(layer, given, url, parts | {"socket": None})
+
+
+def _expand_socket_url(
+    layer: _Layer, given: _Value, url: SplitResult, refusal: SettingsError
+) -> _Layer:
+    if url.hostname or not url.path.strip("/") or url.query or url.fragment:
+        raise refusal
+    return _with_url(layer, given, url, {"socket": unquote(url.path), "tls": False})
+
+
+def _with_url(layer: _Layer, given: _Value, url: SplitResult, parts: dict[str, Any]) -> _Layer:
     if url.username:
         parts["user"] = unquote(url.username)
     if url.password:
         parts["password"] = unquote(url.password)
-    if database:
-        parts["db"] = database
-    expanded = {path: value for path, value in layer.items() if path != "redis.url"}
+    # It names a server: no Sentinel is asked for one.
+    parts |= {"sentinels": (), "sentinel_master": None}
+    replaced = {"redis.url", *(["redis.password_file"] if url.password else [])}
+    expanded = {path: value for path, value in layer.items() if path not in replaced}
     return expanded | {f"redis.{name}": _Value(part, given.origin) for name, part in parts.items()}
 
 

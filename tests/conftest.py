@@ -208,7 +208,7 @@ def spawn_exporter(url: str, log: Path, *flags: str, **variables: str) -> Export
         "EXPORTER_LOG_FORMAT": "json",
     }
     environment = clean_environment(**(for_tests | variables))
-    command = [sys.executable, "-m", "exporter", "--redis-url", url]
+    command = [sys.executable, "-m", "exporter", *(["--redis-url", url] if url else [])]
     command += ["--metrics-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", *flags]
     with log.open("w") as stderr:
         process = subprocess.Popen(command, env=environment, stderr=stderr, text=True)

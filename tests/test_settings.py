@@ -392,10 +392,16 @@ def test_a_secret_can_come_from_a_file_whose_line_may_end(
     variable = SECRETS[path].variable
 
     direct = load({}, {variable: secret} | more)
-    assert load({}, {f"{variable}_FILE": str(file)} | more) == direct
     section, name = path.split(".")
     yml = f"{section}: {{{name}_file: {file}}}"
-    assert from_file(tmp_path, yml, more) == direct
+    for read in (
+        load({}, {f"{variable}_FILE": str(file)} | more),
+        from_file(tmp_path, yml, more),
+    ):
+        # That of Redis is read again for each connection.
+        assert read.redis.password_file == (file if path == "redis.password" else None)
+        redis = read.redis.model_copy(update={"password_file": None})
+        assert read.model_copy(update={"redis": redis}) == direct
     [found] = direct.secrets()
     assert found == ("p" if path == "redis.url" else secret)
 

@@ -15,11 +15,9 @@ from importlib import resources
 from typing import Any
 
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
-from redis.asyncio.connection import Connection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 
+from exporter.bullmq.dialing import pool
 from exporter.settings import RedisSettings, names_of
 
 Command = Sequence[bytes | str | int]
@@ -54,37 +52,7 @@ class RedisReader:
         self._settings = settings
         self._read_only_scripts = True
         self._has_answered = False
-        tls: dict[str, Any] = {}
-        if settings.tls:
-            tls = {
-                "ssl_cert_reqs": ssl.CERT_REQUIRED if settings.tls_verify else ssl.CERT_NONE,
-                "ssl_check_hostname": settings.tls_verify,
-                "ssl_ca_certs": str(settings.tls_ca) if settings.tls_ca else None,
-            }
-        password = settings.password.get_secret_value() if settings.password else None
-        pool = BlockingConnectionPool(
-            max_connections=connections,
-            timeout=settings.timeout,
-            connection_class=SSLConnection if settings.tls else Connection,
-            host=settings.host,
-            port=settings.port,
-            db=settings.db,
-            username=settings.user,
-            password=password,
-            protocol=2,
-            # `_bounded` limits every call. With limits of its own redis-py sends through
-            # asyncio.wait_for, which in Python 3.11 can lose a cancellation: 8 of 120 runs that got
-            # SIGTERM just then never ended.
-            socket_timeout=None,
-            socket_connect_timeout=None,
-            # A pooled connection that the server has closed in the meantime costs one more try,
-            # not an error; a time-out is not tried again.
-            retry=Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,)),
-            # CLIENT SETINFO would be a command that an ACL of reads alone refuses.
-            driver_info=None,
-            **tls,
-        )
-        self._redis = Redis.from_pool(pool)
+        self._redis = Redis.from_pool(pool(settings, connections=connections))
 
     async def close(self) -> None:
         await self._redis.aclose()

@@ -1,0 +1,259 @@
+"""The ways to Redis: a Unix socket, a client certificate, a password that changes, Sentinel."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+import trustme
+
+from exporter.settings import SettingsError
+from exporter.settings_sources import load
+from tests.conftest import (
+    Exporter,
+    Server,
+    StartExporter,
+    StartWork,
+    binary_of,
+    eventually,
+    free_port,
+    running,
+)
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def waits(exporter: Exporter, jobs: int) -> bool:
+    return exporter.metrics.value("bullmq_job_count", queue="mail", state="waiting") == jobs
+
+
+def up(exporter: Exporter) -> float | None:
+    return exporter.metrics.value("bullmq_up")
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+def test_a_unix_socket(
+    kind: str, tmp_path: Path, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    socket = tmp_path / "a socket"
+    with running(
+        kind, tmp_path, "--unixsocket", str(socket), "--requirepass", "pass/word"
+    ) as server:
+        with server.client(password="pass/word") as client:
+            client.hset("bull:mail:meta", "version", "bullmq:5.56.3")
+            client.lpush("bull:mail:wait", "1", "2")
+        by_url = start_exporter(f"unix://:pass%2Fword@{str(socket).replace(' ', '%20')}")
+        variables = {"EXPORTER_REDIS_SOCKET": str(socket), "REDIS_PASSWORD": "pass/word"}
+        by_variable = start_exporter("", **variables)
+        for exporter in (by_url, by_variable):
+            assert waits(exporter, 2)
+            assert exporter.lines("starting")[0]["redis"] == str(socket)
+        server.stop()
+        eventually(lambda: up(by_url) == 0)
+        assert str(socket) in by_url.lines("Redis is unavailable")[0]["reason"]
+
+
+@contextmanager
+def with_tls(directory: Path, authority: trustme.CA, name: str) -> Iterator[str]:
+    """The address of a Redis that wants a client's certificate, and has one itself for `name`."""
+    made = authority.issue_cert(name)
+    made.private_key_pem.write_to_path(directory / "server.key")
+    made.cert_chain_pems[0].write_to_path(directory / "server.pem")
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    port = free_port()
+    options = ("--tls-port", str(port), "--tls-auth-clients", "yes")
+    for option, file in (("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")):
+        options += (f"--tls-{option}-file", str(directory / file))
+    with running("redis", directory, *options):
+        yield f"rediss://127.0.0.1:{port}"
+
+
+def test_a_client_certificate_and_the_name_of_the_servers(
+    tmp_path: Path, start_exporter: StartExporter
+) -> None:
+    authority = trustme.CA()
+    mine = authority.issue_cert("exporter.internal")
+    mine.private_key_pem.write_to_path(tmp_path / "mine.key")
+    mine.cert_chain_pems[0].write_to_path(tmp_path / "mine.pem")
+    with with_tls(tmp_path, authority, "redis.internal") as url:
+        trusted = {"EXPORTER_REDIS_TLS_CA": str(tmp_path / "ca.pem")}
+        named = trusted | {"EXPORTER_REDIS_TLS_SERVER_NAME": "redis.internal"}
+        certified = named | {
+            "EXPORTER_REDIS_TLS_CERT": str(tmp_path / "mine.pem"),
+            "EXPORTER_REDIS_TLS_KEY": str(tmp_path / "mine.key"),
+        }
+        assert up(start_exporter(url, **certified)) == 1
+        without = start_exporter(url, ready=False, **named)
+        eventually(lambda: without.lines("Redis is unavailable"))
+        other = certified | {"EXPORTER_REDIS_TLS_SERVER_NAME": "other.internal"}
+        misnamed = start_exporter(url, ready=False, **other)
+        line = eventually(lambda: misnamed.lines("Redis is unavailable"))[0]
+        assert "certificate was not accepted" in line["reason"]
+        assert up(without) == up(misnamed) == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"EXPORTER_REDIS_TLS_CERT": "x.pem"}, "set both or none"),
+        ({"EXPORTER_REDIS_TLS_CERT": "x.pem", "EXPORTER_REDIS_TLS_KEY": "y"}, "two PEM files"),
+        ({"EXPORTER_REDIS_SENTINELS": "a:1"}, "redis.sentinel_master"),
+        ({"EXPORTER_REDIS_SENTINEL_MASTER": "m"}, "redis.sentinels"),
+        ({"EXPORTER_REDIS_SENTINELS": "a", "EXPORTER_REDIS_SENTINEL_MASTER": "m"}, "HOST:PORT"),
+        ({"EXPORTER_REDIS_SENTINELS": ":1", "EXPORTER_REDIS_SENTINEL_MASTER": "m"}, "HOST:PORT"),
+        ({"EXPORTER_REDIS_SOCKET": "/s", "REDIS_TLS_ENABLED": "true"}, "goes neither with"),
+        ({"EXPORTER_REDIS_URL": "unix://host/s"}, "unix://"),
+        ({"EXPORTER_REDIS_URL": "unix://"}, "unix://"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(variables: dict[str, str], told: str) -> None:
+    with pytest.raises(SettingsError, match=r"^[^\n]+$") as refused:
+        load({}, variables)
+    assert told in str(refused.value)
+
+
+def test_a_url_stands_for_socket_and_sentinels_of_other_sources(tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text(
+        "redis: {sentinels: 'a:1,b:2', sentinel_master: m, socket: null, password_file: x}"
+    )
+    (tmp_path / "secret").write_text("of the file")
+    file.write_text(
+        file.read_text().replace("password_file: x", f"password_file: {tmp_path}/secret")
+    )
+    assert str(load({}, {}, file).redis.address) == "m of the Sentinels a:1, b:2"
+    by_flag = load({"redis.url": "redis://:new@h:1"}, {}, file).redis
+    assert (by_flag.address, by_flag.sentinels, by_flag.password_file) == ("h:1", (), None)
+    by_socket = load({"redis.url": "unix:///run/s"}, {}, file).redis
+    assert (by_socket.address, by_socket.sentinels) == ("/run/s", ())
+    assert load({}, {"REDIS_PASSWORD": "p"}, file).redis.password_file is None
+
+
+def test_a_password_that_changes_while_it_runs(
+    tmp_path: Path, start_exporter: StartExporter
+) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("the-first\n")
+    with running("valkey", tmp_path, "--requirepass", "the-first") as server:
+        variables = {"REDIS_PASSWORD_FILE": str(secret), "REDIS_PORT": str(server.port)}
+        exporter = start_exporter("", **variables)
+        with server.client(password="the-first") as client:
+            client.config_set("requirepass", "the-second")
+            client.client_kill_filter(_type="normal", skipme=False)
+        eventually(lambda: up(exporter) == 0)
+        assert "password" in exporter.lines("Redis is unavailable")[-1]["reason"]
+        secret.write_text("the-second\n")
+        eventually(lambda: up(exporter) == 1)
+        assert "the-first" not in exporter.log
+        assert "the-second" not in exporter.log
+        # While it is being replaced the last one is used.
+        secret.unlink()
+        with server.client(password="the-second") as client:
+            client.client_kill_filter(_type="normal")
+        eventually(lambda: exporter.lines("Redis is available again") or up(exporter) == 1)
+
+
+class Sentinels:
+    """A master with two replicas, watched by three Sentinels."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.servers: list[Server] = []
+        for number in range(3):
+            (directory / f"{number}").mkdir()
+            options = ["--requirepass", "of-redis", "--masterauth", "of-redis"]
+            if self.servers:
+                options += ["--replicaof", f"127.0.0.1 {self.servers[0].port}"]
+            server = Server(binary_of("redis"), directory / f"{number}", options)
+            self.servers.append(server)
+            server.start()
+            stack.callback(server.stop)
+        self.ports = [free_port() for _ in range(3)]
+        for number, port in enumerate(self.ports):
+            file = directory / f"sentinel-{number}.conf"
+            file.write_text(
+                f"port {port}\nbind 127.0.0.1\ndir {directory}\nrequirepass of-sentinel\n"
+                f"sentinel sentinel-pass of-sentinel\n"
+                f"sentinel monitor mail-master 127.0.0.1 {self.servers[0].port} 2\n"
+                "sentinel auth-pass mail-master of-redis\n"
+                "sentinel down-after-milliseconds mail-master 700\n"
+                "sentinel failover-timeout mail-master 3000\n"
+            )
+            command = [binary_of("redis"), str(file), "--sentinel"]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+        # They have found each other and the replicas.
+        for port in self.ports:
+            with redis.Redis(port=port, password="of-sentinel", decode_responses=True) as sentinel:
+                eventually(lambda: self._knows_all(sentinel))
+
+    @staticmethod
+    def _knows_all(sentinel: redis.Redis) -> bool:
+        try:
+            state = sentinel.execute_command("SENTINEL", "MASTER", "mail-master")
+        except redis.ConnectionError:
+            return False
+        pairs = (
+            dict(zip(state[::2], state[1::2], strict=True)) if isinstance(state, list) else state
+        )
+        return int(pairs["num-slaves"]) == 2 and int(pairs["num-other-sentinels"]) == 2
+
+    def master(self) -> Server:
+        """Who is the master now, by what the servers themselves say."""
+
+        def found() -> Server | None:
+            for server in self.servers:
+                try:
+                    with server.client(password="of-redis") as client:
+                        if client.role()[0] in (b"master", "master"):
+                            return server
+                except redis.ConnectionError:
+                    continue
+            return None
+
+        return eventually(found)
+
+
+def test_after_a_failover_the_new_master_is_read(
+    tmp_path: Path, start_exporter: StartExporter
+) -> None:
+    with ExitStack() as stack:
+        cluster = Sentinels(tmp_path, stack)
+        first = cluster.master()
+        with first.client(password="of-redis") as client:
+            client.hset("bull:mail:meta", "version", "bullmq:5.56.3")
+            client.lpush("bull:mail:wait", "1", "2")
+            client.wait(2, 2000)
+        exporter = start_exporter(
+            "",
+            # One of them is not there: that delays nothing.
+            EXPORTER_REDIS_SENTINELS=",".join(
+                f"127.0.0.1:{port}" for port in (free_port(), *cluster.ports)
+            ),
+            EXPORTER_REDIS_SENTINEL_MASTER="mail-master",
+            EXPORTER_REDIS_SENTINEL_PASSWORD="of-sentinel",
+            REDIS_PASSWORD="of-redis",
+        )
+        assert waits(exporter, 2)
+        first.stop()
+        eventually(lambda: up(exporter) == 0)
+        eventually(lambda: up(exporter) == 1, within=30)
+        with cluster.master().client(password="of-redis") as client:
+            client.lpush("bull:mail:wait", "3")
+        eventually(lambda: waits(exporter, 3))
+        assert "of-redis" not in exporter.log
+        assert "of-sentinel" not in exporter.log
+
+        unknown = start_exporter(
+            "",
+            ready=False,
+            EXPORTER_REDIS_SENTINELS=f"127.0.0.1:{cluster.ports[0]}",
+            EXPORTER_REDIS_SENTINEL_MASTER="nobody",
+            EXPORTER_REDIS_SENTINEL_PASSWORD="of-sentinel",
+        )
+        line = eventually(lambda: unknown.lines("Redis is unavailable"))[0]
+        assert "no Sentinel knows a master 'nobody'" in line["reason"]
