@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from exporter import __version__
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.events.follower import Follower
+from exporter.bullmq.jobs import Limits
 from exporter.bullmq.keys import State
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.prometheus.exposition import Exposition
@@ -72,7 +73,17 @@ async def run(
                 lambda: watcher.queues,
                 redis_timeout=settings.redis.timeout,
             )
-        jobs = JobsApi(reading, watcher, settings.prefix, Redaction(settings.api.redact))
+        jobs = JobsApi(
+            reading,
+            watcher,
+            settings.prefix,
+            Redaction(settings.api.redact),
+            Limits(
+                settings.api.max_field_bytes,
+                settings.api.max_page_bytes,
+                settings.api.search_seconds,
+            ),
+        )
 
         metrics = Port(
             "metrics",

@@ -13,7 +13,7 @@ import re
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
@@ -107,6 +107,13 @@ def _queue_name(value: str) -> str:
     return value
 
 
+def _network(value: Any) -> Any:
+    try:
+        return ip_network(value)
+    except ValueError:
+        raise ValueError("must be an address or a network, such as 10.0.0.0/8 or ::1") from None
+
+
 def _permission(value: str) -> str:
     if not re.fullmatch(r"[a-z]+:[a-z]+", value):
         raise ValueError("must be an action and a subject, such as manage:all")
@@ -122,6 +129,7 @@ def _origin(value: str) -> str:
 Listen = Annotated[Address, BeforeValidator(_address)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 Origin = Annotated[str, AfterValidator(_origin)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Permission = Annotated[str, AfterValidator(_permission)]
 Seconds = Annotated[float, Field(ge=0.1, le=86_400)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -274,6 +282,11 @@ class ApiSettings(Section):
     rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 100
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_comma_list)] = ()
     redact: Annotated[tuple[NonEmpty, ...], BeforeValidator(_comma_list)] = ()
+    lockout: Annotated[int, Field(ge=0, le=1_000_000)] = 20
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_comma_list)] = ()
+    max_field_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 1 << 20
+    max_page_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 16 << 20
+    search_seconds: Annotated[float, Field(ge=0.1, le=60)] = 5.0
 
     @property
     def all_keys(self) -> tuple[ApiKey, ...]:

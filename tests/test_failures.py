@@ -16,7 +16,7 @@ import pytest
 from exporter.bullmq import jobs
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.failures import fault_of
-from exporter.bullmq.jobs import Job, Scan
+from exporter.bullmq.jobs import Job, Limits, Scan
 from exporter.bullmq.keys import JobKey, Queue, State
 from exporter.settings import RedisSettings
 from tests.conftest import API_KEY, Server, StartExporter, StartWork, eventually
@@ -186,7 +186,7 @@ def test_5000_failed_jobs_are_grouped_by_their_40_reasons(
         ],
     )
     work.work("ingestion", {"concurrency": 100})
-    exporter = start_exporter(server.url)
+    exporter = start_exporter(server.url, EXPORTER_API_SEARCH_SECONDS="60")
     counted = f"{QUEUES}/ingestion?limit=1"
     eventually(lambda: exporter.api.get(counted).json["counts"]["failed"] == 5000, within=60)
 
@@ -285,18 +285,19 @@ async def reader(server: Server) -> AsyncIterator[RedisReader]:
     await redis.close()
 
 
-def scan(reader: RedisReader, *, newest_first: bool) -> Scan:
-    return Scan(reader, Queue.named("bull", "mail"), State.FAILED, newest_first=newest_first)
+def scan(reader: RedisReader, *, newest_first: bool, seconds: float = 60) -> Scan:
+    queue, limits = Queue.named("bull", "mail"), Limits(scan_seconds=seconds)
+    return Scan(reader, queue, State.FAILED, newest_first=newest_first, limits=limits)
 
 
 @pytest.mark.usefixtures("mail")
-@pytest.mark.parametrize(("limit", "most"), [("SCAN_JOBS", 4), ("SCAN_SECONDS", -1)])
+@pytest.mark.parametrize(("most", "seconds"), [(4, 60), (20_000, 0)])
 async def test_a_reading_that_was_cut_short_says_so(
-    reader: RedisReader, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+    reader: RedisReader, monkeypatch: pytest.MonkeyPatch, most: int, seconds: float
 ) -> None:
     monkeypatch.setattr(jobs, "SCAN_BATCH", 2)
-    monkeypatch.setattr(jobs, limit, most)
-    reading = scan(reader, newest_first=True)
+    monkeypatch.setattr(jobs, "SCAN_JOBS", most)
+    reading = scan(reader, newest_first=True, seconds=seconds)
     ids = [job.id async for job in reading.jobs()]
     assert not reading.complete
     assert ids == ["9", "8", "7", "6"][: reading.seen]
@@ -364,7 +365,7 @@ def test_who_hangs_up_makes_room_for_others(server: Server, start_exporter: Star
                 for number in ids:
                     pipeline.hset(f"bull:mail:{number}", "failedReason", f"{number} 'x' 1.2.3.4")
                 pipeline.execute()
-    exporter = start_exporter(server.url)
+    exporter = start_exporter(server.url, EXPORTER_API_SEARCH_SECONDS="60")
     search = f"GET {QUEUES}/mail/failures HTTP/1.1\r\nHost: x\r\nX-API-KEY: {API_KEY}\r\n\r\n"
     for _ in range(12):
         with socket.create_connection(("127.0.0.1", urlsplit(exporter.api.url).port or 0)) as gone:

@@ -349,6 +349,7 @@ def test_whatever_a_job_holds_stays_text(
     assert "\\u202e" in listed  # what would turn the text around is written out
     assert "␀" in listed
     assert_fits_the_screen(page)
+    expect(page.locator("#groups li")).to_have_count(1)  # they push the jobs down as they come
     page.locator("#jobs tbody td.id a").click()
     expect(page.locator("#reason")).to_contain_text("<script>")
     expect(page.locator("#data")).to_contain_text("Show all")
@@ -405,7 +406,7 @@ def test_the_groups_of_5000_jobs_may_take_their_time(
     ]
     work.addJobs("ingestion", jobs)
     work.work("ingestion", {"concurrency": 100})
-    exporter = start_exporter(server.url)
+    exporter = start_exporter(server.url, EXPORTER_API_SEARCH_SECONDS="60")
     count = "/v1/jobs/queues/ingestion?limit=1"
     eventually(lambda: exporter.api.get(count).json["counts"]["failed"] == 5000, within=60)
     visitor = visit(exporter)
@@ -450,6 +451,7 @@ def test_queues_of_several_prefixes_are_told_apart(
     page.click("#queues tbody tr:has-text('us') >> a.queue")
     expect(page.locator("#range")).to_have_text("1 to 3 of 3")
     assert "prefix=us" in page.url
+    expect(page.locator("#groups li")).to_have_count(1)
     page.locator("#jobs tbody td.id a").first.click()
     expect(page.locator("#traces")).to_contain_text("work.mjs")
 

@@ -142,6 +142,7 @@ def test_a_queue_can_have_its_own_limit_as_limits_yml_says(tmp_path: Path) -> No
     promtool("test", "rules", history)
 
 
+@pytest.mark.timeout(400)  # a minute of computing, where nothing else runs
 def test_a_healthy_week_raises_nothing(tmp_path: Path) -> None:
     assert fired(tmp_path, Week()) == set()
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from exporter.bullmq.connection import RedisReader, Script
 from exporter.bullmq.jobs import (
-    FIELD_BYTES,
     FIELDS,
     UNBOUNDED,
     Job,
+    Limits,
     integer,
     job_of,
     parse_json,
@@ -79,6 +79,7 @@ async def read_job(
     first_log: int,
     logs: int,
     prefixes: Sequence[str],
+    limits: Limits,
 ) -> JobDetail | None:
     """The job, with `logs` of its log lines from index `first_log` on; None where it is gone.
 
@@ -98,7 +99,7 @@ async def read_job(
             *MORE_UNBOUNDED,
         ),
     )
-    [large] = too_large([sizes], MORE_UNBOUNDED, FIELD_BYTES, FIELD_BYTES * len(MORE_UNBOUNDED))
+    [large] = too_large([sizes], MORE_UNBOUNDED, limits)
     wanted = [field for field in (*FIELDS, *MORE_FIELDS) if field not in large]
     [values] = await redis.pipeline([("HMGET", queue.job_key(raw_id), *wanted)])
     if not isinstance(values, list) or all(value is None for value in values):

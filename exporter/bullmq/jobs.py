@@ -33,15 +33,25 @@ FIELDS = (
 # there is room, and how many bytes of one field and of all of them a page holds: 1,000 jobs of
 # 353 kB each kept the process busy for 16 s and took 3 GB. What is more is left out, and said so.
 UNBOUNDED = ("failedReason", "stacktrace", "data", "returnvalue")
-FIELD_BYTES = 1 << 20
-PAGE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many bytes of one such field, and of all of them together, are read; and for how many
+    seconds all jobs of a state are.
+    """
+
+    field_bytes: int = 1 << 20
+    page_bytes: int = 16 << 20
+    scan_seconds: float = 5.0
+
+
 # What a list of jobs can do without.
 BULKY = ("stacktrace", "data", "returnvalue")
 
 # All jobs of a state are read in such batches, which hold Redis for 0.6 ms each, and no further
 # than this. Open Archiver keeps 5,000 failed jobs; elsewhere there may be millions.
 SCAN_BATCH = 100
-SCAN_SECONDS = 5.0
 SCAN_JOBS = 20_000
 # A batch of more bytes is cut shorter: to parse it and look through it holds us, not Redis.
 SCAN_BATCH_BYTES = 512 << 10
@@ -93,6 +103,7 @@ async def read_page(
     start: int,
     limit: int,
     newest_first: bool,
+    limits: Limits,
     without: Sequence[str] = (),
     whole_within: int | None = None,
 ) -> Page:
@@ -109,15 +120,21 @@ async def read_page(
     )
     ended = len(ids) < limit
     if whole_within is not None:
-        fitting = _fitting(sizes, whole_within)
+        fitting = _fitting(sizes, whole_within, limits)
         ended = ended and fitting >= len(ids)
         ids, sizes = ids[:fitting], sizes[:fitting]
-    jobs = await _read(redis, queue, state, ids, sizes=sizes, without=without)
+    jobs = await _read(redis, queue, state, ids, sizes=sizes, limits=limits, without=without)
     return Page(bool(exists), counts_of(counts, []), jobs, tuple(ids), ended)
 
 
 async def read_jobs(
-    redis: RedisReader, queue: Queue, state: State, ids: Sequence[bytes], without: Sequence[str]
+    redis: RedisReader,
+    queue: Queue,
+    state: State,
+    ids: Sequence[bytes],
+    *,
+    limits: Limits,
+    without: Sequence[str],
 ) -> tuple[Job, ...]:
     """The jobs that are still there of these. Raises RedisUnavailable."""
     told = await redis.pipeline(
@@ -126,7 +143,7 @@ async def read_jobs(
     lengths = [size if isinstance(size, int) else 0 for size in told]
     each = len(UNBOUNDED)
     sizes = [lengths[at : at + each] for at in range(0, len(lengths), each)]
-    return await _read(redis, queue, state, ids, sizes=sizes, without=without)
+    return await _read(redis, queue, state, ids, sizes=sizes, limits=limits, without=without)
 
 
 async def _read(
@@ -136,9 +153,10 @@ async def _read(
     ids: Sequence[bytes],
     *,
     sizes: Sequence[Sequence[int]],
+    limits: Limits,
     without: Sequence[str],
 ) -> tuple[Job, ...]:
-    left_out = too_large(sizes, UNBOUNDED, FIELD_BYTES, PAGE_BYTES)
+    left_out = too_large(sizes, UNBOUNDED, limits)
     unread = dict.fromkeys(without)
     wanted = [
         [field for field in FIELDS if field not in large and field not in unread]
@@ -172,10 +190,10 @@ class Scan:
         state: State,
         *,
         newest_first: bool,
-        without: Sequence[str] = (),
+        limits: Limits,
     ) -> None:
         self._redis, self.queue, self.state = redis, queue, state
-        self._newest_first, self._without = newest_first, without
+        self._newest_first, self._limits = newest_first, limits
         self.counts: Mapping[State, int] = {}  # of the queue, when it began
         self.seen = 0
         self.complete = False  # whether every job was seen
@@ -183,7 +201,7 @@ class Scan:
     async def jobs(self) -> AsyncGenerator[Job, None]:
         """Each job once. Raises RedisUnavailable."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + SCAN_SECONDS
+        deadline = loop.time() + self._limits.scan_seconds
         known: set[str] = set()
         last: frozenset[bytes] = frozenset()
         start = returns = 0
@@ -196,7 +214,7 @@ class Scan:
                 start=start,
                 limit=SCAN_BATCH,
                 newest_first=self._newest_first,
-                without=self._without,
+                limits=self._limits,
                 whole_within=SCAN_BATCH_BYTES,
             )
             self.counts = self.counts or page.counts
@@ -220,28 +238,28 @@ class Scan:
             start += len(page.ids) - overlap
 
 
-def _fitting(sizes: Sequence[Sequence[int]], most: int) -> int:
+def _fitting(sizes: Sequence[Sequence[int]], most: int, limits: Limits) -> int:
     """How many of the jobs have no more bytes together, one at least."""
     left = most
     for number, of_job in enumerate(sizes):
-        left -= sum(size for size in of_job if size <= FIELD_BYTES)
+        left -= sum(size for size in of_job if size <= limits.field_bytes)
         if left < 0 and number:
             return number
     return len(sizes)
 
 
 def too_large(
-    sizes: Sequence[Sequence[int]], fields: Sequence[str], field_bytes: int, all_bytes: int
+    sizes: Sequence[Sequence[int]], fields: Sequence[str], limits: Limits
 ) -> list[dict[str, bytes]]:
     """For each job the fields that are not to be read, and what to show in their place.
 
     Room is given to the first of the fields of all jobs, then to the second, and so on.
     """
-    left = all_bytes
+    left = limits.page_bytes
     left_out: list[dict[str, bytes]] = [{} for _ in sizes]
     for at, field in enumerate(fields):
         for of_job, large in zip(sizes, left_out, strict=True):
-            if of_job[at] > min(left, field_bytes):
+            if of_job[at] > min(left, limits.field_bytes):
                 large[field] = b"[left out: %d bytes]" % of_job[at]
             else:
                 left -= of_job[at]

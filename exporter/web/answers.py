@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -13,7 +13,8 @@ from aiohttp.typedefs import Handler, Middleware
 
 from exporter.bullmq.connection import RedisUnavailable
 from exporter.prometheus.health import Health
-from exporter.web.credentials import Credentials, Unauthorized
+from exporter.web.client_address import Network, client_address
+from exporter.web.credentials import Unauthorized
 from exporter.web.rate_limit import RateLimit
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,14 @@ class NotFound(Exception):
 
 class Busy(Exception):
     """Too much is asked for at once: what to do."""
+
+
+class LockedOut(Exception):
+    """Too many wrong credentials came from there; for how many more seconds."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"Too many wrong credentials, try again in {seconds} s")
+        self.seconds = seconds
 
 
 class Forbidden(Exception):
@@ -86,6 +95,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _message(400, str(error))
     except Unauthorized as error:
         return _message(401, str(error), {"WWW-Authenticate": 'Bearer realm="bullmq-exporter"'})
+    except LockedOut as error:
+        return _message(429, str(error), {"Retry-After": str(error.seconds)})
     except Forbidden as error:
         return _message(403, str(error))
     except NotFound as error:
@@ -107,13 +118,13 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _message(500, "Internal server error")
 
 
-def rate_limited(limit: int) -> Middleware:
+def rate_limited(limit: int, trusted_proxies: Sequence[Network]) -> Middleware:
     """Answers 429 to an address that asks too often."""
     windows = RateLimit(limit)
 
     @web.middleware
     async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
-        allowance = windows.take(request.remote or "")
+        allowance = windows.take(client_address(request, trusted_proxies))
         if allowance.allowed:
             response = await _answer(request, handler)
         else:
@@ -122,14 +133,3 @@ def rate_limited(limit: int) -> Middleware:
         return response
 
     return limited
-
-
-def requires_manage_all(handler: Handler, credentials: Credentials) -> Handler:
-    """The handler, behind a credential with `manage:all`."""
-
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        if not credentials.may_manage_all(request.headers):
-            raise Forbidden("Forbidden: this needs the permission manage:all (role Super Admin)")
-        return await handler(request)
-
-    return guarded

@@ -12,8 +12,8 @@ from aiohttp import web
 from exporter import __version__
 from exporter.prometheus.health import Health
 from exporter.settings import ApiSettings
-from exporter.web.answers import answering, json_response, rate_limited, requires_manage_all
-from exporter.web.credentials import Credentials
+from exporter.web.answers import answering, json_response, rate_limited
+from exporter.web.guard import Guard
 from exporter.web.jobs_api import JobsApi
 from exporter.web.static import page_routes
 
@@ -31,10 +31,10 @@ def openapi_document(prefixes: Sequence[str]) -> dict[str, object]:
 
 def api_app(jobs: JobsApi, settings: ApiSettings, health: Health) -> web.Application:
     """The application of the API port."""
-    credentials = Credentials(settings)
+    guard = Guard(settings)
     middlewares = [answering(health)]
     if settings.rate_limit:
-        middlewares.append(rate_limited(settings.rate_limit))
+        middlewares.append(rate_limited(settings.rate_limit, settings.trusted_proxies))
     # The API only reads: a body is of no use to it.
     app = web.Application(middlewares=middlewares, client_max_size=1024)
     document = openapi_document(jobs.prefixes)
@@ -47,7 +47,7 @@ def api_app(jobs: JobsApi, settings: ApiSettings, health: Health) -> web.Applica
         app.router.add_get(path, send)
     for prefix in PREFIXES:
         for path, handler in jobs.routes:
-            app.router.add_get(f"{prefix}{path}", requires_manage_all(handler, credentials))
+            app.router.add_get(f"{prefix}{path}", guard.guarding(handler))
     if settings.cors_origins:
         options = aiohttp_cors.ResourceOptions(
             allow_headers=("Authorization", "X-API-KEY"),

@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.failures import fault_of, grouped
 from exporter.bullmq.job_detail import read_job
-from exporter.bullmq.jobs import BULKY, Job, Page, Scan, read_jobs, read_page
+from exporter.bullmq.jobs import BULKY, Job, Limits, Page, Scan, read_jobs, read_page
 from exporter.bullmq.keys import JobKey, Queue, State
 from exporter.bullmq.poll import poll
 from exporter.bullmq.watcher import Watcher
@@ -42,11 +42,13 @@ class JobsApi:
         watcher: Watcher,
         prefixes: Sequence[str],
         redaction: shown.Redaction,
+        limits: Limits,
     ) -> None:
         self._redis = redis
         self._watcher = watcher
         self.prefixes = prefixes
         self._redaction = redaction
+        self._limits = limits
         self._scans = asyncio.Semaphore(SCANS)
 
     @property
@@ -109,7 +111,9 @@ class JobsApi:
                 ids, total = await _pick(scan, wanted, start, start + limit)
             queue, counts = scan.queue, scan.counts
             # Read once more: all that fits a search would be more than a page may hold.
-            jobs = await read_jobs(self._redis, queue, status, ids, without)
+            jobs = await read_jobs(
+                self._redis, queue, status, ids, limits=self._limits, without=without
+            )
             search = {"search": {"seen": scan.seen, "complete": scan.complete}}
         return json_response(
             self._name(queue)
@@ -159,6 +163,7 @@ class JobsApi:
                 first_log=(logs_page - 1) * LOG_LINES,
                 logs=LOG_LINES,
                 prefixes=self.prefixes,
+                limits=self._limits,
             )
             if found is None:
                 continue
@@ -228,14 +233,14 @@ class JobsApi:
         except TimeoutError:
             raise Busy("Others search at this moment, try again in a few seconds") from None
         try:
-            yield Scan(self._redis, queue, status, newest_first=newest_first)
+            yield Scan(self._redis, queue, status, newest_first=newest_first, limits=self._limits)
         finally:
             self._scans.release()
 
     async def _page(self, request: web.Request, status: State, **page: Any) -> tuple[Queue, Page]:
         """The page, and which queue it is of. Raises NotFound for a queue that is not there."""
         for queue in self._candidates(request):
-            found = await read_page(self._redis, queue, status, **page)
+            found = await read_page(self._redis, queue, status, limits=self._limits, **page)
             if found.exists or queue in self._watcher.configured:
                 return queue, found
         raise NotFound(f"Queue {request.match_info['queue']} not found")

@@ -1,4 +1,4 @@
-"""At most so many requests a minute from each address."""
+"""At most so many requests a minute from each address, and so many wrong credentials."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 from cachetools import TTLCache
 
 WINDOW = 60.0  # seconds, as Open Archiver's default
+LOCKOUT = 300.0  # seconds
 # Addresses remembered at once; beyond, the one seen longest ago is forgotten.
 ADDRESSES = 10_000
 
@@ -51,11 +52,11 @@ def _client(address: str) -> str:
 
 
 class RateLimit:
-    """Counts requests in windows of a minute that begin with an address's first request."""
+    """Counts in windows that begin with an address's first request."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._windows: TTLCache[str, _Window] = TTLCache(ADDRESSES, WINDOW, timer=time.monotonic)
+    def __init__(self, limit: int, window: float = WINDOW) -> None:
+        self._limit, self._length = limit, window
+        self._windows: TTLCache[str, _Window] = TTLCache(ADDRESSES, window, timer=time.monotonic)
 
     def take(self, address: str) -> Allowance:
         """Count one request of this address."""
@@ -65,9 +66,18 @@ class RateLimit:
         if window is None:
             window = self._windows[client] = _Window(now)
         window.requests += 1
+        return self._allowance(window, now, allowed=window.requests <= self._limit)
+
+    def look(self, address: str) -> Allowance:
+        """What a further request of this address would get; nothing is counted."""
+        now = time.monotonic()
+        window = self._windows.get(_client(address)) or _Window(now)
+        return self._allowance(window, now, allowed=window.requests < self._limit)
+
+    def _allowance(self, window: _Window, now: float, *, allowed: bool) -> Allowance:
         return Allowance(
-            allowed=window.requests <= self._limit,
+            allowed=allowed,
             limit=self._limit,
             remaining=max(self._limit - window.requests, 0),
-            reset=max(math.ceil(window.began + WINDOW - now), 1),
+            reset=max(math.ceil(window.began + self._length - now), 1),
         )

@@ -7,7 +7,7 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -33,6 +33,9 @@ _server_log.addFilter(_WithoutClientFaults())
 # In-flight answers may take this long (seconds) once we are told to end. aiohttp waits twice: until
 # it cancels a handler, and for the cancelled one to end; the promise is 2 s in all.
 SHUTDOWN_GRACE = 0.8
+# Connections of one port at once. Prometheus needs one, a page a few; whoever opens them without
+# end is hung up on, and the other port does not notice.
+MOST_CONNECTIONS = 500
 
 
 def listen(address: Address, setting: str) -> socket.socket:
@@ -75,6 +78,7 @@ class Port:
 async def serving(*ports: Port) -> AsyncIterator[None]:
     """Answers on the ports while the context lasts."""
     runners: list[web.AppRunner] = []
+    listening: list[asyncio.Server] = []
     try:
         for port in ports:
             runner = web.AppRunner(
@@ -87,8 +91,28 @@ async def serving(*ports: Port) -> AsyncIterator[None]:
             )
             runners.append(runner)
             await runner.setup()
-            await web.SockSite(runner, port.sock, ssl_context=port.tls).start()
+            assert runner.server is not None
+            loop = asyncio.get_running_loop()
+            listening.append(
+                await loop.create_server(_limited(runner.server), sock=port.sock, ssl=port.tls)
+            )
             log.info("listening", extra={"what": port.what, "url": port.url})
         yield
     finally:
+        for server in listening:
+            server.close()
         await asyncio.shield(asyncio.gather(*(runner.cleanup() for runner in runners)))
+
+
+class _HangingUp(asyncio.Protocol):
+    """What answers a connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _limited(server: web.Server) -> Callable[[], asyncio.BaseProtocol]:
+    def protocol() -> asyncio.BaseProtocol:
+        return _HangingUp() if len(server.connections) >= MOST_CONNECTIONS else server()
+
+    return protocol
