@@ -1,0 +1,70 @@
+"""No secret that was configured is told: not by logs, errors, metrics, answers or pages."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from pathlib import Path
+from urllib.parse import quote
+
+from exporter.settings import LEAVES
+from tests.conftest import Exporter, StartExporter, eventually, running
+
+SECRETS = {
+    "redis.password": "secret-of-redis-%41",
+    "redis.sentinel_password": "secret-of-sentinel",
+    "metrics.password": "secret-of-the-metrics",
+    "api.key": "secret-key-of-the-api-0123456789",
+    "api.jwt_secret": "secret-of-the-tokens-long-enough-for-hs256",
+}
+KEY_OF_THE_FILE = "secret-key-of-the-file-0123456789"
+
+
+def told_by(exporter: Exporter) -> str:
+    """Everything that can be had from it, by who has a credential and who has none."""
+    paths = (
+        "/",
+        "/openapi.json",
+        "/v1/jobs/queues",
+        "/v1/jobs/queues/mail",
+        "/nothing",
+        "/page.js",
+    )
+    answers = []
+    for path in (*paths, "/v1/jobs/queues?detail=no", "/v1/jobs/queues/mail?status=x"):
+        for headers in ({"X-API-KEY": SECRETS["api.key"]}, {"X-API-KEY": "wrong"}, {}):
+            answers.append(exporter.api.without_credentials().request("GET", path, headers))
+    known = b64encode(f"reader:{SECRETS['metrics.password']}".encode()).decode()
+    for path in ("/metrics", "/", "/-/ready", "/nothing"):
+        answers.append(exporter.metrics.get(path))
+        answers.append(exporter.metrics.get(path, Authorization=f"Basic {known}"))
+    return "\n".join(f"{answer.headers}\n{answer.text}" for answer in answers) + exporter.log
+
+
+def test_no_secret_is_told_while_all_is_well_and_while_nothing_is(
+    tmp_path: Path, start_exporter: StartExporter
+) -> None:
+    assert SECRETS.keys() == {path for path, leaf in LEAVES.items() if leaf.secret} - {"redis.url"}
+    config = tmp_path / "exporter.yml"
+    config.write_text(
+        f"api: {{keys: [{{name: grafana, key: {KEY_OF_THE_FILE}}}]}}\nmetrics: {{user: reader}}\n"
+    )
+    variables = {
+        LEAVES[path].variable: secret
+        for path, secret in SECRETS.items()
+        # With a URL no Sentinel is asked.
+        if path != "redis.sentinel_password"
+    }
+    with running("valkey", tmp_path, "--requirepass", SECRETS["redis.password"]) as server:
+        with server.client(password=SECRETS["redis.password"]) as client:
+            client.hset("bull:mail:meta", "version", "bullmq:5.56.3")
+        url = f"redis://:{quote(SECRETS['redis.password'])}@127.0.0.1:{server.port}"
+        more = variables | {"EXPORTER_LOG_LEVEL": "debug", "EXPORTER_LOG_FORMAT": "json"}
+        exporter = start_exporter(url, "--config", str(config), ready=False, **more)
+        eventually(lambda: exporter.metrics.get("/-/ready").status == 200)
+        said = told_by(exporter)
+        assert 'bullmq_job_count{queue="mail"' in said
+        server.stop()
+        eventually(lambda: exporter.lines("Redis is unavailable"))
+        said += told_by(exporter)
+    for secret in (*SECRETS.values(), KEY_OF_THE_FILE, quote(SECRETS["redis.password"])):
+        assert secret not in said
