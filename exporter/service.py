@@ -48,10 +48,11 @@ async def run(
         log.info("starting", extra={"version": __version__, "redis": settings.redis.address})
         _warn(settings)
 
+        slot = settings.cluster_slot
         # The poll has a connection of its own: requests of the API never delay it.
-        polling = RedisReader(settings.redis, connections=2)
+        polling = RedisReader(settings.redis, connections=2, slot=slot)
         stack.push_async_callback(polling.close)
-        reading = RedisReader(settings.redis, connections=API_CONNECTIONS)
+        reading = RedisReader(settings.redis, connections=API_CONNECTIONS, slot=slot)
         stack.push_async_callback(reading.close)
 
         health = Health()
@@ -65,7 +66,7 @@ async def run(
         watcher = Watcher(polling, settings, publish)
         if settings.events.enabled:
             # And so has the follower, which waits on it for events.
-            following = RedisReader(settings.redis, connections=1)
+            following = RedisReader(settings.redis, connections=1, slot=slot)
             stack.push_async_callback(following.close)
             follower = Follower(
                 following,
@@ -105,7 +106,7 @@ async def run(
 
 async def check(settings: Settings) -> str:
     """What one poll finds, as a table for people. Raises RedisUnavailable."""
-    redis = RedisReader(settings.redis, connections=1)
+    redis = RedisReader(settings.redis, connections=1, slot=settings.cluster_slot)
 
     async def publish(_: Outcome) -> None: ...
 

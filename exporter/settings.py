@@ -26,6 +26,7 @@ from pydantic import (
     SecretStr,
     model_validator,
 )
+from redis.crc import key_slot
 
 OPEN_ARCHIVER_NAMES = {
     "redis.host": "REDIS_HOST",
@@ -107,6 +108,10 @@ def _queue_name(value: str) -> str:
     return value
 
 
+def _slot(key: str) -> int:
+    return int(key_slot(key.encode()))
+
+
 def _network(value: Any) -> Any:
     try:
         return ip_network(value)
@@ -169,6 +174,7 @@ class RedisSettings(Section):
     user: str | None = None
     password: Secret | None = None
     password_file: Path | None = None
+    cluster: bool = False
     db: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
     tls: bool = False
     tls_verify: bool = True
@@ -184,6 +190,11 @@ class RedisSettings(Section):
             raise ValueError(_both("redis.sentinels", "redis.sentinel_master"))
         if any(not sentinel.host or not sentinel.port for sentinel in self.sentinels):
             raise ValueError(f"{names_of('redis.sentinels')}: each must be HOST:PORT")
+        if self.cluster and (self.sentinels or self.socket is not None or self.db):
+            raise ValueError(
+                f"{names_of('redis.cluster')} goes with none of {names_of('redis.sentinels')}, "
+                f"{names_of('redis.socket')} and {names_of('redis.db')}"
+            )
         if self.socket is not None and (self.tls or self.sentinels):
             raise ValueError(
                 f"{names_of('redis.socket')} goes neither with {names_of('redis.tls')} nor with "
@@ -367,6 +378,23 @@ class Settings(Section):
     retention: RetentionSettings = RetentionSettings()
     events: EventsSettings = EventsSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _one_slot(self) -> Settings:
+        if self.redis.cluster and (
+            len({_slot(prefix) for prefix in self.prefix}) > 1
+            or not all(re.search(r"\{[^{}]+\}", prefix) for prefix in self.prefix)
+        ):
+            raise ValueError(
+                f"{names_of('prefix')}: in a cluster each must hold the same hash tag, such as "
+                "{bull} (BullMQ); watch prefixes of other slots with a process of their own"
+            )
+        return self
+
+    @property
+    def cluster_slot(self) -> int | None:
+        """The slot that the keys of all queues are in; None where there is no cluster."""
+        return _slot(self.prefix[0]) if self.redis.cluster else None
 
     def secrets(self) -> Iterator[str]:
         """Every secret that was configured: what must never be shown."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import redis
 import trustme
+from redis.crc import key_slot
 
 from exporter.settings import SettingsError
 from exporter.settings_sources import load
@@ -106,6 +107,9 @@ def test_a_client_certificate_and_the_name_of_the_servers(
         ({"EXPORTER_REDIS_SENTINELS": "a", "EXPORTER_REDIS_SENTINEL_MASTER": "m"}, "HOST:PORT"),
         ({"EXPORTER_REDIS_SENTINELS": ":1", "EXPORTER_REDIS_SENTINEL_MASTER": "m"}, "HOST:PORT"),
         ({"EXPORTER_REDIS_SOCKET": "/s", "REDIS_TLS_ENABLED": "true"}, "goes neither with"),
+        ({"EXPORTER_REDIS_CLUSTER": "true"}, "same hash tag"),
+        ({"EXPORTER_REDIS_CLUSTER": "true", "EXPORTER_PREFIX": "{a},{b}"}, "same hash tag"),
+        ({"EXPORTER_REDIS_CLUSTER": "true", "EXPORTER_REDIS_DB": "1"}, "goes with none"),
         ({"EXPORTER_REDIS_URL": "unix://host/s"}, "unix://"),
         ({"EXPORTER_REDIS_URL": "unix://"}, "unix://"),
     ],
@@ -257,3 +261,112 @@ def test_after_a_failover_the_new_master_is_read(
         )
         line = eventually(lambda: unknown.lines("Redis is unavailable"))[0]
         assert "no Sentinel knows a master 'nobody'" in line["reason"]
+
+
+class Cluster:
+    """Three nodes, each with a replica."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self.nodes: list[Server] = []
+        for number in range(6):
+            (directory / f"{number}").mkdir()
+            options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
+            # Otherwise a port 10,000 above, which another process may have.
+            options += ["--cluster-port", str(free_port()), "--repl-diskless-sync-delay", "0"]
+            node = Server(binary_of("redis"), directory / f"{number}", options)
+            self.nodes.append(node)
+            node.start()
+            stack.callback(node.stop)
+        addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        create = ["redis-cli", "--cluster", "create", *addresses, "--cluster-replicas", "1"]
+        subprocess.run([*create, "--cluster-yes"], check=True, capture_output=True)
+        eventually(lambda: all(self._is_whole(node) for node in self.nodes))
+
+    @staticmethod
+    def _is_whole(node: Server) -> bool:
+        with node.client() as client:
+            state = client.execute_command("CLUSTER INFO")
+            slots = client.execute_command("CLUSTER", "SLOTS")
+        # First and last slot, the primary, its replica.
+        return state["cluster_state"] == "ok" and all(len(each) == 4 for each in slots)
+
+    def owner(self, slot: int) -> Server:
+        """The node that has a slot, by what those say that live."""
+
+        def found() -> Server | None:
+            for node in self.nodes:
+                try:
+                    with node.client() as client:
+                        slots = client.execute_command("CLUSTER", "SLOTS")
+                except redis.ConnectionError:
+                    continue
+                for first, last, primary, *_ in slots:
+                    if first <= slot <= last:
+                        port = int(primary[1])
+                        return next(each for each in self.nodes if each.port == port)
+            return None
+
+        return eventually(found)
+
+
+def test_a_cluster_whose_slot_moves_and_whose_node_dies(
+    tmp_path: Path, start_exporter: StartExporter
+) -> None:
+    with ExitStack() as stack:
+        cluster = Cluster(tmp_path, stack)
+        slot = key_slot(b"{bull}")
+        owner = cluster.owner(slot)
+        with owner.client() as client:
+            client.hset("{bull}:mail:meta", "version", "bullmq:5.56.3")
+            client.lpush("{bull}:mail:wait", "1", "2")
+            client.hset("{bull}:mail:1", "name", "send")
+            client.xadd("{bull}:mail:events", {"event": "waiting", "jobId": "1"})
+        others = [node for node in cluster.nodes if node is not owner]
+        settings = {"EXPORTER_REDIS_CLUSTER": "true", "EXPORTER_PREFIX": "{bull}"}
+        # By a node that does not have the slot.
+        exporter = start_exporter(others[0].url, **settings)
+        assert waits(exporter, 2)
+        assert exporter.metrics.value("bullmq_exporter_unreadable_values") == 0
+        assert exporter.metrics.value("bullmq_queue_workers", queue="mail") is None
+        assert exporter.api.get("/v1/jobs/queues/mail/jobs/1").status == 200
+
+        # Without being told that it is a cluster it says so, rather than that there are no queues.
+        untold = start_exporter(
+            others[0].url, ready=False, EXPORTER_PREFIX="{bull}", EXPORTER_QUEUES="mail"
+        )
+        line = eventually(lambda: untold.lines("Redis is unavailable"))[0]
+        assert "is a node of a cluster; set redis.cluster" in line["reason"]
+
+        # The slot moves to another node, with all its keys.
+        with owner.client() as client:
+            owners = {each[2][1] for each in client.execute_command("CLUSTER", "SLOTS")}
+        to = next(node for node in others if node.port in owners)
+        move_slot(slot, owner, to, cluster.nodes)
+        with to.client() as client:
+            client.lpush("{bull}:mail:wait", "3")
+            client.wait(1, 2000)
+        eventually(lambda: waits(exporter, 3))
+        assert exporter.api.get("/v1/jobs/queues/mail?status=waiting").status == 200
+
+        # Its new node dies, and the replica takes over.
+        to.stop()
+        eventually(lambda: up(exporter) == 0)
+        eventually(lambda: up(exporter) == 1, within=40)
+        assert waits(exporter, 3)
+
+
+def move_slot(slot: int, source: Server, target: Server, nodes: list[Server]) -> None:
+    """As redis-cli reshards."""
+
+    def identity(node: Server) -> str:
+        with node.client() as client:
+            return str(client.execute_command("CLUSTER MYID"), "ascii")
+
+    with source.client() as one, target.client() as other:
+        other.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", identity(source))
+        one.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", identity(target))
+        while keys := one.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
+            one.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+        for node in (target, source, *nodes):
+            with node.client() as client, suppress(redis.ResponseError):  # replicas follow
+                client.execute_command("CLUSTER SETSLOT", slot, "NODE", identity(target))

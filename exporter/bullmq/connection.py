@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
@@ -46,21 +46,24 @@ class RedisReader:
     """Sends read commands. Every call ends within `settings.timeout` seconds.
 
     `connections` is how many may be open at once; a further call waits its turn within its time.
+    `slot`: which slot of a cluster all keys are in; None where there is no cluster.
     """
 
-    def __init__(self, settings: RedisSettings, *, connections: int) -> None:
+    def __init__(
+        self, settings: RedisSettings, *, connections: int, slot: int | None = None
+    ) -> None:
         self._settings = settings
+        self.slot = slot
         self._read_only_scripts = True
         self._has_answered = False
-        self._redis = Redis.from_pool(pool(settings, connections=connections))
+        self._redis = Redis.from_pool(pool(settings, connections=connections, slot=slot))
 
     async def close(self) -> None:
         await self._redis.aclose()
 
     async def command(self, *command: bytes | str | int) -> Any:
         """One command's answer. Raises RedisUnavailable."""
-        async with self._bounded():
-            return await self._redis.execute_command(*command)
+        return await self._call(lambda: self._redis.execute_command(*command))
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """The answers in order, in one round trip; one that failed is the exception itself.
@@ -69,11 +72,18 @@ class RedisReader:
         """
         if not commands:
             return []
-        async with self._bounded():
+
+        async def all_at_once() -> list[Any]:
             pipeline = self._redis.pipeline(transaction=False)
             for command in commands:
                 pipeline.execute_command(*command)
-            return await pipeline.execute(raise_on_error=False)
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, exceptions.MovedError):
+                    raise answer
+            return answers
+
+        return list(await self._call(all_at_once))
 
     async def run(self, script: Script, keys: Sequence[bytes], args: Command = ()) -> Any:
         """A script's answer. Raises RedisUnavailable.
@@ -82,7 +92,8 @@ class RedisReader:
         not know the script yet is given its source with the call: no SCRIPT LOAD, no permission
         for one.
         """
-        async with self._bounded():
+
+        async def evaluated() -> Any:
             if self._read_only_scripts:
                 try:
                     return await self._evaluate("_RO", script, keys, args)
@@ -91,6 +102,19 @@ class RedisReader:
                         raise
                     self._read_only_scripts = False
             return await self._evaluate("", script, keys, args)
+
+        return await self._call(evaluated)
+
+    async def _call(self, operation: Callable[[], Awaitable[Any]]) -> Any:
+        """The operation within its time; once more where its slot has moved to another node."""
+        async with self._bounded():
+            try:
+                return await operation()
+            except exceptions.MovedError:
+                if self.slot is None:
+                    raise
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
+                return await operation()
 
     async def _evaluate(
         self, suffix: str, script: Script, keys: Sequence[bytes], args: Command
@@ -132,6 +156,10 @@ class RedisReader:
                 return RedisRefused(
                     f"{where} does not let user {user!r} read ({error}); see "
                     f"{names_of('redis.user')}, the README has the ACL line"
+                )
+            case exceptions.MovedError() if self.slot is None:
+                return RedisRefused(
+                    f"{where} is a node of a cluster; set {names_of('redis.cluster')} to true"
                 )
             case exceptions.ResponseError():
                 see = f"; see {names_of('redis.db')}" if "DB index" in str(error) else ""

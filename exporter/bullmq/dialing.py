@@ -1,10 +1,11 @@
-"""How a connection to Redis is made: over TCP, TLS or a Unix socket, or to whom Sentinel names."""
+"""How a connection to Redis is made: over TCP, TLS, a Unix socket; or to whom others name."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from redis.credentials import CredentialProvider
 from exporter.settings import Address, RedisSettings
 
 
-def pool(settings: RedisSettings, *, connections: int) -> BlockingConnectionPool:
-    """Connections as the settings describe them, at most so many; a further call waits its turn."""
-    kind, options = _kind(settings)
+def pool(settings: RedisSettings, *, connections: int, slot: int | None) -> BlockingConnectionPool:
+    """Connections as the settings describe them, at most so many; a further call waits its turn.
+
+    In a cluster all are to the node that has the `slot`.
+    """
+    kind, options = _kind(settings, slot)
     return BlockingConnectionPool(
         max_connections=connections,
         timeout=settings.timeout,
@@ -71,14 +75,18 @@ def _line_of(file: Path) -> str | None:
         return None
 
 
-def _kind(settings: RedisSettings) -> tuple[type[Any], dict[str, Any]]:
+def _kind(settings: RedisSettings, slot: int | None) -> tuple[type[Any], dict[str, Any]]:
     """A class of redis-py's connections, and what its instances are made with."""
     if settings.socket is not None:
         return UnixDomainSocketConnection, {"path": str(settings.socket)}
     base, options = (_TlsConnection, _tls(settings)) if settings.tls else (Connection, {})
-    if settings.sentinels:
-        followed = type("_Followed", (_FollowingMaster, base), {})
-        return followed, options | {"settings": settings, "ask_with": (base, options)}
+    if settings.sentinels or slot is not None:
+        guide = (
+            _Cluster(settings, base, options, slot)
+            if slot is not None
+            else _Sentinels(settings, base, options)
+        )
+        return type("_Guided", (_GuidedConnection, base), {}), options | {"guide": guide}
     return base, options | {"host": settings.host, "port": settings.port}
 
 
@@ -107,70 +115,140 @@ class _TlsConnection(SSLConnection):
         return arguments
 
 
-class _FollowingMaster:
-    """Asks for the master before each connection: after a failover it is another one.
+class _GuidedConnection:
+    """Asks where to go before it connects: after a failover that is somewhere else.
 
-    Sentinel ends the connections of a master that it demotes.
+    Sentinel ends the connections of a master that it demotes; a node of a cluster that lost a slot
+    says so (MOVED), and RedisReader connects anew.
     """
 
-    def __init__(
-        self,
-        *,
-        settings: RedisSettings,
-        ask_with: tuple[type[Connection], dict[str, Any]],
-        **options: Any,
-    ) -> None:
-        self._settings, self._ask_with = settings, ask_with
+    def __init__(self, *, guide: _Guide, **options: Any) -> None:
+        self._guide = guide
         super().__init__(**options)
 
     async def _connect(self) -> None:
-        self.host, self.port = await self._master()
+        self.host, self.port = await self._guide.address()
         await super()._connect()  # type: ignore[misc]
 
-    async def _master(self) -> tuple[str, int]:
-        """What the first Sentinel to answer says; all are asked at once, since some may be gone."""
-        asking = [asyncio.create_task(self._ask(each)) for each in self._settings.sentinels]
+
+class _Guide(ABC):
+    """Who is asked where to connect. All are asked at once, since some may be gone."""
+
+    def __init__(
+        self,
+        settings: RedisSettings,
+        kind: type[Connection],
+        options: Mapping[str, Any],
+    ) -> None:
+        self._settings, self._kind, self._options = settings, kind, options
+
+    @property
+    @abstractmethod
+    def asked(self) -> Sequence[Address]:
+        """Whom to ask."""
+
+    @property
+    @abstractmethod
+    def unknown(self) -> str:
+        """What it means if nobody knows."""
+
+    @abstractmethod
+    async def ask(self, one: Address) -> Address | None:
+        """What one says; None where it does not know."""
+
+    async def address(self) -> Address:
+        """What the first to know says."""
+        asking = [asyncio.create_task(self.ask(each)) for each in self.asked]
         problem: Exception | None = None
         try:
             for answer in asyncio.as_completed(asking):
                 try:
-                    if master := await answer:
-                        return master
+                    if found := await answer:
+                        return found
                 except (exceptions.RedisError, OSError) as error:
                     problem = error
         finally:
             for task in asking:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
-        if problem is None:
-            raise exceptions.ConnectionError(
-                f"no Sentinel knows a master {self._settings.sentinel_master!r}"
-            )
-        raise problem
+        raise problem or exceptions.ConnectionError(self.unknown)
 
-    async def _ask(self, sentinel: Address) -> tuple[str, int] | None:
-        kind, options = self._ask_with
-        password = self._settings.sentinel_password
+    async def _answer(self, one: Address, *command: str, **credentials: Any) -> Any:
         asked = Redis.from_pool(
             BlockingConnectionPool(
                 max_connections=1,
-                connection_class=kind,
-                host=sentinel.host,
-                port=sentinel.port,
-                username=self._settings.sentinel_user,
-                password=password.get_secret_value() if password else None,
-                **options,
+                connection_class=self._kind,
+                host=one.host,
+                port=one.port,
+                **credentials,
+                **self._options,
                 **_COMMON,
             )
         )
         try:
-            found = await asked.execute_command(
-                "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._settings.sentinel_master
-            )
+            return await asked.execute_command(*command)
         finally:
             await asked.aclose()
-        # redis-py gives it as (host, port), and raises nothing where the name is not known.
-        return (_text(found[0]), int(found[1])) if found else None
+
+
+class _Sentinels(_Guide):
+    """They name the master."""
+
+    @property
+    def asked(self) -> Sequence[Address]:
+        return self._settings.sentinels
+
+    @property
+    def unknown(self) -> str:
+        return f"no Sentinel knows a master {self._settings.sentinel_master!r}"
+
+    async def ask(self, one: Address) -> Address | None:
+        password = self._settings.sentinel_password
+        found = await self._answer(
+            one,
+            *("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._settings.sentinel_master or ""),
+            username=self._settings.sentinel_user,
+            password=password.get_secret_value() if password else None,
+        )
+        return Address(_text(found[0]), int(found[1])) if found else None
+
+
+class _Cluster(_Guide):
+    """Its nodes tell which of them has a slot. Each that is heard of is asked from then on."""
+
+    def __init__(
+        self,
+        settings: RedisSettings,
+        kind: type[Connection],
+        options: Mapping[str, Any],
+        slot: int,
+    ) -> None:
+        super().__init__(settings, kind, options)
+        self._slot = slot
+        self._nodes = {Address(settings.host, settings.port)}
+
+    @property
+    def asked(self) -> Sequence[Address]:
+        return tuple(self._nodes)
+
+    @property
+    def unknown(self) -> str:
+        return f"no node of the cluster has slot {self._slot}, which the prefix belongs to"
+
+    async def ask(self, one: Address) -> Address | None:
+        provider = _Credentials(self._settings) if self._settings.password else None
+        slots = await self._answer(one, "CLUSTER", "SLOTS", credential_provider=provider)
+        owner = None
+        for first, last, *nodes in slots:
+            # A node that does not know its own address tells none: it is the one that was asked.
+            known = [
+                Address(_text(host or b"") or one.host, int(port))
+                for host, port, *_ in nodes  # the primary first
+            ]
+            self._nodes.update(known)
+            if int(first) <= self._slot <= int(last):
+                owner = known[0]
+        return owner
 
 
 def _text(value: bytes | str) -> str:

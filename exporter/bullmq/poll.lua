@@ -1,7 +1,7 @@
 -- What one poll tells of each queue.
 -- KEYS: one a queue, what its keys begin with (`bull:ingestion:`).
 -- ARGV[1]: how many schedulers to read of each queue; ARGV[2]: the time in ms (TIME is no read
--- command: the ACL user may not call it); ARGV[2 + i]: the heartbeat key of queue i.
+-- command: the ACL user may not call it); ARGV[2 + i]: the heartbeat key of queue i, or ''.
 
 -- How many jobs to look at for one whose hash is there.
 local TRIES = 5
@@ -127,7 +127,7 @@ for i, base in ipairs(KEYS) do
     next_delayed,
     schedulers,
     runs,
-    read('GET', ARGV[2 + i]),
+    ARGV[2 + i] ~= '' and read('GET', ARGV[2 + i]),
   }
 end
 return result

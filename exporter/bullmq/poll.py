@@ -46,7 +46,8 @@ async def poll(
             (
                 max_schedulers,
                 int(time.time() * 1000),
-                *(queue.heartbeat_key for queue in batch),
+                # In a cluster they are elsewhere, and a script may not read what is not its slot's.
+                *(queue.heartbeat_key if redis.slot is None else b"" for queue in batch),
             ),
         )
         for queue, row in zip(batch, rows, strict=True):

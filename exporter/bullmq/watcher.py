@@ -129,7 +129,9 @@ class Watcher:
         now = time.monotonic()
         queues = [reading.queue for reading in readings]
         self._alive = frozenset(queues)
-        if now >= self._workers_due and self._settings.workers_interval:
+        # Of a cluster one node alone is asked, and not all workers need be connected to it.
+        counted = self._settings.workers_interval and not self._settings.redis.cluster
+        if now >= self._workers_due and counted:
             self._workers = await self._count_workers(queues)
             took = time.monotonic() - now
             # CLIENT LIST answers a line for each connection, however many there are: at most a
