@@ -241,7 +241,7 @@ def test_details_stay_open_and_a_job_that_goes_is_still_shown(
     expect(page.locator("#traces details")).not_to_have_attribute("open", "")
     with server.client() as client:
         client.delete("bull:ingestion:job-003")
-    expect(page.locator("#main")).to_contain_text("This job is gone", timeout=15_000)
+    expect(page.locator("#main")).to_contain_text("There is no such job", timeout=15_000)
     expect(page.locator("#reason")).to_contain_text("user3@corp.example")
 
 
@@ -265,7 +265,7 @@ def test_only_a_credential_that_may_manage_all_gets_in_and_it_stays_in_the_tab(
     expect(page.locator("#refused")).to_contain_text("Was it copied whole?")
     claims = {"sub": "u", "roles": ["Super Admin"], "exp": int(time.time()) + 60}
     visitor.sign_in(jwt.encode(claims, JWT_SECRET, "HS256"))
-    expect(page.locator("#main")).to_contain_text("gone")  # the view of the address
+    expect(page.locator("#main")).to_contain_text("There is no such job")  # the view of the address
     assert "job=1" in page.url
     kept = page.evaluate("[Object.values(sessionStorage), {...localStorage}, document.cookie]")
     assert any(value.startswith("eyJ") for value in kept[0])
@@ -437,7 +437,27 @@ def test_an_exemplars_link_leads_to_its_job(
     page.go_back()  # not to the key, which would lead forward again
     assert "job_key" not in page.url
     page = visit(failing).open(job_key="bull:nothing:1")
-    expect(page.locator("#main")).to_contain_text("No queue that is watched has a job")
+    expect(page.locator("#main")).to_contain_text("There is no job bull:nothing:1")
+
+
+def test_what_makes_no_sense_in_an_address_is_said(failing: Exporter, visit: Visit) -> None:
+    page = visit(failing).open(queue="ingestion", window="5y", page="-3", status="failed")
+    expect(page.locator("#main")).to_contain_text("makes no sense: window=5y, page=-3")
+    expect(page.locator("#range")).to_have_text("1 to 25 of 60")
+    page.click("#page-next")
+    expect(page.locator("#main")).not_to_contain_text("makes no sense")
+    page = visit(failing).open(queue="ingestion", text="x" * 501)
+    expect(page.locator("#banner")).to_contain_text("must not be longer than 500 characters")
+    expect(page.locator("#ask-again")).to_have_count(0)  # it would not help
+
+
+def test_the_page_itself_uses_up_no_request(
+    server: Server, failing: Exporter, start_exporter: StartExporter, visit: Visit
+) -> None:
+    visitor = visit(start_exporter(server.url, EXPORTER_API_RATE_LIMIT="30"))
+    for _ in range(4):
+        page = visitor.open(queue="ingestion")
+        expect(page.locator("#range")).to_have_text("1 to 25 of 60")
 
 
 def test_queues_of_several_prefixes_are_told_apart(
@@ -524,5 +544,5 @@ def test_nobody_is_kept_out(
     expect(page.locator("#traces")).to_be_visible()
     check("a job")
     visitor.open(queue="nothing")
-    expect(page.locator("#main")).to_contain_text("This queue is gone")
+    expect(page.locator("#main")).to_contain_text("There is no such queue")
     check("gone")

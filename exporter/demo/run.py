@@ -50,9 +50,10 @@ def _announcing(key: str) -> Callable[[str, str], None]:
         print(
             f"""\
 Queues that work and fail like Open Archiver's are running, on a Valkey of their own.
-For half a minute of every three most mailboxes fail, the first time in 20 seconds.
+For two minutes of every five most mailboxes fail, the first time in 20 seconds: after a minute the
+page says why, and a Prometheus with the rules of config/prometheus would tell you.
 
-  metrics   {metrics}/metrics
+  Metrics   {metrics}/metrics
   Page      {api}/?queue=ingestion
   API key   {key}
 

@@ -30,7 +30,8 @@ SCHEDULERS = (
     ("indexing", "reconcile-index", {"pattern": "*/2 * * * *"}),
     ("compliance-lifecycle", "enforce-retention", {"pattern": "*/10 * * * *"}),
 )
-OUTAGE_FIRST, OUTAGE_EVERY, OUTAGE_LASTS = 20.0, 180.0, 30.0  # seconds
+# Long enough for the alerts on failed jobs. In seconds.
+OUTAGE_FIRST, OUTAGE_EVERY, OUTAGE_LASTS = 20.0, 300.0, 120.0
 HEARTBEAT_EVERY, HEARTBEAT_TTL = 30, 600  # seconds, as in Open Archiver's workers/supervision.ts
 
 

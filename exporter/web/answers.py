@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -118,12 +118,16 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _message(500, "Internal server error")
 
 
-def rate_limited(limit: int, trusted_proxies: Sequence[Network]) -> Middleware:
-    """Answers 429 to an address that asks too often."""
+def rate_limited(
+    limit: int, trusted_proxies: Sequence[Network], free: Collection[str]
+) -> Middleware:
+    """Answers 429 to an address that asks too often; what is `free` is not counted."""
     windows = RateLimit(limit)
 
     @web.middleware
     async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in free:
+            return await _answer(request, handler)
         allowance = windows.take(client_address(request, trusted_proxies))
         if allowance.allowed:
             response = await _answer(request, handler)

@@ -32,9 +32,11 @@ def openapi_document(prefixes: Sequence[str]) -> dict[str, object]:
 def api_app(jobs: JobsApi, settings: ApiSettings, health: Health) -> web.Application:
     """The application of the API port."""
     guard = Guard(settings)
+    page = dict(page_routes())
     middlewares = [answering(health)]
     if settings.rate_limit:
-        middlewares.append(rate_limited(settings.rate_limit, settings.trusted_proxies))
+        # A page is some 20 files: with five alerts looked into, a minute's requests would be used up.
+        middlewares.append(rate_limited(settings.rate_limit, settings.trusted_proxies, page))
     # The API only reads: a body is of no use to it.
     app = web.Application(middlewares=middlewares, client_max_size=1024)
     document = openapi_document(jobs.prefixes)
@@ -43,7 +45,7 @@ def api_app(jobs: JobsApi, settings: ApiSettings, health: Health) -> web.Applica
         return json_response(document)
 
     app.router.add_get("/openapi.json", openapi)
-    for path, send in page_routes():
+    for path, send in page.items():
         app.router.add_get(path, send)
     for prefix in PREFIXES:
         for path, handler in jobs.routes:

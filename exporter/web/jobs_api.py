@@ -186,9 +186,11 @@ class JobsApi:
         key = request.match_info["key"]
         prefix, name, job_id = JobKey.parsed(key, self.prefixes)
         for queue in self._watcher.queues or ():
-            if (queue.prefix, queue.name) == (prefix, name):
-                return json_response(self._name(queue) | {"id": job_id})
-        raise NotFound(f"No queue that is watched has a job {key}")
+            if (queue.prefix, queue.name) == (prefix, name) and job_id:
+                raw = queue.job_key(job_id.encode("utf-8", "replace"))
+                if await self._redis.command("EXISTS", raw):
+                    return json_response(self._name(queue) | {"id": job_id})
+        raise NotFound(f"There is no job {key}: it was removed, or its queue is not watched")
 
     def _name(self, queue: Queue) -> dict[str, Any]:
         several = len(self.prefixes) > 1

@@ -31,6 +31,14 @@ export function readAddress(search) {
   return address;
 }
 
+/** What stands in an address and makes no sense, as `window=5y`. */
+export function misread(search) {
+  const understood = readAddress(search);
+  return [...new URLSearchParams(search)]
+    .filter(([name, value]) => name in DEFAULTS && value !== "" && value !== `${understood[name]}`)
+    .map(([name, value]) => `${name}=${value}`);
+}
+
 function wholeNumber(text, otherwise) {
   return /^[1-9]\d{0,8}$/.test(String(text)) ? Number(text) : otherwise;
 }

@@ -14,13 +14,14 @@ export function banner(sources, askAgain) {
   const readAt = shown.length && Math.min(...shown.map((source) => source.readAt));
   const since = readAt ? `; this is what was read at ${clock(readAt)}.` : ".";
   const waits = problem.status === 429;
+  const final = problem.status === 400;
   return element("div", { class: `banner ${waits ? "warn" : "bad"}` },
     element("span", { id: "banner-text" }, `${cause(problem)}${since}`),
     // The seconds would be read out every second.
-    element("span", { id: "countdown", class: "muted", "aria-hidden": "true",
+    !final && element("span", { id: "countdown", class: "muted", "aria-hidden": "true",
       "data-until": Math.max(...troubled.map((source) => source.problem.until)) },
     countdown(problem.until)),
-    !waits && element("button", { type: "button", id: "ask-again", onclick: askAgain }, "Try now"));
+    !waits && !final && element("button", { type: "button", id: "ask-again", onclick: askAgain }, "Try now"));
 }
 
 function cause({ status, message, busy }) {

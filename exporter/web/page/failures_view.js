@@ -41,7 +41,8 @@ function content(context, { answer, problem }) {
   const groups = chosen.length ? chosen : answer.groups.slice(0, all ? undefined : SHOWN_AT_FIRST);
   const largest = Math.max(...answer.groups.map((group) => group.count));
   return [
-    element("p", { class: "muted small" }, summary(answer)),
+    element("p", { class: "muted small" }, summary(answer),
+      (address.name || address.text) && " The filter below changes nothing here."),
     element("ol", { id: "groups", class: "groups" },
       groups.map((group) => groupItem(address, group, largest))),
     chosen.length ? allGroups(address, answer) : moreGroups(context, answer, groups),
@@ -97,8 +98,9 @@ function facts(address, group) {
     some("", group.names, ({ name, count }) => [short(name, 60), ` ×\u00a0${number(count)}`]),
     max !== undefined && max !== null
       && element("span", {}, `after ${attempts} ${max === 1 ? "attempt" : "attempts"}`),
-    some("source ", group.ingestionSources, ({ id, count }) => [short(id, 60),
-      ` ×\u00a0${number(count)}`]),
+    some("source ", group.ingestionSources, ({ id, count }) => [
+      link(change(address, { text: id, page: 1 }), { "data-focus": "jobs",
+        title: "Only the jobs of this source" }, short(id, 60)), ` ×\u00a0${number(count)}`]),
     example && element("span", {}, example),
   ];
 }

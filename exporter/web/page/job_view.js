@@ -28,8 +28,8 @@ export function jobView(context) {
 /** While the job of a key is looked for, and where there is none. */
 export function keyView({ sources: { key: source } }) {
   if (source.problem?.status !== 404) return [heading("A job"), loading("the job")];
-  return [heading("A job"), notice("warn", element("strong", {}, "This job is not found. "),
-    cut(visible(source.problem.message), 400), " ", link({}, {}, "Show all queues"))];
+  return [heading("A job"), notice("warn", element("strong", {}, "There is no such job. "),
+    cut(visible(source.problem.message), 400), ". ", link({}, {}, "Show all queues"))];
 }
 
 function back(address) {
@@ -39,8 +39,8 @@ function back(address) {
 }
 
 function gone({ answer, readAt }) {
-  return notice("warn", element("strong", {}, "This job is gone. "),
-    "It was removed by retention, retried under another id, or cleaned. ",
+  return notice("warn", element("strong", {}, "There is no such job. "),
+    "It was removed by retention or by hand, or its id is not written right. ",
     answer && `Below is what was read at ${clock(readAt)}.`);
 }
 
@@ -56,7 +56,7 @@ function details(context, job, source) {
     job.failedReason && part("reason", sectionTitle("Reason",
       copyButton("Copy", () => job.failedReason, { "aria-label": "Copy the reason" })),
     textBox(job.failedReason, "Reason", "reason", context)),
-    part("facts", element("h2", { class: "unseen" }, "Facts"), facts(job)),
+    part("facts", element("h2", { class: "unseen" }, "Facts"), facts(context, job)),
     job.stacktrace?.length > 0 && part("traces", sectionTitle(job.stacktrace.length === 1
       ? "Stack trace" : `Stack traces (${job.stacktrace.length})`), traces(job, context)),
     part("data", ...json("Data", job.data, context)),
@@ -73,7 +73,7 @@ function sectionTitle(text, ...more) {
   return element("div", { class: "title" }, element("h2", {}, text), ...more);
 }
 
-function facts(job) {
+function facts(context, job) {
   const spans = job.durations ?? {};
   const list = [
     ["Name", short(job.name, 300)],
@@ -89,11 +89,17 @@ function facts(job) {
     ["Delay", job.delay ? duration(job.delay) : "none"],
     ["Progress", progress(job.progress)],
     ["Worker", job.worker ? short(job.worker, 300) : "–"],
-    ["Ingestion source", job.ingestionSourceId === null || job.ingestionSourceId === undefined
-      ? "–" : short(job.ingestionSourceId, 300)],
+    ["Ingestion source", source(context.address, job)],
   ];
   return element("dl", { class: "facts" }, list.map(([name, value]) => element("div",
     { key: name }, element("dt", {}, name), element("dd", {}, value))));
+}
+
+function source(address, { ingestionSourceId: id }) {
+  if (id === null || id === undefined) return "–";
+  if (typeof id !== "string") return short(id, 300);
+  return link(change(address, { job: "", logs: 0, group: "", text: id, page: 1 }),
+    { "data-focus": "jobs", title: "All failed jobs of this source" }, short(id, 300));
 }
 
 function attempts({ attemptsMade, options }) {
@@ -116,10 +122,17 @@ function traces(job, context) {
       + `${newest ? ", the newest" : ""}: `;
     const label = `Stack trace ${at + 1}`;
     return element("details", { key: at, class: "trace", open: newest },
-      element("summary", {}, which, short(firstLine(trace), 160)),
+      element("summary", {}, which, short(message(trace), 160)),
       copyButton("Copy", () => trace, { "aria-label": `Copy stack trace ${at + 1}` }),
       textBox(trace, label, `trace ${at}`, context));
   }).reverse();
+}
+
+/** The line of a stack trace that says what happened: in Python it is the last one. */
+function message(trace) {
+  const text = plain(trace);
+  if (!text.startsWith("Traceback ")) return firstLine(text);
+  return text.trimEnd().slice(-1000).split("\n").at(-1);
 }
 
 function json(label, value, context) {

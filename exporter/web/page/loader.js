@@ -102,6 +102,8 @@ export class Loader {
     const seconds = error.retryAfter ?? RETRY_AFTER;
     source.dueAt = Date.now() + Math.max(1, seconds) * 1000;
     if (error.status === 429) this.blockedUntil = source.dueAt;
+    // A request that is not accepted will not be the next time either.
+    if (error.status === 400) source.dueAt = Infinity;
     source.problem = { status: error.status ?? 0, message: error.message, busy: error.isBusy,
       until: source.dueAt };
     if (error.concernsAll) this.#spread(source);

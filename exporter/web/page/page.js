@@ -1,6 +1,6 @@
 // Starts the page, and brings address, loader and views together.
 
-import { jobAddress, link, queueAddress, readAddress, writeAddress } from "./address.js";
+import { jobAddress, link, misread, queueAddress, readAddress, writeAddress } from "./address.js";
 import { credential, dropCredential, failuresRequest, jobRequest, jobsRequest, keepCredential,
   keyRequest, queuesRequest } from "./api.js";
 import { banner, countdown } from "./banner.js";
@@ -11,6 +11,7 @@ import { Loader } from "./loader.js";
 import { followLinks, History } from "./history.js";
 import { queueView } from "./queue_view.js";
 import { queuesView } from "./queues_view.js";
+import { notice } from "./parts.js";
 import { forget, recall, remember } from "./session.js";
 import { signInView } from "./sign_in_view.js";
 import { short, visible } from "./text.js";
@@ -21,6 +22,7 @@ const loader = new Loader(answered);
 const places = new History();
 
 let address = readAddress(location.search);
+let leftOut = misread(location.search);
 let refused = null;
 // What the reader has unfolded in this view, and the job names seen in this queue.
 let opened = new Set();
@@ -63,7 +65,9 @@ function draw() {
   part("controls").hidden = !inside;
   fill(part("crumbs"), crumbs());
   fill(part("banner"), inside && banner(loader.sources, () => loader.refresh()));
-  fill(part("main"), contentOf(address));
+  fill(part("main"), [inside && leftOut.length > 0 && notice("warn",
+    "Left out of the address, since it makes no sense: ", short(leftOut.join(", "), 200)),
+  contentOf(address)].flat());
   drawControls();
 }
 
@@ -85,6 +89,7 @@ function crumbs() {
 
 /** @param focus "heading", "jobs" (the heading of the list) or "keep" */
 function go(to, { focus = "heading", replace = false } = {}) {
+  leftOut = [];
   places.go(writeAddress(to), replace);
   show(to, focus);
 }
@@ -112,6 +117,7 @@ function moveFocus(focus) {
 
 window.addEventListener("popstate", () => {
   places.arrive();
+  leftOut = misread(location.search);
   const to = readAddress(location.search);
   // A field with the focus keeps what was typed into it; here it has to follow the address.
   const field = document.activeElement;

@@ -22,8 +22,8 @@ export function queueView(context) {
 }
 
 function gone(address) {
-  return notice("warn", element("strong", {}, "This queue is gone. "),
-    "It was removed, or there never was one of this name",
+  return notice("warn", element("strong", {}, "There is no such queue. "),
+    "It was removed, or its name is not written right",
     address.prefix ? " under this prefix. " : ". ",
     link({}, {}, "Show all queues"));
 }

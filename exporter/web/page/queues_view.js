@@ -118,7 +118,8 @@ function prioritized(queue) {
 function delayed(queue) {
   const next = queue.counts.delayed ? queue.nextDelayed : null;
   return [statusLink(queue, "delayed"),
-    next && element("span", { class: "muted small" }, " next ", time(next))];
+    next && element("span", { class: "muted small" }, next > Date.now() ? " next " : " due ",
+      time(next))];
 }
 
 function paused(queue) {
