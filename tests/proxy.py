@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import socketserver
+import struct
 import threading
 import time
 from contextlib import suppress
@@ -13,8 +14,10 @@ from typing import Any, Self
 class Proxy(socketserver.ThreadingTCPServer):
     """Copies both ways between its clients and the server on port `to`.
 
-    `delay` holds each piece of an answer back, in seconds. When its `with` ends, every
-    connection is closed and every thread has ended.
+    `delay` holds each piece of an answer back, in seconds. While it is `silent`, it accepts and
+    passes nothing on. An answer that comes in a piece of more than `cut_after` bytes ends there,
+    and its connection is reset. When its `with` ends, every connection is closed and every thread
+    has ended.
     """
 
     def __init__(self, to: int) -> None:
@@ -22,6 +25,8 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.port: int = self.server_address[1]
         self.to = to
         self.delay = 0.0
+        self.silent = False
+        self.cut_after: int | None = None
         self._clients: set[socket.socket] = set()
 
     def __enter__(self) -> Self:
@@ -67,7 +72,14 @@ class _Connection(socketserver.BaseRequestHandler):
         with suppress(OSError):
             while data := source.recv(65536):
                 time.sleep(self.server.delay if late else 0)
-                sink.sendall(data)
+                if self.server.silent:
+                    continue
+                most = self.server.cut_after if late else None
+                sink.sendall(data[:most])
+                if most is not None and len(data) > most:
+                    # Without a rest to linger for, closing it sends a reset.
+                    sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    break
         _shut(source)
         _shut(sink)
 

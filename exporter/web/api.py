@@ -35,7 +35,7 @@ def api_app(jobs: JobsApi, settings: ApiSettings, health: Health) -> web.Applica
     page = dict(page_routes())
     middlewares = [answering(health)]
     if settings.rate_limit:
-        # A page is some 20 files: with five alerts looked into, a minute's requests would be used up.
+        # A page is some 20 files: whoever opens five has used up a minute's requests otherwise.
         middlewares.append(rate_limited(settings.rate_limit, settings.trusted_proxies, page))
     # The API only reads: a body is of no use to it.
     app = web.Application(middlewares=middlewares, client_max_size=1024)
