@@ -31,6 +31,17 @@ class RedisRefused(RedisUnavailable):
     """Redis answered, and will not do it: wrong credentials, a missing permission or command."""
 
 
+def readable(answers: Sequence[Any]) -> Sequence[Any]:
+    """The answers of a pipeline. Raises RedisRefused where Redis would not read.
+
+    A key of another type is not its refusal: whoever asked sees that there is nothing of its kind.
+    """
+    for answer in answers:
+        if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
+            raise RedisRefused(f"Redis refused to read: {answer}")
+    return answers
+
+
 class Script:
     """One of our Lua scripts, with what it shares of BullMQ's layout before it."""
 

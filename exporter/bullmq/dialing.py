@@ -66,6 +66,10 @@ class _Credentials(CredentialProvider):
             self._password = _line_of(self._file) or self._password
         return (self._user, self._password) if self._user else (self._password,)
 
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        # redis-py's own warns that it stands in for this one, for each connection.
+        return self.get_credentials()
+
 
 def _line_of(file: Path) -> str | None:
     # While it is being replaced it may be away or empty: then what was in it last is tried.

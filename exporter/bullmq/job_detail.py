@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.bullmq.connection import RedisReader, Script
+from exporter.bullmq.connection import RedisReader, Script, readable
 from exporter.bullmq.jobs import (
     FIELDS,
     UNBOUNDED,
@@ -101,7 +101,7 @@ async def read_job(
     )
     [large] = too_large([sizes], MORE_UNBOUNDED, limits)
     wanted = [field for field in (*FIELDS, *MORE_FIELDS) if field not in large]
-    [values] = await redis.pipeline([("HMGET", queue.job_key(raw_id), *wanted)])
+    [values] = readable(await redis.pipeline([("HMGET", queue.job_key(raw_id), *wanted)]))
     if not isinstance(values, list) or all(value is None for value in values):
         return None
     fields = {**dict(zip(wanted, values, strict=True)), **large}

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from exporter.bullmq.connection import RedisReader, Script
+from exporter.bullmq.connection import RedisReader, Script, readable
 from exporter.bullmq.keys import Queue, State, text
 from exporter.bullmq.poll import LATEST, counts_of
 
@@ -137,8 +137,10 @@ async def read_jobs(
     without: Sequence[str],
 ) -> tuple[Job, ...]:
     """The jobs that are still there of these. Raises RedisUnavailable."""
-    told = await redis.pipeline(
-        [("HSTRLEN", queue.job_key(job_id), field) for job_id in ids for field in UNBOUNDED]
+    told = readable(
+        await redis.pipeline(
+            [("HSTRLEN", queue.job_key(job_id), field) for job_id in ids for field in UNBOUNDED]
+        )
     )
     lengths = [size if isinstance(size, int) else 0 for size in told]
     each = len(UNBOUNDED)
@@ -162,11 +164,13 @@ async def _read(
         [field for field in FIELDS if field not in large and field not in unread]
         for large in left_out
     ]
-    hashes = await redis.pipeline(
-        [
-            ("HMGET", queue.job_key(job_id), *fields)
-            for job_id, fields in zip(ids, wanted, strict=True)
-        ]
+    hashes = readable(
+        await redis.pipeline(
+            [
+                ("HMGET", queue.job_key(job_id), *fields)
+                for job_id, fields in zip(ids, wanted, strict=True)
+            ]
+        )
     )
     return tuple(
         job_of(job_id, state, {**dict(zip(fields, values, strict=True)), **large, **unread})
@@ -202,7 +206,7 @@ class Scan:
         """Each job once. Raises RedisUnavailable."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.scan_seconds
-        known: set[str] = set()
+        known: set[bytes] = set()
         last: frozenset[bytes] = frozenset()
         start = returns = 0
         gap = False
@@ -225,8 +229,8 @@ class Scan:
                 gap = True
             returns = 0
             for job in page.jobs:
-                if job.id not in known:
-                    known.add(job.id)
+                if job.raw_id not in known:
+                    known.add(job.raw_id)
                     self.seen += 1
                     yield job
             if page.ended:
@@ -300,12 +304,13 @@ def parse_json(raw: bytes | None) -> Any:
         return None
     try:
         value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        value = _with_lone_surrogates(raw)
+    try:
         # orjson reads deeper than it writes (1,024 levels, 254).
         if raw.count(b"[") + raw.count(b"{") > 240:
             # An answer wraps it in further levels.
             orjson.dumps([[[[[[[[value]]]]]]]])
-    except orjson.JSONDecodeError:
-        return _with_lone_surrogates(raw)
     except TypeError:
         return NotJson(text(raw))
     return value

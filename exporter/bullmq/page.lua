@@ -35,7 +35,7 @@ local function ids_of_page()
     for i = 1, #keys do
       local key = base .. keys[order == 'asc' and i or #keys + 1 - i]
       local length = state == 'active' and redis.call('LLEN', key) or list_length(key)
-      if is_error(length) then return {} end
+      if is_error(length) then return length end
       -- A list ending in the marker is one longer than its jobs: the marker is at index `length`.
       from_list(ids, key, length, first - passed, last - passed)
       passed = passed + length
@@ -45,8 +45,13 @@ local function ids_of_page()
   return redis.call(order == 'asc' and 'ZRANGE' or 'ZREVRANGE', base .. state, first, last)
 end
 
+-- A key of another type holds no jobs; what Redis refuses to read must not look like none.
 local ok, ids = pcall(ids_of_page)
-if not ok then ids = {} end
+if not ok or is_error(ids) then
+  local why = type(ids) == 'table' and ids.err or tostring(ids)
+  if not string.find(why, 'WRONGTYPE', 1, true) then return redis.error_reply(why) end
+  ids = {}
+end
 -- How long the fields are that an application may fill with anything, job by job: with 1,000 jobs
 -- this makes the script hold Redis 7.0 for 3 ms, with 100 for 0.6 ms.
 local sizes = {}

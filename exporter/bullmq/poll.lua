@@ -73,6 +73,11 @@ local function oldest_taken(base, active)
   return NO_HASH, false
 end
 
+-- What becomes a label is not told at any length: a version of 20 MB would make a page of 20 MB.
+local function shown(value)
+  return type(value) == 'string' and string.sub(value, 1, 200) or value
+end
+
 -- The first schedulers with their next runs. Those that have ended by `limit` or `endDate` stay in
 -- the set for ever, with their last run (seen in 5.56.3 and 6.7.0): nothing is overdue there.
 local function next_runs(base)
@@ -86,7 +91,7 @@ local function next_runs(base)
       ended = (last and last < tonumber(ARGV[2])) or (limit and count and count >= limit)
     end
     if not ended then
-      table.insert(kept, runs[i])
+      table.insert(kept, shown(runs[i]))
       table.insert(kept, runs[i + 1])
     end
   end
@@ -120,7 +125,7 @@ for i, base in ipairs(KEYS) do
     read('EXISTS', base .. 'meta'),
     paused,
     count,
-    read('HGET', base .. 'meta', 'version'),
+    shown(read('HGET', base .. 'meta', 'version')),
     oldest_waiting and string.format('%.0f', oldest_waiting),
     oldest_active,
     held,

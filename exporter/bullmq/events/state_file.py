@@ -76,7 +76,8 @@ class StateFile:
         self._turn += 1
         # Packed here and now: the lists in it are those that are counted in, and would be saved
         # with what came later, under a position from before it.
-        return partial(self._save, msgpack.packb(memory), self._turn)
+        # Sums of times that no clock told may be beyond its 64 bits: rounded is better than none.
+        return partial(self._save, msgpack.packb(memory, default=float), self._turn)
 
     def _save(self, packed: bytes, turn: int) -> None:
         """Replace the file in one step: a crash leaves the old or the new one.
