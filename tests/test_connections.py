@@ -193,7 +193,8 @@ class Sentinels:
         # They have found each other and the replicas.
         for port in self.ports:
             with redis.Redis(port=port, password="of-sentinel", decode_responses=True) as sentinel:
-                eventually(lambda: self._knows_all(sentinel))
+                # Sentinel asks for replicas every 10 seconds.
+                eventually(lambda: self._knows_all(sentinel), within=60)
 
     @staticmethod
     def _knows_all(sentinel: redis.Redis) -> bool:
