@@ -11,7 +11,7 @@ PROGRAMS := curl chromium redis-server node npm prometheus promtool prometheus-a
 PACKAGES := curl chromium redis-server nodejs npm prometheus prometheus-alertmanager
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
-.PHONY: demo test bench lint format rules dashboards screenshots programs clean
+.PHONY: demo test bench soak lint format rules dashboards screenshots programs clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/bullmq-exporter --demo
@@ -27,6 +27,10 @@ lint: $(VENV)/.dev
 # About a quarter of an hour; shorter with ROUNDS=1 STEADY=60.
 bench: programs $(NODE) $(VENV)/.dev
 	$(BIN)/python -m tests.bench --rounds $(or $(ROUNDS),5) --steady-seconds $(or $(STEADY),600)
+
+# Half an hour; shorter with MINUTES=5.
+soak: programs $(NODE) $(VENV)/.dev
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30)
 
 # Some 600 MB of Grafana's packages, and six minutes of the demo.
 screenshots: $(VENV)/.dev tests/drawing/node_modules/.installed

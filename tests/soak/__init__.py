@@ -1,0 +1,1 @@
+"""What the exporter holds and counts in the long run: `make soak`."""
