@@ -180,6 +180,7 @@ def graph(
         .fill_opacity(25 if stacked else 0)
         # Never would hide a value between two gaps: a job that waited at one scrape.
         .show_points(options.VisibilityMode.AUTO)
+        .point_size(5)
         .legend(
             common.VizLegendOptions()
             .display_mode(

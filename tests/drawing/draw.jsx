@@ -26,7 +26,7 @@ const setting = (path, isCustom) => ({
 const STANDARD = ['unit', 'min', 'max', 'decimals', 'displayName', 'noValue', 'thresholds', 'mappings', 'links', 'color'];
 standardFieldConfigEditorRegistry.setInit(() => STANDARD.map((path) => setting(path, false)));
 const CUSTOM = [
-  'cellOptions', 'width', 'lineWidth', 'fillOpacity', 'stacking', 'showPoints', 'thresholdsStyle', 'axisSoftMax', 'minWidth',
+  'cellOptions', 'width', 'lineWidth', 'fillOpacity', 'stacking', 'showPoints', 'pointSize', 'thresholdsStyle', 'axisSoftMax', 'minWidth',
 ];
 const registry = new FieldConfigOptionsRegistry(() => [
   ...STANDARD.map((path) => setting(path, false)),
