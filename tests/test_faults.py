@@ -737,7 +737,7 @@ def test_a_network_that_is_slow_within_the_timeout_changes_nothing(
 ) -> None:
     proxy, stack = proxied
     with Clients(stack.exporter) as clients, clients.no_outage():
-        proxy.delay = TIMEOUT / 5
+        proxy.delay = TIMEOUT / 25  # room enough for a busy machine too
         for _ in range(5):
             stack.add_some()
             time.sleep(0.3)
