@@ -54,6 +54,14 @@ class SettingsError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+def secret_in(file: Path) -> str:
+    """What a secret's file holds, without the line breaks at its ends.
+
+    Raises OSError, or ValueError where it is not UTF-8 text.
+    """
+    return file.read_text("utf-8").strip("\r\n")
+
+
 class Address(NamedTuple):
     """Where to listen; port 0 takes a free one, an empty host is every address."""
 

@@ -12,7 +12,14 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import yaml
 from pydantic import ValidationError
 
-from exporter.settings import FLAGS, LEAVES, OPEN_ARCHIVER_NAMES, Settings, SettingsError
+from exporter.settings import (
+    FLAGS,
+    LEAVES,
+    OPEN_ARCHIVER_NAMES,
+    Settings,
+    SettingsError,
+    secret_in,
+)
 
 # A list of mappings, which no variable can hold.
 FILE_ONLY = {"api.keys"}
@@ -172,7 +179,7 @@ def _did_you_mean(name: str, known: Any) -> str:
 
 def _read_secret(path: Any, origin: str) -> str:
     try:
-        return Path(str(path)).read_text("utf-8").strip("\r\n")
+        return secret_in(Path(str(path)))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SettingsError(f"{origin}: {path} cannot be read: {reason}") from None

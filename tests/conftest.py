@@ -259,18 +259,27 @@ class Prometheus:
 Spawn = Callable[..., None]
 
 
-@pytest.fixture
-def spawn() -> Iterator[Spawn]:
+@contextmanager
+def spawning(**options: Any) -> Iterator[Spawn]:
     """Starts programs, and ends them."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*command: str | Path) -> None:
-        started.append(subprocess.Popen([*map(str, command)], stderr=subprocess.DEVNULL))
+        started.append(subprocess.Popen([*map(str, command)], **options))
 
-    yield start
-    for process in started:
-        process.terminate()
-        process.wait()
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait()
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    with spawning(stderr=subprocess.DEVNULL) as start:
+        yield start
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 from redis import exceptions
@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 
-from exporter.settings import Address, RedisSettings
+from exporter.settings import Address, RedisSettings, secret_in
 
 
 def pool(settings: RedisSettings, *, connections: int, slot: int | None) -> BlockingConnectionPool:
@@ -63,20 +63,14 @@ class _Credentials(CredentialProvider):
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         if self._file is not None:
-            self._password = _line_of(self._file) or self._password
+            # While it is being replaced it may be away or empty: then the last one is tried.
+            with suppress(OSError, ValueError):
+                self._password = secret_in(self._file) or self._password
         return (self._user, self._password) if self._user else (self._password,)
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
         # redis-py's own warns that it stands in for this one, for each connection.
         return self.get_credentials()
-
-
-def _line_of(file: Path) -> str | None:
-    # While it is being replaced it may be away or empty: then what was in it last is tried.
-    try:
-        return file.read_text("utf-8").strip("\r\n")
-    except (OSError, UnicodeDecodeError):
-        return None
 
 
 def _kind(settings: RedisSettings, slot: int | None) -> tuple[type[Any], dict[str, Any]]:

@@ -167,14 +167,13 @@ class JobsApi:
             )
             if found is None:
                 continue
-            several = len(self.prefixes) > 1
             logs = {
                 "lines": found.log_lines,
                 "total": found.log_total,
                 "page": logs_page,
                 "totalPages": math.ceil(found.log_total / LOG_LINES),
             }
-            job = shown.detail(found, self._redaction, with_prefix=several)
+            job = shown.detail(found, self._redaction, with_prefix=self._several)
             return json_response(self._name(queue) | {"job": job | {"logs": logs}})
         raise NotFound(
             f"Job {job_id} of queue {request.match_info['queue']} not found: it was removed, or "
@@ -192,9 +191,13 @@ class JobsApi:
                     return json_response(self._name(queue) | {"id": job_id})
         raise NotFound(f"There is no job {key}: it was removed, or its queue is not watched")
 
+    @property
+    def _several(self) -> bool:
+        """Whether a queue's name alone does not say which one it is."""
+        return len(self.prefixes) > 1
+
     def _name(self, queue: Queue) -> dict[str, Any]:
-        several = len(self.prefixes) > 1
-        return {"name": queue.name} | ({"prefix": queue.prefix} if several else {})
+        return {"name": queue.name} | ({"prefix": queue.prefix} if self._several else {})
 
     def _wanted(self, request: web.Request) -> Callable[[Job], bool] | None:
         """Whether a job is looked for; None where all are."""
