@@ -170,6 +170,7 @@ class Sentinels:
         for number in range(3):
             (directory / f"{number}").mkdir()
             options = ["--requirepass", "of-redis", "--masterauth", "of-redis"]
+            options += ["--repl-diskless-sync-delay", "0"]
             if self.servers:
                 options += ["--replicaof", f"127.0.0.1 {self.servers[0].port}"]
             server = Server(binary_of("redis"), directory / f"{number}", options)
@@ -233,7 +234,8 @@ def test_after_a_failover_the_new_master_is_read(
         with first.client(password="of-redis") as client:
             client.hset("bull:mail:meta", "version", "bullmq:5.56.3")
             client.lpush("bull:mail:wait", "1", "2")
-            client.wait(2, 2000)
+            # Sentinel knows replicas before they have anything.
+            assert client.wait(2, 20_000) == 2
         exporter = start_exporter(
             "",
             # One of them is not there: that delays nothing.
