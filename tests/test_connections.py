@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socketserver
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,9 +15,12 @@ import redis
 import trustme
 from redis.crc import key_slot
 
+from exporter.bullmq.connection import scored
+from exporter.bullmq.events.stream import StreamInfo
 from exporter.settings import SettingsError
 from exporter.settings_sources import load
 from tests.conftest import (
+    SERVERS,
     Exporter,
     Server,
     StartExporter,
@@ -37,7 +42,7 @@ def up(exporter: Exporter) -> float | None:
     return exporter.metrics.value("bullmq_up")
 
 
-@pytest.mark.parametrize("kind", ["valkey", "redis"])
+@pytest.mark.parametrize("kind", SERVERS)
 def test_a_unix_socket(
     kind: str, tmp_path: Path, start_exporter: StartExporter, start_work: StartWork
 ) -> None:
@@ -162,6 +167,35 @@ def test_a_password_that_changes_while_it_runs(
         eventually(lambda: exporter.lines("Redis is available again") or up(exporter) == 1)
 
 
+@pytest.mark.parametrize("kind", SERVERS)
+def test_resp3_is_spoken(kind: str, tmp_path: Path, start_exporter: StartExporter) -> None:
+    with running(kind, tmp_path, "--requirepass", "a-password") as server:
+        start_exporter(server.url, REDIS_PASSWORD="a-password")
+        with server.client(password="a-password") as client:
+            info = client.execute_command("CLIENT", "LIST").decode()
+        others = [line for line in info.splitlines() if "cmd=client" not in line]
+        assert others
+        if kind != "redis-6.2":  # which does not tell
+            assert all(" resp=3" in line for line in others)
+
+
+async def test_both_protocols_tell_the_same(shared_server: Server) -> None:
+    """Scores as text, maps as maps: what the servers of each protocol say is read alike."""
+    scores = {"a": 1795482933152, "b": 0.1, "c": -7, "d": float("inf"), "e": 2**53 + 2, "f": 1e300}
+    told = []
+    for protocol in (2, 3):
+        async with redis.asyncio.Redis(port=shared_server.port, protocol=protocol) as client:
+            client.response_callbacks.clear()
+            await client.execute_command("DEL", "scores", "stream")
+            await client.zadd("scores", scores)
+            await client.xadd("stream", {"event": "added"}, id="5-1")
+            row = await client.execute_command("ZRANGE", "scores", 0, -1, "WITHSCORES")
+            info = await client.execute_command("XINFO", "STREAM", "stream")
+            told.append((scored(row), StreamInfo.of(info)))
+    assert told[0] == told[1]
+    assert dict(told[0][0])[b"a"] == b"1795482933152"
+
+
 class Sentinels:
     """A master with two replicas, watched by three Sentinels."""
 
@@ -271,6 +305,61 @@ def test_after_a_failover_the_new_master_is_read(
         )
         line = eventually(lambda: unknown.lines("Redis is unavailable"))[0]
         assert "no Sentinel knows a master 'nobody'" in line["reason"]
+
+
+def test_a_sentinel_that_still_names_a_replica_is_not_believed(
+    tmp_path: Path, start_exporter: StartExporter
+) -> None:
+    with running("redis", tmp_path) as master, ExitStack() as stack:
+        (tmp_path / "replica").mkdir()
+        replica = stack.enter_context(
+            running("redis", tmp_path / "replica", "--replicaof", f"127.0.0.1 {master.port}")
+        )
+        with master.client() as client:
+            client.hset("bull:mail:meta", "version", "bullmq:5.56.3")
+            assert client.wait(1, 20_000) == 1
+            # A server that answers as a Sentinel which is behind does.
+            names = stack.enter_context(speaking_for(replica.port))
+            exporter = start_exporter(
+                "",
+                ready=False,
+                EXPORTER_REDIS_SENTINELS=f"127.0.0.1:{names}",
+                EXPORTER_REDIS_SENTINEL_MASTER="mail-master",
+            )
+            line = eventually(lambda: exporter.lines("Redis is unavailable"))[0]
+            assert f"127.0.0.1:{replica.port} is no master any more" in line["reason"]
+            assert up(exporter) == 0
+            with replica.client() as promoted:
+                promoted.replicaof("NO", "ONE")
+            eventually(lambda: up(exporter) == 1)
+
+
+@contextmanager
+def speaking_for(port: int) -> Iterator[int]:
+    """The port of what says to each question of a Sentinel's client that the master is there."""
+
+    class Answering(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while line := self.rfile.readline():
+                words = [self._word() for _ in range(int(line[1:]))]
+                if words[0].upper() == b"HELLO":
+                    self.wfile.write(b"-ERR unknown command\r\n")
+                else:
+                    self.wfile.write(
+                        b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%d\r\n" % (len(str(port)), port)
+                    )
+
+        def _word(self) -> bytes:
+            length = int(self.rfile.readline()[1:])
+            return self.rfile.read(length + 2)[:-2]
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answering) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield int(server.server_address[1])
+        server.shutdown()
+        thread.join()
 
 
 class Cluster:

@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
@@ -42,6 +42,23 @@ def readable(answers: Sequence[Any]) -> Sequence[Any]:
     return answers
 
 
+def mapped(answer: Mapping[bytes, Any] | Sequence[Any]) -> Mapping[bytes, Any]:
+    """Keys and values: a map in RESP3, a flat list in RESP2."""
+    if isinstance(answer, Mapping):
+        return answer
+    return dict(zip(answer[::2], answer[1::2], strict=True))
+
+
+def scored(answer: Sequence[Any]) -> list[tuple[bytes, bytes]]:
+    """Members and scores, as Redis writes these in RESP2; in RESP3 they are numbers in pairs."""
+    if answer and isinstance(answer[0], list):
+        return [
+            (member, b"%d" % score if score.is_integer() and abs(score) < 1e17 else b"%a" % score)
+            for member, score in answer
+        ]
+    return list(zip(answer[::2], answer[1::2], strict=True))
+
+
 class Script:
     """One of our Lua scripts, with what it shares of BullMQ's layout before it."""
 
@@ -68,6 +85,9 @@ class RedisReader:
         self._read_only_scripts = True
         self._has_answered = False
         self._redis = Redis.from_pool(pool(settings, connections=connections, slot=slot))
+        # Answers as the server gives them: what redis-py makes of them costs time, and differs
+        # between RESP2 and RESP3.
+        self._redis.response_callbacks.clear()
 
     async def close(self) -> None:
         await self._redis.aclose()

@@ -38,6 +38,7 @@ def pool(settings: RedisSettings, *, connections: int, slot: int | None) -> Bloc
 
 # What the calls of RedisReader rely on, for Redis and for Sentinels alike.
 _COMMON: Mapping[str, Any] = {
+    # How a connection begins: _Speaking goes on to RESP3.
     "protocol": 2,
     # RedisReader limits every call. With limits of its own redis-py sends through
     # asyncio.wait_for, which in Python 3.11 can lose a cancellation: 8 of 120 runs that got
@@ -76,8 +77,8 @@ class _Credentials(CredentialProvider):
 def _kind(settings: RedisSettings, slot: int | None) -> tuple[type[Any], dict[str, Any]]:
     """A class of redis-py's connections, and what its instances are made with."""
     if settings.socket is not None:
-        return UnixDomainSocketConnection, {"path": str(settings.socket)}
-    base, options = (_TlsConnection, _tls(settings)) if settings.tls else (Connection, {})
+        return _SocketConnection, {"path": str(settings.socket)}
+    base, options = (_TlsConnection, _tls(settings)) if settings.tls else (_TcpConnection, {})
     if settings.sentinels or slot is not None:
         guide = (
             _Cluster(settings, base, options, slot)
@@ -99,7 +100,34 @@ def _tls(settings: RedisSettings) -> dict[str, Any]:
     }
 
 
-class _TlsConnection(SSLConnection):
+class _Speaking:
+    """Goes on in RESP3 where the server has it, and knows the server's role then.
+
+    redis-py's own way to RESP3 fails on servers without HELLO (before Redis 6.0, some proxies), and
+    falls back for none of them. hiredis reads both.
+    """
+
+    role: bytes | None = None  # `master`, `replica`, `sentinel`; None where the server has no HELLO
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        await super().on_connect_check_health(check_health)  # type: ignore[misc]
+        self.role = None
+        await self.send_command("HELLO", 3, check_health=False)  # type: ignore[attr-defined]
+        # What is no matter of credentials leaves the connection as it was.
+        with suppress(exceptions.ResponseError):
+            told = await self.read_response()  # type: ignore[attr-defined]
+            self.role = told.get(b"role")
+
+
+class _TcpConnection(_Speaking, Connection):
+    pass
+
+
+class _SocketConnection(_Speaking, UnixDomainSocketConnection):
+    pass
+
+
+class _TlsConnection(_Speaking, SSLConnection):
     """With the name that the server's certificate shall have, where it is not that of the host."""
 
     def __init__(self, *, server_name: str | None, **options: Any) -> None:
@@ -113,11 +141,12 @@ class _TlsConnection(SSLConnection):
         return arguments
 
 
-class _GuidedConnection:
+class _GuidedConnection(_Speaking):
     """Asks where to go before it connects: after a failover that is somewhere else.
 
     Sentinel ends the connections of a master that it demotes; a node of a cluster that lost a slot
-    says so (MOVED), and RedisReader connects anew.
+    says so (MOVED), and RedisReader connects anew. One of several Sentinels may name the old master
+    for some seconds more: a replica, which we could read from without end, and which may be behind.
     """
 
     def __init__(self, *, guide: _Guide, **options: Any) -> None:
@@ -127,6 +156,11 @@ class _GuidedConnection:
     async def _connect(self) -> None:
         self.host, self.port = await self._guide.address()
         await super()._connect()  # type: ignore[misc]
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        await super().on_connect_check_health(check_health)
+        if self.role not in (None, b"master"):
+            raise exceptions.ConnectionError(f"{self.host}:{self.port} is no master any more")
 
 
 class _Guide(ABC):

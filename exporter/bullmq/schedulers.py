@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.connection import RedisReader, scored
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.snapshot import QueueReading
 
@@ -54,7 +54,7 @@ async def count_duplicates(
             _Scheduler(queue, key, at)
             for queue, answer in zip(batch, answers, strict=True)
             if isinstance(answer, list)
-            for key, at in zip(answer[::2], answer[1::2], strict=True)
+            for key, at in scored(answer)
         ]
         names = await _names(redis, schedulers)
         times = Counter((each.queue, name) for each, name in names.items())

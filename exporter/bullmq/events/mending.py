@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from exporter.bullmq.connection import RedisReader, RedisRefused
+from exporter.bullmq.connection import RedisReader, RedisRefused, scored
 from exporter.bullmq.events import job_facts
 from exporter.bullmq.events.job_facts import JobFacts
 from exporter.bullmq.events.ledger import Ledger
@@ -36,14 +36,16 @@ async def find_missed(
         start, at_start = b"%d" % since, set[bytes]()
         while left > 0:
             try:
-                row = await redis.command(
-                    b"ZRANGEBYSCORE", key, start, until, "WITHSCORES", "LIMIT", 0, PAGE
+                row = scored(
+                    await redis.command(
+                        b"ZRANGEBYSCORE", key, start, until, "WITHSCORES", "LIMIT", 0, PAGE
+                    )
                 )
             except RedisRefused as error:
                 if "WRONGTYPE" not in str(error):
                     raise
                 break  # no set: what it would tell stays missed
-            scores = dict(zip(row[::2], row[1::2], strict=True))
+            scores = dict(row)
             missed = [job_id for job_id in scores.keys() - at_start if job_id not in seen]
             if missed:
                 found = await job_facts.ask(redis, ledger.queue, missed[:left])
@@ -51,7 +53,7 @@ async def find_missed(
                 yield count, found
             if len(scores) < PAGE:
                 break
-            last = row[-1]
+            end = last = row[-1][1]
             if at_start >= scores.keys():
                 last = b"(" + last  # a page of one millisecond: the rest of it is left out
-            start, at_start = last, {job_id for job_id in scores if scores[job_id] == row[-1]}
+            start, at_start = last, {job_id for job_id in scores if scores[job_id] == end}

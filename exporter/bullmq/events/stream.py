@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from exporter.bullmq.connection import mapped
 
 Entry = tuple[bytes, Sequence[bytes]]  # its id, and its fields and values in turn
 
@@ -32,8 +34,8 @@ class StreamInfo(NamedTuple):
     added: int | None  # entries ever added; None before Redis 7.0
 
     @classmethod
-    def of(cls, reply: Sequence[Any]) -> StreamInfo:
-        told = dict(zip(reply[::2], reply[1::2], strict=True))
+    def of(cls, reply: Mapping[bytes, Any] | Sequence[Any]) -> StreamInfo:
+        told = mapped(reply)
         first = told.get(b"first-entry")
         added = told.get(b"entries-added")
         return cls(
