@@ -35,6 +35,8 @@ def _without(secrets: Iterable[str]) -> Processor:
 def configure(settings: LogSettings, secrets: Iterable[str] = ()) -> None:
     """Send every logger's lines, those of libraries too, through one formatter to stderr."""
     shared: list[Processor] = [
+        # The name of the target that a line is about, where there are several.
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),

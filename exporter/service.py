@@ -7,12 +7,14 @@ import logging
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 from exporter import __version__
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
-from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.jobs import Limits
 from exporter.bullmq.keys import State
+from exporter.bullmq.snapshot import Snapshot
+from exporter.bullmq.target import Target
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
@@ -25,9 +27,6 @@ from exporter.web.server import Port, listen, serving
 from exporter.web.shown import Redaction
 
 log = logging.getLogger(__name__)
-
-# Connections for requests of the API; further requests wait for one, within the Redis time limit.
-API_CONNECTIONS = 8
 
 
 async def run(
@@ -45,39 +44,21 @@ async def run(
     async with AsyncExitStack() as stack:
         metrics_socket = stack.enter_context(listen(settings.metrics.listen, "metrics.listen"))
         api_socket = stack.enter_context(listen(settings.api.listen, "api.listen"))
-        log.info("starting", extra={"version": __version__, "redis": settings.redis.address})
+        addresses = ", ".join(each.redis.address for each in settings.by_target().values())
+        log.info("starting", extra={"version": __version__, "redis": addresses})
         _warn(settings)
 
-        slot = settings.cluster_slot
-        # The poll has a connection of its own: requests of the API never delay it.
-        polling = RedisReader(settings.redis, connections=2, slot=slot)
-        stack.push_async_callback(polling.close)
-        reading = RedisReader(settings.redis, connections=API_CONNECTIONS, slot=slot)
-        stack.push_async_callback(reading.close)
-
-        health = Health()
-        exposition = Exposition(health, with_prefix=len(settings.prefix) > 1)
-        follower: Follower | None = None
-
-        async def publish(outcome: Outcome) -> None:
-            tallies = await follower.tallies() if follower is not None else None
-            await exposition.publish(outcome, tallies)
-
-        watcher = Watcher(polling, settings, publish)
-        if settings.events.enabled:
-            # And so has the follower, which waits on it for events.
-            following = RedisReader(settings.redis, connections=1, slot=slot)
-            stack.push_async_callback(following.close)
-            follower = Follower(
-                following,
-                settings.events,
-                lambda: watcher.queues,
-                redis_timeout=settings.redis.timeout,
-            )
+        watched = settings.by_target()
+        with_prefix = any(len(each.prefix) > 1 for each in watched.values())
+        health = Health(tuple(watched))
+        exposition = Exposition(health, tuple(watched), with_prefix=with_prefix)
+        targets = []
+        for name, each in watched.items():
+            target = Target(name, each, partial(exposition.publish, name))
+            stack.push_async_callback(target.close)
+            targets.append(target)
         jobs = JobsApi(
-            reading,
-            watcher,
-            settings.prefix,
+            targets,
             Redaction(settings.api.redact),
             Limits(
                 settings.api.max_field_bytes,
@@ -94,9 +75,7 @@ async def run(
         )
         api = Port("api", api_socket, api_app(jobs, settings.api, health), cancels=True)
         async with serving(metrics, api), asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(watcher.run())]
-            if follower is not None:
-                running.append(tasks.create_task(follower.run()))
+            running = [tasks.create_task(target.run()) for target in targets]
             started(metrics.url, api.url)
             await stop.wait()
             log.info("stopping")
@@ -105,17 +84,35 @@ async def run(
 
 
 async def check(settings: Settings) -> str:
-    """What one poll finds, as a table for people. Raises RedisUnavailable."""
+    """What one poll of each target finds, as tables for people. Raises RedisUnavailable."""
+    watched = settings.by_target()
+    outcomes = await asyncio.gather(*(_poll_once(each) for each in watched.values()))
+    problems = [
+        outcome.error if name is None else f"{name}: {outcome.error}"
+        for name, outcome in zip(watched, outcomes, strict=True)
+        if outcome.snapshot is None
+    ]
+    if problems:
+        raise RedisUnavailable("; ".join(map(str, problems)))
+    return "\n\n".join(
+        _table(name, each, outcome.snapshot)
+        for (name, each), outcome in zip(watched.items(), outcomes, strict=True)
+        if outcome.snapshot is not None
+    )
+
+
+async def _poll_once(settings: Settings) -> Outcome:
     redis = RedisReader(settings.redis, connections=1, slot=settings.cluster_slot)
 
     async def publish(_: Outcome) -> None: ...
 
     try:
-        outcome = await Watcher(redis, settings, publish).poll()
+        return await Watcher(redis, settings, publish).poll()
     finally:
         await redis.close()
-    if outcome.snapshot is None:
-        raise RedisUnavailable(outcome.error)
+
+
+def _table(target: str | None, settings: Settings, snapshot: Snapshot) -> str:
     several = len(settings.prefix) > 1
     head = (
         *(["PREFIX"] if several else []),
@@ -130,22 +127,24 @@ async def check(settings: Settings) -> str:
             (reading.version or "?").removeprefix("bullmq:"),
             *(str(reading.counts.get(state, "?")) for state in State),
         )
-        for reading in outcome.snapshot.readings
+        for reading in snapshot.readings
     ]
     widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
     table = "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in (head, *rows)
     )
-    return f"Redis at {settings.redis.address} answers; {len(rows)} queues:\n{table}"
+    named = "" if target is None else f"{target}: "
+    return f"{named}Redis at {settings.redis.address} answers; {len(rows)} queues:\n{table}"
 
 
 def _warn(settings: Settings) -> None:
-    if settings.redis.tls and not settings.redis.tls_verify:
-        log.warning(
-            "the certificate of Redis is not verified, as in Open Archiver; "
-            "set redis.tls_verify to true to verify it"
-        )
+    for each in settings.by_target().values():
+        if each.redis.tls and not each.redis.tls_verify:
+            log.warning(
+                "the certificate of Redis is not verified, as in Open Archiver; "
+                f"set {each.redis.names_of('tls_verify')} to true to verify it"
+            )
     credentials = Credentials(settings.api)
     if not credentials.configured:
         log.warning(

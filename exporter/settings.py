@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     model_validator,
 )
@@ -191,6 +192,13 @@ class RedisSettings(Section):
     tls_key: Path | None = None
     tls_server_name: str | None = None
     timeout: Annotated[float, Field(ge=0.1, le=60)] = 3.0
+    _target: str | None = PrivateAttr(None)
+
+    def names_of(self, field: str) -> str:
+        """One of these settings by all its names, for a message."""
+        if self._target is None:
+            return names_of(f"redis.{field}")
+        return f"redis.{field} of the target {self._target}"
 
     @model_validator(mode="after")
     def _way(self) -> RedisSettings:
@@ -364,12 +372,9 @@ class RetentionSettings(Section):
     failed: Count | None = None
 
 
-class Settings(Section):
-    """All settings."""
+class Watched(Section):
+    """Which Redis is watched, and which of its queues."""
 
-    poll_interval: Annotated[float, Field(ge=0.1, le=3600)] = 5.0
-    discovery_interval: Seconds = 60.0
-    workers_interval: Annotated[float, Field(ge=0, le=86_400)] = 15.0
     queues: Annotated[
         tuple[Annotated[str, AfterValidator(_queue_name)], ...], BeforeValidator(_comma_list)
     ] = ()
@@ -378,24 +383,18 @@ class Settings(Section):
         BeforeValidator(_comma_list),
         Field(min_length=1),
     ] = ("bull",)
-    max_queues: Count = 20_000
-    max_schedulers: Annotated[int, Field(ge=0, le=1000)] = 100
     redis: RedisSettings = RedisSettings()
-    metrics: MetricsSettings = MetricsSettings()
-    api: ApiSettings = ApiSettings()
     retention: RetentionSettings = RetentionSettings()
-    events: EventsSettings = EventsSettings()
-    log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
-    def _one_slot(self) -> Settings:
+    def _one_slot(self) -> Self:
         if self.redis.cluster and (
             len({_slot(prefix) for prefix in self.prefix}) > 1
             or not all(re.search(r"\{[^{}]+\}", prefix) for prefix in self.prefix)
         ):
             raise ValueError(
                 f"{names_of('prefix')}: in a cluster each must hold the same hash tag, such as "
-                "{bull} (BullMQ); watch prefixes of other slots with a process of their own"
+                "{bull} (BullMQ); prefixes of other slots are targets of their own"
             )
         return self
 
@@ -404,11 +403,70 @@ class Settings(Section):
         """The slot that the keys of all queues are in; None where there is no cluster."""
         return _slot(self.prefix[0]) if self.redis.cluster else None
 
+
+class TargetSettings(Watched):
+    """One of several; its name is the label `target` of all that is told of it."""
+
+    # No dot: the state file's name has the target's behind one.
+    name: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,63}$")]
+
+    @property
+    def named_redis(self) -> RedisSettings:
+        """Its Redis, which says in messages whose it is."""
+        redis = self.redis.model_copy()
+        redis._target = self.name
+        return redis
+
+
+class Settings(Watched):
+    """All settings."""
+
+    poll_interval: Annotated[float, Field(ge=0.1, le=3600)] = 5.0
+    discovery_interval: Seconds = 60.0
+    workers_interval: Annotated[float, Field(ge=0, le=86_400)] = 15.0
+    max_queues: Count = 20_000
+    max_schedulers: Annotated[int, Field(ge=0, le=1000)] = 100
+    targets: Annotated[tuple[TargetSettings, ...], Field(max_length=100)] = ()
+    metrics: MetricsSettings = MetricsSettings()
+    api: ApiSettings = ApiSettings()
+    events: EventsSettings = EventsSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _target_names(self) -> Settings:
+        names = [target.name for target in self.targets]
+        if len(set(names)) < len(names):
+            raise ValueError("targets: each must have a name of its own")
+        return self
+
+    def by_target(self) -> dict[str | None, Settings]:
+        """What holds for each target, by its name: None where there is one that has no name."""
+        if not self.targets:
+            return {None: self}
+        file = self.events.state_file
+        return {
+            target.name: self.model_copy(
+                update={
+                    **{field: getattr(target, field) for field in Watched.model_fields},
+                    "redis": target.named_redis,
+                    "targets": (),
+                    "events": self.events.model_copy(
+                        update={"state_file": file and file.with_name(f"{file.name}.{target.name}")}
+                    ),
+                }
+            )
+            for target in self.targets
+        }
+
     def secrets(self) -> Iterator[str]:
         """Every secret that was configured: what must never be shown."""
-        redis = (self.redis.password, self.redis.sentinel_password)
-        single = (*redis, self.metrics.password, self.api.jwt_secret)
-        for secret in (*single, *(key.key for key in self.api.all_keys)):
+        of_redis = [
+            secret
+            for watched in (self, *self.targets)
+            for secret in (watched.redis.password, watched.redis.sentinel_password)
+        ]
+        of_api = (self.api.jwt_secret, *(key.key for key in self.api.all_keys))
+        for secret in (*of_redis, self.metrics.password, *of_api):
             if secret is not None and secret.get_secret_value():
                 yield secret.get_secret_value()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -18,11 +18,12 @@ from exporter.settings import (
     OPEN_ARCHIVER_NAMES,
     Settings,
     SettingsError,
+    Watched,
     secret_in,
 )
 
-# A list of mappings, which no variable can hold.
-FILE_ONLY = {"api.keys"}
+# Lists of mappings, which no variable can hold.
+FILE_ONLY = {"api.keys", "targets"}
 # What Kubernetes adds for each Service of the namespace, here for those named `exporter…`.
 SERVICE_LINK = re.compile(
     r"EXPORTER_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
@@ -55,22 +56,34 @@ def load(
         if "redis.password" in added:
             merged.pop("redis.password_file", None)  # that of the password before
         merged |= added
+    if "targets" in merged and merged["targets"].value:
+        for path, given in merged.items():
+            if _section(path) in Watched.model_fields:
+                raise SettingsError(f"{given.origin}: goes not with targets: each has its own")
     tls = merged.get("redis.tls")
     if tls and tls.origin == OPEN_ARCHIVER_NAMES["redis.tls"] and "redis.tls_ca" not in merged:
         # Open Archiver connects with `rejectUnauthorized: false` (config/redis.ts): the same
         # variable must work against the same server. The log warns of it.
         merged.setdefault("redis.tls_verify", _Value(False, tls.origin))
+    try:
+        return Settings.model_validate(_nested(merged))
+    except ValidationError as error:
+        raise SettingsError(_explain(error, merged)) from None
+
+
+def _section(path: str) -> str:
+    return path.partition(".")[0]
+
+
+def _nested(layer: _Layer) -> dict[str, Any]:
     nested: dict[str, Any] = {}
-    for path, (value, _) in merged.items():
+    for path, (value, _) in layer.items():
         *sections, name = path.split(".")
         place = nested
         for section in sections:
             place = place.setdefault(section, {})
         place[name] = value
-    try:
-        return Settings.model_validate(nested)
-    except ValidationError as error:
-        raise SettingsError(_explain(error, merged)) from None
+    return nested
 
 
 def _from_environment(environment: Mapping[str, str]) -> _Layer:
@@ -149,27 +162,54 @@ def _from_file(file: Path) -> _Layer:
         # What is quoted may be a secret: a password that starts with * counts as an alias.
         problem = re.sub(r" '[^'<][^']+'", "", problem or "cannot be parsed")
         raise SettingsError(f"--config {file}: is not valid YAML: {problem}{where}") from None
-    layer: _Layer = {}
     paths = {*LEAVES, *(f"{leaf.path}_file" for leaf in LEAVES.values() if leaf.secret)}
-    sections = {path.rpartition(".")[0] for path in LEAVES} - {""}
+    layer = _flat(document, str(file), paths)
+    if "api.keys" in layer:
+        layer["api.keys"] = _key_files(layer["api.keys"])
+    if "targets" in layer:
+        of_target = {"name", *(path for path in paths if _section(path) in Watched.model_fields)}
+        layer["targets"] = _each_target(layer["targets"], of_target)
+    return layer
+
+
+def _flat(document: Any, what: str, paths: Collection[str], at: str = "") -> _Layer:
+    """The settings of a mapping of mappings by their paths, of which there are these.
+
+    `what` it is, and `at` which place of it, is said where something is wrong.
+    """
+    layer: _Layer = {}
+    sections = {path.rpartition(".")[0] for path in paths} - {""}
 
     def walk(mapping: Any, under: str) -> None:
         if not isinstance(mapping, dict):
-            what = under.rstrip(".") or "the file"
-            raise SettingsError(f"{file}: {what} must be a mapping of settings to values")
+            where = f"{at}{under}".rstrip(".") or "the file"
+            raise SettingsError(f"{what}: {where} must be a mapping of settings to values")
         for key, value in mapping.items():
             path = f"{under}{key}"
             if path in sections:
                 walk({} if value is None else value, f"{path}.")
             elif path not in paths:
-                raise SettingsError(f"{file}: {path}: no such setting{_did_you_mean(path, paths)}")
+                hint = _did_you_mean(path, paths)
+                raise SettingsError(f"{what}: {at}{path}: no such setting{hint}")
             elif value is not None:
-                layer[path] = _Value(value, f"{file}: {path}")
+                layer[path] = _Value(value, f"{what}: {at}{path}")
 
     walk({} if document is None else document, "")
-    if "api.keys" in layer:
-        layer["api.keys"] = _key_files(layer["api.keys"])
     return layer
+
+
+def _each_target(targets: _Value, paths: Collection[str]) -> _Value:
+    """`targets` is a list, so the URLs and secrets' files of its entries are taken apart here."""
+    if not isinstance(targets.value, list):
+        return targets
+    file = targets.origin.removesuffix(": targets")
+    return _Value(
+        [
+            _nested(_expand_url(_read_secret_files(_flat(entry, file, paths, f"targets.{at}."))))
+            for at, entry in enumerate(targets.value)
+        ],
+        targets.origin,
+    )
 
 
 def _did_you_mean(name: str, known: Any) -> str:
@@ -304,6 +344,6 @@ def _explain(error: ValidationError, layer: _Layer) -> str:
         return message
     origin = layer[parent].origin + path[len(parent) :] if parent in layer else path
     shown = first["input"]
-    if LEAVES[parent].secret or parent == "api.keys" or not isinstance(shown, str):
+    if LEAVES[parent].secret or parent in FILE_ONLY or not isinstance(shown, str):
         return f"{origin}: {message}"
     return f"{origin}: {message}, not {shown[:60]!r}"

@@ -472,7 +472,7 @@ def test_what_is_counted_while_the_state_is_written_is_not_in_it(tmp_path: Path)
     added: list[bytes] = [b"event", b"added", b"jobId", b"1", b"name", b"import"]
     ledger.read([(b"1-0", added)])
     memory = {"saved": 1, "bounds": layout.bounds, QUEUES: {QUEUE.base: ledger.memory()}}
-    save = file.saving(memory)
+    save = file._saving(memory)
     ledger.read([(b"2-0", added)])
     save()
     remembered, _ = file.load(layout)

@@ -42,6 +42,7 @@ from exporter.bullmq.failures import fault_of
 from exporter.bullmq.job_detail import MORE_FIELDS
 from exporter.bullmq.jobs import FIELDS, Limits, job_of, parse_json
 from exporter.bullmq.keys import Queue, State, text
+from exporter.bullmq.target import Target
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
@@ -597,17 +598,22 @@ class Inside:
             prefix=PREFIXES, redis=RedisSettings(host="127.0.0.1", port=server.port)
         )
 
+    name = None
+
+    @property
+    def watcher(self) -> Inside:
+        return self
+
     async def open(self) -> None:
-        self._reader = RedisReader(self.settings.redis, connections=4)
+        self._reader = self.reading = RedisReader(self.settings.redis, connections=4)
         self._health = Health()
         self._clients = []
         for redaction in REDACTIONS:
-            # Of a watcher the API needs `queues` and `configured` alone: those of the last poll.
+            # Of a target's watcher the API needs `queues` and `configured` alone: those of the last
+            # poll.
             api = ApiSettings(key=cast(Any, API_KEY), rate_limit=0)
             jobs = JobsApi(
-                self._reader,
-                cast(Watcher, self),
-                PREFIXES,
+                [cast(Target, self)],
                 redaction,
                 Limits(api.max_field_bytes, api.max_page_bytes),
             )
@@ -638,11 +644,11 @@ class Inside:
 
     async def page(self, outcome: Outcome, tallies: Tallies | None, accept: str = "") -> str:
         exposition = Exposition(Health(), with_prefix=True)
-        await exposition.publish(outcome, tallies)
+        await exposition.publish(None, outcome, tallies)
         # The second time counters are no longer 0.
         for _ in range(2):
             _, page = await exposition.page(accept, compressed=False)
-            await exposition.publish(outcome, tallies)
+            await exposition.publish(None, outcome, tallies)
         exposition._renderer.shutdown()
         return page.decode()
 

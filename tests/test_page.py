@@ -476,6 +476,37 @@ def test_queues_of_several_prefixes_are_told_apart(
     expect(page.locator("#traces")).to_contain_text("work.mjs")
 
 
+def test_queues_of_several_targets_are_told_apart_and_what_is_away_is_said(
+    server: Server,
+    own_server: Server,
+    start_work: StartWork,
+    start_exporter: StartExporter,
+    visit: Visit,
+    tmp_path: Path,
+) -> None:
+    for each, number in ((server, 2), (own_server, 3)):
+        fail(start_work("bullmq5", each.port, "bull"), number)
+    file = tmp_path / "exporter.yml"
+    file.write_text(
+        f"targets: [{{name: europe, redis: {{url: {server.url}}}}}, "
+        f"{{name: america, redis: {{url: {own_server.url}}}}}]"
+    )
+    page = visit(start_exporter("", "--config", str(file))).open()
+    expect(page.locator("#queues tbody tr")).to_have_count(2)
+    page.click("#queues tbody tr:has-text('america') >> a.queue")
+    expect(page.locator("#range")).to_have_text("1 to 3 of 3")
+    assert "target=america" in page.url
+    expect(page.locator("#view-heading")).to_contain_text("america")
+    expect(page.locator("#groups li")).to_have_count(1)
+    page.locator("#jobs tbody td.id a").first.click()
+    expect(page.locator("#traces")).to_contain_text("work.mjs")
+    assert "target=america" in page.url
+    own_server.stop()
+    page.click("#crumb-all")
+    expect(page.locator("main .notice")).to_contain_text("america (Redis cannot be reached)")
+    expect(page.locator("#queues tbody tr")).to_have_count(1)
+
+
 def test_it_works_with_the_keyboard_alone(failing: Exporter, visit: Visit) -> None:
     visitor = visit(failing)
     page = visitor.open()

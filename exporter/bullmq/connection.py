@@ -18,7 +18,7 @@ from redis import exceptions
 from redis.asyncio import Redis
 
 from exporter.bullmq.dialing import pool
-from exporter.settings import RedisSettings, names_of
+from exporter.settings import RedisSettings
 
 Command = Sequence[bytes | str | int]
 
@@ -170,13 +170,13 @@ class RedisReader:
         """What went wrong in one line, and the setting to look at."""
         settings = self._settings
         where = f"Redis at {settings.address}"
-        credentials = f"{names_of('redis.user')} and {names_of('redis.password')}"
+        credentials = f"{settings.names_of('user')} and {settings.names_of('password')}"
         match error:
             case TimeoutError() | exceptions.TimeoutError():
                 hint = self._tls_hint() if settings.tls else ""
                 return RedisUnavailable(
                     f"{where} did not answer within {settings.timeout:g} s{hint}; "
-                    f"see {names_of('redis.host')}"
+                    f"see {settings.names_of('host')}"
                 )
             case exceptions.AuthenticationError() | exceptions.AuthorizationError():
                 if settings.password is None:
@@ -186,30 +186,31 @@ class RedisReader:
                 user = settings.user or "default"
                 return RedisRefused(
                     f"{where} does not let user {user!r} read ({error}); see "
-                    f"{names_of('redis.user')}, the README has the ACL line"
+                    f"{settings.names_of('user')}, the README has the ACL line"
                 )
             case exceptions.MovedError() if self.slot is None:
                 return RedisRefused(
-                    f"{where} is a node of a cluster; set {names_of('redis.cluster')} to true"
+                    f"{where} is a node of a cluster; set {settings.names_of('cluster')} to true"
                 )
             case exceptions.ResponseError():
-                see = f"; see {names_of('redis.db')}" if "DB index" in str(error) else ""
+                see = f"; see {settings.names_of('db')}" if "DB index" in str(error) else ""
                 return RedisRefused(f"{where} refused: {error}{see}")
         return RedisUnavailable(self._unreachable(where, error))
 
     def _unreachable(self, where: str, error: BaseException) -> str:
+        settings = self._settings
         chain, cause = [], error
         while cause is not None:
             chain.append(cause)
             cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
         text = " ".join(str(part) for part in chain)
-        if self._settings.tls and any(isinstance(part, ssl.SSLError) for part in chain):
+        if settings.tls and any(isinstance(part, ssl.SSLError) for part in chain):
             if any(isinstance(part, ssl.SSLCertVerificationError) for part in chain):
                 return (
-                    f"{where}: its certificate was not accepted; see {names_of('redis.tls_ca')} "
-                    f"and {names_of('redis.tls_verify')}"
+                    f"{where}: its certificate was not accepted; see {settings.names_of('tls_ca')} "
+                    f"and {settings.names_of('tls_verify')}"
                 )
-            return f"{where} does not speak TLS; see {names_of('redis.tls')}"
+            return f"{where} does not speak TLS; see {settings.names_of('tls')}"
         # Several addresses of one host may each have failed in their own way.
         codes = dict.fromkeys(int(code) for code in re.findall(r"Err(?:no|or) (\d+)\b", text))
         told = [part.strerror for part in chain if isinstance(part, OSError) and part.strerror]
@@ -219,12 +220,13 @@ class RedisReader:
             isinstance(part, socket.gaierror | UnicodeError) for part in chain
         )
         hint = self._tls_hint() if connected else ""
-        return f"{where} cannot be reached: {reason}{hint}; see {names_of('redis.host')}"
+        return f"{where} cannot be reached: {reason}{hint}; see {settings.names_of('host')}"
 
     def _tls_hint(self) -> str:
         """A server that is spoken to in the wrong way hangs up, or waits for more."""
+        settings = self._settings
         if self._has_answered:
             return ""
-        if self._settings.tls:
-            return f"; if it does not speak TLS, set {names_of('redis.tls')} to false"
-        return f"; if it wants TLS, set {names_of('redis.tls')} to true"
+        if settings.tls:
+            return f"; if it does not speak TLS, set {settings.names_of('tls')} to false"
+        return f"; if it wants TLS, set {settings.names_of('tls')} to true"

@@ -17,7 +17,7 @@ from exporter.bullmq.retention import learn_retention
 from exporter.bullmq.schedulers import count_duplicates
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.workers import count_workers
-from exporter.settings import Settings, names_of
+from exporter.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Watcher:
                 log.exception("a poll failed")
             reason = (
                 f"the answers of Redis at {self._settings.redis.address} make no sense "
-                f"({type(error).__name__}: {error}); see {names_of('redis.host')}"
+                f"({type(error).__name__}: {error}); see {self._settings.redis.names_of('host')}"
             )
             return Outcome(None, reason, time.monotonic() - began)
         if first:

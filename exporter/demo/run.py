@@ -40,7 +40,8 @@ async def run_demo(flags: Mapping[str, str], config: Path | None) -> None:
     _end_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)
     async with _valkey() as server, open_archive(HOST, server.port) as archive:
         # All of `redis`, so that a password of a configuration file is not tried here.
-        own = settings.model_copy(update={"redis": RedisSettings(host=HOST, port=server.port)})
+        redis = RedisSettings(host=HOST, port=server.port)
+        own = settings.model_copy(update={"redis": redis, "targets": ()})
         await _until_one_ends(service.run(own, _announcing(key)), work(archive))
 
 

@@ -9,7 +9,7 @@ from itertools import accumulate
 from exporter.bullmq.events.stream import milliseconds
 from exporter.bullmq.events.tallies import Count, Exemplar, FrozenTally, Layout, Tallies
 from exporter.bullmq.keys import Queue, text
-from exporter.prometheus.family import escape
+from exporter.prometheus.family import escape, head
 
 # OpenMetrics allows an exemplar's labels so many characters, names and values together; Prometheus
 # drops longer ones.
@@ -48,20 +48,29 @@ class MissedCounter:
 EventFamily = EventCounter | EventHistogram | MissedCounter
 
 
+def event_head(family: EventFamily, *, openmetrics: bool) -> str:
+    kind = "histogram" if isinstance(family, EventHistogram) else "counter"
+    # In OpenMetrics the family of a counter is named without the `_total` of its samples.
+    name = family.name.removesuffix("_total") if openmetrics else family.name
+    return head(name, kind, family.help)
+
+
 class EventRenderer:
     """Renders tallies as text or OpenMetrics, and of what it rendered before only what changed."""
 
-    def __init__(self, families: Sequence[EventFamily], *, openmetrics: bool) -> None:
+    def __init__(
+        self, families: Sequence[EventFamily], target: str | None, *, openmetrics: bool
+    ) -> None:
+        self._target = target
         self._families = families
         self._openmetrics = openmetrics
-        self._heads = [self._head(family) for family in families]
         # For each series what it was rendered from, and a text for each family.
         self._cache: dict[Series, tuple[object, list[str]]] = {}
 
     def render(
         self, tallies: Tallies, rows: Iterable[tuple[Queue, str]], begun: Collection[Series]
-    ) -> str:
-        """All families, for queues with these labels (`queue="ingestion"`).
+    ) -> list[str]:
+        """The samples of each family, for queues with these labels (`queue="ingestion"`).
 
         A series that has not `begun` shows 0: Prometheus takes the first value that it sees of a
         counter for its past, so a first failure that came with the series would be no increase.
@@ -79,16 +88,7 @@ class EventRenderer:
                 self._lines(cache, (queue, name), shown, labels, tallies.layout)
         self._cache = cache
         texts = [texts for _, texts in cache.values()]
-        return "".join(
-            head + "".join([text[place] for text in texts])
-            for place, head in enumerate(self._heads)
-        )
-
-    def _head(self, family: EventFamily) -> str:
-        kind = "histogram" if isinstance(family, EventHistogram) else "counter"
-        # In OpenMetrics the family of a counter is named without the `_total` of its samples.
-        name = family.name.removesuffix("_total") if self._openmetrics else family.name
-        return f"# HELP {name} {family.help}\n# TYPE {name} {kind}\n"
+        return ["".join([text[at] for text in texts]) for at in range(len(self._families))]
 
     def _lines(
         self,
@@ -147,6 +147,8 @@ class EventRenderer:
         raw_id, value, entry_id = exemplar
         # One label that says all: Grafana fills the link of an exemplar with one value alone.
         job_key = text(queue.job_key(raw_id))
+        if self._target is not None:
+            job_key = f"{self._target}/{job_key}"
         if len("job_key") + len(job_key) > LONGEST_EXEMPLAR:
             return ""
         return f' # {{job_key="{escape(job_key)}"}} {value / 1000} {milliseconds(entry_id) / 1000}'

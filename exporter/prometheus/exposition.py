@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from prometheus_client import exposition as text_format
-from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics import exposition as openmetrics_format
 
 from exporter.bullmq.events.tallies import Tallies
+from exporter.bullmq.keys import Queue
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.watcher import Outcome
 from exporter.prometheus import job_ages, job_counts, job_events, queue_state, schedulers, workers
-from exporter.prometheus.event_family import EventFamily, EventRenderer, Series
-from exporter.prometheus.family import Family, labels_of, render
+from exporter.prometheus.event_family import EventFamily, EventRenderer, Series, event_head
+from exporter.prometheus.family import Family, head, labels_of, samples
 from exporter.prometheus.health import Health
 
 GAUGES: tuple[Family, ...] = (
@@ -68,86 +69,140 @@ def negotiate(accept: str) -> str:
 
 
 class Content(NamedTuple):
-    """What the page of a good poll is made from, beside the exporter's own metrics."""
+    """What a good poll of one target adds to the page."""
 
-    snapshot: Snapshot
-    gauges: bytes
+    rows: tuple[tuple[Queue, str], ...]  # queues and their labels
+    gauges: list[str]  # the samples of each of GAUGES
     tallies: Tallies | None
     begun: frozenset[Series]  # the series that scrapers have seen already
 
 
-class Exposition:
-    """Holds the latest page in each form that scrapers ask for."""
+class Part:
+    """One target's part of the page, as it renders it and remembers what was shown."""
 
-    def __init__(self, health: Health, *, with_prefix: bool) -> None:
-        self.ready = False  # whether the last poll succeeded
-        self._health = health
-        self._with_prefix = with_prefix
+    def __init__(self, target: str | None, *, with_prefix: bool) -> None:
+        self._target, self._with_prefix = target, with_prefix
         self._events = {
-            form: EventRenderer(COUNTED, openmetrics=form == OPENMETRICS)
+            form: EventRenderer(COUNTED, target, openmetrics=form == OPENMETRICS)
             for form in (TEXT, OPENMETRICS)
         }
-        self._content: Content | None = None
+        self.content: Content | None = None  # None: there was no good poll
         self._begun: frozenset[Series] = frozenset()
+
+    def content_of(self, snapshot: Snapshot, tallies: Tallies | None) -> Content:
+        labelled = [
+            (reading, labels_of(reading.queue, self._target, with_prefix=self._with_prefix))
+            for reading in snapshot.readings
+        ]
+        rows = tuple((reading.queue, labels) for reading, labels in labelled)
+        return Content(rows, samples(GAUGES, snapshot, labelled), tallies, self._begun)
+
+    def events(self, content: Content, content_type: str) -> list[str] | None:
+        """The samples of each of COUNTED; None where events cannot be followed."""
+        if content.tallies is None:
+            return None
+        renderer = self._events[content_type]
+        return renderer.render(content.tallies, content.rows, content.begun)
+
+    def was_shown(self, content: Content) -> None:
+        if content.tallies is not None:
+            self._begun = _series(content.tallies)
+
+
+class Exposition:
+    """Holds the latest page in each form that scrapers ask for.
+
+    `targets` are the names of those that are watched, as for Health.
+    """
+
+    def __init__(
+        self, health: Health, targets: Sequence[str | None] = (None,), *, with_prefix: bool
+    ) -> None:
+        self._health = health
+        self._parts = {target: Part(target, with_prefix=with_prefix) for target in targets}
         self._pages: dict[Form, bytes] = {}
         self._asked: dict[Form, float] = {}
         # A thread of its own: the loop's default ones may all be held up by a resolver.
         self._renderer = ThreadPoolExecutor(1, "render")
 
-    async def publish(self, outcome: Outcome, tallies: Tallies | None) -> None:
-        """Replace the page: a failed poll leaves no queue on it.
+    @property
+    def unread(self) -> list[str | None]:
+        """The targets whose last poll did not succeed."""
+        return [target for target, part in self._parts.items() if part.content is None]
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to tell: of one target at least."""
+        return len(self.unread) < len(self._parts)
+
+    async def publish(self, target: str | None, outcome: Outcome, tallies: Tallies | None) -> None:
+        """Replace a target's part: a failed poll leaves no queue of it on the page.
 
         Without tallies (events cannot be followed) there are no counters of queues: the last value
         would say that nothing happens.
         """
-        self._health.record(outcome, tallies)
+        self._health.record(target, outcome, tallies)
         now = time.monotonic()
         self._asked = {form: at for form, at in self._asked.items() if now - at < WANTED_FOR}
+        part = self._parts[target]
         if outcome.snapshot is None:
             # Without a wait: what was true before is not told a moment longer.
-            self.ready, self._content, self._pages = False, None, {}
+            part.content, self._pages = None, {}
             return
+        # Of several targets each would make all pages anew; they are made when they are asked for.
+        ahead = tuple(self._asked) if len(self._parts) == 1 else ()
         # In a thread: a page of 10,000 queues takes longer than a client of the API should wait.
-        self._content, self._pages = await asyncio.get_running_loop().run_in_executor(
-            self._renderer, self._render, outcome.snapshot, tallies, tuple(self._asked)
+        part.content, self._pages = await asyncio.get_running_loop().run_in_executor(
+            self._renderer, self._render, part, outcome.snapshot, tallies, ahead
         )
-        self.ready = True
 
     async def page(self, accept: str, *, compressed: bool) -> tuple[str, bytes]:
         """The content type and the page, in the form that the scraper accepts."""
         form = Form(negotiate(accept), compressed)
         self._asked[form] = time.monotonic()
-        pages, content = self._pages, self._content
+        pages, contents = self._pages, self._contents()
         if form not in pages:
             pages[form] = await asyncio.get_running_loop().run_in_executor(
-                self._renderer, self._encode, content, form
+                self._renderer, self._encode, contents, form
             )
-        if content is not None and content.tallies is not None:
-            self._begun = _series(content.tallies)
+        for part, content in contents:
+            part.was_shown(content)
         return form.content_type, pages[form]
 
-    def _render(
-        self, snapshot: Snapshot, tallies: Tallies | None, forms: Iterable[Form]
-    ) -> tuple[Content, dict[Form, bytes]]:
-        gauges = render(GAUGES, snapshot, with_prefix=self._with_prefix).encode()
-        content = Content(snapshot, gauges, tallies, self._begun)
-        return content, {form: self._encode(content, form) for form in forms}
+    def _contents(self) -> Contents:
+        return [(part, part.content) for part in self._parts.values() if part.content is not None]
 
-    def _encode(self, content: Content | None, form: Form) -> bytes:
-        page = b""
-        if content is not None:
-            page = content.gauges
-            if content.tallies is not None:
-                rows = (
-                    (reading.queue, labels_of(reading.queue, with_prefix=self._with_prefix))
-                    for reading in content.snapshot.readings
-                )
-                events = self._events[form.content_type]
-                page += events.render(content.tallies, rows, content.begun).encode()
+    def _render(
+        self, part: Part, snapshot: Snapshot, tallies: Tallies | None, forms: Iterable[Form]
+    ) -> tuple[Content, dict[Form, bytes]]:
+        content = part.content_of(snapshot, tallies)
+        return content, {form: self._encode([(part, content)], form) for form in forms}
+
+    def _encode(self, contents: Contents, form: Form) -> bytes:
+        """The page: family by family, since a format's reader wants each in one place."""
+        openmetrics = form.content_type == OPENMETRICS
+        texts: list[str] = []
+        if contents:
+            gauges = [content.gauges for _, content in contents]
+            for at, gauge in enumerate(GAUGES):
+                texts += (head(gauge.name, "gauge", gauge.help), *(each[at] for each in gauges))
+        counted = [
+            events
+            for part, content in contents
+            if (events := part.events(content, form.content_type)) is not None
+        ]
+        if counted:
+            for at, family in enumerate(COUNTED):
+                texts.append(event_head(family, openmetrics=openmetrics))
+                texts += (each[at] for each in counted)
+        page = "".join(texts).encode()
         # The registry's part comes last: in OpenMetrics it ends with the `# EOF` of the page.
-        render_registry = openmetrics if form.content_type == OPENMETRICS else text_format
+        render_registry = openmetrics_format if openmetrics else text_format
         page += render_registry.generate_latest(self._health.registry)
         return gzip.compress(page, compresslevel=1, mtime=0) if form.compressed else page
+
+
+Contents = list[tuple[Part, Content]]
 
 
 def _series(tallies: Tallies) -> frozenset[Series]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -49,29 +51,36 @@ _EVENTS = (
 
 
 class _Events(Collector):
-    """Nothing while the events cannot be followed."""
+    """What is counted of each target; nothing while its events cannot be followed."""
 
-    tallies: Tallies | None = None
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = labels
+        self.tallies: dict[tuple[str, ...], Tallies | None] = {}
 
     def collect(self) -> Iterator[Metric]:
-        if (tallies := self.tallies) is not None:
-            for family, name, help_text, field in _EVENTS:
-                yield family(name, help_text, getattr(tallies, field))
+        known = [(values, tallies) for values, tallies in self.tallies.items() if tallies]
+        for kind, name, help_text, field in _EVENTS if known else ():
+            family = kind(name, help_text, labels=self._labels)
+            for values, tallies in known:
+                family.add_metric(values, getattr(tallies, field))
+            yield family
 
 
 class Health:
-    """Counts what the exporter itself does. Low in volume, so prometheus_client renders it."""
+    """Counts what the exporter itself does. Low in volume, so prometheus_client renders it.
 
-    def __init__(self) -> None:
+    `targets` are the names of those that it watches: a label where they have names.
+    """
+
+    def __init__(self, targets: Sequence[str | None] = (None,)) -> None:
         # A `_created` series for each counter would double them, and Prometheus does not need it.
         disable_created_metrics()
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self._up = Gauge(
-            "bullmq_up", "1 if the last poll of Redis succeeded.", registry=self.registry
-        )
+        self._labels = ("target",) if any(targets) else ()
+        self._up = self._gauge("bullmq_up", "1 if the last poll of Redis succeeded.")
         Gauge(
             "bullmq_exporter_build_info",
             "Always 1; which exporter this is.",
@@ -81,32 +90,31 @@ class Health:
         self._polls = Histogram(
             "bullmq_exporter_poll_duration_seconds",
             "How long polls of all queues took, failed ones too.",
+            self._labels,
             # From a handful of queues (1 ms) to a Redis that does not answer (time-outs).
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
             registry=self.registry,
         )
         self._errors = Counter(
-            "bullmq_exporter_poll_errors_total", "Polls that failed.", registry=self.registry
+            "bullmq_exporter_poll_errors_total",
+            "Polls that failed.",
+            self._labels,
+            registry=self.registry,
         )
-        self._last_poll = Gauge(
+        self._last_poll = self._gauge(
             "bullmq_exporter_last_poll_timestamp_seconds",
             "When the last poll that succeeded ended; 0 before the first.",
-            registry=self.registry,
         )
-        self._last_discovery = Gauge(
+        self._last_discovery = self._gauge(
             "bullmq_exporter_last_discovery_timestamp_seconds",
             "When the queues were last searched for; 0 before, and where they are named.",
-            registry=self.registry,
         )
-        self._queues = Gauge(
-            "bullmq_exporter_queues", "Queues that are watched.", registry=self.registry
-        )
-        self._unreadable = Gauge(
+        self._queues = self._gauge("bullmq_exporter_queues", "Queues that are watched.")
+        self._unreadable = self._gauge(
             "bullmq_exporter_unreadable_values",
             "Values that the last poll had to leave out, such as keys of the wrong type.",
-            registry=self.registry,
         )
-        self._events = _Events()
+        self._events = _Events(self._labels)
         self.registry.register(self._events)
         self.api_requests = Counter(
             "bullmq_exporter_api_requests_total",
@@ -120,6 +128,21 @@ class Health:
             ["route"],
             registry=self.registry,
         )
+        for target in targets:
+            # That nothing is known of it is told from the first moment on.
+            for family in self._of_targets:
+                self._of(family, target)
+
+    @property
+    def _of_targets(self) -> tuple[Any, ...]:
+        states = (self._last_poll, self._last_discovery, self._queues, self._unreadable)
+        return (self._up, self._polls, self._errors, *states)
+
+    def _gauge(self, name: str, help_text: str) -> Gauge:
+        return Gauge(name, help_text, self._labels, registry=self.registry)
+
+    def _of(self, family: Any, target: str | None) -> Any:
+        return family if target is None else family.labels(target)
 
     def family_names(self) -> set[str]:
         """The names of all families, as their `# TYPE` lines in the text format give them."""
@@ -132,18 +155,19 @@ class Health:
             for family, name, _, _ in _EVENTS
         }
 
-    def record(self, outcome: Outcome, tallies: Tallies | None) -> None:
-        """Take note of a poll, and of what was counted up to it."""
-        self._events.tallies = tallies
-        self._polls.observe(outcome.duration)
+    def record(self, target: str | None, outcome: Outcome, tallies: Tallies | None) -> None:
+        """Take note of a poll of this target, and of what was counted up to it."""
+        of = partial(self._of, target=target)
+        self._events.tallies[() if target is None else (target,)] = tallies
+        of(self._polls).observe(outcome.duration)
         if outcome.snapshot is None:
-            self._up.set(0)
-            self._queues.set(0)
-            self._unreadable.set(0)
-            self._errors.inc()
+            for family in (self._up, self._queues, self._unreadable):
+                of(family).set(0)
+            of(self._errors).inc()
             return
-        self._up.set(1)
-        self._last_poll.set(time.time())
-        self._last_discovery.set(outcome.snapshot.discovered or 0)
-        self._queues.set(len(outcome.snapshot.readings))
-        self._unreadable.set(sum(len(reading.unreadable) for reading in outcome.snapshot.readings))
+        readings = outcome.snapshot.readings
+        of(self._up).set(1)
+        of(self._last_poll).set(time.time())
+        of(self._last_discovery).set(outcome.snapshot.discovered or 0)
+        of(self._queues).set(len(readings))
+        of(self._unreadable).set(sum(len(reading.unreadable) for reading in readings))

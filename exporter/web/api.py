@@ -21,11 +21,15 @@ from exporter.web.static import page_routes
 PREFIXES = ("", "/api")
 
 
-def openapi_document(prefixes: Sequence[str]) -> dict[str, object]:
-    """The API in OpenAPI 3.1, with the key prefixes that may be asked for."""
+def openapi_document(prefixes: Sequence[str], targets: Sequence[str]) -> dict[str, object]:
+    """The API in OpenAPI 3.1, with the key prefixes and the targets that may be asked for."""
     document = orjson.loads(resources.files("exporter.web").joinpath("openapi.json").read_bytes())
     document["info"]["version"] = __version__
-    document["components"]["parameters"]["Prefix"]["schema"]["enum"] = list(prefixes)
+    parameters = document["components"]["parameters"]
+    parameters["Prefix"]["schema"]["enum"] = list(prefixes)
+    # An empty list would be no valid schema; without targets any value is as good as none.
+    if targets:
+        parameters["Target"]["schema"]["enum"] = list(targets)
     return dict(document)
 
 
@@ -39,7 +43,7 @@ def api_app(jobs: JobsApi, settings: ApiSettings, health: Health) -> web.Applica
         middlewares.append(rate_limited(settings.rate_limit, settings.trusted_proxies, page))
     # The API only reads: a body is of no use to it.
     app = web.Application(middlewares=middlewares, client_max_size=1024)
-    document = openapi_document(jobs.prefixes)
+    document = openapi_document(jobs.prefixes, jobs.targets)
 
     async def openapi(_: web.Request) -> web.Response:
         return json_response(document)

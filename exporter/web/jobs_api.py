@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from aiohttp import web
@@ -15,11 +15,11 @@ from aiohttp.typedefs import Handler
 
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.failures import fault_of, grouped
-from exporter.bullmq.job_detail import read_job
+from exporter.bullmq.job_detail import JobDetail, read_job
 from exporter.bullmq.jobs import BULKY, Job, Limits, Page, Scan, read_jobs, read_page
 from exporter.bullmq.keys import JobKey, Queue, State
 from exporter.bullmq.poll import poll
-from exporter.bullmq.watcher import Watcher
+from exporter.bullmq.target import Target
 from exporter.web import shown
 from exporter.web.answers import Busy, NotFound, json_response
 from exporter.web.parameters import choice, duration, parameter, short_text, whole_number
@@ -33,23 +33,41 @@ SCANS = 2
 SCAN_WAIT = 5.0
 
 
+Found = TypeVar("Found")
+
+
+class Place(NamedTuple):
+    """A queue, and the target that it is in."""
+
+    target: Target
+    queue: Queue
+
+    @property
+    def redis(self) -> RedisReader:
+        return self.target.reading
+
+
 class JobsApi:
     """The handlers of the Jobs API; each reads Redis anew."""
 
     def __init__(
         self,
-        redis: RedisReader,
-        watcher: Watcher,
-        prefixes: Sequence[str],
+        targets: Sequence[Target],
         redaction: shown.Redaction,
         limits: Limits,
     ) -> None:
-        self._redis = redis
-        self._watcher = watcher
-        self.prefixes = prefixes
+        self._targets = targets
+        self.prefixes = list(
+            dict.fromkeys(prefix for target in targets for prefix in target.settings.prefix)
+        )
         self._redaction = redaction
         self._limits = limits
         self._scans = asyncio.Semaphore(SCANS)
+
+    @property
+    def targets(self) -> list[str]:
+        """The names of the targets; none where there is one that needs no name."""
+        return [target.name for target in self._targets if target.name is not None]
 
     @property
     def routes(self) -> tuple[tuple[str, Handler], ...]:
@@ -65,25 +83,40 @@ class JobsApi:
     async def list_queues(self, request: web.Request) -> web.Response:
         """Every queue with its counts; with `detail`, since when its jobs wait and run as well."""
         detailed = choice(request, "detail", ["true", "false"], "false") == "true"
-        queues = self._watcher.queues
+        targets = self._asked(request)
+        found = await asyncio.gather(
+            *(self._queues_of(target, detailed=detailed) for target in targets),
+            return_exceptions=True,
+        )
+        queues, unread = [], []
+        for target, told in zip(targets, found, strict=True):
+            if isinstance(told, RedisUnavailable):
+                unread.append({"target": target.name, "message": "Redis cannot be reached"})
+            elif isinstance(told, BaseException):
+                raise told
+            else:
+                queues += told
+        if len(unread) == len(targets):
+            raise RedisUnavailable("none of the targets answers")
+        # Of one target the whole answer is the error.
+        return json_response({"queues": queues} | ({"unavailable": unread} if unread else {}))
+
+    async def _queues_of(self, target: Target, *, detailed: bool) -> list[dict[str, Any]]:
+        queues = target.watcher.queues
         if queues is None:
             raise RedisUnavailable("the first discovery is not done")
         readings = await poll(
-            self._redis,
+            target.reading,
             queues,
             max_schedulers=0,
-            configured=self._watcher.configured,
+            configured=target.watcher.configured,
         )
-        return json_response(
-            {
-                "queues": [
-                    self._name(reading.queue)
-                    | {"counts": shown.counts(reading.counts)}
-                    | (shown.reading(reading) if detailed else {})
-                    for reading in readings
-                ]
-            }
-        )
+        return [
+            self._name(Place(target, reading.queue))
+            | {"counts": shown.counts(reading.counts)}
+            | (shown.reading(reading) if detailed else {})
+            for reading in readings
+        ]
 
     async def list_jobs(self, request: web.Request) -> web.Response:
         """One page of a queue's jobs of one status, or of those among them that are looked for."""
@@ -95,7 +128,7 @@ class JobsApi:
         without = BULKY if brief else ()
         start = (page - 1) * limit
         if (wanted := self._wanted(request)) is None:
-            queue, found = await self._page(
+            place, found = await self._page(
                 request,
                 status,
                 start=start,
@@ -107,16 +140,16 @@ class JobsApi:
             counts, total = found.counts, found.counts.get(status)
             search = {}
         else:
-            async with self._scanning(request, status, newest_first=newest_first) as scan:
+            async with self._scanning(request, status, newest_first=newest_first) as (place, scan):
                 ids, total = await _pick(scan, wanted, start, start + limit)
-            queue, counts = scan.queue, scan.counts
+            counts = scan.counts
             # Read once more: all that fits a search would be more than a page may hold.
             jobs = await read_jobs(
-                self._redis, queue, status, ids, limits=self._limits, without=without
+                place.redis, place.queue, status, ids, limits=self._limits, without=without
             )
             search = {"search": {"seen": scan.seen, "complete": scan.complete}}
         return json_response(
-            self._name(queue)
+            self._name(place)
             | {
                 "counts": shown.counts(counts),
                 "jobs": [shown.job(job, self._redaction, brief=brief) for job in jobs],
@@ -135,12 +168,13 @@ class JobsApi:
         window = duration(request, "window")
         limit = whole_number(request, "limit", 50, MAX_LIMIT)
         since = None if window is None else int((time.time() - window) * 1000)
-        async with self._scanning(request, State.FAILED, newest_first=True) as scan:
-            async with aclosing(scan.jobs()) as jobs:
-                groups, ended = await grouped(jobs, since=since)
-            queue = scan.queue
+        async with (
+            self._scanning(request, State.FAILED, newest_first=True) as (place, scan),
+            aclosing(scan.jobs()) as jobs,
+        ):
+            groups, ended = await grouped(jobs, since=since)
         return json_response(
-            self._name(queue)
+            self._name(place)
             | {
                 "window": window,
                 "seen": scan.seen,
@@ -155,18 +189,20 @@ class JobsApi:
         """One job in full, with a page of its logs."""
         logs_page = whole_number(request, "logsPage", 1, MAX_PAGE)
         job_id = request.match_info["id"]
-        for queue in self._candidates(request):
-            found = await read_job(
-                self._redis,
-                queue,
+
+        async def read(place: Place) -> JobDetail | None:
+            return await read_job(
+                place.redis,
+                place.queue,
                 job_id,
                 first_log=(logs_page - 1) * LOG_LINES,
                 logs=LOG_LINES,
                 prefixes=self.prefixes,
                 limits=self._limits,
             )
-            if found is None:
-                continue
+
+        if (told := await _first(self._places(request), read)) is not None:
+            place, found = told
             logs = {
                 "lines": found.log_lines,
                 "total": found.log_total,
@@ -174,7 +210,7 @@ class JobsApi:
                 "totalPages": math.ceil(found.log_total / LOG_LINES),
             }
             job = shown.detail(found, self._redaction, with_prefix=self._several)
-            return json_response(self._name(queue) | {"job": job | {"logs": logs}})
+            return json_response(self._name(place) | {"job": job | {"logs": logs}})
         raise NotFound(
             f"Job {job_id} of queue {request.match_info['queue']} not found: it was removed, or "
             "never there"
@@ -183,12 +219,25 @@ class JobsApi:
     async def find_key(self, request: web.Request) -> web.Response:
         """Which queue's job a BullMQ key is: exemplars name jobs so."""
         key = request.match_info["key"]
-        prefix, name, job_id = JobKey.parsed(key, self.prefixes)
-        for queue in self._watcher.queues or ():
-            if (queue.prefix, queue.name) == (prefix, name) and job_id:
-                raw = queue.job_key(job_id.encode("utf-8", "replace"))
-                if await self._redis.command("EXISTS", raw):
-                    return json_response(self._name(queue) | {"id": job_id})
+        targets, plain = self._targets, key
+        # An exemplar of one of several targets has its name before the key.
+        named, _, rest = key.partition("/")
+        if named in self.targets:
+            targets, plain = [target for target in targets if target.name == named], rest
+        prefix, name, job_id = JobKey.parsed(plain, self.prefixes)
+        places = [
+            Place(target, queue)
+            for target in targets
+            for queue in target.watcher.queues or ()
+            if (queue.prefix, queue.name) == (prefix, name) and job_id
+        ]
+
+        async def exists(place: Place) -> bool | None:
+            raw = place.queue.job_key(job_id.encode("utf-8", "replace"))
+            return bool(await place.redis.command("EXISTS", raw)) or None
+
+        if (told := await _first(places, exists)) is not None:
+            return json_response(self._name(told[0]) | {"id": job_id})
         raise NotFound(f"There is no job {key}: it was removed, or its queue is not watched")
 
     @property
@@ -196,8 +245,13 @@ class JobsApi:
         """Whether a queue's name alone does not say which one it is."""
         return len(self.prefixes) > 1
 
-    def _name(self, queue: Queue) -> dict[str, Any]:
-        return {"name": queue.name} | ({"prefix": queue.prefix} if self._several else {})
+    def _name(self, place: Place) -> dict[str, Any]:
+        queue, target = place.queue, place.target.name
+        return (
+            {"name": queue.name}
+            | ({"prefix": queue.prefix} if self._several else {})
+            | ({} if target is None else {"target": target})
+        )
 
     def _wanted(self, request: web.Request) -> Callable[[Job], bool] | None:
         """Whether a job is looked for; None where all are."""
@@ -229,41 +283,90 @@ class JobsApi:
     @asynccontextmanager
     async def _scanning(
         self, request: web.Request, status: State, *, newest_first: bool
-    ) -> AsyncIterator[Scan]:
+    ) -> AsyncIterator[tuple[Place, Scan]]:
         """A reading of all jobs of a status. Raises NotFound, and Busy where others go on."""
-        queue, _ = await self._page(request, status, start=0, limit=1, newest_first=newest_first)
+        place, _ = await self._page(request, status, start=0, limit=1, newest_first=newest_first)
         try:
             async with asyncio.timeout(SCAN_WAIT):
                 await self._scans.acquire()
         except TimeoutError:
             raise Busy("Others search at this moment, try again in a few seconds") from None
         try:
-            yield Scan(self._redis, queue, status, newest_first=newest_first, limits=self._limits)
+            yield (
+                place,
+                Scan(
+                    place.redis,
+                    place.queue,
+                    status,
+                    newest_first=newest_first,
+                    limits=self._limits,
+                ),
+            )
         finally:
             self._scans.release()
 
-    async def _page(self, request: web.Request, status: State, **page: Any) -> tuple[Queue, Page]:
+    async def _page(self, request: web.Request, status: State, **page: Any) -> tuple[Place, Page]:
         """The page, and which queue it is of. Raises NotFound for a queue that is not there."""
-        for queue in self._candidates(request):
-            found = await read_page(self._redis, queue, status, limits=self._limits, **page)
-            if found.exists or queue in self._watcher.configured:
-                return queue, found
+
+        async def read(place: Place) -> Page | None:
+            found = await read_page(place.redis, place.queue, status, limits=self._limits, **page)
+            exists = found.exists or place.queue in place.target.watcher.configured
+            return found if exists else None
+
+        if (told := await _first(self._places(request), read)) is not None:
+            return told
         raise NotFound(f"Queue {request.match_info['queue']} not found")
 
-    def _candidates(self, request: web.Request) -> list[Queue]:
+    def _asked(self, request: web.Request) -> Sequence[Target]:
+        """The targets that are asked for. Raises BadRequest."""
+        if not self.targets:
+            return self._targets
+        wanted = choice(request, "target", self.targets, None)
+        return [target for target in self._targets if wanted in (None, target.name)]
+
+    def _places(self, request: web.Request) -> list[Place]:
+        """Where the queue may be that is asked for. Raises BadRequest."""
         name = request.match_info["queue"]
-        prefix = choice(request, "prefix", list(self.prefixes), None)
-        prefixes = [prefix] if prefix else list(self.prefixes)
+        prefix = choice(request, "prefix", self.prefixes, None)
+        targets = self._asked(request)
         # By the name as it is shown: one that is not UTF-8 has no other way in.
         watched = [
-            queue
-            for queue in self._watcher.queues or ()
-            if queue.name == name and queue.prefix in prefixes
+            Place(target, queue)
+            for target in targets
+            for queue in target.watcher.queues or ()
+            if queue.name == name and prefix in (None, queue.prefix)
         ]
-        if watched or self._watcher.configured or not name or ":" in name:
+        if watched or not name or ":" in name:
             return watched
         # Made since the last discovery, perhaps.
-        return [Queue.named(each, name.encode("utf-8", "replace")) for each in prefixes]
+        return [
+            Place(target, Queue.named(each, name.encode("utf-8", "replace")))
+            for target in targets
+            if not target.watcher.configured
+            for each in target.settings.prefix
+            if prefix in (None, each)
+        ]
+
+
+async def _first(
+    places: Iterable[Place], read: Callable[[Place], Awaitable[Found | None]]
+) -> tuple[Place, Found] | None:
+    """The first place where there is what is looked for.
+
+    Raises RedisUnavailable where that cannot be known, for a place that does not answer.
+    """
+    problem: RedisUnavailable | None = None
+    for place in places:
+        try:
+            found = await read(place)
+        except RedisUnavailable as error:
+            problem = error
+            continue
+        if found is not None:
+            return place, found
+    if problem is not None:
+        raise problem
+    return None
 
 
 async def _pick(

@@ -32,9 +32,13 @@ def metrics_app(exposition: Exposition, settings: MetricsSettings) -> web.Applic
         return web.Response(text="healthy\n")
 
     async def ready(_: web.Request) -> web.Response:
-        if exposition.ready:
-            return web.Response(text="ready\n")
-        return web.Response(status=503, text="not ready: Redis has not answered the last poll\n")
+        unread = [target for target in exposition.unread if target is not None]
+        if not exposition.ready:
+            return web.Response(
+                status=503, text="not ready: Redis has not answered the last poll\n"
+            )
+        # With one of several away the others are still to be told.
+        return web.Response(text=f"ready{', but for ' * bool(unread)}{', '.join(unread)}\n")
 
     async def root(_: web.Request) -> web.Response:
         return web.Response(

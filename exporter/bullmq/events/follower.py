@@ -126,7 +126,7 @@ class Follower:
         finally:
             # Not where nothing was followed: what happened before is still to be read then.
             if self._state_file is not None and self._known is not None and not self._unsettled:
-                self._state_file.saving(self._memory())()
+                self._state_file.save_now(self._memory())
 
     @staticmethod
     def _complain(error: Exception, last_reason: str) -> None:
@@ -155,7 +155,7 @@ class Follower:
             if not self._state_file.due:
                 return self._told
             memory = self._memory()
-        await asyncio.to_thread(self._state_file.saving(memory))
+        await self._state_file.save(memory)
         self._told = frozen
         return frozen
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,6 +36,7 @@ class StateFile:
         self._failed = False
         self._writing = threading.Lock()
         self._turn = self._written = 0
+        self._writer = ThreadPoolExecutor(1, "state")
 
     @property
     def due(self) -> bool:
@@ -71,8 +74,16 @@ class StateFile:
                 self._path.replace(self._path.with_name(f"{self._path.name}.unusable"))
             return {}, None
 
-    def saving(self, memory: Mapping[str, Any]) -> Callable[[], None]:
-        """What saves this memory, in any thread; an older memory never replaces a newer one."""
+    async def save(self, memory: Mapping[str, Any]) -> None:
+        """Save this memory; an older one never replaces a newer one."""
+        # A thread of its own: the loop's default ones may all be held up by a resolver.
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._saving(memory))
+
+    def save_now(self, memory: Mapping[str, Any]) -> None:
+        """Save this memory before we end."""
+        self._saving(memory)()
+
+    def _saving(self, memory: Mapping[str, Any]) -> Callable[[], None]:
         self._turn += 1
         # Packed here and now: the lists in it are those that are counted in, and would be saved
         # with what came later, under a position from before it.

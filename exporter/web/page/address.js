@@ -7,7 +7,7 @@ export const STATUSES = ["failed", "active", "waiting", "prioritized", "delayed"
 export const WINDOWS = ["1h", "24h", "7d", ""];
 
 const DEFAULTS = {
-  queue: "", prefix: "", status: "failed", order: "desc", page: 1, name: "", text: "", group: "",
+  queue: "", prefix: "", target: "", status: "failed", order: "desc", page: 1, name: "", text: "", group: "",
   window: "", job: "", logs: 0,
   // BullMQ's key of a job, as exemplars name it; it leads on to the job.
   job_key: "",
@@ -63,12 +63,13 @@ export function unfiltered(address) {
   return change(address, { group: "", name: "", text: "", page: 1, job: "", logs: 0 });
 }
 
-export function queueAddress(queue, prefix, status = "failed") {
-  return { ...DEFAULTS, queue, prefix: prefix ?? "", status };
+/** A queue; `prefix` and `target` are given where its name alone does not say which one it is. */
+export function queueAddress({ queue, prefix, target }, status = "failed") {
+  return { ...DEFAULTS, queue, prefix: prefix ?? "", target: target ?? "", status };
 }
 
-export function jobAddress(queue, prefix, id) {
-  return { ...DEFAULTS, queue, prefix: prefix ?? "", job: id };
+export function jobAddress(place, id) {
+  return { ...queueAddress(place), job: id };
 }
 
 /** A link to another view. It is a real link; page.js handles plain clicks on it. */

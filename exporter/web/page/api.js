@@ -55,29 +55,29 @@ export function queuesRequest() {
 }
 
 export function jobsRequest(address) {
-  const { queue, prefix, status, order, page, name, text, group } = address;
+  const { queue, prefix, target, status, order, page, name, text, group } = address;
   // A window alone would read all jobs for a page of them; a group does so anyway.
   const window = group ? address.window : "";
-  const query = { status, page, limit: PER_PAGE, order, prefix, name, text, window,
-    fingerprint: group, brief: "true" };
+  const query = { status, page, limit: PER_PAGE, order, prefix, target, name, text,
+    window, fingerprint: group, brief: "true" };
   return { path: queuePath(queue, "", query), every: 10, trim: trimJobs,
-    series: `jobs ${status} ${prefix} ${queue}` };
+    series: `jobs ${status} ${target} ${prefix} ${queue}` };
 }
 
 export function keyRequest({ job_key: key }) {
   return { path: `v1/jobs/keys/${escape(key)}`, every: 60, series: `key ${key}` };
 }
 
-export function failuresRequest({ queue, prefix, window }) {
-  const path = queuePath(queue, "/failures", { window, limit: 50, prefix });
+export function failuresRequest({ queue, prefix, target, window }) {
+  const path = queuePath(queue, "/failures", { window, limit: 50, prefix, target });
   // Grouping reads many jobs: only once a minute, or when the number of failed jobs changes.
-  return { path, every: 60, series: `failures ${prefix} ${queue}`,
+  return { path, every: 60, series: `failures ${target} ${prefix} ${queue}`,
     watch: (sources) => sources.jobs?.answer?.counts?.failed };
 }
 
-export function jobRequest({ queue, prefix, job, logs }) {
-  const path = queuePath(queue, `/jobs/${escape(job)}`, { logsPage: logs || "", prefix });
-  return { path, every: 10, series: `job ${prefix} ${queue} ${job}` };
+export function jobRequest({ queue, prefix, target, job, logs }) {
+  const path = queuePath(queue, `/jobs/${escape(job)}`, { logsPage: logs || "", prefix, target });
+  return { path, every: 10, series: `job ${target} ${prefix} ${queue} ${job}` };
 }
 
 function queuePath(queue, rest, query) {

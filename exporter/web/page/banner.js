@@ -21,7 +21,8 @@ export function banner(sources, askAgain) {
     !final && element("span", { id: "countdown", class: "muted", "aria-hidden": "true",
       "data-until": Math.max(...troubled.map((source) => source.problem.until)) },
     countdown(problem.until)),
-    !waits && !final && element("button", { type: "button", id: "ask-again", onclick: askAgain }, "Try now"));
+    !waits && !final && element("button", { type: "button", id: "ask-again", onclick: askAgain },
+      "Try now"));
 }
 
 function cause({ status, message, busy }) {

@@ -161,7 +161,7 @@ function flow({ address }, { parent, children }) {
 }
 
 function relative(address, { queue, id, prefix }) {
-  const to = jobAddress(queue, prefix ?? address.prefix, id);
+  const to = jobAddress({ queue, prefix: prefix ?? address.prefix, target: address.target }, id);
   return link(to, {}, short(queue, 100), " / ", short(id, 100));
 }
 

@@ -72,13 +72,13 @@ function draw() {
 }
 
 function crumbs() {
-  const { queue, prefix, job } = address;
+  const { queue, job } = address;
   const here = (last) => (last ? "page" : null);
   if (!signedIn() || !queue) return [element("strong", { class: "brand" }, "BullMQ queues")];
   return [
     link({}, { id: "crumb-all", class: "brand" }, "BullMQ queues"),
     element("span", { "aria-hidden": "true" }, " / "),
-    link(queueAddress(queue, prefix), { id: "crumb-queue", "aria-current": here(!job) },
+    link(queueAddress(address), { id: "crumb-queue", "aria-current": here(!job) },
       short(queue, 60)),
     job && [element("span", { "aria-hidden": "true" }, " / "),
       element("span", { "aria-current": "page" }, short(job, 40))],
@@ -96,7 +96,8 @@ function go(to, { focus = "heading", replace = false } = {}) {
 
 function show(to, focus) {
   forgetTyping();
-  if (to.queue !== address.queue || to.prefix !== address.prefix) names = new Set();
+  if (to.queue !== address.queue || to.prefix !== address.prefix
+    || to.target !== address.target) names = new Set();
   if (to.queue !== address.queue || to.job !== address.job) opened = new Set();
   address = to;
   if (!signedIn()) return draw();
@@ -145,7 +146,7 @@ followLinks((clicked) => {
 function answered(source, news) {
   const { problem } = source;
   const found = loader.sources.key?.answer;
-  if (found) return go(jobAddress(found.name, found.prefix, found.id), { replace: true });
+  if (found) return go(jobAddress({ ...found, queue: found.name }, found.id), { replace: true });
   if (problem?.status === 401 || problem?.status === 403) return refuse(problem);
   // A queue that stands still gives the same answer again and again, yet is judged by the clock.
   if (news || !address.queue) {

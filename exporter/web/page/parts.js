@@ -1,7 +1,7 @@
 // Parts that several views are made of.
 
 import { announce, element } from "./dom.js";
-import { bytes, head, number, visibleLines } from "./text.js";
+import { bytes, head, number, short, visibleLines } from "./text.js";
 
 const SHOWN_AT_FIRST = 100_000;
 const COPIED_FOR = 2000;
@@ -12,6 +12,12 @@ export function heading(...children) {
 
 export function badge(text, kind = "", title = null) {
   return element("span", { class: `badge ${kind}`, title }, text);
+}
+
+/** The target and the prefix of a queue, where its name alone does not say which one it is. */
+export function whereabouts({ target, prefix }) {
+  return [target, prefix].filter(Boolean).map((part) =>
+    element("span", { class: "muted prefix" }, " ", short(part)));
 }
 
 /** A count; null means that it could not be read, which is not the same as none. */

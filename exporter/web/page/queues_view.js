@@ -1,7 +1,9 @@
 // All queues, the ones that need somebody first.
 
 import { link, queueAddress } from "./address.js";
-import { badge, count, followRow, heading, loading, section, table } from "./parts.js";
+import {
+  badge, count, followRow, heading, loading, notice, section, table, whereabouts,
+} from "./parts.js";
 import { element } from "./dom.js";
 import { counted, number, short } from "./text.js";
 import { time } from "./times.js";
@@ -59,11 +61,11 @@ export function queuesView({ sources: { queues: source } }) {
   if (!source.answer) return [title, source.problem ? null : loading("the queues")];
   const queues = source.answer.queues.map(judged).sort(worstFirst);
   if (!queues.length) {
-    return [title, element("p", { class: "quiet" }, "There are no queues yet.")];
+    return [title, unavailable(source.answer.unavailable ?? []),
+      element("p", { class: "quiet" }, "There are no queues yet.")];
   }
-  const several = queues.some(({ prefix }) => prefix);
-  const rows = queues.map((queue) => row(queue, several));
-  return [title, tiles(queues, source.problem),
+  const rows = queues.map(row);
+  return [title, unavailable(source.answer.unavailable ?? []), tiles(queues, source.problem),
     section(source, { id: "queues-section", class: "flush" },
       table({ id: "queues", caption: "Queues, worst first", columns: COLUMNS, rows }))];
 }
@@ -88,23 +90,30 @@ function tile(id, value, text, kind, more = "") {
     " ", text, more && element("span", { class: "muted" }, ` · ${more}`));
 }
 
-function row(queue, several) {
-  const { counts, name, prefix } = queue;
+/** What could not be asked is not there, and not "no queues". */
+function unavailable(targets) {
+  return targets.length ? notice("warn", element("strong", {}, "Not shown: "),
+    targets.map(({ target, message }) => `${target} (${message})`).join(", ")) : null;
+}
+
+function row(queue) {
+  const { counts, name, prefix, target } = queue;
   const reason = REASONS[queue.rank];
   const to = (status) => statusLink(queue, status);
-  return { key: `${prefix ?? ""} ${name}`, onclick: followRow, className: "follow", cells: [
-    [link(queueAddress(name, prefix), { class: "queue" }, short(name)),
-      several && element("span", { class: "muted prefix" }, " ", short(prefix))],
+  return { key: `${target ?? ""} ${prefix ?? ""} ${name}`, onclick: followRow, className: "follow", cells: [
+    [link(queueAddress({ queue: name, prefix, target }), { class: "queue" }, short(name)),
+      whereabouts(queue)],
     badge(reason.text, reason.kind, reason.title),
     to("failed"), [to("waiting"), prioritized(queue)], time(queue.oldestWaiting), to("active"),
     time(queue.oldestActive), delayed(queue), paused(queue), to("completed"),
   ] };
 }
 
-function statusLink({ name, prefix, counts }, status) {
+function statusLink({ name, prefix, target, counts }, status) {
   const value = counts[status];
   if (!value) return element("span", { class: "none" }, count(value));
-  return link(queueAddress(name, prefix, status), { class: status === "failed" ? "bad" : null,
+  return link(queueAddress({ queue: name, prefix, target }, status), {
+    class: status === "failed" ? "bad" : null,
     "aria-label": `${number(value)} ${status} in ${name}` }, number(value));
 }
 

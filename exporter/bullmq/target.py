@@ -1,0 +1,63 @@
+"""One Redis that is watched: who polls it, who follows its events, and what the API reads with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from structlog.contextvars import bind_contextvars
+
+from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.events.follower import Follower
+from exporter.bullmq.events.tallies import Tallies
+from exporter.bullmq.watcher import Outcome, Watcher
+from exporter.settings import Settings
+
+# Connections for requests of the API; further requests wait for one, within the Redis time limit.
+API_CONNECTIONS = 8
+
+Publish = Callable[[Outcome, Tallies | None], Awaitable[None]]
+
+
+class Target:
+    """Hands each poll, with what was counted up to it, to `publish`. Nothing is shared with others:
+    a target that is slow or away delays none.
+
+    `name` is None where there is only one, which then needs none.
+    """
+
+    def __init__(self, name: str | None, settings: Settings, publish: Publish) -> None:
+        self.name, self.settings = name, settings
+        slot = settings.cluster_slot
+        # The poll has a connection of its own: requests of the API never delay it.
+        self._polling = RedisReader(settings.redis, connections=2, slot=slot)
+        # And so has the follower, which waits on it for events.
+        self._following = RedisReader(settings.redis, connections=1, slot=slot)
+        self.reading = RedisReader(settings.redis, connections=API_CONNECTIONS, slot=slot)
+        self._publish = publish
+        self.watcher = Watcher(self._polling, settings, self._told)
+        self._follower: Follower | None = None
+        if settings.events.enabled:
+            self._follower = Follower(
+                self._following,
+                settings.events,
+                lambda: self.watcher.queues,
+                redis_timeout=settings.redis.timeout,
+            )
+
+    async def run(self) -> None:
+        """Watch and follow until cancelled."""
+        if self.name is not None:
+            bind_contextvars(target=self.name)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.watcher.run())
+            if self._follower is not None:
+                tasks.create_task(self._follower.run())
+
+    async def close(self) -> None:
+        for redis in (self._polling, self._following, self.reading):
+            await redis.close()
+
+    async def _told(self, outcome: Outcome) -> None:
+        tallies = await self._follower.tallies() if self._follower is not None else None
+        await self._publish(outcome, tallies)
