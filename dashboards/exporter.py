@@ -7,10 +7,10 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from dashboards.parts import (
     AMBER,
     BLUE,
+    EXPORTERS,
     GREEN,
     PER_MINUTE,
     RED,
-    TARGET,
     alerts_annotation,
     board,
     graph,
@@ -19,25 +19,25 @@ from dashboards.parts import (
     tile,
 )
 
-BY = "{{instance}}"
+BY = "{{instance}} {{target}}"
 DOWN = "No exporter is scraped"
 
 
 def quantile(share: float, histogram: str, by: str) -> str:
     return (
         f"histogram_quantile({share}, sum by (le, {by})"
-        f" (rate({histogram}_bucket{{{TARGET}}}[$__rate_interval])))"
+        f" (rate({histogram}_bucket{{{EXPORTERS}}}[$__rate_interval])))"
     )
 
 
 def dashboard() -> Dashboard:
     return (
         board("bullmq-exporter", "BullMQ / Exporter", "The health of bullmq-exporter.")
-        .annotation(alerts_annotation(f'{TARGET},queue=""'))
+        .annotation(alerts_annotation(f'{EXPORTERS},queue=""'))
         .with_panel(
             tile(
                 "Redis",
-                f"min(bullmq_up{{{TARGET}}})",
+                f"min(bullmq_up{{{EXPORTERS}}})",
                 "Whether the last poll succeeded.",
                 unit="none",
                 colors=thresholds((None, RED), (1, GREEN)),
@@ -48,7 +48,7 @@ def dashboard() -> Dashboard:
         .with_panel(
             tile(
                 "Last poll",
-                f"time() - min(bullmq_exporter_last_poll_timestamp_seconds{{{TARGET}}} > 0)",
+                f"time() - min(bullmq_exporter_last_poll_timestamp_seconds{{{EXPORTERS}}} > 0)",
                 "Since the last poll that succeeded.",
                 unit="s",
                 colors=thresholds((None, GREEN), (30, AMBER), (120, RED)),
@@ -58,7 +58,7 @@ def dashboard() -> Dashboard:
         .with_panel(
             tile(
                 "Queues",
-                f"sum(bullmq_exporter_queues{{{TARGET}}})",
+                f"sum(bullmq_exporter_queues{{{EXPORTERS}}})",
                 "Queues that are watched.",
                 unit="short",
                 colors=thresholds((None, BLUE)),
@@ -68,7 +68,7 @@ def dashboard() -> Dashboard:
         .with_panel(
             tile(
                 "Unreadable values",
-                f"sum(bullmq_exporter_unreadable_values{{{TARGET}}})",
+                f"sum(bullmq_exporter_unreadable_values{{{EXPORTERS}}})",
                 "Values that the last poll had to leave out, such as keys of the wrong type.",
                 unit="none",
                 colors=thresholds((None, GREEN), (1, AMBER)),
@@ -78,7 +78,7 @@ def dashboard() -> Dashboard:
         .with_panel(
             tile(
                 "Event lag",
-                f"max(bullmq_exporter_event_lag_seconds{{{TARGET}}})",
+                f"max(bullmq_exporter_event_lag_seconds{{{EXPORTERS}}})",
                 "How far the reading of events is behind, in the stream that is furthest.",
                 unit="s",
                 colors=thresholds((None, GREEN), (10, AMBER), (60, RED)),
@@ -88,7 +88,7 @@ def dashboard() -> Dashboard:
         .with_panel(
             tile(
                 "Events missed, 1 day",
-                f"round(sum(increase(bullmq_exporter_events_missed_total{{{TARGET}}}[1d])))",
+                f"round(sum(increase(bullmq_exporter_events_missed_total{{{EXPORTERS}}}[1d])))",
                 "Events that were trimmed before they were read.",
                 unit="short",
                 colors=thresholds((None, GREEN), (1, AMBER)),
@@ -100,11 +100,11 @@ def dashboard() -> Dashboard:
                 "Polls: how long",
                 [
                     query(
-                        quantile(0.5, "bullmq_exporter_poll_duration_seconds", "instance"),
+                        quantile(0.5, "bullmq_exporter_poll_duration_seconds", "instance, target"),
                         f"p50 {BY}",
                     ),
                     query(
-                        quantile(0.99, "bullmq_exporter_poll_duration_seconds", "instance"),
+                        quantile(0.99, "bullmq_exporter_poll_duration_seconds", "instance, target"),
                         f"p99 {BY}",
                     ),
                 ],
@@ -118,7 +118,7 @@ def dashboard() -> Dashboard:
                 "Failed polls per minute",
                 [
                     query(
-                        f"60 * sum by (instance) (rate(bullmq_exporter_poll_errors_total{{{TARGET}}}[$__rate_interval]))",
+                        f"60 * sum by (instance, target) (rate(bullmq_exporter_poll_errors_total{{{EXPORTERS}}}[$__rate_interval]))",
                         BY,
                     )
                 ],
@@ -132,7 +132,7 @@ def dashboard() -> Dashboard:
                 "Since the last search for queues",
                 [
                     query(
-                        f"time() - max by (instance) (bullmq_exporter_last_discovery_timestamp_seconds{{{TARGET}}} > 0)",
+                        f"time() - max by (instance, target) (bullmq_exporter_last_discovery_timestamp_seconds{{{EXPORTERS}}} > 0)",
                         BY,
                     )
                 ],
@@ -146,7 +146,7 @@ def dashboard() -> Dashboard:
                 "Events read per minute",
                 [
                     query(
-                        f"60 * sum by (instance) (rate(bullmq_exporter_events_read_total{{{TARGET}}}[$__rate_interval]))",
+                        f"60 * sum by (instance, target) (rate(bullmq_exporter_events_read_total{{{EXPORTERS}}}[$__rate_interval]))",
                         BY,
                     )
                 ],
@@ -158,7 +158,12 @@ def dashboard() -> Dashboard:
         .with_panel(
             graph(
                 "Event lag",
-                [query(f"max by (instance) (bullmq_exporter_event_lag_seconds{{{TARGET}}})", BY)],
+                [
+                    query(
+                        f"max by (instance, target) (bullmq_exporter_event_lag_seconds{{{EXPORTERS}}})",
+                        BY,
+                    )
+                ],
                 "How far the reading of events is behind.",
                 unit="s",
                 nothing="Events are not followed",
@@ -170,7 +175,7 @@ def dashboard() -> Dashboard:
                 "Events missed by queue, per minute",
                 [
                     query(
-                        f"60 * sum by (queue) (rate(bullmq_exporter_events_missed_total{{{TARGET}}}[$__rate_interval])) > 0",
+                        f"60 * sum by (queue) (rate(bullmq_exporter_events_missed_total{{{EXPORTERS}}}[$__rate_interval])) > 0",
                         "{{queue}}",
                     )
                 ],
@@ -184,11 +189,11 @@ def dashboard() -> Dashboard:
                 "Jobs kept track of",
                 [
                     query(
-                        f"sum by (instance) (bullmq_exporter_tracked_jobs{{{TARGET}}})",
+                        f"sum by (instance, target) (bullmq_exporter_tracked_jobs{{{EXPORTERS}}})",
                         f"tracked {BY}",
                     ),
                     query(
-                        f"60 * sum by (instance) (rate(bullmq_exporter_untracked_jobs_total{{{TARGET}}}[$__rate_interval]))",
+                        f"60 * sum by (instance, target) (rate(bullmq_exporter_untracked_jobs_total{{{EXPORTERS}}}[$__rate_interval]))",
                         f"beyond the limit, per minute {BY}",
                     ),
                 ],
@@ -203,7 +208,7 @@ def dashboard() -> Dashboard:
                 "API requests per minute",
                 [
                     query(
-                        f"60 * sum by (route, status) (rate(bullmq_exporter_api_requests_total{{{TARGET}}}[$__rate_interval]))",
+                        f"60 * sum by (route, status) (rate(bullmq_exporter_api_requests_total{{{EXPORTERS}}}[$__rate_interval]))",
                         "{{status}} {{route}}",
                     )
                 ],
@@ -235,7 +240,7 @@ def dashboard() -> Dashboard:
                 "CPU",
                 [
                     query(
-                        f"sum by (instance) (rate(process_cpu_seconds_total{{{TARGET}}}[$__rate_interval]) and on (instance, job) bullmq_exporter_build_info)",
+                        f"sum by (instance) (rate(process_cpu_seconds_total{{{EXPORTERS}}}[$__rate_interval]) and on (instance, job) bullmq_exporter_build_info)",
                         BY,
                     )
                 ],
@@ -249,7 +254,7 @@ def dashboard() -> Dashboard:
                 "Memory",
                 [
                     query(
-                        f"sum by (instance) (process_resident_memory_bytes{{{TARGET}}} and on (instance, job) bullmq_exporter_build_info)",
+                        f"sum by (instance) (process_resident_memory_bytes{{{EXPORTERS}}} and on (instance, job) bullmq_exporter_build_info)",
                         BY,
                     )
                 ],
@@ -263,7 +268,7 @@ def dashboard() -> Dashboard:
                 "Open files",
                 [
                     query(
-                        f"sum by (instance) (process_open_fds{{{TARGET}}} and on (instance, job) bullmq_exporter_build_info)",
+                        f"sum by (instance) (process_open_fds{{{EXPORTERS}}} and on (instance, job) bullmq_exporter_build_info)",
                         f"open {BY}",
                     ),
                 ],

@@ -9,20 +9,20 @@ from dashboards.parts import (
     BLUE,
     CELL,
     EACH,
+    EXPORTERS,
     GREEN,
     LINE,
     PER_MINUTE,
     QUEUES,
     RED,
-    TARGET,
     alerts_annotation,
     board,
     colored,
     firing_alerts,
     graph,
     jobs_url,
+    narrowed,
     place_variable,
-    prefix_variable,
     query,
     queue_url,
     rows,
@@ -32,13 +32,13 @@ from dashboards.parts import (
 )
 
 UP = (
-    f"bullmq_up{{{TARGET}}} or (up{{{TARGET}}} == 0)"
-    f" and on (job, instance) last_over_time(bullmq_up{{{TARGET}}}[1d])"
+    f"bullmq_up{{{EXPORTERS}}} or (up{{{EXPORTERS}}} == 0)"
+    f" and on (job, instance) last_over_time(bullmq_up{{{EXPORTERS}}}[1d])"
 )
 # Absent rather than 0 while one Redis cannot be read, or its events are not followed.
 ELSE_ZERO = f"or 0 * (min({UP}) == 1)"
 ELSE_NO_EVENT = (
-    f"or 0 * ((min({UP}) == 1) and max(bullmq_exporter_event_lag_seconds{{{TARGET}}}) >= 0)"
+    f"or 0 * ((min({UP}) == 1) and max(bullmq_exporter_event_lag_seconds{{{EXPORTERS}}}) >= 0)"
 )
 PAUSED = f"max {EACH} (bullmq_queue_paused{{{QUEUES}}}) == 1"
 READY = f'sum {EACH} (bullmq_job_count{{{QUEUES},state=~"waiting|prioritized"}}) unless ({PAUSED})'
@@ -88,10 +88,13 @@ UNREADABLE = "Redis cannot be read"
 
 def dashboard() -> Dashboard:
     return (
-        board(
-            "bullmq-overview", "BullMQ / Overview", "All queues: what fails, and what stands still."
+        narrowed(
+            board(
+                "bullmq-overview",
+                "BullMQ / Overview",
+                "All queues: what fails, and what stands still.",
+            )
         )
-        .with_variable(prefix_variable())
         .with_variable(place_variable("jobs"))
         .with_variable(place_variable("runbooks"))
         .annotation(alerts_annotation(QUEUES))

@@ -32,14 +32,15 @@ TAG = "bullmq"
 # What is clicked on, in links: the queue of a line, the text of a cell.
 LINE = "${__field.labels.queue:percentencode}"
 CELL = "${__value.text:percentencode}"
-# The instances of the exporter that are looked at, the key prefixes of their queues, one queue.
-TARGET = 'instance=~"$instance"'
-QUEUES = f'{TARGET},prefix=~"$prefix"'
+# The instances of the exporter that are looked at, the targets and key prefixes of their queues,
+# one queue.
+EXPORTERS = 'instance=~"$instance"'
+QUEUES = f'{EXPORTERS},target=~"$target",prefix=~"$prefix"'
 # Not `=~`: Grafana escapes what means something in a regular expression only where several values
 # can be chosen, so that `a+b` would find nothing and `v1.mail` would find `v1-mail` too.
 QUEUE = f'{QUEUES},queue="$queue"'
-# One queue, where several exporters or prefixes have one of the same name.
-EACH = "by (job, instance, prefix, queue)"
+# One queue, where several exporters, targets or prefixes have one of the same name.
+EACH = "by (job, instance, target, prefix, queue)"
 PER_MINUTE = "suffix:/min"
 COUNTS = ("short", "none", PER_MINUTE)
 
@@ -444,11 +445,15 @@ def board(uid: str, title: str, description: str) -> build.Dashboard:
     )
 
 
-def prefix_variable() -> build.QueryVariable:
-    """Key prefixes: known only of an exporter that watches several; hence the `.*` of All."""
-    return variable(
-        "prefix", "Prefix", f"label_values(bullmq_job_count{{{TARGET}}}, prefix)", several=True
-    )
+def narrowed(dashboard: build.Dashboard) -> build.Dashboard:
+    """With variables for targets and key prefixes.
+
+    They are known only of an exporter that watches several; hence the `.*` of All.
+    """
+    for name, label in (("target", "Target"), ("prefix", "Prefix")):
+        values = f"label_values(bullmq_job_count{{{EXPORTERS}}}, {name})"
+        dashboard.with_variable(variable(name, label, values, several=True))
+    return dashboard
 
 
 def place_variable(name: str) -> build.QueryVariable:
@@ -503,8 +508,8 @@ def jobs_url(queue: str, status: str) -> str:
 def queue_url(queue: str) -> str:
     """The dashboard of one queue, with the same time and exporters."""
     return (
-        f"/d/bullmq-queue?var-queue={queue}&${{instance:queryparam}}&${{prefix:queryparam}}"
-        "&${__url_time_range}"
+        f"/d/bullmq-queue?var-queue={queue}&${{instance:queryparam}}&${{target:queryparam}}"
+        "&${prefix:queryparam}&${__url_time_range}"
     )
 
 

@@ -20,8 +20,8 @@ from dashboards.parts import (
     graph,
     heat,
     jobs_url,
+    narrowed,
     place_variable,
-    prefix_variable,
     query,
     rows,
     thresholds,
@@ -371,8 +371,7 @@ def workers() -> list[Panel]:
 
 def dashboard() -> Dashboard:
     made = (
-        board("bullmq-queue", "BullMQ / Queue", "One queue in full.")
-        .with_variable(prefix_variable())
+        narrowed(board("bullmq-queue", "BullMQ / Queue", "One queue in full."))
         .with_variable(
             variable(
                 "queue",

@@ -175,6 +175,7 @@ def filled_in(expression: str) -> str:
         ("$__rate_interval", "20s"),
         ("$__range", "1m"),
         ("$instance", ".*"),
+        ("$target", ".*"),
         ("$prefix", ".*"),
         ("$queue", "ingestion"),
     ):

@@ -21,7 +21,7 @@ from tests.scraped_demo import scraped_demo
 
 HERE = Path(__file__).parent
 SCREENSHOTS = HERE.parents[1] / "docs" / "screenshots"
-VALUES = {"instance": ".*", "prefix": ".*", "queue": "ingestion"}
+VALUES = {"instance": ".*", "target": ".*", "prefix": ".*", "queue": "ingestion"}
 APPEARANCES: dict[str, Any] = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
