@@ -7,11 +7,11 @@ BIN := $(VENV)/bin
 NODE := $(foreach needed,bullmq grafana axe,tests/$(needed)/node_modules/.installed)
 
 # Programs that tests start, and the Debian packages that bring them.
-PROGRAMS := curl chromium redis-server node npm prometheus promtool prometheus-alertmanager amtool
-PACKAGES := curl chromium redis-server nodejs npm prometheus prometheus-alertmanager
+PROGRAMS := curl chromium faketime redis-server node npm prometheus promtool prometheus-alertmanager amtool
+PACKAGES := curl chromium faketime redis-server nodejs npm prometheus prometheus-alertmanager
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
-.PHONY: demo test bench soak lint format rules dashboards screenshots programs clean
+.PHONY: demo test bench soak lint audit format rules dashboards screenshots programs clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/bullmq-exporter --demo
@@ -23,6 +23,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pip check
+
+# Needs the network: known holes of what is installed.
+audit: $(VENV)/.dev
+	$(BIN)/pip install -q pip-audit
+	$(BIN)/pip-audit --skip-editable
 
 # About a quarter of an hour; shorter with ROUNDS=1 STEADY=60.
 bench: programs $(NODE) $(VENV)/.dev

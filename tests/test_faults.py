@@ -23,7 +23,16 @@ from typing import Any, Self
 import pytest
 import redis
 
-from tests.conftest import Exporter, Server, StartExporter, StartWork, Work, eventually, running
+from tests.conftest import (
+    Exporter,
+    Server,
+    StartExporter,
+    StartWork,
+    Work,
+    eventually,
+    program,
+    running,
+)
 from tests.proxy import Proxy
 from tests.test_events import assert_counted, told, total, wait_following
 from tests.test_truth import expected_counts, told_counts
@@ -279,9 +288,9 @@ Begin = Callable[..., Stack]
 def begin(start_exporter: StartExporter, start_work: StartWork) -> Begin:
     """Starts both, and has the first jobs done and counted."""
 
-    def start(server: Server, url: str | None = None) -> Stack:
+    def start(server: Server, url: str | None = None, **variables: str) -> Stack:
         timeout = {"EXPORTER_REDIS_TIMEOUT": str(TIMEOUT)}
-        exporter = start_exporter(url or server.url, ready=False, **timeout)
+        exporter = start_exporter(url or server.url, ready=False, **timeout, **variables)
         work = start_work("bullmq5", server.port)
         work.work(QUEUE, WORKER)
         exporter.wait_ready()
@@ -597,6 +606,7 @@ def test_a_redis_with_too_many_clients_is_an_outage(own: Server, begin: Begin) -
         pytest.param("off", "on", "refused the credentials", id="user off"),
         pytest.param("resetkeys", "%R~bull:*", "does not let user 'reader' read", id="keys"),
         pytest.param("-evalsha_ro", "+evalsha_ro", "does not let user 'reader' read", id="scripts"),
+        pytest.param("-@read", "+@read", "does not let the scripts read", id="reading"),
         pytest.param("-@all", ACL, "does not let user 'reader' read", id="all"),
     ],
 )
@@ -665,6 +675,48 @@ def test_a_password_that_is_changed_is_an_outage_until_it_is_valid_again(
             stack.assert_truth()
         stack.assert_told_once("refused the credentials .*REDIS_PASSWORD")
         assert "a-password" not in stack.exporter.log
+
+
+# The host
+
+
+def test_a_clock_that_is_stepped_changes_nothing_that_is_told(
+    own: Server, begin: Begin, tmp_path: Path
+) -> None:
+    program("faketime", "faketime")
+    [library] = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    stack = begin(
+        own,
+        LD_PRELOAD=str(library),
+        FAKETIME_TIMESTAMP_FILE=str(clock),
+        FAKETIME_NO_CACHE="1",
+        # A step of the host's clock leaves this one alone.
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+    )
+    value = stack.exporter.metrics.value
+    added = int(time.time() * 1000)
+    with own.client() as client:
+        client.hset("bull:idle:meta", "version", "bullmq:5.56.3")
+        client.hset("bull:idle:1", mapping={"name": "n", "timestamp": added})
+        client.lpush("bull:idle:wait", "1")
+    since = "bullmq_queue_oldest_waiting_timestamp_seconds"
+    eventually(lambda: value(since, queue="idle"))
+    ours = "bullmq_exporter_last_poll_timestamp_seconds"
+    for seconds in (-7200, 7200, 0):
+        clock.write_text(f"{seconds:+}")
+        eventually(lambda by=seconds: abs(value(ours) - time.time() - by) < 60)
+        polls = value("bullmq_exporter_poll_duration_seconds_count")
+        stack.add_some()
+        eventually(lambda n=polls: value("bullmq_exporter_poll_duration_seconds_count") >= n + 5)
+        stack.work.settle()
+        assert_counted(stack.exporter, stack.work.settle(), 10)
+        eventually(lambda: told_counts(stack.exporter, QUEUE) == counts_in(own))
+        assert value(since, queue="idle") == added / 1000
+        assert value("bullmq_job_wait_duration_seconds_sum", queue=QUEUE, name="plain") < 600
+        assert {stack.exporter.api.get(path).status for path in PATHS} == {200}
+    stack.assert_quiet()
 
 
 # The network

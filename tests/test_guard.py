@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import ExitStack
 from ipaddress import ip_network
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from aiohttp.test_utils import make_mocked_request
 from exporter.settings import SettingsError
 from exporter.settings_sources import load
 from exporter.web.client_address import client_address
-from exporter.web.server import MOST_CONNECTIONS
+from exporter.web.server import FIRST_REQUEST, MOST_CONNECTIONS
 from tests.conftest import API_KEY, Exporter, Server, StartExporter, eventually
 
 PATH = "/v1/jobs/queues"
@@ -147,3 +148,28 @@ def serves(exporter: Exporter, port: str) -> bool:
         if port == "metrics"
         else exporter.api.get(PATH).status == 200
     )
+
+
+def test_who_connects_and_asks_for_nothing_is_hung_up_on(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    """The first request's head: aiohttp would wait for it for ever."""
+    exporter = start_exporter(server.url)
+    head = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n"
+    with ExitStack() as stack:
+        slow, also_slow, kept = (
+            stack.enter_context(socket.create_connection((url.hostname, url.port)))
+            for client in (exporter.api, exporter.metrics, exporter.metrics)
+            if (url := urlsplit(client.url))
+        )
+        for connection in (slow, also_slow):
+            connection.sendall(head)
+        # Who has asked may be silent for longer: a scrape comes every 15 seconds or so.
+        for _ in range(2):
+            kept.sendall(head + b"\r\n")
+            kept.settimeout(5)
+            assert b"healthy" in kept.recv(10_000)
+            time.sleep(FIRST_REQUEST + 1)
+        for connection in (slow, also_slow):
+            connection.settimeout(10)
+            assert connection.recv(1) == b""

@@ -7,6 +7,13 @@
 local TRIES = 5
 local NO_HASH = { err = 'no hash for the jobs at its head' }
 
+-- A time that is reckoned, not noted: in the future it is not so. Job.promote() or
+-- Job.changeDelay() made the job ready before; when, nobody noted. (A time that is noted is told as
+-- it stands: the application's clock may be ahead of ours.)
+local function passed(at)
+  return at <= tonumber(ARGV[2]) and at or nil
+end
+
 -- When the job became ready to be taken, in ms, as far as its hash tells; nil where it does not.
 local function ready_at(base, id)
   local job = read('HMGET', base .. id, 'timestamp', 'processedOn', 'opts', 'atm', 'ats', 'attemptsMade')
@@ -22,15 +29,15 @@ local function ready_at(base, id)
     -- It ran, failed and waited for its backoff (BullMQ: Backoffs.builtinStrategies).
     local backoff = opts.backoff
     if made > 0 and type(backoff) == 'table' and type(backoff.delay) == 'number' then
-      if backoff.type == 'fixed' then return started + backoff.delay end
-      if backoff.type == 'exponential' then return started + backoff.delay * 2 ^ (made - 1) end
+      if backoff.type == 'fixed' then return passed(started + backoff.delay) end
+      if backoff.type == 'exponential' then return passed(started + backoff.delay * 2 ^ (made - 1)) end
     end
     return started
   end
   -- Job.retry() deletes `processedOn` and leaves the attempts: nothing tells when that was.
   if made > 0 or (tonumber(job[5] or 0) or 0) > 0 then return nil end
   -- `timestamp` is when it was added. Promotion sets the hash's own `delay` to 0; `opts` has it.
-  if added and type(opts.delay) == 'number' then return added + opts.delay end
+  if added and type(opts.delay) == 'number' then return passed(added + opts.delay) end
   return added
 end
 
@@ -76,6 +83,12 @@ end
 -- What becomes a label is not told at any length: a version of 20 MB would make a page of 20 MB.
 local function shown(value)
   return type(value) == 'string' and string.sub(value, 1, 200) or value
+end
+
+-- A time is a few digits; 50 MB in its place would cost a poll a second to hand on.
+local function number(value)
+  if type(value) == 'string' and #value > 40 then return { err = 'longer than any number' } end
+  return value
 end
 
 -- The first schedulers with their next runs. Those that have ended by `limit` or `endDate` stay in
@@ -127,12 +140,12 @@ for i, base in ipairs(KEYS) do
     count,
     shown(read('HGET', base .. 'meta', 'version')),
     oldest_waiting and string.format('%.0f', oldest_waiting),
-    oldest_active,
+    number(oldest_active),
     held,
     next_delayed,
     schedulers,
     runs,
-    ARGV[2 + i] ~= '' and read('GET', ARGV[2 + i]),
+    ARGV[2 + i] ~= '' and number(read('GET', ARGV[2 + i])),
   }
 end
 return result

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
-from exporter.bullmq.connection import RedisReader, Script
+from exporter.bullmq.connection import RedisReader, RedisRefused, Script
 from exporter.bullmq.keys import Queue, State, text
 from exporter.bullmq.snapshot import QueueReading
 
@@ -54,6 +54,15 @@ async def poll(
             # `meta` is gone when the queue is (Queue.obliterate).
             if row[0] or queue in configured:
                 readings.append(_reading(queue, row))
+    refused = [
+        why
+        for reading in readings
+        for what, why in reading.unreadable
+        if isinstance(what, State) and "WRONGTYPE" not in why
+    ]
+    # A right that is missing for one value leaves that one out; without any count it is no poll.
+    if refused and not any(reading.counts for reading in readings):
+        raise RedisRefused(f"Redis does not let the scripts read: {refused[0]}")
     return tuple(readings)
 
 
@@ -107,16 +116,12 @@ def _reading(queue: Queue, row: Sequence[Any]) -> QueueReading:
     named_runs = zip(runs[::2], runs[1::2], strict=True)
     # By the name as it is shown: two samples with the same labels would be one too many.
     times = {text(name): seconds("scheduler", at) for name, at in named_runs}
-    ready = seconds("oldest waiting", waiting)
-    if ready is not None and ready > time.time():
-        # Job.promote() or Job.changeDelay() made it ready before its time; when, nobody noted.
-        ready = None
     return QueueReading(
         queue=queue,
         counts=counts_of(counts, unreadable),
         paused=None if paused is None else bool(paused),
         version=None if version is None else text(version),
-        oldest_waiting=ready,
+        oldest_waiting=seconds("oldest waiting", waiting),
         oldest_active=seconds("oldest active", active),
         oldest_active_locked=None if held is None else bool(held),
         next_delayed=seconds("next delayed", delayed, 1000 * DELAYED_SCORE_UNIT),

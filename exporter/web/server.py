@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
 
 from exporter.settings import Address, SettingsError, names_of
 
@@ -36,6 +37,8 @@ SHUTDOWN_GRACE = 0.8
 # Connections of one port at once. Prometheus needs one, a page a few; whoever opens them without
 # end is hung up on, and the other port does not notice.
 MOST_CONNECTIONS = 500
+# Seconds within which a connection's first request has to be there, and a TLS handshake made.
+FIRST_REQUEST = 10.0
 
 
 def listen(address: Address, setting: str) -> socket.socket:
@@ -92,9 +95,13 @@ async def serving(*ports: Port) -> AsyncIterator[None]:
             runners.append(runner)
             await runner.setup()
             assert runner.server is not None
-            loop = asyncio.get_running_loop()
             listening.append(
-                await loop.create_server(_limited(runner.server), sock=port.sock, ssl=port.tls)
+                await asyncio.get_running_loop().create_server(
+                    _limited(runner.server),
+                    sock=port.sock,
+                    ssl=port.tls,
+                    ssl_handshake_timeout=FIRST_REQUEST if port.tls else None,
+                )
             )
             log.info("listening", extra={"what": port.what, "url": port.url})
         yield
@@ -112,7 +119,31 @@ class _HangingUp(asyncio.Protocol):
 
 
 def _limited(server: web.Server) -> Callable[[], asyncio.BaseProtocol]:
+    """What makes a protocol for each connection, of which there are not too many.
+
+    aiohttp ends a connection that is silent between two requests, but waits for the head of the
+    first one for ever.
+    """
+    silent: set[RequestHandler] = set()
+    answer = server.request_handler
+
+    async def asked(request: web.BaseRequest) -> web.StreamResponse:
+        silent.discard(request.protocol)
+        return await answer(request)
+
+    server.request_handler = asked
+
+    def end_if_silent(connection: RequestHandler) -> None:
+        if connection in silent:
+            silent.discard(connection)
+            connection.force_close()
+
     def protocol() -> asyncio.BaseProtocol:
-        return _HangingUp() if len(server.connections) >= MOST_CONNECTIONS else server()
+        if len(server.connections) >= MOST_CONNECTIONS:
+            return _HangingUp()
+        connection = server()
+        silent.add(connection)
+        asyncio.get_running_loop().call_later(FIRST_REQUEST, end_if_silent, connection)
+        return connection
 
     return protocol
