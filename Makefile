@@ -31,8 +31,8 @@ audit: $(VENV)/.dev
 	$(BIN)/pip-audit --skip-editable
 
 # About a quarter of an hour; shorter with ROUNDS=1 STEADY=60.
-bench: programs $(NODE) $(VENV)/.dev
-	$(BIN)/python -m tests.bench --rounds $(or $(ROUNDS),5) --steady-seconds $(or $(STEADY),600)
+bench: programs $(NODE) $(VENV)/.dev tests/bench/peers/node_modules/.installed
+	$(BIN)/python -m tests.bench --rounds $(or $(ROUNDS),5) --steady-seconds $(or $(STEADY),600) $(if $(PARTS),--parts $(PARTS))
 
 # Half an hour; shorter with MINUTES=5.
 soak: programs $(NODE) $(VENV)/.dev

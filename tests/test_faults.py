@@ -408,8 +408,9 @@ def test_redis_flushed_while_it_runs_is_told_as_empty_and_counted_on(
 
 
 def test_redis_that_loads_its_data_is_an_outage_until_it_has(tmp_path: Path, begin: Begin) -> None:
-    # It takes its time for each command that it finds in its file: that is some seconds.
-    with running("redis", tmp_path, *OPTIONS, "--key-load-delay", "50") as server:
+    # It takes its time for each command that it finds in its file: that is some 8 seconds, longer
+    # than the pause between two tries.
+    with running("redis", tmp_path, *OPTIONS, "--key-load-delay", "150") as server:
         stack = begin(server)
         stack.add("plain", 700)
         stack.work.settle()

@@ -39,6 +39,8 @@ SHUTDOWN_GRACE = 0.8
 MOST_CONNECTIONS = 500
 # Seconds within which a connection's first request has to be there, and a TLS handshake made.
 FIRST_REQUEST = 10.0
+# Seconds that a connection may be silent between two requests: a scrape comes each minute at least.
+KEEP_ALIVE = 75.0
 
 
 def listen(address: Address, setting: str) -> socket.socket:
@@ -91,6 +93,7 @@ async def serving(*ports: Port) -> AsyncIterator[None]:
                 logger=_server_log,
                 handle_signals=False,
                 shutdown_timeout=SHUTDOWN_GRACE,
+                keepalive_timeout=KEEP_ALIVE,
             )
             runners.append(runner)
             await runner.setup()

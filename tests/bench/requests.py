@@ -1,0 +1,217 @@
+"""The Jobs API beside express, beside our own work; how soon we are there, and how little we do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import defaultdict
+from statistics import median
+
+import aiohttp
+import redis
+
+from tests.bench.events import fill
+from tests.bench.measured import (
+    cpu_of,
+    exporting,
+    fill_queues,
+    fresh_server,
+    memory_of,
+    p99,
+    peer,
+    spread,
+    table,
+)
+from tests.conftest import API_KEY, Exporter
+
+JOBS = 5000  # failed ones, as Open Archiver keeps them
+CLIENTS = 50
+SECONDS = 8
+PAGE = "/v1/jobs/queues/ingestion?status=failed&limit=100&page="
+OURS, EXPRESS = "this project", "Open Archiver's way: `getJobs` + `getState`, express"
+
+
+def pages(rounds: int) -> None:
+    """Pages of 100 jobs of 5,000 that failed, for 50 clients at once."""
+    told: dict[str, list[tuple[list[float], float]]] = defaultdict(list)
+    with fresh_server() as server, server.client() as client:
+        _fail(client)
+        for _ in range(rounds):
+            with exporting(server) as exporter:
+                port = int(exporter.api.url.rpartition(":")[2])
+                told[OURS].append(_asked(port, exporter.process.pid))
+            with peer("jobs.mjs", server.port) as (process, port):
+                told[EXPRESS].append(_asked(port, process.pid))
+    rows = []
+    for name, measured in told.items():
+        times = [each for of_round, _ in measured for each in of_round]
+        rows.append(
+            (
+                name,
+                f"{median(len(of_round) for of_round, _ in measured) / SECONDS:,.0f}",
+                f"{1000 * median(times):,.0f}",
+                f"{1000 * p99(times):,.0f}",
+                f"{1000 * median(cpu for _, cpu in measured):,.1f}",
+            )
+        )
+    table(
+        f"Pages of 100 jobs out of {JOBS:,} failed, {CLIENTS} clients at once",
+        ("", "pages a second", "p50 ms", "p99 ms", "CPU ms a page"),
+        rows,
+    )
+    ratios = [len(a) / len(b) for (a, _), (b, _) in zip(told[OURS], told[EXPRESS], strict=True)]
+    print(f"\nThroughput, ratio of each round: {spread(ratios, 1)}", flush=True)
+
+
+def _fail(client: redis.Redis) -> None:
+    now = int(time.time() * 1000)
+    pipeline = client.pipeline(transaction=False)
+    pipeline.hset("bull:ingestion:meta", "version", "bullmq:5.56.3")
+    trace = (
+        "Error: connect ECONNREFUSED 10.0.0.7:993\n"
+        + "    at Object.<anonymous> (/app/x.js:1:1)\n" * 8
+    )
+    for number in range(JOBS):
+        pipeline.zadd("bull:ingestion:failed", {str(number): now + number})
+        source = {
+            "ingestionSourceId": f"source-{number % 40}",
+            "userEmail": f"user{number}@corp.example",
+        }
+        fields = {
+            "name": "process-mailbox",
+            "data": json.dumps(source),
+            "opts": '{"attempts":5,"backoff":{"type":"exponential","delay":60000}}',
+            "timestamp": now,
+            "processedOn": now + number,
+            "finishedOn": now + number,
+            "atm": 5,
+            "failedReason": "connect ECONNREFUSED 10.0.0.7:993",
+            "stacktrace": json.dumps([trace] * 2),
+        }
+        pipeline.hset(f"bull:ingestion:{number}", mapping=fields)
+    pipeline.execute()
+
+
+def _asked(port: int, pid: int) -> tuple[list[float], float]:
+    """Seconds of each answer that came within the time; seconds of CPU for each."""
+    before = cpu_of(pid)
+    times = asyncio.run(_ask(port, CLIENTS, SECONDS))
+    return times, (cpu_of(pid) - before) / len(times)
+
+
+async def _ask(
+    port: int, clients: int, seconds: float, until: asyncio.Event | None = None
+) -> list[float]:
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def one(session: aiohttp.ClientSession, number: int) -> None:
+        page = number
+        while time.perf_counter() < end and not (until and until.is_set()):
+            page = page % (JOBS // 100) + 1
+            began = time.perf_counter()
+            url = f"http://127.0.0.1:{port}{PAGE}{page}"
+            async with session.get(url, headers={"X-API-KEY": API_KEY}) as response:
+                assert response.status == 200
+                await response.read()
+            times.append(time.perf_counter() - began)
+
+    connector = aiohttp.TCPConnector(limit=clients)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        await asyncio.gather(*(one(session, number) for number in range(clients)))
+    return times
+
+
+def beside_work() -> None:
+    """One client's pages while 10,000 queues are polled and events followed at full rate."""
+    figures = {}
+    with fresh_server() as server, server.client() as client:
+        _fail(client)
+        quiet = {"EXPORTER_POLL_INTERVAL": "3600", "EXPORTER_EVENTS_ENABLED": "false"}
+        with exporting(server, **quiet) as exporter:
+            figures["quiet: nothing else to do"] = asyncio.run(_ask(_api(exporter), 1, 15))
+        fill_queues(client, range(10_000))
+        with exporting(server, EXPORTER_DISCOVERY_INTERVAL="1") as exporter:
+            figures["10,000 queues polled every 5 s"] = asyncio.run(_ask(_api(exporter), 1, 30))
+            polled = exporter.metrics.value("bullmq_exporter_poll_duration_seconds_count")
+            streams = 60
+            for number in range(streams):
+                fill(client, f"full-{number}", known=False)
+            times, read = asyncio.run(_beside_events(exporter, client, streams))
+            figures[f"and {read:,.0f} events a second followed"] = times
+            memory = memory_of(exporter.process.pid)
+            missed = sum(exporter.metrics.samples("bullmq_exporter_events_missed_total").values())
+    table(
+        "Pages of 100 jobs for one client",
+        ("", "pages", "p50 ms", "p99 ms"),
+        [
+            (name, f"{len(times):,}", f"{1000 * median(times):.1f}", f"{1000 * p99(times):.1f}")
+            for name, times in figures.items()
+        ],
+    )
+    first, *others = (p99(times) for times in figures.values())
+    ratios = ", ".join(f"{other / first:.2f}" for other in others)
+    print(
+        f"\np99 to the quiet one: {ratios}; {polled or 0:.0f} polls; events missed: {missed:.0f};"
+    )
+    print(f"10,060 queues: {memory:.0f} MiB", flush=True)
+
+
+async def _beside_events(
+    exporter: Exporter, client: redis.Redis, streams: int
+) -> tuple[list[float], float]:
+    """Times of pages while streams are read that have just appeared; events a second."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+    total = "bullmq_exporter_events_read_total"
+
+    def appear_and_wait() -> float:
+        before = exporter.metrics.value(total) or 0
+        for number in range(streams):
+            client.hset(f"bull:full-{number}:meta", "version", "bullmq:5.56.3")
+        while exporter.metrics.value(total) == before:
+            time.sleep(0.1)
+        loop.call_soon_threadsafe(begun.set)
+        began = time.monotonic()
+        while (exporter.metrics.value(total) or 0) < before + streams * 10_000:
+            time.sleep(0.2)
+        took = time.monotonic() - began
+        loop.call_soon_threadsafe(done.set)
+        return streams * 10_000 / took
+
+    begun = asyncio.Event()
+    waiting = loop.run_in_executor(None, appear_and_wait)
+    await begun.wait()
+    times = await _ask(_api(exporter), 1, 120, done)
+    return times, await waiting
+
+
+def _api(exporter: Exporter) -> int:
+    return int(exporter.api.url.rpartition(":")[2])
+
+
+def start(rounds: int) -> None:
+    """From the start of the process to the first good page of 100 queues."""
+    took = []
+    with fresh_server() as server, server.client() as client:
+        fill_queues(client, range(100))
+        for _ in range(2 * rounds):
+            began = time.perf_counter()
+            with exporting(server) as exporter:
+                assert exporter.metrics.value("bullmq_up") == 1
+                took.append(time.perf_counter() - began)
+    print(f"\nFrom start to a good /metrics, 100 queues: {spread(took)} s", flush=True)
+
+
+def idle(seconds: int = 60) -> None:
+    """What three queues cost where nothing happens, with the settings as they are."""
+    with fresh_server() as server, server.client() as client:
+        fill_queues(client, range(3))
+        with exporting(server) as exporter:
+            time.sleep(10)
+            before = cpu_of(exporter.process.pid)
+            for _ in range(seconds // 15):
+                time.sleep(15)
+                exporter.metrics.get("/metrics", Accept_Encoding="gzip")
+            used = cpu_of(exporter.process.pid) - before
+    print(f"3 queues, scraped every 15 s: {used / seconds:.2%} of a core", flush=True)

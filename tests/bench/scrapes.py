@@ -1,0 +1,232 @@
+"""A scrape of N queues: this project beside its peers, and beside the limit of what can be."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import hiredis
+import redis
+
+from tests.bench.measured import (
+    Cost,
+    Meter,
+    Scraper,
+    exporting,
+    fill_queues,
+    finish_jobs,
+    fresh_server,
+    p99,
+    peer,
+    spread,
+    table,
+)
+from tests.conftest import Exporter, Server
+
+OURS = "this project"
+BULLMQ = "BullMQ's `exportPrometheusMetrics`"
+NAIVE = "redis-py pipeline, prometheus-client"
+HIREDIS = "limit: the same reads packed once, raw hiredis"
+STILL = "limit: the same bytes from memory over aiohttp"
+# Queues: how many scrapes of each way in a round, and the seconds between two polls of ours.
+SIZES = {10: (100, 0.1), 100: (50, 0.1), 1000: (15, 0.5), 10_000: (3, 4.0)}
+
+
+def scrapes(sizes: Sequence[int], rounds: int) -> None:
+    at_size: dict[int, dict[str, list[Cost]]] = {}
+    for queues in sizes:
+        with fresh_server() as server, server.client() as client:
+            fill_queues(client, range(queues))
+            at_size[queues] = _in_turn(server, client, queues, rounds)
+        _show(queues, at_size[queues])
+    if {1000, 10_000} <= at_size.keys():
+        pairs = list(zip(at_size[1000][OURS], at_size[10_000][OURS], strict=True))
+        for what in ("cpu", "poll"):
+            grows = [getattr(many, what) / getattr(few, what) for few, many in pairs]
+            print(f"\n10,000 queues cost {spread(grows, 1)} times the {what} of 1,000.")
+
+
+def _in_turn(
+    server: Server, client: redis.Redis, queues: int, rounds: int
+) -> dict[str, list[Cost]]:
+    costs: dict[str, list[Cost]] = defaultdict(list)
+    number, pause = SIZES[queues]
+    with tempfile.TemporaryDirectory() as directory:
+        for _ in range(rounds):
+            commands, page = _ours(server, client, queues, number, pause, costs)
+            still = Path(directory) / "page"
+            still.write_bytes(page)
+            for name, file, arguments in (
+                (BULLMQ, "metrics.mjs", (server.port, queues)),
+                (NAIVE, "naive.py", (server.port, queues)),
+                (STILL, "still.py", (still,)),
+            ):
+                with peer(file, *arguments) as (process, port):
+                    scrape = Scraper(port)
+                    scrape()
+                    meter = Meter(process.pid, client)
+                    told = [scrape() for _ in range(number)]
+                    costs[name].append(
+                        meter.cost(number, [took for took, _ in told], len(told[-1][1]))
+                    )
+            costs[HIREDIS].append(_raw(server, client, commands, number))
+    return costs
+
+
+def _ours(
+    server: Server,
+    client: redis.Redis,
+    queues: int,
+    number: int,
+    pause: float,
+    costs: dict[str, list[Cost]],
+) -> tuple[list[list[str]], bytes]:
+    """Measures us; the commands that the script of a poll sends, and the page."""
+    settings = {"EXPORTER_POLL_INTERVAL": str(pause)}
+    with exporting(server, **settings) as exporter:
+        scrape = Scraper(int(exporter.metrics.url.rpartition(":")[2]))
+        _begin_counters(exporter, client, queues)
+        commands = _commands_of_a_poll(server, exporter)
+        # Startup is over: discovery and the reading of options come once a minute.
+        polls, seconds = _polls(exporter)
+        meter = Meter(exporter.process.pid, client)
+        told = []
+        for _ in range(number):
+            time.sleep(pause)
+            told.append(scrape())
+        cost = meter.cost(1, [took for took, _ in told], len(told[-1][1]))
+        now_polls, now_seconds = _polls(exporter)
+        polled, spent = now_polls - polls, now_seconds - seconds
+        cost.poll = 1000 * spent / polled
+        for what in ("cpu", "redis_cpu", "commands"):
+            setattr(cost, what, getattr(cost, what) / polled)
+        costs[OURS].append(cost)
+        return commands, told[-1][1]
+
+
+def _begin_counters(exporter: Exporter, client: redis.Redis, queues: int) -> None:
+    """A tenth of the queues have finished jobs, so counters and histograms are on the page."""
+    busy, read = range(0, queues, 10), "bullmq_exporter_events_read_total"
+    for job in (1, 2):
+        finish_jobs(client, busy, job)
+        deadline = time.monotonic() + 60
+        while (exporter.metrics.value(read) or 0) < 4 * job * len(busy):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        exporter.metrics.get("/metrics")
+    shown = exporter.metrics.samples("bullmq_job_completed_total")
+    assert sum(value > 0 for value in shown.values()) == len(busy)
+
+
+def _polls(exporter: Exporter) -> tuple[float, float]:
+    family = "bullmq_exporter_poll_duration_seconds"
+    count, total = (exporter.metrics.value(f"{family}_{what}") for what in ("count", "sum"))
+    return count or 0.0, total or 0.0
+
+
+def _commands_of_a_poll(server: Server, exporter: Exporter) -> list[list[str]]:
+    """What the scripts of one poll call, as MONITOR shows it."""
+    lines: list[str] = []
+    ended = threading.Event()
+    with socket.create_connection(("127.0.0.1", server.port)) as monitor:
+        monitor.sendall(b"MONITOR\r\n")
+
+        def listen() -> None:
+            for line in monitor.makefile("r", errors="replace"):
+                lines.append(line.rstrip())
+                if ended.is_set():
+                    return
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        began, _ = _polls(exporter)
+        while _polls(exporter)[0] < began + 3:
+            time.sleep(0.05)
+        ended.set()
+        with server.client() as client:
+            client.echo("the end")
+        thread.join()
+    # From one poll's first command to the next one's: each asks for the first queue's meta once.
+    called = [line.partition("lua] ")[2] for line in lines if " lua] " in line]
+    begins = [at for at, line in enumerate(called) if '"bull:queue-0:meta" "paused"' in line]
+    assert len(begins) >= 2
+    return [shlex.split(line) for line in called[begins[0] : begins[1]]]
+
+
+def _raw(server: Server, client: redis.Redis, commands: list[list[str]], number: int) -> Cost:
+    packed = b"".join(hiredis.pack_command(tuple(command)) for command in commands)
+    took = []
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        reader = hiredis.Reader()
+        meter = Meter(os.getpid(), client)
+        for _ in range(number):
+            began = time.perf_counter()
+            sender = threading.Thread(target=connection.sendall, args=(packed,))
+            sender.start()
+            left = len(commands)
+            while left:
+                reader.feed(connection.recv(1 << 20))
+                while reader.gets() is not False:
+                    left -= 1
+            took.append(time.perf_counter() - began)
+            sender.join()
+        cost = meter.cost(number, took, len(packed))
+    cost.poll, cost.memory = 1000 * median(took), 0.0
+    return cost
+
+
+def _show(queues: int, costs: dict[str, list[Cost]]) -> None:
+    def middle(name: str, what: str) -> float:
+        return median(getattr(cost, what) for cost in costs[name])
+
+    rows = []
+    for name in (OURS, BULLMQ, NAIVE, HIREDIS, STILL):
+        all_scrapes = [each for cost in costs[name] for each in cost.scrapes]
+        limit = name in (HIREDIS, STILL)
+        rows.append(
+            (
+                name,
+                "" if name == HIREDIS else f"{median(all_scrapes):,.2f}",
+                "" if name == HIREDIS else f"{p99(all_scrapes):,.2f}",
+                f"{middle(name, 'poll'):,.1f}" if name in (OURS, HIREDIS) else "",
+                f"{middle(name, 'cpu'):,.1f}",
+                "" if name == STILL else f"{middle(name, 'commands'):,.0f}",
+                "" if name == STILL else f"{middle(name, 'redis_cpu'):,.1f}",
+                "" if name == STILL else f"{max(cost.longest for cost in costs[name]):,.1f}",
+                "" if limit else f"{middle(name, 'memory'):,.0f}",
+                f"{middle(name, 'size') / 1000:,.0f}",
+            )
+        )
+    columns = ("", "scrape p50", "p99", "poll", "CPU", "commands", "CPU of Redis", "longest hold")
+    table(
+        f"{queues:,} queues; milliseconds, but for the last two columns and the commands",
+        (*columns, "MiB", "kB sent"),
+        rows,
+    )
+
+    def ratios(what: str, other: str) -> str:
+        pairs = zip(costs[OURS], costs[other], strict=True)
+        return spread([_figure(a, what) / _figure(b, what) for a, b in pairs], 3)
+
+    print(f"\nRatios of each round, {queues:,} queues (median, least to most):")
+    for text, what, others in (
+        ("scrape p50", "scrape", (BULLMQ, NAIVE, STILL)),
+        ("CPU of poll, render and scrape", "cpu", (BULLMQ, NAIVE)),
+        ("CPU of Redis", "redis_cpu", (BULLMQ, NAIVE)),
+        ("time of a poll", "poll", (HIREDIS,)),
+        ("memory", "memory", (BULLMQ, NAIVE)),
+    ):
+        told = "; ".join(f"{ratios(what, other)} of {other}" for other in others)
+        print(f"- {text}: {told}", flush=True)
+
+
+def _figure(cost: Cost, what: str) -> float:
+    return median(cost.scrapes) if what == "scrape" else float(getattr(cost, what))
