@@ -42,6 +42,7 @@ from exporter.bullmq.failures import fault_of
 from exporter.bullmq.job_detail import MORE_FIELDS
 from exporter.bullmq.jobs import FIELDS, Limits, job_of, parse_json
 from exporter.bullmq.keys import Queue, State, text
+from exporter.bullmq.poll import Poller
 from exporter.bullmq.target import Target
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.prometheus.exposition import Exposition
@@ -606,6 +607,7 @@ class Inside:
 
     async def open(self) -> None:
         self._reader = self.reading = RedisReader(self.settings.redis, connections=4)
+        self.lister = Poller(self.reading, max_schedulers=0)
         self._health = Health()
         self._clients = []
         for redaction in REDACTIONS:

@@ -210,9 +210,10 @@ def test_a_redis_too_slow_to_be_told_truly_is_an_outage(
     with own_server.client() as client:
         for number in range(200):
             client.hset(f"bull:q{number}:meta", "version", "bullmq:5.56.3")
+            client.lpush(f"bull:q{number}:wait", "1")
     with Proxy(own_server.port) as proxy:
         exporter = start_exporter(f"redis://127.0.0.1:{proxy.port}", EXPORTER_REDIS_TIMEOUT="0.5")
-        proxy.delay = 0.35  # x 5 batches > 2 x 0.5 s
+        proxy.delay = 0.2  # x 9 round trips > 2 x 0.5 s
         eventually(lambda: exporter.metrics.value("bullmq_up") == 0)
         eventually(
             lambda: any("too slowly" in e["reason"] for e in exporter.lines("Redis is unavailable"))

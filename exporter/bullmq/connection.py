@@ -116,6 +116,32 @@ class RedisReader:
 
         return list(await self._call(all_at_once))
 
+    async def packed(self, commands: bytes, number: int) -> list[Any]:
+        """The answers to so many packed commands; one that failed is the exception itself.
+
+        Raises RedisUnavailable.
+        """
+        answers: list[Any] = await self._call(lambda: self._exchange(commands, number))
+        return answers
+
+    async def _exchange(self, commands: bytes, number: int) -> list[Any]:
+        pool = self._redis.connection_pool
+        connection = await pool.get_connection()
+        try:
+            try:
+                return list(await connection.exchange(commands, number))
+            except (exceptions.ConnectionError, OSError):
+                # The server may have closed it in the meantime.
+                await connection.disconnect()
+                await connection.connect()
+                return list(await connection.exchange(commands, number))
+        except BaseException:
+            # What was not read of the answers would be taken for those to the next commands.
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await pool.release(connection)
+
     async def run(self, script: Script, keys: Sequence[bytes], args: Command = ()) -> Any:
         """A script's answer. Raises RedisUnavailable.
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import hiredis
 from redis import exceptions
 from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection
@@ -117,6 +118,35 @@ class _Speaking:
         with suppress(exceptions.ResponseError):
             told = await self.read_response()  # type: ignore[attr-defined]
             self.role = told.get(b"role")
+
+    async def exchange(self, commands: bytes, number: int) -> list[Any]:
+        """The answers to so many packed commands; one that failed is the exception itself.
+
+        Raises what concerns all of them: not logged in, loading, elsewhere. redis-py goes through
+        a coroutine for each answer, which costs ten times as much as all that is done here.
+        """
+        await self.send_packed_command([commands], check_health=False)  # type: ignore[attr-defined]
+        missing, general = object(), list[Exception]()
+
+        def error(message: str) -> Exception:
+            made: Exception = self._parser.parse_error(message)  # type: ignore[attr-defined]
+            if isinstance(made, exceptions.ConnectionError | exceptions.MovedError):
+                general.append(made)
+            return made
+
+        reader = hiredis.Reader(
+            protocolError=exceptions.InvalidResponse, replyError=error, notEnoughData=missing
+        )
+        answers: list[Any] = []
+        while len(answers) < number:
+            received = await self._reader.read(1 << 16)  # type: ignore[attr-defined]
+            if not received:
+                raise exceptions.ConnectionError("the server has closed the connection")
+            reader.feed(received)
+            answers.extend(iter(reader.gets, missing))
+        if general:
+            raise general[0]
+        return answers
 
 
 class _TcpConnection(_Speaking, Connection):

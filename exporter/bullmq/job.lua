@@ -23,7 +23,7 @@ local function state()
     if score and not is_error(score) then return name end
   end
   if in_list('active') then return 'active' end
-  local stopped = paused_flag(base) == 1 and 'paused' or 'waiting'
+  local stopped = read('HEXISTS', base .. 'meta', 'paused') == 1 and 'paused' or 'waiting'
   if in_list('wait') then return stopped end
   if in_list('paused') then return 'paused' end
   for name, told in pairs({ wait = stopped, paused = 'paused' }) do

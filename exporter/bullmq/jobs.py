@@ -113,7 +113,7 @@ async def read_page(
     early, after the first job at least. A job that is removed between the two round trips is left
     out. Raises RedisUnavailable.
     """
-    exists, _, counts, ids, sizes = await redis.run(
+    exists, told, ids, sizes = await redis.run(
         PAGE,
         [queue.base],
         (state, start, start + limit - 1, "desc" if newest_first else "asc", *UNBOUNDED),
@@ -124,7 +124,7 @@ async def read_page(
         ended = ended and fitting >= len(ids)
         ids, sizes = ids[:fitting], sizes[:fitting]
     jobs = await _read(redis, queue, state, ids, sizes=sizes, limits=limits, without=without)
-    return Page(bool(exists), counts_of(counts, []), jobs, tuple(ids), ended)
+    return Page(bool(exists), counts_of(told, []), jobs, tuple(ids), ended)
 
 
 async def read_jobs(

@@ -11,10 +11,7 @@ from typing import NamedTuple
 
 
 class State(StrEnum):
-    """The states of a job, by BullMQ's names: first the six of Open Archiver's Jobs API.
-
-    layout.lua counts in this order.
-    """
+    """The states of a job, by BullMQ's names: first the six of Open Archiver's Jobs API."""
 
     ACTIVE = "active"  # a worker holds it
     COMPLETED = "completed"  # finished; only as many as the queue retains

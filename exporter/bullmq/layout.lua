@@ -18,37 +18,15 @@ local function list_length(key)
   return length
 end
 
--- 1 while the queue is paused, 0 while not, or an error.
-local function paused_flag(base)
-  local flag = read('HGET', base .. 'meta', 'paused')
-  if is_error(flag) then return flag end
-  return flag and 1 or 0
-end
-
--- Up to 5.x pausing renames `wait` to `paused`; from 6.0 jobs stay in `wait` and only the flag is
--- set. Either way a job that is not taken until the queue is resumed counts as paused.
-local function counts(base)
-  local paused, wait, held = paused_flag(base), list_length(base .. 'wait'), list_length(base .. 'paused')
-  local waiting, stopped = wait, held
-  if is_error(paused) then
-    waiting, stopped = paused, paused
-  elseif paused == 1 then
-    waiting = 0
-    if is_error(wait) then
-      waiting, stopped = wait, wait
-    elseif not is_error(held) then
-      stopped = held + wait
-    end
+-- What poll.counts_of makes the counts of: 1 or 0 for the flag of a paused queue, then how long its
+-- lists and sets are, in the order of poll.SIZES. Here the marker is taken off.
+local function sizes(base)
+  local of_lists = { read('HEXISTS', base .. 'meta', 'paused') }
+  for _, name in ipairs({ 'wait', 'paused', 'active' }) do
+    of_lists[#of_lists + 1] = name == 'active' and read('LLEN', base .. name) or list_length(base .. name)
   end
-  -- In the order of keys.State.
-  return paused, {
-    read('LLEN', base .. 'active'),
-    read('ZCARD', base .. 'completed'),
-    read('ZCARD', base .. 'failed'),
-    read('ZCARD', base .. 'delayed'),
-    waiting,
-    stopped,
-    read('ZCARD', base .. 'prioritized'),
-    read('ZCARD', base .. 'waiting-children'),
-  }
+  for _, name in ipairs({ 'completed', 'failed', 'delayed', 'prioritized', 'waiting-children' }) do
+    of_lists[#of_lists + 1] = read('ZCARD', base .. name)
+  end
+  return of_lists
 end

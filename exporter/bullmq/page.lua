@@ -5,7 +5,8 @@
 
 local base, state, order = KEYS[1], ARGV[1], ARGV[4]
 local first, last = tonumber(ARGV[2]), tonumber(ARGV[3])
-local paused, count = counts(base)
+local size = sizes(base)
+local paused = size[1]
 
 -- The part of [first, last] that falls into a list of `length` jobs which stand oldest at the
 -- right, appended to `ids`.
@@ -54,13 +55,13 @@ if not ok or is_error(ids) then
 end
 -- How long the fields are that an application may fill with anything, job by job: with 1,000 jobs
 -- this makes the script hold Redis 7.0 for 3 ms, with 100 for 0.6 ms.
-local sizes = {}
+local lengths = {}
 for i, id in ipairs(ids) do
-  local size = {}
+  local of_job = {}
   for j = 5, #ARGV do
     local length = read('HSTRLEN', base .. id, ARGV[j])
-    size[j - 4] = is_error(length) and 0 or length
+    of_job[j - 4] = is_error(length) and 0 or length
   end
-  sizes[i] = size
+  lengths[i] = of_job
 end
-return { read('EXISTS', base .. 'meta'), paused, count, ids, sizes }
+return { read('EXISTS', base .. 'meta'), size, ids, lengths }

@@ -10,6 +10,7 @@ from structlog.contextvars import bind_contextvars
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.tallies import Tallies
+from exporter.bullmq.poll import Poller
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.settings import Settings
 
@@ -34,6 +35,7 @@ class Target:
         # And so has the follower, which waits on it for events.
         self._following = RedisReader(settings.redis, connections=1, slot=slot)
         self.reading = RedisReader(settings.redis, connections=API_CONNECTIONS, slot=slot)
+        self.lister = Poller(self.reading, max_schedulers=0)
         self._publish = publish
         self.watcher = Watcher(self._polling, settings, self._told)
         self._follower: Follower | None = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.discovery import discover
 from exporter.bullmq.keys import Queue, State
-from exporter.bullmq.poll import poll
+from exporter.bullmq.poll import Poller
 from exporter.bullmq.retention import learn_retention
 from exporter.bullmq.schedulers import count_duplicates
 from exporter.bullmq.snapshot import Snapshot
@@ -53,6 +53,7 @@ class Watcher:
         self._redis = redis
         self._settings = settings
         self._publish = publish
+        self._poller = Poller(redis, max_schedulers=settings.max_schedulers)
         self.configured = frozenset(
             Queue.named(prefix, name) for prefix in settings.prefix for name in settings.queues
         )
@@ -120,12 +121,7 @@ class Watcher:
             ) from None
 
     async def _read(self, known: tuple[Queue, ...]) -> Snapshot:
-        readings = await poll(
-            self._redis,
-            known,
-            max_schedulers=self._settings.max_schedulers,
-            configured=self.configured,
-        )
+        readings = await self._poller.poll(known, configured=self.configured)
         now = time.monotonic()
         queues = [reading.queue for reading in readings]
         self._alive = frozenset(queues)

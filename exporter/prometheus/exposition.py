@@ -18,7 +18,7 @@ from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.watcher import Outcome
 from exporter.prometheus import job_ages, job_counts, job_events, queue_state, schedulers, workers
 from exporter.prometheus.event_family import EventFamily, EventRenderer, Series, event_head
-from exporter.prometheus.family import Family, head, labels_of, samples
+from exporter.prometheus.family import Family, GaugeRenderer, head, labels_of
 from exporter.prometheus.health import Health
 
 GAUGES: tuple[Family, ...] = (
@@ -82,6 +82,7 @@ class Part:
 
     def __init__(self, target: str | None, *, with_prefix: bool) -> None:
         self._target, self._with_prefix = target, with_prefix
+        self._gauges = GaugeRenderer(GAUGES)
         self._events = {
             form: EventRenderer(COUNTED, target, openmetrics=form == OPENMETRICS)
             for form in (TEXT, OPENMETRICS)
@@ -95,7 +96,7 @@ class Part:
             for reading in snapshot.readings
         ]
         rows = tuple((reading.queue, labels) for reading, labels in labelled)
-        return Content(rows, samples(GAUGES, snapshot, labelled), tallies, self._begun)
+        return Content(rows, self._gauges.render(snapshot, labelled), tallies, self._begun)
 
     def events(self, content: Content, content_type: str) -> list[str] | None:
         """The samples of each of COUNTED; None where events cannot be followed."""

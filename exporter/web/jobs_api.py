@@ -18,7 +18,6 @@ from exporter.bullmq.failures import fault_of, grouped
 from exporter.bullmq.job_detail import JobDetail, read_job
 from exporter.bullmq.jobs import BULKY, Job, Limits, Page, Scan, read_jobs, read_page
 from exporter.bullmq.keys import JobKey, Queue, State
-from exporter.bullmq.poll import poll
 from exporter.bullmq.target import Target
 from exporter.web import shown
 from exporter.web.answers import Busy, NotFound, json_response
@@ -105,12 +104,7 @@ class JobsApi:
         queues = target.watcher.queues
         if queues is None:
             raise RedisUnavailable("the first discovery is not done")
-        readings = await poll(
-            target.reading,
-            queues,
-            max_schedulers=0,
-            configured=target.watcher.configured,
-        )
+        readings = await target.lister.poll(queues, configured=target.watcher.configured)
         return [
             self._name(Place(target, reading.queue))
             | {"counts": shown.counts(reading.counts)}

@@ -155,28 +155,36 @@ def p99(figures: Sequence[float]) -> float:
     return quantiles(figures, n=100)[98] if len(figures) > 1 else figures[0]
 
 
-def fill_queues(client: redis.Redis, numbers: Iterable[int]) -> None:
-    """Queues with jobs in every state, laid out as BullMQ 5 does."""
+BUSY_EVERY = 10
+
+
+def fill_queues(client: redis.Redis, numbers: Iterable[int], every: int = BUSY_EVERY) -> None:
+    """Queues as BullMQ 5 has them: all keep finished jobs, some have jobs in every state."""
     now = int(time.time() * 1000)
     pipeline = client.pipeline(transaction=False)
     for number in numbers:
         base = f"bull:queue-{number}:"
         pipeline.hset(f"{base}meta", mapping={"version": "bullmq:5.56.3", "opts.maxLenEvents": 10})
-        pipeline.rpush(f"{base}wait", *(f"w{at}" for at in range(5)))
-        pipeline.rpush(f"{base}active", "a0", "a1")
-        for state, weight in (("delayed", 4096), ("completed", 1), ("failed", 1)):
-            jobs = {f"{state[0]}{at}": (now + at) * weight for at in range(5)}
-            pipeline.zadd(f"{base}{state}", jobs)
-        pipeline.zadd(f"{base}prioritized", {f"p{at}": (at + 1) << 32 for at in range(3)})
-        for job in ("w0", "w3", "w4", "a1", "p0", "p2"):
-            fields = {"name": "import", "data": "{}", "opts": '{"attempts":3}', "timestamp": now}
-            pipeline.hset(f"{base}{job}", mapping=fields | {"processedOn": now} | {"atm": 0})
-        pipeline.hdel(f"{base}w0", "processedOn")
-        pipeline.hdel(f"{base}w4", "processedOn")
+        for state in ("completed", "failed"):
+            pipeline.zadd(f"{base}{state}", {f"{state[0]}{at}": now + at for at in range(5)})
         pipeline.xadd(f"{base}events", {"event": "added", "jobId": "w0", "name": "import"})
+        if number % every == 0:
+            _fill_with_work(pipeline, base, now)
         if number % 500 == 499:
             pipeline.execute()
     pipeline.execute()
+
+
+def _fill_with_work(pipeline: Any, base: str, now: int) -> None:
+    pipeline.rpush(f"{base}wait", *(f"w{at}" for at in range(5)))
+    pipeline.rpush(f"{base}active", "a0", "a1")
+    pipeline.zadd(f"{base}delayed", {f"d{at}": (now + at) * 4096 for at in range(5)})
+    pipeline.zadd(f"{base}prioritized", {f"p{at}": (at + 1) << 32 for at in range(3)})
+    for job in ("w0", "w3", "w4", "a1", "p0", "p2"):
+        fields = {"name": "import", "data": "{}", "opts": '{"attempts":3}', "timestamp": now}
+        pipeline.hset(f"{base}{job}", mapping=fields | {"processedOn": now} | {"atm": 0})
+    pipeline.hdel(f"{base}w0", "processedOn")
+    pipeline.hdel(f"{base}w4", "processedOn")
 
 
 def finish_jobs(client: redis.Redis, numbers: Iterable[int], job: int) -> None:

@@ -2,7 +2,7 @@
 // Usage: node jobs.mjs REDIS_PORT. Prints its own port.
 import express from 'express';
 import { Redis } from 'ioredis';
-import { Queue } from 'bullmq';
+import { Queue } from 'bullmq5';
 
 const connection = new Redis(Number(process.argv[2]), { maxRetriesPerRequest: null });
 const queue = new Queue('ingestion', { connection });

@@ -1,10 +1,10 @@
 // BullMQ's own exportPrometheusMetrics over all queues, behind Node's http server.
-// Usage: node metrics.mjs REDIS_PORT QUEUES. Prints its own port.
+// Usage: node metrics.mjs bullmq5|bullmq6 REDIS_PORT QUEUES. Prints its own port.
 import { createServer } from 'node:http';
 import { Redis } from 'ioredis';
-import { Queue } from 'bullmq';
 
-const [port, count] = process.argv.slice(2);
+const [version, port, count] = process.argv.slice(2);
+const { Queue } = await import(version);
 // One connection for all queues: one for each would be 10,000.
 const connection = new Redis(Number(port), { maxRetriesPerRequest: null });
 connection.setMaxListeners(0);

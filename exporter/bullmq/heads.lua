@@ -1,7 +1,8 @@
--- What one poll tells of each queue.
+-- What stands at the ends of each queue's lists and sets.
 -- KEYS: one a queue, what its keys begin with (`bull:ingestion:`).
 -- ARGV[1]: how many schedulers to read of each queue; ARGV[2]: the time in ms (TIME is no read
--- command: the ACL user may not call it); ARGV[2 + i]: the heartbeat key of queue i, or ''.
+-- command: the ACL user may not call it); then four for each queue: what to look at, by the letters of
+-- poll.py; its heartbeat key or ''; how many jobs wait, and how many are active.
 
 -- How many jobs to look at for one whose hash is there.
 local TRIES = 5
@@ -63,6 +64,7 @@ local function oldest_ready(base, waiting, prioritized)
     local key = base .. 'prioritized'
     consider(read('ZRANGE', key, 0, 0)[1])
     local last = tonumber(read('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2])
+    if not last then return oldest end -- taken since they were counted
     local lowest = string.format('%.0f', last - last % 2 ^ 32)
     consider(read('ZRANGEBYSCORE', key, lowest, '+inf', 'LIMIT', 0, 1)[1])
   end
@@ -73,7 +75,9 @@ end
 -- worker still holds it: it renews the job's lock for as long as its process runs.
 local function oldest_taken(base, active)
   for i = 1, math.min(active, TRIES) do
-    local job = base .. read('LINDEX', base .. 'active', -i)
+    local id = read('LINDEX', base .. 'active', -i)
+    if not id then return false, false end -- finished since they were counted
+    local job = base .. id
     local at = read('HGET', job, 'processedOn')
     if at then return at, read('EXISTS', job .. ':lock') end
   end
@@ -111,41 +115,41 @@ local function next_runs(base)
   return kept
 end
 
+local function ends_in_marker(key)
+  local last = read('LINDEX', key, -1)
+  return type(last) == 'string' and string.sub(last, 1, 2) == '0:'
+end
+
 local result = {}
 for i, base in ipairs(KEYS) do
-  local paused, count = counts(base)
-  local active, delayed, waiting, prioritized = count[1], count[4], count[5], count[7]
+  local wanted, heartbeat = ARGV[4 * i - 1], ARGV[4 * i]
+  local waiting, active = tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2])
+  local function has(letter)
+    return string.find(wanted, letter, 1, true) ~= nil
+  end
 
   local oldest_waiting = false
-  if paused == 0 then oldest_waiting = oldest_ready(base, waiting, prioritized) or false end
+  if has('o') then
+    local prioritized = has('p') and 1 or 0
+    oldest_waiting = oldest_ready(base, waiting, prioritized) or false
+  end
 
   local oldest_active, held = false, false
-  if not is_error(active) and active > 0 then
-    oldest_active, held = oldest_taken(base, active)
-  end
+  if active > 0 then oldest_active, held = oldest_taken(base, active) end
 
-  local next_delayed = false
-  if not is_error(delayed) and delayed > 0 then
-    next_delayed = read('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')[2]
-  end
-
-  local schedulers, runs = read('ZCARD', base .. 'repeat'), {}
-  if not is_error(schedulers) and schedulers > 0 and tonumber(ARGV[1]) > 0 then
-    runs = next_runs(base)
-  end
+  local next_delayed = has('d') and read('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
+  if next_delayed and not is_error(next_delayed) then next_delayed = next_delayed[2] or false end
 
   result[i] = {
-    read('EXISTS', base .. 'meta'),
-    paused,
-    count,
-    shown(read('HGET', base .. 'meta', 'version')),
+    has('w') and ends_in_marker(base .. 'wait') and 1 or 0,
+    has('h') and ends_in_marker(base .. 'paused') and 1 or 0,
+    shown(has('v') and read('HGET', base .. 'meta', 'version')),
     oldest_waiting and string.format('%.0f', oldest_waiting),
     number(oldest_active),
     held,
     next_delayed,
-    schedulers,
-    runs,
-    ARGV[2 + i] ~= '' and number(read('GET', ARGV[2 + i])),
+    has('s') and next_runs(base) or {},
+    heartbeat ~= '' and number(read('GET', heartbeat)),
   }
 end
 return result
