@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
 
+import hiredis
 from redis import exceptions
 from redis.asyncio import Redis
 
@@ -57,6 +58,12 @@ def scored(answer: Sequence[Any]) -> list[tuple[bytes, bytes]]:
             for member, score in answer
         ]
     return list(zip(answer[::2], answer[1::2], strict=True))
+
+
+def packed(command: Command) -> bytes:
+    """A command as it is sent. In redis-py, which does it in Python, it takes ten times as long."""
+    words: Any = tuple(command)  # hiredis's own types know of one word alone
+    return bytes(hiredis.pack_command(words))
 
 
 class Script:
@@ -103,18 +110,7 @@ class RedisReader:
         """
         if not commands:
             return []
-
-        async def all_at_once() -> list[Any]:
-            pipeline = self._redis.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            answers: list[Any] = await pipeline.execute(raise_on_error=False)
-            for answer in answers:
-                if isinstance(answer, exceptions.MovedError):
-                    raise answer
-            return answers
-
-        return list(await self._call(all_at_once))
+        return await self.packed(b"".join(map(packed, commands)), len(commands))
 
     async def packed(self, commands: bytes, number: int) -> list[Any]:
         """The answers to so many packed commands; one that failed is the exception itself.

@@ -58,6 +58,10 @@ class Queue:
     prefix: str = field(compare=False)
     name: str = field(compare=False)
 
+    def __hash__(self) -> int:
+        # Bytes keep their hash; that of a dataclass makes a tuple each time.
+        return hash(self.base)
+
     @classmethod
     def named(cls, prefix: str, name: str | bytes) -> Queue:
         raw = name.encode() if isinstance(name, str) else name

@@ -8,15 +8,14 @@ queues that hold nothing but finished jobs, as most do at any moment.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-import hiredis
-
-from exporter.bullmq.connection import RedisReader, RedisRefused, Script
+from exporter.bullmq.connection import RedisReader, RedisRefused, Script, packed
 from exporter.bullmq.keys import Queue, State, text
 from exporter.bullmq.snapshot import QueueReading
 
@@ -106,7 +105,7 @@ class _Memory:
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self.packed = b"".join(
-            _packed(command, queue.base + name, *rest) for command, name, *rest in _ASKED
+            packed((command, queue.base + name, *rest)) for command, name, *rest in _ASKED
         )
         self.counted: list[Any] = []  # the answers to _ASKED
         self.letters = ""  # what they make us look at
@@ -144,10 +143,14 @@ class Poller:
         # `meta` is gone when the queue is (Queue.obliterate).
         there = [each for each in memories if each.counted[_EXISTS_AT] or each.queue in configured]
         await self._look_at_heads(there)
-        readings = tuple(map(_read, there))
+        readings: list[QueueReading] = []
+        remaining = iter(there)
+        while batch := list(islice(remaining, COUNTED_AT_ONCE)):
+            readings.extend(map(_read, batch))
+            await asyncio.sleep(0)  # others have their turn
         self._memory = {each.queue: each for each in there}
         _raise_if_refused(readings)
-        return readings
+        return tuple(readings)
 
     async def _count(self, memories: Sequence[_Memory]) -> None:
         commands = [each.packed for each in memories]
@@ -159,7 +162,7 @@ class Poller:
                 for at in range(0, len(memories), HEARTBEATS_AT_ONCE)
             ]
             commands += [
-                _packed(b"EXISTS", *(each.queue.heartbeat_key for each in group))
+                packed((b"EXISTS", *(each.queue.heartbeat_key for each in group)))
                 for group in groups
             ]
         size = len(_ASKED)
@@ -227,11 +230,6 @@ def _read(memory: _Memory) -> QueueReading:
         heads = memory.heads._replace(version=memory.version)
         memory.reading = _reading(memory.queue, Counted(*memory.counted), heads)
     return memory.reading
-
-
-def _packed(*command: bytes) -> bytes:
-    words: Any = command  # hiredis's own types know of one word alone
-    return bytes(hiredis.pack_command(words))
 
 
 def _some(size: Any) -> bool:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 from exporter.bullmq.events.stream import milliseconds
-from exporter.bullmq.events.tallies import Count, Exemplar, FrozenTally, Layout, Tallies
+from exporter.bullmq.events.tallies import (
+    Count,
+    Exemplar,
+    FrozenTally,
+    Layout,
+    QueueTallies,
+    Tallies,
+)
 from exporter.bullmq.keys import Queue, text
 from exporter.prometheus.family import escape, head
 
@@ -55,6 +63,15 @@ def event_head(family: EventFamily, *, openmetrics: bool) -> str:
     return head(name, kind, family.help)
 
 
+class _Rendered(NamedTuple):
+    """What a queue was rendered from, and the text for each family."""
+
+    counted: QueueTallies
+    all_begun: bool
+    series: dict[str | None, tuple[FrozenTally | int, list[str]]]  # by job name
+    texts: list[str]
+
+
 class EventRenderer:
     """Renders tallies as text or OpenMetrics, and of what it rendered before only what changed."""
 
@@ -64,8 +81,7 @@ class EventRenderer:
         self._target = target
         self._families = families
         self._openmetrics = openmetrics
-        # For each series what it was rendered from, and a text for each family.
-        self._cache: dict[Series, tuple[object, list[str]]] = {}
+        self._cache: dict[Queue, _Rendered] = {}
 
     def render(
         self, tallies: Tallies, rows: Iterable[tuple[Queue, str]], begun: Collection[Series]
@@ -75,40 +91,53 @@ class EventRenderer:
         A series that has not `begun` shows 0: Prometheus takes the first value that it sees of a
         counter for its past, so a first failure that came with the series would be no increase.
         """
-        cache: dict[Series, tuple[object, list[str]]] = {}
-        nothing = FrozenTally((0,) * tallies.layout.size, {}, restored=False)
+        cache: dict[Queue, _Rendered] = {}
         for queue, labels in rows:
             counted = tallies.queues.get(queue)
             if counted is None:
                 continue
-            missed = counted.missed if counted.restored or (queue, None) in begun else 0
-            self._lines(cache, (queue, None), missed, labels, tallies.layout)
-            for name, tally in counted.by_name.items():
-                shown = tally if tally.restored or (queue, name) in begun else nothing
-                self._lines(cache, (queue, name), shown, labels, tallies.layout)
+            before = self._cache.get(queue)
+            if before is None or before.counted is not counted or not before.all_begun:
+                before = self._of_queue(
+                    queue, labels, counted, begun=begun, layout=tallies.layout, before=before
+                )
+            cache[queue] = before
         self._cache = cache
-        texts = [texts for _, texts in cache.values()]
-        return ["".join([text[at] for text in texts]) for at in range(len(self._families))]
+        texts = [each.texts for each in cache.values()]
+        return ["".join(each) for each in zip(*texts, strict=True)] or [""] * len(self._families)
 
-    def _lines(
+    def _of_queue(
         self,
-        cache: dict[Series, tuple[object, list[str]]],
-        series: Series,
-        shown: FrozenTally | int,
+        queue: Queue,
         labels: str,
+        counted: QueueTallies,
+        *,
+        begun: Collection[Series],
         layout: Layout,
-    ) -> None:
-        before = self._cache.get(series)
-        if before is not None and before[0] == shown:
-            cache[series] = before
-            return
-        queue, name = series
-        if name is not None:
-            labels = f'{labels},name="{escape(name)}"'
-        cache[series] = (
-            shown,
-            [self._sample(family, shown, labels, queue, layout) for family in self._families],
-        )
+        before: _Rendered | None,
+    ) -> _Rendered:
+        nothing = FrozenTally((0,) * layout.size, {}, restored=False)
+        has_begun: dict[str | None, bool] = {
+            name: tally.restored or (queue, name) in begun
+            for name, tally in counted.by_name.items()
+        }
+        has_begun[None] = counted.restored or (queue, None) in begun
+        shown: dict[str | None, FrozenTally | int] = {
+            name: tally if has_begun[name] else nothing for name, tally in counted.by_name.items()
+        }
+        shown[None] = counted.missed if has_begun[None] else 0
+        series: dict[str | None, tuple[FrozenTally | int, list[str]]] = {}
+        for name, value in shown.items():
+            known = before.series.get(name) if before is not None else None
+            if known is None or known[0] != value:
+                of_name = labels if name is None else f'{labels},name="{escape(name)}"'
+                known = (
+                    value,
+                    [self._sample(each, value, of_name, queue, layout) for each in self._families],
+                )
+            series[name] = known
+        texts = ["".join(each) for each in zip(*(of for _, of in series.values()), strict=True)]
+        return _Rendered(counted, all(has_begun.values()), series, texts)
 
     def _sample(
         self,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import time
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import NamedTuple
 
 from prometheus_client import exposition as text_format
@@ -32,6 +33,9 @@ COUNTED: tuple[EventFamily, ...] = job_events.FAMILIES
 
 # A form of the page that nobody has asked for this long (seconds) is no longer made ahead.
 WANTED_FOR = 300.0
+
+# zlib's `wbits` for a stream with gzip's head and end.
+GZIP = 16 + zlib.MAX_WBITS
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -74,7 +78,8 @@ class Content(NamedTuple):
     rows: tuple[tuple[Queue, str], ...]  # queues and their labels
     gauges: list[str]  # the samples of each of GAUGES
     tallies: Tallies | None
-    begun: frozenset[Series]  # the series that scrapers have seen already
+    begun: frozenset[Series]  # the series that scrapers had seen before
+    series: frozenset[Series]  # those that they have seen once this is shown
 
 
 class Part:
@@ -88,7 +93,7 @@ class Part:
             for form in (TEXT, OPENMETRICS)
         }
         self.content: Content | None = None  # None: there was no good poll
-        self._begun: frozenset[Series] = frozenset()
+        self.begun: frozenset[Series] = frozenset()  # the series that scrapers have seen
 
     def content_of(self, snapshot: Snapshot, tallies: Tallies | None) -> Content:
         labelled = [
@@ -96,7 +101,9 @@ class Part:
             for reading in snapshot.readings
         ]
         rows = tuple((reading.queue, labels) for reading, labels in labelled)
-        return Content(rows, self._gauges.render(snapshot, labelled), tallies, self._begun)
+        gauges, begun = self._gauges.render(snapshot, labelled), self.begun
+        series = begun if tallies is None else _series(tallies, begun)
+        return Content(rows, gauges, tallies, begun, series)
 
     def events(self, content: Content, content_type: str) -> list[str] | None:
         """The samples of each of COUNTED; None where events cannot be followed."""
@@ -104,10 +111,6 @@ class Part:
             return None
         renderer = self._events[content_type]
         return renderer.render(content.tallies, content.rows, content.begun)
-
-    def was_shown(self, content: Content) -> None:
-        if content.tallies is not None:
-            self._begun = _series(content.tallies)
 
 
 class Exposition:
@@ -167,7 +170,7 @@ class Exposition:
                 self._renderer, self._encode, contents, form
             )
         for part, content in contents:
-            part.was_shown(content)
+            part.begun = content.series
         return form.content_type, pages[form]
 
     def _contents(self) -> Contents:
@@ -180,35 +183,38 @@ class Exposition:
         return content, {form: self._encode([(part, content)], form) for form in forms}
 
     def _encode(self, contents: Contents, form: Form) -> bytes:
-        """The page: family by family, since a format's reader wants each in one place."""
-        openmetrics = form.content_type == OPENMETRICS
-        texts: list[str] = []
-        if contents:
-            gauges = [content.gauges for _, content in contents]
-            for at, gauge in enumerate(GAUGES):
-                texts += (head(gauge.name, "gauge", gauge.help), *(each[at] for each in gauges))
-        counted = [
-            events
-            for part, content in contents
-            if (events := part.events(content, form.content_type)) is not None
-        ]
-        if counted:
-            for at, family in enumerate(COUNTED):
-                texts.append(event_head(family, openmetrics=openmetrics))
-                texts += (each[at] for each in counted)
-        page = "".join(texts).encode()
+        pieces = (piece.encode() for piece in self._pieces(contents, form.content_type))
         # The registry's part comes last: in OpenMetrics it ends with the `# EOF` of the page.
+        openmetrics = form.content_type == OPENMETRICS
         render_registry = openmetrics_format if openmetrics else text_format
-        page += render_registry.generate_latest(self._health.registry)
-        return gzip.compress(page, compresslevel=1, mtime=0) if form.compressed else page
+        whole = chain(pieces, (render_registry.generate_latest(self._health.registry),))
+        if not form.compressed:
+            return b"".join(whole)
+        # Piece by piece: the page of 10,000 queues, of 6 MB, is never there as a whole.
+        packer = zlib.compressobj(level=1, wbits=GZIP)
+        packed = [packer.compress(piece) for piece in whole]
+        return b"".join((*packed, packer.flush()))
+
+    def _pieces(self, contents: Contents, content_type: str) -> Iterator[str]:
+        """The page, family by family: a format's reader wants each in one place."""
+        gauges = [content.gauges for _, content in contents]
+        for at, gauge in enumerate(GAUGES if contents else ()):
+            yield head(gauge.name, "gauge", gauge.help)
+            yield from (each[at] for each in gauges)
+        told = (part.events(content, content_type) for part, content in contents)
+        counted = [samples for samples in told if samples is not None]
+        for at, family in enumerate(COUNTED if counted else ()):
+            yield event_head(family, openmetrics=content_type == OPENMETRICS)
+            yield from (each[at] for each in counted)
 
 
 Contents = list[tuple[Part, Content]]
 
 
-def _series(tallies: Tallies) -> frozenset[Series]:
+def _series(tallies: Tallies, before: frozenset[Series]) -> frozenset[Series]:
     series: set[Series] = set()
     for queue, counted in tallies.queues.items():
         series.add((queue, None))
         series.update((queue, name) for name in counted.by_name)
-    return frozenset(series)
+    # The same object where nothing is new: 10,000 queues would be a MB more for each poll.
+    return before if series == before else frozenset(series)

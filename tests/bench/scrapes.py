@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import re
 import shlex
 import socket
 import tempfile
@@ -30,7 +32,7 @@ from tests.bench.measured import (
     spread,
     table,
 )
-from tests.conftest import Exporter, Server
+from tests.conftest import Server
 
 OURS = "this project"
 BULLMQ = "BullMQ 6.7.0's `exportPrometheusMetrics`"
@@ -99,18 +101,18 @@ def _ours(
     """Measures us; the commands that the script of a poll sends, and the page."""
     settings = {"EXPORTER_POLL_INTERVAL": str(pause)}
     with exporting(server, **settings) as exporter:
+        # In no other form than Prometheus asks for: each that is asked for is made ahead.
         scrape = Scraper(int(exporter.metrics.url.rpartition(":")[2]))
-        _begin_counters(exporter, client, queues)
-        commands = _commands_of_a_poll(server, exporter)
-        # Startup is over: discovery and the reading of options come once a minute.
-        polls, seconds = _polls(exporter)
+        _begin_counters(scrape, client, queues)
+        commands = _commands_of_a_poll(server, scrape)
+        polls, seconds = _polls(scrape)
         meter = Meter(exporter.process.pid, client)
         told = []
         for _ in range(number):
             time.sleep(pause)
             told.append(scrape())
         cost = meter.cost(1, [took for took, _ in told], len(told[-1][1]))
-        now_polls, now_seconds = _polls(exporter)
+        now_polls, now_seconds = _polls(scrape)
         polled, spent = now_polls - polls, now_seconds - seconds
         cost.poll = 1000 * spent / polled
         for what in ("cpu", "redis_cpu", "commands"):
@@ -119,26 +121,35 @@ def _ours(
         return commands, told[-1][1]
 
 
-def _begin_counters(exporter: Exporter, client: redis.Redis, queues: int) -> None:
+def _begin_counters(scrape: Scraper, client: redis.Redis, queues: int) -> None:
     """A tenth of the queues have finished jobs, so counters and histograms are on the page."""
     busy = range(0, queues, BUSY_EVERY)
     for job in range(1, 30):
         finish_jobs(client, busy, job)
         time.sleep(1)
-        shown = exporter.metrics.samples("bullmq_job_completed_total")
-        if sum(value > 0 for value in shown.values()) == len(busy):
+        sample = rb"^bullmq_job_completed_total{.*?} [1-9]"
+        counted = re.findall(sample, _text(scrape), re.MULTILINE)
+        if len(counted) == len(busy):
             return
     raise RuntimeError("the events are not followed")
 
 
-def _polls(exporter: Exporter) -> tuple[float, float]:
-    family = "bullmq_exporter_poll_duration_seconds"
-    count, total = (exporter.metrics.value(f"{family}_{what}") for what in ("count", "sum"))
-    return count or 0.0, total or 0.0
+def _text(scrape: Scraper) -> bytes:
+    return gzip.decompress(scrape()[1])
 
 
-def _commands_of_a_poll(server: Server, exporter: Exporter) -> list[list[str]]:
-    """What the scripts of one poll call, as MONITOR shows it."""
+def _polls(scrape: Scraper) -> tuple[float, float]:
+    """How many polls there were, and how long they took in seconds."""
+    text = _text(scrape)
+    family = b"bullmq_exporter_poll_duration_seconds_"
+    samples = (rb"^%b%b (\S+)" % (family, what) for what in (b"count", b"sum"))
+    found = (re.search(sample, text, re.MULTILINE) for sample in samples)
+    count, total = (float(each[1]) if each else 0.0 for each in found)
+    return count, total
+
+
+def _commands_of_a_poll(server: Server, scrape: Scraper) -> list[list[str]]:
+    """What one poll calls, itself or from its scripts, as MONITOR shows it."""
     lines: list[str] = []
     ended = threading.Event()
     with socket.create_connection(("127.0.0.1", server.port)) as monitor:
@@ -152,15 +163,13 @@ def _commands_of_a_poll(server: Server, exporter: Exporter) -> list[list[str]]:
 
         thread = threading.Thread(target=listen)
         thread.start()
-        began, _ = _polls(exporter)
-        while _polls(exporter)[0] < began + 3:
+        began, _ = _polls(scrape)
+        while _polls(scrape)[0] < began + 3:
             time.sleep(0.05)
         ended.set()
         with server.client() as client:
             client.echo("the end")
         thread.join()
-    # From one poll's first command to the next one's. What scripts call is marked as theirs; the
-    # calls of the scripts themselves are left out, and so is what the follower asks.
     called = [shlex.split(line.partition("] ")[2]) for line in lines if "] " in line]
     reads = [each for each in called if each and each[0].upper() in READS]
     begins = [at for at, each in enumerate(reads) if each == [*FIRST, "paused"]]

@@ -17,7 +17,7 @@ from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger, Room
 from exporter.bullmq.events.mending import find_missed
 from exporter.bullmq.events.state_file import QUEUES, StateFile
 from exporter.bullmq.events.stream import Entry, Gap, StreamInfo, milliseconds
-from exporter.bullmq.events.tallies import Count, Layout, Tallies
+from exporter.bullmq.events.tallies import Count, Layout, QueueTallies, Tallies
 from exporter.bullmq.keys import Queue
 from exporter.settings import EventsSettings
 
@@ -54,6 +54,12 @@ CHECKS_AT_ONCE = 100
 EXISTS_AT_ONCE = 500
 EXISTS_EVERY = 60.0
 
+# Ledgers that are copied before others have their turn: 1 ms.
+FROZEN_AT_ONCE = 300
+
+# While some streams are behind, seconds after which the others are looked at again.
+ALL_EVERY = 0.3
+
 LONGEST_RETRY = 5.0
 
 
@@ -82,6 +88,8 @@ class Follower:
         self._room = Room(settings.max_jobs)
         self._known: tuple[Queue, ...] | None = None
         self._ledgers: dict[Queue, Ledger] = {}
+        self._by_stream: dict[bytes, Ledger] = {}
+        self._gapped: set[Queue] = set()  # those that have gaps to mend
         self._departed: dict[Queue, Ledger] = {}
         self._remembered: dict[bytes, Any] = {}
         self._saved_at: int | None = None  # epoch ms of the memory that we began with
@@ -89,6 +97,7 @@ class Follower:
         self._count = FIRST_COUNT
         self._entry_cost = 1.0  # on average, in entries without a large value
         self._behind: set[Queue] = set()  # those that the last read did not read to the end
+        self._all_due = 0.0
         self._touched: set[Queue] = set()  # those of which something was read since they were due
         self._round: deque[Queue] = deque()  # those that are to be checked
         self._round_due = 0.0
@@ -148,7 +157,7 @@ class Follower:
         async with self._consistent:
             if not self._following:
                 return None
-            frozen = self._freeze()
+            frozen = await self._freeze()
             if self._state_file is None:
                 self._told = frozen
                 return frozen
@@ -166,15 +175,18 @@ class Follower:
         await self._settle()
         if await self._keep_up_with_queues() is False:
             return PAUSE
-        followed = [
-            ledger for queue, ledger in self._ledgers.items() if queue not in self._unreadable
-        ]
+        now = time.monotonic()
+        if self._behind and now < self._all_due:
+            followed = [self._ledgers[queue] for queue in self._behind if queue in self._ledgers]
+        else:
+            followed = list(self._ledgers.values())
+            self._all_due = now + ALL_EVERY
+        if self._unreadable:
+            followed = [each for each in followed if each.queue not in self._unreadable]
         checked = self._due_checks()
         asked = self._due_questions()
         # The order matters: what the first ones tell was so before we read.
-        commands: list[Command] = [
-            (b"XINFO", "STREAM", ledger.queue.events_key) for ledger in checked
-        ]
+        commands: list[Command] = [(b"XINFO", "STREAM", ledger.stream) for ledger in checked]
         commands += [(b"EXISTS", ledger.queue.job_key(job_id)) for ledger, job_id in asked]
         commands += self._read_commands(followed)
         answers = iter(await self._redis.pipeline(commands))
@@ -186,8 +198,8 @@ class Follower:
         async with self._consistent:
             self._lag = 0.0
             for ledger, info in zip(checked, infos, strict=True):
-                self._check(ledger, info, entries.get(ledger.queue.events_key, ()))
-            cost = self._read(followed, entries)
+                self._check(ledger, info, entries.get(ledger.stream, ()))
+            cost = self._read(entries)
             self._forget_gone(asked, exist)
             await self._settle()
         await self._mend_gaps()
@@ -210,8 +222,8 @@ class Follower:
                 *(b"XREAD", "COUNT", self._count),
                 *(("BLOCK", self._block) if wait else ()),
                 "STREAMS",
-                *(ledger.queue.events_key for ledger in ledgers),
-                *(ledger.place.position for ledger in ledgers),
+                *[ledger.stream for ledger in ledgers],
+                *[ledger.place.position for ledger in ledgers],
             )
 
     @staticmethod
@@ -226,14 +238,12 @@ class Follower:
             entries.update(answer or ())
         return entries
 
-    def _read(self, followed: Iterable[Ledger], entries: Mapping[bytes, list[Entry]]) -> int:
+    def _read(self, entries: Mapping[bytes, list[Entry]]) -> int:
         """Book what is new; what that cost, in entries."""
         behind: set[Queue] = set()
         cost = number = 0
-        for ledger in followed:
-            new = entries.get(ledger.queue.events_key)
-            if new is None:
-                continue
+        for stream, new in entries.items():
+            ledger = self._by_stream[stream]
             if len(new) >= self._count:
                 behind.add(ledger.queue)
                 # Whether it was stalled says the next entry, which this read does not have.
@@ -287,6 +297,8 @@ class Follower:
         while len(self._departed) > MOST_DEPARTED:
             del self._departed[next(iter(self._departed))]
         self._ledgers |= {ledger.queue: ledger for ledger in ledgers}
+        self._by_stream = {ledger.stream: ledger for ledger in self._ledgers.values()}
+        self._gapped = {queue for queue, ledger in self._ledgers.items() if ledger.gaps}
         self._known = queues
         # Of queues that went while we were away: they may come back as well.
         while len(self._remembered) > MOST_DEPARTED:
@@ -309,7 +321,7 @@ class Follower:
         remaining = iter(ledgers)
         while batch := list(islice(remaining, CHECKS_AT_ONCE)):
             answers = await self._redis.pipeline(
-                [(b"XINFO", "STREAM", ledger.queue.events_key) for ledger in batch]
+                [(b"XINFO", "STREAM", ledger.stream) for ledger in batch]
             )
             for ledger, answer in zip(batch, answers, strict=True):
                 if not isinstance(answer, Exception):
@@ -319,9 +331,7 @@ class Follower:
 
     async def _find_unreadable(self, followed: Sequence[Ledger]) -> None:
         """Leave out the keys that hold no stream: XREAD refuses all for the sake of one."""
-        answers = await self._redis.pipeline(
-            [(b"TYPE", ledger.queue.events_key) for ledger in followed]
-        )
+        answers = await self._redis.pipeline([(b"TYPE", ledger.stream) for ledger in followed])
         for ledger, kind in zip(followed, answers, strict=True):
             if kind not in (b"stream", b"none"):
                 self._unreadable.add(ledger.queue)
@@ -375,6 +385,7 @@ class Follower:
         if gap is not None:
             log.warning("events were missed", extra={"queue": queue, "count": gap.missed})
             ledger.note_gap(gap)
+            self._gapped.add(ledger.queue)
         ledger.note_check()
 
     def _due_questions(self) -> list[tuple[Ledger, bytes]]:
@@ -434,7 +445,11 @@ class Follower:
 
     def _next_to_mend(self) -> tuple[Ledger, Gap, AsyncIterator[tuple[Count, Any]]] | None:
         now = time.monotonic()
-        for queue, ledger in self._ledgers.items():
+        for queue in tuple(self._gapped):
+            ledger = self._ledgers.get(queue)
+            if ledger is None or not ledger.gaps:
+                self._gapped.discard(queue)
+                continue
             # Where nothing more comes, the end of a gap is passed by the clock, not in the stream.
             waited = now - ledger.gap_noted_at >= 3 * CLOCK_SKEW / 1000
             for gap in ledger.gaps:
@@ -444,10 +459,17 @@ class Follower:
 
     # Memory
 
-    def _freeze(self) -> Tallies:
+    async def _freeze(self) -> Tallies:
+        queues: dict[Queue, QueueTallies] = {}
+        remaining = iter(tuple(self._ledgers.values()))
+        while batch := list(islice(remaining, FROZEN_AT_ONCE)):
+            queues.update({ledger.queue: ledger.freeze() for ledger in batch})
+            # Others have their turn; but what is saved must be what is told, at one moment.
+            if self._state_file is None:
+                await asyncio.sleep(0)
         return Tallies(
             layout=self._layout,
-            queues={queue: ledger.freeze() for queue, ledger in self._ledgers.items()},
+            queues=queues,
             events_read=self._events_read,
             lag=self._lag,
             tracked_jobs=self._room.taken,

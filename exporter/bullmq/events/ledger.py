@@ -80,6 +80,7 @@ class Ledger:
 
     def __init__(self, queue: Queue, layout: Layout, room: Room, *, max_names: int) -> None:
         self.queue = queue
+        self.stream = queue.events_key
         self.place = Place()
         self.jobs: dict[bytes, TrackedJob] = {}
         self.tallies: dict[str, Tally] = {}
@@ -87,6 +88,9 @@ class Ledger:
         self.gaps: list[Gap] = []  # those that are not mended yet
         self.cleaned = False  # jobs may be gone of which no event says so
         self._restored = False
+        # None as soon as anything is booked: in read, pass_over, settle, note_gap and mend, and
+        # when the queue goes or is remembered.
+        self._frozen: QueueTallies | None = None
         self._layout = layout
         self._room = room
         self._max_names = max_names
@@ -99,18 +103,6 @@ class Ledger:
         self._finished: deque[tuple[int, list[bytes]]] = deque([(0, [])])
         self._read_at = time.monotonic()
         self.gap_noted_at = self._read_at  # monotonic, of the last one
-        self._handlers: dict[bytes, Callable[[bytes, bytes, Sequence[bytes]], None]] = {
-            b"added": self._added,
-            b"waiting": self._waiting,
-            b"active": self._active,
-            b"completed": self._completed,
-            b"failed": self._failed,
-            b"delayed": self._delayed,
-            b"stalled": self._stalled,
-            b"retries-exhausted": self._retries_exhausted,
-            b"waiting-children": self._waiting_children,
-            b"removed": self._removed,
-        }
 
     # Reading
 
@@ -121,18 +113,19 @@ class Ledger:
 
     def read(self, entries: Sequence[Entry]) -> None:
         """Book these entries, and move on behind them."""
+        self._frozen = None
         self._read_at = time.monotonic()
-        handlers = self._handlers
         for entry_id, fields in entries:
-            handle = handlers.get(fields[1])
+            handle = _HANDLERS.get(fields[1])
             if handle is not None and len(fields) > 3 and fields[2] == b"jobId":
-                handle(entry_id, fields[3], fields)
+                handle(self, entry_id, fields[3], fields)
             elif fields[1] == b"cleaned":
                 self.cleaned = True
         self.place.advance(entries)
 
     def pass_over(self, entries: Sequence[Entry]) -> None:
         """Move on behind entries that could not be booked, or not all of them."""
+        self._frozen = None
         self.missed += len(entries)
         self.place.advance(entries)
 
@@ -251,6 +244,7 @@ class Ledger:
         Should it come back, nothing is to be read twice, and its counters go on where they were: it
         may have been made anew before it was found to be gone, and some of it counted.
         """
+        self._frozen = None
         self.forget_all()
         self._restored = True
         for tally in self.tallies.values():
@@ -269,6 +263,7 @@ class Ledger:
 
     def settle(self, facts: Mapping[bytes, JobFacts]) -> None:
         """Finish the book with the answers to all `questions`."""
+        self._frozen = None
         for doubt in self._doubts:
             self._decide(doubt, facts[doubt.job_id])
         for job_id, job in self._nameless:
@@ -305,6 +300,7 @@ class Ledger:
 
     def note_gap(self, gap: Gap) -> None:
         """Events are missing: what is known of jobs on their way may be wrong."""
+        self._frozen = None
         self.missed += gap.missed
         self.forget_all()
         self.gaps.append(gap)
@@ -347,6 +343,7 @@ class Ledger:
 
     def mend(self, count: Count, found: Mapping[bytes, JobFacts]) -> None:
         """Count finished jobs whose events were missed."""
+        self._frozen = None
         for job_id, facts in found.items():
             self._tally_of(facts.name).values[count] += 1
             self.forget(job_id)
@@ -356,11 +353,14 @@ class Ledger:
     # Snapshots
 
     def freeze(self) -> QueueTallies:
-        return QueueTallies(
-            by_name={name: tally.freeze() for name, tally in self.tallies.items()},
-            missed=self.missed,
-            restored=self._restored,
-        )
+        """A copy of what is counted; the same object as before while nothing was booked."""
+        if self._frozen is None:
+            self._frozen = QueueTallies(
+                by_name={name: tally.freeze() for name, tally in self.tallies.items()},
+                missed=self.missed,
+                restored=self._restored,
+            )
+        return self._frozen
 
     def memory(self) -> dict[str, Any]:
         """All of it, in plain values, for `remember`."""
@@ -381,6 +381,7 @@ class Ledger:
 
     def remember(self, memory: Mapping[str, Any]) -> None:
         """Go on from a `memory`. Raises KeyError, TypeError or ValueError where it is none."""
+        self._frozen = None
         place = self.place
         place.position, place.number = memory["position"], memory["number"]
         place.first, place.length = memory["first"], memory["length"]
@@ -398,3 +399,18 @@ class Ledger:
             job = TrackedJob(self.tallies[name])
             job.ready, job.taken, job.retries = ready, taken, retries
             self._track(job_id, job)
+
+
+# One table for all: one in each ledger would take 14 MB for 10,000 queues.
+_HANDLERS: Mapping[bytes, Callable[[Ledger, bytes, bytes, Sequence[bytes]], None]] = {
+    b"added": Ledger._added,
+    b"waiting": Ledger._waiting,
+    b"active": Ledger._active,
+    b"completed": Ledger._completed,
+    b"failed": Ledger._failed,
+    b"delayed": Ledger._delayed,
+    b"stalled": Ledger._stalled,
+    b"retries-exhausted": Ledger._retries_exhausted,
+    b"waiting-children": Ledger._waiting_children,
+    b"removed": Ledger._removed,
+}
