@@ -45,20 +45,19 @@ end
 -- Workers take from the right. A job added with `lifo` goes in there too, so the oldest may stand
 -- at either end. Of `prioritized` the oldest of the highest and of the lowest priority are looked at:
 -- the next, and the one that starves. A score is priority * 2^32 + a counter (getPriorityScore).
-local function oldest_ready(base, waiting, prioritized)
+local function oldest_ready(base, last_waiting, waiting, prioritized)
   local oldest
   local function consider(id)
     local at = id and not is_error(id) and ready_at(base, id)
     if at and (not oldest or at < oldest) then oldest = at end
   end
-  if not is_error(waiting) and waiting > 0 then
-    local wait = base .. 'wait'
-    consider(read('LINDEX', wait, 0))
-    -- The marker of before 5.0 has no hash, and so counts for nothing here.
-    for i = 1, math.min(waiting + 1, TRIES) do
-      if oldest and i > 2 then break end
-      consider(read('LINDEX', wait, -i))
-    end
+  local looked_at = #last_waiting
+  local whole = waiting <= looked_at
+  consider(whole and last_waiting[1] or not whole and read('LINDEX', base .. 'wait', 0))
+  -- The marker of before 5.0 has no hash, and so counts for nothing here.
+  for at = looked_at, whole and 2 or 1, -1 do
+    if oldest and at < looked_at - 1 then break end
+    consider(last_waiting[at])
   end
   if not is_error(prioritized) and prioritized > 0 then
     local key = base .. 'prioritized'
@@ -115,9 +114,14 @@ local function next_runs(base)
   return kept
 end
 
-local function ends_in_marker(key)
-  local last = read('LINDEX', key, -1)
-  return type(last) == 'string' and string.sub(last, 1, 2) == '0:'
+-- The last jobs of a list, the next one at the end; none where it is no list any more.
+local function last_of(key)
+  local ids = read('LRANGE', key, -TRIES, -1)
+  return is_error(ids) and {} or ids
+end
+
+local function ends_in_marker(ids)
+  return #ids > 0 and string.sub(ids[#ids], 1, 2) == '0:' and 1 or 0
 end
 
 local result = {}
@@ -128,10 +132,10 @@ for i, base in ipairs(KEYS) do
     return string.find(wanted, letter, 1, true) ~= nil
   end
 
+  local last_waiting = has('w') and last_of(base .. 'wait') or {}
   local oldest_waiting = false
   if has('o') then
-    local prioritized = has('p') and 1 or 0
-    oldest_waiting = oldest_ready(base, waiting, prioritized) or false
+    oldest_waiting = oldest_ready(base, last_waiting, waiting, has('p') and 1 or 0) or false
   end
 
   local oldest_active, held = false, false
@@ -141,8 +145,8 @@ for i, base in ipairs(KEYS) do
   if next_delayed and not is_error(next_delayed) then next_delayed = next_delayed[2] or false end
 
   result[i] = {
-    has('w') and ends_in_marker(base .. 'wait') and 1 or 0,
-    has('h') and ends_in_marker(base .. 'paused') and 1 or 0,
+    ends_in_marker(last_waiting),
+    ends_in_marker(has('h') and last_of(base .. 'paused') or {}),
     shown(has('v') and read('HGET', base .. 'meta', 'version')),
     oldest_waiting and string.format('%.0f', oldest_waiting),
     number(oldest_active),
