@@ -25,7 +25,7 @@ HEADS = Script("heads.lua")
 COUNTED_AT_ONCE = 500
 
 # A script holds Redis until it ends. Measured on Redis 7.0 with jobs in every state of every queue:
-# 25 queues hold it 0.7 ms.
+# 25 queues hold it 1.3 ms (p99 1.5).
 HEADS_AT_ONCE = 25
 
 # Heartbeats whose existence one command asks for.

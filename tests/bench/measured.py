@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import os
 import subprocess
@@ -96,6 +97,10 @@ class Scraper:
         took = time.perf_counter() - began
         assert response.status == 200, body[:200]
         return took, body
+
+    def text(self) -> bytes:
+        """The page as it reads."""
+        return gzip.decompress(self()[1])
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 import shlex
@@ -128,19 +127,15 @@ def _begin_counters(scrape: Scraper, client: redis.Redis, queues: int) -> None:
         finish_jobs(client, busy, job)
         time.sleep(1)
         sample = rb"^bullmq_job_completed_total{.*?} [1-9]"
-        counted = re.findall(sample, _text(scrape), re.MULTILINE)
+        counted = re.findall(sample, scrape.text(), re.MULTILINE)
         if len(counted) == len(busy):
             return
     raise RuntimeError("the events are not followed")
 
 
-def _text(scrape: Scraper) -> bytes:
-    return gzip.decompress(scrape()[1])
-
-
 def _polls(scrape: Scraper) -> tuple[float, float]:
     """How many polls there were, and how long they took in seconds."""
-    text = _text(scrape)
+    text = scrape.text()
     family = b"bullmq_exporter_poll_duration_seconds_"
     samples = (rb"^%b%b (\S+)" % (family, what) for what in (b"count", b"sum"))
     found = (re.search(sample, text, re.MULTILINE) for sample in samples)

@@ -54,6 +54,9 @@ CHECKS_AT_ONCE = 100
 EXISTS_AT_ONCE = 500
 EXISTS_EVERY = 60.0
 
+# Entries that are booked before others have their turn: 1 ms.
+BOOKED_AT_ONCE = 300
+
 # Ledgers that are copied before others have their turn: 1 ms.
 FROZEN_AT_ONCE = 300
 
@@ -199,7 +202,7 @@ class Follower:
             self._lag = 0.0
             for ledger, info in zip(checked, infos, strict=True):
                 self._check(ledger, info, entries.get(ledger.stream, ()))
-            cost = self._read(entries)
+            cost = await self._read(entries)
             self._forget_gone(asked, exist)
             await self._settle()
         await self._mend_gaps()
@@ -238,12 +241,16 @@ class Follower:
             entries.update(answer or ())
         return entries
 
-    def _read(self, entries: Mapping[bytes, list[Entry]]) -> int:
+    async def _read(self, entries: Mapping[bytes, list[Entry]]) -> int:
         """Book what is new; what that cost, in entries."""
         behind: set[Queue] = set()
-        cost = number = 0
+        cost = number = booked = 0
         for stream, new in entries.items():
             ledger = self._by_stream[stream]
+            if booked >= BOOKED_AT_ONCE:
+                booked = 0
+                await asyncio.sleep(0)  # others have their turn
+            booked += len(new)
             if len(new) >= self._count:
                 behind.add(ledger.queue)
                 # Whether it was stalled says the next entry, which this read does not have.
