@@ -26,7 +26,8 @@ const REASONS = [
   { fits: pausedWithJobs, text: "paused with jobs", kind: "warn" },
   { fits: ({ counts }) => counts.failed === null || counts.waiting === null,
     text: "not readable", kind: "warn", title: "counts could not be read" },
-  { fits: ({ oldestWaiting }) => oldestWaiting !== null, text: "jobs wait", kind: "" },
+  { fits: ({ oldestWaiting, counts }) => oldestWaiting !== null
+    || counts.waiting + counts.prioritized > 0, text: "jobs wait", kind: "" },
   { fits: ({ counts }) => counts.active > 0, text: "working", kind: "good" },
   { fits: () => true, text: "idle", kind: "" },
 ];
