@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -44,11 +44,11 @@ async def run(
     async with AsyncExitStack() as stack:
         metrics_socket = stack.enter_context(listen(settings.metrics.listen, "metrics.listen"))
         api_socket = stack.enter_context(listen(settings.api.listen, "api.listen"))
-        addresses = ", ".join(each.redis.address for each in settings.by_target().values())
-        log.info("starting", extra={"version": __version__, "redis": addresses})
-        _warn(settings)
-
         watched = settings.by_target()
+        addresses = ", ".join(each.redis.address for each in watched.values())
+        log.info("starting", extra={"version": __version__, "redis": addresses})
+        _warn(settings, watched.values())
+
         with_prefix = any(len(each.prefix) > 1 for each in watched.values())
         health = Health(tuple(watched))
         exposition = Exposition(health, tuple(watched), with_prefix=with_prefix)
@@ -138,8 +138,8 @@ def _table(target: str | None, settings: Settings, snapshot: Snapshot) -> str:
     return f"{named}Redis at {settings.redis.address} answers; {len(rows)} queues:\n{table}"
 
 
-def _warn(settings: Settings) -> None:
-    for each in settings.by_target().values():
+def _warn(settings: Settings, watched: Iterable[Settings]) -> None:
+    for each in watched:
         if each.redis.tls and not each.redis.tls_verify:
             log.warning(
                 "the certificate of Redis is not verified, as in Open Archiver; "

@@ -316,6 +316,22 @@ def either(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
+def reading_alone(server: Server, admin: redis.Redis) -> str:
+    """Makes a user that may read alone; the URL with it."""
+    admin.execute_command("ACL", "SETUSER", "reader", *ACL.split())
+    return f"redis://reader:a-password@127.0.0.1:{server.port}"
+
+
+Reader = tuple[redis.Redis, Stack]
+
+
+@pytest.fixture
+def reader(own: Server, begin: Begin) -> Iterator[Reader]:
+    """Who may do all, and a stack whose exporter may read alone."""
+    with own.client() as admin:
+        yield admin, begin(own, reading_alone(own, admin))
+
+
 @contextmanager
 def again_and_again(act: Callable[[], object], pause: float) -> Iterator[None]:
     """Does it all the time, while the block runs."""
@@ -590,18 +606,16 @@ def test_a_replica_is_read_while_its_primary_is_there_and_told_as_stale_when_it_
         assert total(stack.exporter, "bullmq_exporter_events_missed_total") == 0
 
 
-def test_a_redis_with_too_many_clients_is_an_outage(own: Server, begin: Begin) -> None:
-    with own.client() as admin:
-        admin.execute_command("ACL", "SETUSER", "reader", *ACL.split())
-        stack = begin(own, f"redis://reader:a-password@127.0.0.1:{own.port}")
-        with Clients(stack.exporter) as clients:
-            admin.config_set("maxclients", 1)
-            kill_connections_of(admin, "reader")  # BullMQ keeps its own
-            with clients.outage():
-                stack.add_some()
-            admin.config_set("maxclients", 10_000)
-            stack.assert_truth()
-        stack.assert_told_once("max number of clients")
+def test_a_redis_with_too_many_clients_is_an_outage(reader: Reader) -> None:
+    admin, stack = reader
+    with Clients(stack.exporter) as clients:
+        admin.config_set("maxclients", 1)
+        kill_connections_of(admin, "reader")  # BullMQ keeps its own
+        with clients.outage():
+            stack.add_some()
+        admin.config_set("maxclients", 10_000)
+        stack.assert_truth()
+    stack.assert_told_once("max number of clients")
 
 
 # Who may read
@@ -617,21 +631,19 @@ def test_a_redis_with_too_many_clients_is_an_outage(own: Server, begin: Begin) -
     ],
 )
 def test_rights_withdrawn_are_an_outage_that_ends_when_they_are_given_back(
-    own: Server, begin: Begin, withdrawn: str, given_back: str, reason: str
+    reader: Reader, withdrawn: str, given_back: str, reason: str
 ) -> None:
-    with own.client() as admin:
-        admin.execute_command("ACL", "SETUSER", "reader", *ACL.split())
-        stack = begin(own, f"redis://reader:a-password@127.0.0.1:{own.port}")
-        with Clients(stack.exporter) as clients:
-            admin.execute_command("ACL", "SETUSER", "reader", withdrawn)
-            if withdrawn == "off":  # those that are connected may stay
-                kill_connections_of(admin, "reader")
-            with clients.outage():
-                stack.add_some()
-            admin.execute_command("ACL", "SETUSER", "reader", *given_back.split())
-            stack.assert_truth()
-        stack.assert_told_once(reason)
-        assert "a-password" not in stack.exporter.log
+    admin, stack = reader
+    with Clients(stack.exporter) as clients:
+        admin.execute_command("ACL", "SETUSER", "reader", withdrawn)
+        if withdrawn == "off":  # those that are connected may stay
+            kill_connections_of(admin, "reader")
+        with clients.outage():
+            stack.add_some()
+        admin.execute_command("ACL", "SETUSER", "reader", *given_back.split())
+        stack.assert_truth()
+    stack.assert_told_once(reason)
+    assert "a-password" not in stack.exporter.log
 
 
 def test_without_the_right_to_scripts_there_is_an_outage_while_jobs_wait(
@@ -639,10 +651,9 @@ def test_without_the_right_to_scripts_there_is_an_outage_while_jobs_wait(
 ) -> None:
     """Counts are read without; since when the oldest job waits is not."""
     with own.client() as admin:
-        admin.execute_command("ACL", "SETUSER", "reader", *ACL.split())
         admin.hset("bull:mail:meta", "version", "bullmq:5.56.3")
         admin.lpush("bull:mail:wait", "1")
-        exporter = start_exporter(f"redis://reader:a-password@127.0.0.1:{own.port}")
+        exporter = start_exporter(reading_alone(own, admin))
         up = partial(exporter.metrics.value, "bullmq_up")
         admin.execute_command("ACL", "SETUSER", "reader", "-evalsha_ro", "-eval_ro")
         eventually(lambda: up() == 0)
@@ -651,53 +662,43 @@ def test_without_the_right_to_scripts_there_is_an_outage_while_jobs_wait(
         eventually(lambda: up() == 1)
 
 
-def test_a_job_that_may_not_be_read_is_not_told_as_gone(own: Server, begin: Begin) -> None:
-    with own.client() as admin:
-        admin.execute_command("ACL", "SETUSER", "reader", *ACL.split())
-        stack = begin(own, f"redis://reader:a-password@127.0.0.1:{own.port}")
-        # Other than the poll's scripts, which take it for a value that they leave out.
-        admin.execute_command("ACL", "SETUSER", "reader", "-hmget")
-        for path in (JOB, JOBS, FAILURES):
-            answer = stack.exporter.api.get(path)
-            assert answer.status == 503, (path, answer.text)
-        admin.execute_command("ACL", "SETUSER", "reader", "+hmget")
-        assert {stack.exporter.api.get(path).status for path in PATHS} == {200}
+def test_a_job_that_may_not_be_read_is_not_told_as_gone(reader: Reader) -> None:
+    admin, stack = reader
+    # Other than the poll's scripts, which take it for a value that they leave out.
+    admin.execute_command("ACL", "SETUSER", "reader", "-hmget")
+    for path in (JOB, JOBS, FAILURES):
+        answer = stack.exporter.api.get(path)
+        assert answer.status == 503, (path, answer.text)
+    admin.execute_command("ACL", "SETUSER", "reader", "+hmget")
+    assert {stack.exporter.api.get(path).status for path in PATHS} == {200}
 
 
-def test_failed_jobs_that_may_not_be_listed_are_not_told_as_none(own: Server, begin: Begin) -> None:
-    with own.client() as admin:
-        admin.execute_command("ACL", "SETUSER", "reader", *ACL.split())
-        stack = begin(own, f"redis://reader:a-password@127.0.0.1:{own.port}")
-        admin.execute_command("ACL", "SETUSER", "reader", "-@read")
-        for path in (JOBS, FAILURES):
-            answer = stack.exporter.api.get(path)
-            assert answer.status == 503, (path, answer.text)
+def test_failed_jobs_that_may_not_be_listed_are_not_told_as_none(reader: Reader) -> None:
+    admin, stack = reader
+    admin.execute_command("ACL", "SETUSER", "reader", "-@read")
+    for path in (JOBS, FAILURES):
+        answer = stack.exporter.api.get(path)
+        assert answer.status == 503, (path, answer.text)
 
 
-def test_a_password_is_used_without_a_word_in_the_log(own: Server, begin: Begin) -> None:
-    with own.client() as admin:
-        admin.execute_command("ACL", "SETUSER", "reader", *ACL.split())
-        stack = begin(own, f"redis://reader:a-password@127.0.0.1:{own.port}")
-        kill_connections_of(admin, "reader")
-        assert stack.exporter.api.get(JOBS).status == 200
+def test_a_password_is_used_without_a_word_in_the_log(reader: Reader) -> None:
+    admin, stack = reader
+    kill_connections_of(admin, "reader")
+    assert stack.exporter.api.get(JOBS).status == 200
     assert '"level": "warning"' not in stack.exporter.log
 
 
-def test_a_password_that_is_changed_is_an_outage_until_it_is_valid_again(
-    own: Server, begin: Begin
-) -> None:
-    with own.client() as admin:
-        admin.execute_command("ACL", "SETUSER", "reader", *ACL.split())
-        stack = begin(own, f"redis://reader:a-password@127.0.0.1:{own.port}")
-        with Clients(stack.exporter) as clients:
-            admin.execute_command("ACL", "SETUSER", "reader", "resetpass", ">another-password")
-            kill_connections_of(admin, "reader")
-            with clients.outage():
-                stack.add_some()
-            admin.execute_command("ACL", "SETUSER", "reader", ">a-password")
-            stack.assert_truth()
-        stack.assert_told_once("refused the credentials .*REDIS_PASSWORD")
-        assert "a-password" not in stack.exporter.log
+def test_a_password_that_is_changed_is_an_outage_until_it_is_valid_again(reader: Reader) -> None:
+    admin, stack = reader
+    with Clients(stack.exporter) as clients:
+        admin.execute_command("ACL", "SETUSER", "reader", "resetpass", ">another-password")
+        kill_connections_of(admin, "reader")
+        with clients.outage():
+            stack.add_some()
+        admin.execute_command("ACL", "SETUSER", "reader", ">a-password")
+        stack.assert_truth()
+    stack.assert_told_once("refused the credentials .*REDIS_PASSWORD")
+    assert "a-password" not in stack.exporter.log
 
 
 # The host

@@ -1,8 +1,8 @@
 -- What stands at the ends of each queue's lists and sets.
 -- KEYS: one a queue, what its keys begin with (`bull:ingestion:`).
 -- ARGV[1]: how many schedulers to read of each queue; ARGV[2]: the time in ms (TIME is no read
--- command: the ACL user may not call it); then four for each queue: what to look at, by the letters of
--- poll.py; its heartbeat key or ''; how many jobs wait, and how many are active.
+-- command: the ACL user may not call it); then two for each queue: what to look at, by the letters of
+-- poll.py, and its heartbeat key or ''.
 
 -- How many jobs to look at for one whose hash is there.
 local TRIES = 5
@@ -45,21 +45,21 @@ end
 -- Workers take from the right. A job added with `lifo` goes in there too, so the oldest may stand
 -- at either end. Of `prioritized` the oldest of the highest and of the lowest priority are looked at:
 -- the next, and the one that starves. A score is priority * 2^32 + a counter (getPriorityScore).
-local function oldest_ready(base, last_waiting, waiting, prioritized)
+local function oldest_ready(base, last_waiting, prioritized)
   local oldest
   local function consider(id)
     local at = id and not is_error(id) and ready_at(base, id)
     if at and (not oldest or at < oldest) then oldest = at end
   end
   local looked_at = #last_waiting
-  local whole = waiting <= looked_at
+  local whole = looked_at < TRIES
   consider(whole and last_waiting[1] or not whole and read('LINDEX', base .. 'wait', 0))
   -- The marker of before 5.0 has no hash, and so counts for nothing here.
   for at = looked_at, whole and 2 or 1, -1 do
     if oldest and at < looked_at - 1 then break end
     consider(last_waiting[at])
   end
-  if not is_error(prioritized) and prioritized > 0 then
+  if prioritized then
     local key = base .. 'prioritized'
     consider(read('ZRANGE', key, 0, 0)[1])
     local last = tonumber(read('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2])
@@ -70,17 +70,23 @@ local function oldest_ready(base, last_waiting, waiting, prioritized)
   return oldest
 end
 
+-- The last jobs of a list, the next one at the end; none where it is no list any more.
+local function last_of(key)
+  local ids = read('LRANGE', key, -TRIES, -1)
+  return is_error(ids) and {} or ids
+end
+
 -- When the first of the jobs at the head of `active` that has a hash was taken, and whether a
 -- worker still holds it: it renews the job's lock for as long as its process runs.
-local function oldest_taken(base, active)
-  for i = 1, math.min(active, TRIES) do
-    local id = read('LINDEX', base .. 'active', -i)
-    if not id then return false, false end -- finished since they were counted
-    local job = base .. id
+local function oldest_taken(base)
+  local ids = last_of(base .. 'active')
+  for i = #ids, 1, -1 do
+    local job = base .. ids[i]
     local at = read('HGET', job, 'processedOn')
     if at then return at, read('EXISTS', job .. ':lock') end
   end
-  return NO_HASH, false
+  -- None: they were finished since they were counted.
+  return #ids > 0 and NO_HASH, false
 end
 
 -- What becomes a label is not told at any length: a version of 20 MB would make a page of 20 MB.
@@ -114,20 +120,13 @@ local function next_runs(base)
   return kept
 end
 
--- The last jobs of a list, the next one at the end; none where it is no list any more.
-local function last_of(key)
-  local ids = read('LRANGE', key, -TRIES, -1)
-  return is_error(ids) and {} or ids
-end
-
 local function ends_in_marker(ids)
   return #ids > 0 and string.sub(ids[#ids], 1, 2) == '0:' and 1 or 0
 end
 
 local result = {}
 for i, base in ipairs(KEYS) do
-  local wanted, heartbeat = ARGV[4 * i - 1], ARGV[4 * i]
-  local waiting, active = tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2])
+  local wanted, heartbeat = ARGV[1 + 2 * i], ARGV[2 + 2 * i]
   local function has(letter)
     return string.find(wanted, letter, 1, true) ~= nil
   end
@@ -135,19 +134,19 @@ for i, base in ipairs(KEYS) do
   local last_waiting = has('w') and last_of(base .. 'wait') or {}
   local oldest_waiting = false
   if has('o') then
-    oldest_waiting = oldest_ready(base, last_waiting, waiting, has('p') and 1 or 0) or false
+    oldest_waiting = oldest_ready(base, last_waiting, has('p')) or false
   end
 
   local oldest_active, held = false, false
-  if active > 0 then oldest_active, held = oldest_taken(base, active) end
+  if has('a') then oldest_active, held = oldest_taken(base) end
 
   local next_delayed = has('d') and read('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
   if next_delayed and not is_error(next_delayed) then next_delayed = next_delayed[2] or false end
 
   result[i] = {
+    shown(has('v') and read('HGET', base .. 'meta', 'version')),
     ends_in_marker(last_waiting),
     ends_in_marker(has('h') and last_of(base .. 'paused') or {}),
-    shown(has('v') and read('HGET', base .. 'meta', 'version')),
     oldest_waiting and string.format('%.0f', oldest_waiting),
     number(oldest_active),
     held,

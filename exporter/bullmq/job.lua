@@ -42,12 +42,6 @@ local function children(kind, count, all)
   return { number, number <= most and read(all, key .. kind) or {} }
 end
 
-local sizes = {}
-for i = 7, #ARGV do
-  local length = read('HSTRLEN', key, ARGV[i])
-  sizes[i - 6] = is_error(length) and 0 or length
-end
-
 -- Line by line, since a line is read whole before it is cut: 100 lines of 4 MiB would hold Redis
 -- for 0.7 s. After a MiB the rest of the page is left out.
 local lines, passed = {}, 0
@@ -68,7 +62,7 @@ end
 
 return {
   state(),
-  sizes,
+  field_lengths(key, 7),
   logged,
   lines,
   children(':processed', 'HLEN', 'HKEYS'),

@@ -21,12 +21,24 @@ end
 -- What poll.counts_of makes the counts of: 1 or 0 for the flag of a paused queue, then how long its
 -- lists and sets are, in the order of poll.SIZES. Here the marker is taken off.
 local function sizes(base)
-  local of_lists = { read('HEXISTS', base .. 'meta', 'paused') }
-  for _, name in ipairs({ 'wait', 'paused', 'active' }) do
-    of_lists[#of_lists + 1] = name == 'active' and read('LLEN', base .. name) or list_length(base .. name)
-  end
+  local told = {
+    read('HEXISTS', base .. 'meta', 'paused'),
+    list_length(base .. 'wait'),
+    list_length(base .. 'paused'),
+    read('LLEN', base .. 'active'),
+  }
   for _, name in ipairs({ 'completed', 'failed', 'delayed', 'prioritized', 'waiting-children' }) do
-    of_lists[#of_lists + 1] = read('ZCARD', base .. name)
+    told[#told + 1] = read('ZCARD', base .. name)
   end
-  return of_lists
+  return told
+end
+
+-- How long the fields of a hash are that ARGV names from there on; 0 where it is no hash.
+local function field_lengths(key, first)
+  local lengths = {}
+  for i = first, #ARGV do
+    local length = read('HSTRLEN', key, ARGV[i])
+    lengths[#lengths + 1] = is_error(length) and 0 or length
+  end
+  return lengths
 end

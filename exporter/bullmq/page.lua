@@ -56,12 +56,5 @@ end
 -- How long the fields are that an application may fill with anything, job by job: with 1,000 jobs
 -- this makes the script hold Redis 7.0 for 3 ms, with 100 for 0.6 ms.
 local lengths = {}
-for i, id in ipairs(ids) do
-  local of_job = {}
-  for j = 5, #ARGV do
-    local length = read('HSTRLEN', base .. id, ARGV[j])
-    of_job[j - 4] = is_error(length) and 0 or length
-  end
-  lengths[i] = of_job
-end
+for i, id in ipairs(ids) do lengths[i] = field_lengths(base .. id, 5) end
 return { read('EXISTS', base .. 'meta'), size, ids, lengths }

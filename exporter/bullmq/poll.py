@@ -52,7 +52,6 @@ _FLAG = (b"HEXISTS", b"meta", b"paused")
 # What is asked of each queue. The flag once more at the end: pausing moves jobs from one list to
 # another, and if it came in between, they were counted twice or not at all.
 _ASKED = (_FLAG, *SIZES, (b"EXISTS", b"meta"), (b"ZCARD", b"repeat"), _FLAG)
-_FLAG_AT, _EXISTS_AT = 0, 1 + len(SIZES)
 
 
 class Counted(NamedTuple):
@@ -77,10 +76,9 @@ class Heads(NamedTuple):
 
     wait_marked: int = 0
     held_marked: int = 0
-    version: Any = None
     oldest_waiting: Any = None
     oldest_active: Any = None
-    held: Any = None
+    oldest_active_locked: Any = None
     next_delayed: Any = None
     runs: Sequence[Any] = ()
     heartbeat: Any = None
@@ -107,14 +105,19 @@ class _Memory:
         self.packed = b"".join(
             packed((command, queue.base + name, *rest)) for command, name, *rest in _ASKED
         )
-        self.counted: list[Any] = []  # the answers to _ASKED
+        self.counted: Counted | None = None
         self.letters = ""  # what they make us look at
         self.beats = False  # whether the heartbeat is there, or that of one beside it
         self.heads = NOTHING
         self.version: Any = None
         self.version_due = 0.0
-        self.read: tuple[list[Any], Heads, Any] | None = None  # what the reading was made from
+        self.read: tuple[Counted, Heads, Any] | None = None  # what the reading was made from
         self.reading: QueueReading | None = None
+
+    @property
+    def told(self) -> Counted:
+        assert self.counted is not None
+        return self.counted
 
 
 class Poller:
@@ -137,11 +140,11 @@ class Poller:
         while batch := list(islice(remaining, COUNTED_AT_ONCE)):
             await self._count(batch)
         # Paused or resumed just then; a second time in the same moment is not to be expected.
-        turned = [each for each in memories if each.counted[_FLAG_AT] != each.counted[-1]]
+        turned = [each for each in memories if each.told.flag != each.told.flag_after]
         if turned:
             await self._count(turned)
         # `meta` is gone when the queue is (Queue.obliterate).
-        there = [each for each in memories if each.counted[_EXISTS_AT] or each.queue in configured]
+        there = [each for each in memories if each.told.exists or each.queue in configured]
         await self._look_at_heads(there)
         readings: list[QueueReading] = []
         remaining = iter(there)
@@ -168,16 +171,16 @@ class Poller:
         size = len(_ASKED)
         answers = await self._redis.packed(b"".join(commands), size * len(memories) + len(groups))
         for at, each in enumerate(memories):
-            counted = answers[at * size : (at + 1) * size]
-            if counted != each.counted:
-                each.counted, each.letters = counted, self._letters(counted)
+            told = tuple(answers[at * size : (at + 1) * size])
+            if told != each.counted:
+                each.counted = Counted(*told)
+                each.letters = self._letters(each.counted)
         for group, number in zip(groups, answers[size * len(memories) :], strict=True):
             for each in group:
                 each.beats = bool(number)
 
-    def _letters(self, counted: Sequence[Any]) -> str:
+    def _letters(self, row: Counted) -> str:
         """What to look at beside the version: heads.lua knows these letters."""
-        row = Counted(*counted)
         ready = row.flag == 0 and (_some(row.wait) or _some(row.prioritized))
         return "".join(
             letter
@@ -206,29 +209,25 @@ class Poller:
         while batch := list(islice(remaining, HEADS_AT_ONCE)):
             arguments: list[bytes | str | int] = [self._max_schedulers, int(time.time() * 1000)]
             for each in batch:
-                row = Counted(*each.counted)
                 arguments += (
                     each.letters + ("v" if each.version_due <= now else ""),
                     each.queue.heartbeat_key if each.beats else b"",
-                    *(size if _some(size) else 0 for size in (row.wait, row.active)),
                 )
             rows = await self._redis.run(HEADS, [each.queue.base for each in batch], arguments)
-            for each, told in zip(batch, rows, strict=True):
-                each.heads = Heads.of(told)
+            for each, (version, *heads) in zip(batch, rows, strict=True):
+                each.heads = Heads.of(heads)
                 if each.version_due <= now:
-                    each.version = each.heads.version
-                    failed = isinstance(each.version, Exception)
+                    each.version = version
+                    failed = isinstance(version, Exception)
                     each.version_due = now if failed else now + VERSION_KNOWN
-                each.heads = each.heads._replace(version=None)
 
 
 def _read(memory: _Memory) -> QueueReading:
-    told = (memory.counted, memory.heads, memory.version)
+    told = (memory.told, memory.heads, memory.version)
     # Most queues stand as they stood.
     if memory.reading is None or memory.read != told:
         memory.read = told
-        heads = memory.heads._replace(version=memory.version)
-        memory.reading = _reading(memory.queue, Counted(*memory.counted), heads)
+        memory.reading = _reading(memory.queue, *told)
     return memory.reading
 
 
@@ -288,7 +287,7 @@ def _less_marker(size: Any, marked: int) -> Any:
     return max(size - 1, 0) if marked and isinstance(size, int) else size
 
 
-def _reading(queue: Queue, counted: Counted, heads: Heads) -> QueueReading:
+def _reading(queue: Queue, counted: Counted, heads: Heads, version: Any) -> QueueReading:
     unreadable: list[tuple[str, str]] = []
 
     def readable(what: str, value: Any) -> Any:
@@ -328,7 +327,7 @@ def _reading(queue: Queue, counted: Counted, heads: Heads) -> QueueReading:
         return ((name, at) for name, at in times.items() if at is not None)
 
     paused = readable("paused", counted.flag)
-    version = readable("version", heads.version)
+    version = readable("version", version)
     sizes = (
         _less_marker(counted.wait, heads.wait_marked),
         _less_marker(counted.held, heads.held_marked),
@@ -341,7 +340,9 @@ def _reading(queue: Queue, counted: Counted, heads: Heads) -> QueueReading:
         version=None if version is None else text(version),
         oldest_waiting=seconds("oldest waiting", heads.oldest_waiting),
         oldest_active=seconds("oldest active", heads.oldest_active),
-        oldest_active_locked=None if heads.held is None else bool(heads.held),
+        oldest_active_locked=(
+            None if heads.oldest_active_locked is None else bool(heads.oldest_active_locked)
+        ),
         next_delayed=seconds("next delayed", heads.next_delayed, 1000 * DELAYED_SCORE_UNIT),
         schedulers=readable("schedulers", counted.schedulers),
         scheduler_runs=tuple(scheduler_runs()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from exporter.bullmq.keys import Queue, State
 
@@ -29,6 +30,14 @@ class QueueReading:
     unreadable: tuple[tuple[str, str], ...] = ()  # what could not be read, and why
 
 
+class Beside(NamedTuple):
+    """What a snapshot tells of a queue beside its reading: read less often, or of all at once."""
+
+    workers: int | None
+    retention: Mapping[State, int]
+    duplicate_schedulers: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that the last good poll knows."""
@@ -38,3 +47,10 @@ class Snapshot:
     retention: Mapping[Queue, Mapping[State, int]]
     duplicate_schedulers: Mapping[Queue, int]
     discovered: float | None  # when the queues were last searched for; None where they are named
+
+    def beside(self, queue: Queue) -> Beside:
+        return Beside(
+            None if self.workers is None else self.workers.get(queue),
+            self.retention.get(queue, {}),
+            self.duplicate_schedulers.get(queue),
+        )

@@ -17,7 +17,7 @@ from exporter.bullmq.events.tallies import (
     Tallies,
 )
 from exporter.bullmq.keys import Queue, text
-from exporter.prometheus.family import escape, head
+from exporter.prometheus.family import escape, head, joined
 
 # OpenMetrics allows an exemplar's labels so many characters, names and values together; Prometheus
 # drops longer ones.
@@ -103,8 +103,7 @@ class EventRenderer:
                 )
             cache[queue] = before
         self._cache = cache
-        texts = [each.texts for each in cache.values()]
-        return ["".join(each) for each in zip(*texts, strict=True)] or [""] * len(self._families)
+        return joined((each.texts for each in cache.values()), self._families)
 
     def _of_queue(
         self,
@@ -136,7 +135,7 @@ class EventRenderer:
                     [self._sample(each, value, of_name, queue, layout) for each in self._families],
                 )
             series[name] = known
-        texts = ["".join(each) for each in zip(*(of for _, of in series.values()), strict=True)]
+        texts = joined((texts for _, texts in series.values()), self._families)
         return _Rendered(counted, all(has_begun.values()), series, texts)
 
     def _sample(

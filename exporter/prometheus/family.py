@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from exporter.bullmq.keys import Queue
-from exporter.bullmq.snapshot import QueueReading, Snapshot
+from exporter.bullmq.snapshot import Beside, QueueReading, Snapshot
 
-Read = Callable[[QueueReading, Snapshot], float | None]
-ReadEach = Callable[[QueueReading, Snapshot], Iterable[tuple[str, float]]]
+# Of a queue's reading and what is beside it alone: only where these change it is rendered anew.
+Read = Callable[[QueueReading, Beside], float | None]
+ReadEach = Callable[[QueueReading, Beside], Iterable[tuple[str, float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,9 @@ def head(name: str, kind: str, help_text: str) -> str:
     return f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
 
 
-# What a queue's samples are made from beside its reading.
-Context = tuple[object, ...]
+def joined(texts: Iterable[Sequence[str]], families: Sequence[object]) -> list[str]:
+    """The text of each family, of the queues that each have one for each family."""
+    return ["".join(of_family) for of_family in zip(*texts, strict=True)] or [""] * len(families)
 
 
 class GaugeRenderer:
@@ -63,39 +65,29 @@ class GaugeRenderer:
 
     def __init__(self, families: Sequence[Family]) -> None:
         self._families = families
-        self._cache: dict[Queue, tuple[QueueReading, Context, list[str]]] = {}
+        self._cache: dict[Queue, tuple[QueueReading, Beside, list[str]]] = {}
 
     def render(self, snapshot: Snapshot, rows: Iterable[tuple[QueueReading, str]]) -> list[str]:
         """The samples of each family, for the readings with their labels."""
-        cache: dict[Queue, tuple[QueueReading, Context, list[str]]] = {}
-        workers = snapshot.workers or {}
+        cache: dict[Queue, tuple[QueueReading, Beside, list[str]]] = {}
         for reading, labels in rows:
-            queue = reading.queue
-            context = (
-                snapshot.workers is None,
-                workers.get(queue),
-                snapshot.retention.get(queue),
-                snapshot.duplicate_schedulers.get(queue),
-            )
-            before = self._cache.get(queue)
-            if before is None or before[0] is not reading or before[1] != context:
-                texts = [_samples(family, reading, snapshot, labels) for family in self._families]
-                before = (reading, context, texts)
-            cache[queue] = before
+            beside = snapshot.beside(reading.queue)
+            before = self._cache.get(reading.queue)
+            if before is None or before[0] is not reading or before[1] != beside:
+                texts = [_samples(family, reading, beside, labels) for family in self._families]
+                before = (reading, beside, texts)
+            cache[reading.queue] = before
         self._cache = cache
-        texts_of_all = [texts for _, _, texts in cache.values()]
-        return ["".join(texts) for texts in zip(*texts_of_all, strict=True)] or [
-            "" for _ in self._families
-        ]
+        return joined((texts for _, _, texts in cache.values()), self._families)
 
 
-def _samples(family: Family, reading: QueueReading, snapshot: Snapshot, labels: str) -> str:
+def _samples(family: Family, reading: QueueReading, beside: Beside, labels: str) -> str:
     name = family.name
     if isinstance(family, QueueGauge):
-        value = family.read(reading, snapshot)
+        value = family.read(reading, beside)
         return "" if value is None else f"{name}{{{labels}}} {value}\n"
     label = family.label
     return "".join(
         f'{name}{{{labels},{label}="{escape(of_label)}"}} {value}\n'
-        for of_label, value in family.read(reading, snapshot)
+        for of_label, value in family.read(reading, beside)
     )

@@ -14,7 +14,7 @@ FAMILIES = (
         "bullmq_queue_duplicate_schedulers",
         "Number of schedulers that add a job of the same name and data as another one does: each "
         "makes the job run once too often.",
-        lambda reading, snapshot: snapshot.duplicate_schedulers.get(reading.queue),
+        lambda _, beside: beside.duplicate_schedulers,
     ),
     LabelledQueueGauge(
         "bullmq_scheduler_next_run_timestamp_seconds",

@@ -9,9 +9,7 @@ FAMILIES = (
         "bullmq_queue_workers",
         "Number of workers connected, by the names of their connections; absent where the server "
         "does not tell.",
-        lambda reading, snapshot: (
-            None if snapshot.workers is None else snapshot.workers.get(reading.queue)
-        ),
+        lambda _, beside: beside.workers,
     ),
     QueueGauge(
         "bullmq_worker_heartbeat_timestamp_seconds",

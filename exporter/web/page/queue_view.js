@@ -10,8 +10,7 @@ import { short } from "./text.js";
 export function queueView(context) {
   const { address, sources: { jobs, groups } } = context;
   // Told by the answer: without one in the address the first prefix that has the queue is shown.
-  const { prefix, target } = jobs.answer ?? address;
-  const title = heading(short(address.queue), whereabouts({ prefix, target }));
+  const title = heading(short(address.queue), whereabouts(jobs.answer ?? address));
   if (jobs.problem?.status === 404) return [title, gone(address)];
   return [title, statusTabs(context),
     groups && failuresSection(context),
