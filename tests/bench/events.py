@@ -13,7 +13,7 @@ from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.tallies import Count, Tallies
 from exporter.bullmq.keys import Queue
 from exporter.settings import EventsSettings, RedisSettings
-from tests.bench.measured import exporting, fresh_server
+from tests.bench.measured import add_events, exporting, fresh_server
 from tests.conftest import Exporter, Node
 
 CONCURRENCY = 50
@@ -49,14 +49,7 @@ def fill(client: redis.Redis, queue: str, *, known: bool = True) -> None:
     if known:
         pipeline.hset(f"bull:{queue}:meta", "version", "bullmq:5.56.3")
     for number in range(STREAM // EVENTS_OF_A_JOB):
-        job: dict[str, str] = {"jobId": str(number)}
-        for event, rest in (
-            ("added", {"name": "process-mailbox"}),
-            ("waiting", {}),
-            ("active", {"prev": "waiting"}),
-            ("completed", {"returnvalue": '{"batches":2}', "prev": "active"}),
-        ):
-            pipeline.xadd(f"bull:{queue}:events", {"event": event, **job, **rest})
+        add_events(pipeline, queue, number)
     pipeline.execute()
 
 
@@ -163,16 +156,9 @@ def steady(seconds: int) -> None:
 
 def fill_one(client: redis.Redis, queue: int, job: int) -> None:
     """One job's four events."""
-    name = f"bull:quiet-{queue}"
     pipeline = client.pipeline(transaction=False)
-    pipeline.hset(f"{name}:meta", "version", "bullmq:5.56.3")
-    for event, rest in (
-        ("added", {"name": "import"}),
-        ("waiting", {}),
-        ("active", {"prev": "waiting"}),
-        ("completed", {"returnvalue": "null", "prev": "active"}),
-    ):
-        pipeline.xadd(f"{name}:events", {"event": event, "jobId": str(job), **rest})
+    pipeline.hset(f"bull:quiet-{queue}:meta", "version", "bullmq:5.56.3")
+    add_events(pipeline, f"quiet-{queue}", job)
     pipeline.execute()
 
 

@@ -69,6 +69,10 @@ def peer(file: str, *arguments: object) -> Iterator[tuple[subprocess.Popen[str],
         process.stdout.close()
 
 
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
 def cpu_of(pid: int) -> float:
     """Seconds of CPU that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -123,21 +127,22 @@ class Meter:
 
     pid: int
     client: redis.Redis
-    began: dict[str, Any] = field(init=False)
+    cpu: float = field(init=False)
+    redis_cpu: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.client.config_set("slowlog-log-slower-than", NOTED)
         self.client.config_resetstat()
         self.client.slowlog_reset()
-        self.began = {"cpu": cpu_of(self.pid), "redis": self._redis_cpu()}
+        self.cpu, self.redis_cpu = cpu_of(self.pid), self._redis_cpu()
 
     def cost(self, rounds: int, scrapes: Sequence[float], size: int) -> Cost:
-        slow = self.client.execute_command("SLOWLOG", "GET", 1000)
+        slow = self.client.slowlog_get(1000)
         calls = sum(each["calls"] for each in self.client.info("commandstats").values())
         return Cost(
             scrapes=[1000 * each for each in scrapes],
-            cpu=1000 * (cpu_of(self.pid) - self.began["cpu"]) / rounds,
-            redis_cpu=1000 * (self._redis_cpu() - self.began["redis"]) / rounds,
+            cpu=1000 * (cpu_of(self.pid) - self.cpu) / rounds,
+            redis_cpu=1000 * (self._redis_cpu() - self.redis_cpu) / rounds,
             commands=calls / rounds,
             longest=max((_held(each) for each in slow), default=0.0),
             memory=memory_of(self.pid),
@@ -149,11 +154,10 @@ class Meter:
         return float(told["used_cpu_user_main_thread"] + told["used_cpu_sys_main_thread"])
 
 
-def _held(entry: Any) -> float:
+def _held(entry: dict[str, Any]) -> float:
     # Our own CONFIG and INFO are no reading of queues.
-    name = bytes(entry["command"] if isinstance(entry, dict) else entry[3][0]).split()[0].upper()
-    took = entry["duration"] if isinstance(entry, dict) else entry[2]
-    return 0.0 if name in (b"CONFIG", b"INFO", b"SLOWLOG") else float(took) / 1000
+    name = bytes(entry["command"]).split()[0].upper()
+    return 0.0 if name in (b"CONFIG", b"INFO", b"SLOWLOG") else float(entry["duration"]) / 1000
 
 
 def p99(figures: Sequence[float]) -> float:
@@ -163,7 +167,7 @@ def p99(figures: Sequence[float]) -> float:
 BUSY_EVERY = 10
 
 
-def fill_queues(client: redis.Redis, numbers: Iterable[int], every: int = BUSY_EVERY) -> None:
+def fill_queues(client: redis.Redis, numbers: Iterable[int]) -> None:
     """Queues as BullMQ 5 has them: all keep finished jobs, some have jobs in every state."""
     now = int(time.time() * 1000)
     pipeline = client.pipeline(transaction=False)
@@ -173,7 +177,7 @@ def fill_queues(client: redis.Redis, numbers: Iterable[int], every: int = BUSY_E
         for state in ("completed", "failed"):
             pipeline.zadd(f"{base}{state}", {f"{state[0]}{at}": now + at for at in range(5)})
         pipeline.xadd(f"{base}events", {"event": "added", "jobId": "w0", "name": "import"})
-        if number % every == 0:
+        if number % BUSY_EVERY == 0:
             _fill_with_work(pipeline, base, now)
         if number % 500 == 499:
             pipeline.execute()
@@ -196,15 +200,20 @@ def finish_jobs(client: redis.Redis, numbers: Iterable[int], job: int) -> None:
     """The events of one job for each of these queues: counters and histograms begin."""
     pipeline = client.pipeline(transaction=False)
     for number in numbers:
-        for event, rest in (
-            ("added", {"name": "import"}),
-            ("waiting", {}),
-            ("active", {"prev": "waiting"}),
-            ("completed", {"returnvalue": '{"batches":2}', "prev": "active"}),
-        ):
-            entry = {"event": event, "jobId": str(job), **rest}
-            pipeline.xadd(f"bull:queue-{number}:events", entry)
+        add_events(pipeline, f"queue-{number}", job)
     pipeline.execute()
+
+
+def add_events(pipeline: Any, queue: str, job: int) -> None:
+    """What a worker writes of a job from its adding to its end."""
+    for event, rest in (
+        ("added", {"name": "import"}),
+        ("waiting", {}),
+        ("active", {"prev": "waiting"}),
+        ("completed", {"returnvalue": '{"batches":2}', "prev": "active"}),
+    ):
+        entry = {"event": event, "jobId": str(job), **rest}
+        pipeline.xadd(f"bull:{queue}:events", entry)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

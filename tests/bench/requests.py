@@ -22,6 +22,7 @@ from tests.bench.measured import (
     memory_of,
     p99,
     peer,
+    port_of,
     spread,
     table,
 )
@@ -41,8 +42,7 @@ def pages(rounds: int) -> None:
         _fail(client)
         for _ in range(rounds):
             with exporting(server) as exporter:
-                port = int(exporter.api.url.rpartition(":")[2])
-                told[OURS].append(_asked(port, exporter.process.pid))
+                told[OURS].append(_asked(port_of(exporter.api.url), exporter.process.pid))
             with peer("jobs.mjs", server.port) as (process, port):
                 told[EXPRESS].append(_asked(port, process.pid))
     rows = []
@@ -132,10 +132,14 @@ def beside_work() -> None:
         _fail(client)
         quiet = {"EXPORTER_POLL_INTERVAL": "3600", "EXPORTER_EVENTS_ENABLED": "false"}
         with exporting(server, **quiet) as exporter:
-            figures["quiet: nothing else to do"] = asyncio.run(_ask(_api(exporter), 1, 15))
+            figures["quiet: nothing else to do"] = asyncio.run(
+                _ask(port_of(exporter.api.url), 1, 15)
+            )
         fill_queues(client, range(10_000))
         with exporting(server, EXPORTER_DISCOVERY_INTERVAL="1") as exporter:
-            figures["10,000 queues polled every 5 s"] = asyncio.run(_ask(_api(exporter), 1, 30))
+            figures["10,000 queues polled every 5 s"] = asyncio.run(
+                _ask(port_of(exporter.api.url), 1, 30)
+            )
             polled = exporter.metrics.value("bullmq_exporter_poll_duration_seconds_count")
             streams = 60
             for number in range(streams):
@@ -166,7 +170,7 @@ async def _beside_events(
     """Times of pages while streams are read that have just appeared; events a second."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
     # As Prometheus asks: the whole page as text each time would be work beside the work.
-    scrape = Scraper(int(exporter.metrics.url.rpartition(":")[2]))
+    scrape = Scraper(port_of(exporter.metrics.url))
 
     def read() -> int:
         found = re.search(rb"^bullmq_exporter_events_read_total (\d+)", scrape.text(), re.MULTILINE)
@@ -189,12 +193,8 @@ async def _beside_events(
     begun = asyncio.Event()
     waiting = loop.run_in_executor(None, appear_and_wait)
     await begun.wait()
-    times = await _ask(_api(exporter), 1, 120, done)
+    times = await _ask(port_of(exporter.api.url), 1, 120, done)
     return times, await waiting
-
-
-def _api(exporter: Exporter) -> int:
-    return int(exporter.api.url.rpartition(":")[2])
 
 
 def start(rounds: int) -> None:

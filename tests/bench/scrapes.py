@@ -28,6 +28,7 @@ from tests.bench.measured import (
     fresh_server,
     p99,
     peer,
+    port_of,
     spread,
     table,
 )
@@ -40,9 +41,11 @@ NAIVE = "redis-py pipeline, prometheus-client"
 HIREDIS = "limit: the same reads packed once, raw hiredis"
 STILL = "limit: the same bytes from memory over aiohttp"
 # What a poll sends, itself or from its scripts.
-READS = {"HEXISTS", "EXISTS", "LLEN", "ZCARD", "LINDEX", "HMGET", "HGET", "ZRANGE", "ZREVRANGE"}
-READS |= {"ZRANGEBYSCORE"}
-FIRST = ("HEXISTS", "bull:queue-0:meta")
+READS = {
+    *("EXISTS", "GET", "HEXISTS", "HGET", "HMGET", "LINDEX", "LLEN", "LRANGE"),
+    *("ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE"),
+}
+FIRST = ["HEXISTS", "bull:queue-0:meta", "paused"]
 # Queues: how many scrapes of each way in a round, and the seconds between two polls of ours.
 SIZES = {10: (100, 0.1), 100: (50, 0.1), 1000: (15, 0.5), 10_000: (3, 4.0)}
 
@@ -101,7 +104,7 @@ def _ours(
     settings = {"EXPORTER_POLL_INTERVAL": str(pause)}
     with exporting(server, **settings) as exporter:
         # In no other form than Prometheus asks for: each that is asked for is made ahead.
-        scrape = Scraper(int(exporter.metrics.url.rpartition(":")[2]))
+        scrape = Scraper(port_of(exporter.metrics.url))
         _begin_counters(scrape, client, queues)
         commands = _commands_of_a_poll(server, scrape)
         polls, seconds = _polls(scrape)
@@ -167,7 +170,7 @@ def _commands_of_a_poll(server: Server, scrape: Scraper) -> list[list[str]]:
         thread.join()
     called = [shlex.split(line.partition("] ")[2]) for line in lines if "] " in line]
     reads = [each for each in called if each and each[0].upper() in READS]
-    begins = [at for at, each in enumerate(reads) if each == [*FIRST, "paused"]]
+    begins = [at for at, each in enumerate(reads) if each == FIRST]
     assert len(begins) >= 3, begins
     # The flag of the first queue is asked for twice in a poll.
     return reads[begins[0] : begins[2]]

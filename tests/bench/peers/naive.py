@@ -11,6 +11,7 @@ import sys
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from redis.asyncio import Redis
+from serving import serve
 
 LISTS = {"wait": "waiting", "active": "active", "paused": "paused"}
 SETS = ("delayed", "prioritized", "waiting-children", "completed", "failed")
@@ -38,14 +39,7 @@ async def main(port: int, count: int) -> None:
             paused.labels(name).set(int(next(answers) or 0))
         return web.Response(body=generate_latest(registry), content_type="text/plain")
 
-    app = web.Application()
-    app.router.add_get("/metrics", metrics)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    print(runner.addresses[0][1], flush=True)
-    await asyncio.Event().wait()
+    await serve(metrics)
 
 
 asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from aiohttp import web
+from serving import serve
 
 
 async def main(body: bytes) -> None:
@@ -14,14 +15,7 @@ async def main(body: bytes) -> None:
         headers = {"Content-Type": "text/plain", "Content-Encoding": "gzip"}
         return web.Response(body=body, headers=headers)
 
-    app = web.Application()
-    app.router.add_get("/metrics", metrics)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    print(runner.addresses[0][1], flush=True)
-    await asyncio.Event().wait()
+    await serve(metrics)
 
 
 asyncio.run(main(Path(sys.argv[1]).read_bytes()))
