@@ -3,20 +3,27 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Prometheus 3 and its Alertmanager, of Debian testing; what `programs` brings may be 2.
+NEWEST := tests/newest/.installed
+# In place of the Dockerfile's base, which only a registry of images has: Debian 13, Python 3.13.
+BASE := tests/image/base.tar
 # What tests need of npm: BullMQ itself, Grafana's types, axe for the page.
 NODE := $(foreach needed,bullmq grafana axe,tests/$(needed)/node_modules/.installed)
 
 # Programs that tests start, and the Debian packages that bring them.
-PROGRAMS := curl chromium faketime redis-server node npm prometheus promtool prometheus-alertmanager amtool
-PACKAGES := curl chromium faketime redis-server nodejs npm prometheus prometheus-alertmanager
+PROGRAMS := buildah curl chromium faketime mmdebstrap redis-server node npm prometheus promtool prometheus-alertmanager amtool
+PACKAGES := buildah curl chromium faketime mmdebstrap redis-server nodejs npm prometheus prometheus-alertmanager
+PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make pins"
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
-.PHONY: demo test bench soak lint audit format rules dashboards screenshots programs clean
+.PHONY: demo test bench soak lint audit format rules dashboards screenshots pins programs clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/bullmq-exporter --demo
 
-test: programs $(NODE) lint
+test:
+	$(MAKE) --jobs=3 programs $(NODE) $(BASE) $(NEWEST) $(VENV)/.dev
+	$(MAKE) lint
 	$(BIN)/pytest
 
 lint: $(VENV)/.dev
@@ -24,6 +31,13 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pip check
+	$(BIN)/hadolint --failure-threshold=style Dockerfile
+
+# What the image installs, with hashes: the newest versions that setup.cfg allows.
+pins: $(VENV)/.dev
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
+	  | $(PIN) - --output-file config/image/build-requirements.txt
+	$(PIN) setup.cfg --output-file config/image/requirements.txt
 
 # Needs the network: known holes of what is installed.
 audit: $(VENV)/.dev
@@ -77,10 +91,22 @@ $(VENV)/.dev: $(BIN)/python setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
 	@touch $@ $(VENV)/.demo
 
+# A copy of Debian that lies about for long is read too (Valid-Until), and its manuals are not.
+$(NEWEST): | programs
+	rm -rf $(@D)
+	mmdebstrap --quiet --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' \
+	  --dpkgopt='path-exclude=/usr/share/*' --include=prometheus,prometheus-alertmanager testing $(@D)
+	@touch $@
+
+$(BASE): | programs
+	mkdir -p $(@D)
+	mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates \
+	  --customize-hook='ln -s python3 "$$1/usr/bin/python"' trixie $@
+
 # Not `npm ci`: it refuses a lock file without the optional binaries of other platforms.
-%/node_modules/.installed: %/package-lock.json
+%/node_modules/.installed: %/package-lock.json | programs
 	npm install --prefix $* --no-save --silent
 	@touch $@
 
 clean:
-	rm -rf $(VENV) tests/*/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BASE) tests/newest tests/*/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

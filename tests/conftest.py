@@ -40,6 +40,14 @@ def program(name: str, package: str) -> str:
     return found
 
 
+def newest(name: str) -> str:
+    """The path of a program of Prometheus as Debian testing has it: of another major version."""
+    found = Path(__file__).parent / "newest" / "usr" / "bin" / name
+    if not found.exists():
+        pytest.fail(f"{found} is missing: make test brings it")
+    return str(found)
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])

@@ -10,22 +10,25 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import program
+from tests.conftest import newest, program
 from tests.test_rules import ALERTS, NAMES
 
 CONFIG = Path(__file__).parents[1] / "config" / "alertmanager"
 ALERTMANAGER = yaml.safe_load((CONFIG / "alertmanager.yml").read_text())
 
 
-def amtool(*arguments: str | Path) -> str:
-    command = [program("amtool", "prometheus-alertmanager"), *map(str, arguments)]
+def amtool(*arguments: str | Path, binary: str = "") -> str:
+    binary = binary or program("amtool", "prometheus-alertmanager")
+    command = [binary, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def test_alertmanager_takes_the_configuration_and_its_templates() -> None:
-    said = amtool("check-config", CONFIG / "alertmanager.yml")
+@pytest.mark.parametrize("newer", [False, True])
+def test_alertmanager_takes_the_configuration_and_its_templates(newer: bool) -> None:
+    binary = newest("amtool") if newer else ""
+    said = amtool("check-config", CONFIG / "alertmanager.yml", binary=binary)
     assert "1 templates" in said
     assert "SUCCESS" in said
 
