@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Prometheus 3 and its Alertmanager, of Debian testing; what `programs` brings may be 2.
+# Prometheus 3, its Alertmanager and Docker Compose 2, of Debian testing: the stable ones are older.
 NEWEST := tests/newest/.installed
 # In place of the Dockerfile's base, which only a registry of images has: Debian 13, Python 3.13.
 BASE := tests/image/base.tar
@@ -32,6 +32,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/pip check
 	$(BIN)/hadolint --failure-threshold=style Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec config/compose.yml
 
 # What the image installs, with hashes: the newest versions that setup.cfg allows.
 pins: $(VENV)/.dev
@@ -95,7 +96,8 @@ $(VENV)/.dev: $(BIN)/python setup.cfg pyproject.toml
 $(NEWEST): | programs
 	rm -rf $(@D)
 	mmdebstrap --quiet --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' \
-	  --dpkgopt='path-exclude=/usr/share/*' --include=prometheus,prometheus-alertmanager testing $(@D)
+	  --dpkgopt='path-exclude=/usr/share/*' --dpkgopt='path-include=/usr/share/prometheus/*' \
+	  --include=docker-compose,prometheus,prometheus-alertmanager testing $(@D)
 	@touch $@
 
 $(BASE): | programs
