@@ -16,7 +16,7 @@ PACKAGES := buildah curl chromium faketime mmdebstrap redis-server nodejs npm pr
 PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make pins"
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
-.PHONY: demo test bench soak lint audit format rules dashboards screenshots pins programs clean
+.PHONY: demo test bench soak lint audit format rules docs dashboards screenshots pins programs clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/bullmq-exporter --demo
@@ -65,6 +65,10 @@ format: $(VENV)/.dev
 # What is made from config/prometheus/rules.
 rules: $(VENV)/.dev
 	$(BIN)/python config/kubernetes/prometheus_rule.py
+
+# References in docs/, from the code.
+docs: $(VENV)/.dev
+	$(BIN)/python docs/reference.py
 
 dashboards: $(VENV)/.dev
 	$(BIN)/python -m dashboards

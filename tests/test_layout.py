@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
 import exporter
-from exporter.prometheus.exposition import COUNTED, GAUGES
+from exporter.prometheus.exposition import COUNTED, GAUGES, family_names
+from exporter.settings import LEAVES
 
 ROOT = Path(exporter.__file__).parent
 # What each part may import of the others; `settings` stands beside them all.
@@ -24,6 +26,7 @@ ALLOWED = {
     "demo": {"settings", "settings_sources", "logs", "service"},
     "cli": {"settings", "settings_sources", "logs", "bullmq", "service", "demo"},
     "__main__": {"cli"},
+    "healthcheck": set[str](),
     "__init__": set[str](),
 }
 SOURCES = sorted(ROOT.rglob("*.py"))
@@ -47,13 +50,20 @@ def test_only_the_bullmq_package_knows_a_keys_name() -> None:
             assert not key.search(source.read_text()), source
 
 
-def test_every_metric_is_named_once_and_in_the_readme() -> None:
+def test_every_metric_is_named_once() -> None:
     names = [family.name for family in (*GAUGES, *COUNTED)]
     assert len(names) == len(set(names))
-    table = (ROOT.parent / "README.md").read_text()
-    # `…_oldest_active_…` stands for the whole name.
-    for name in names:
-        assert (
-            name in table
-            or re.sub("(.*)_(oldest_active|next_delayed)_.*", r"…_\2_…", name) in table
-        )
+
+
+def test_the_references_are_made_from_the_code_and_hold_all_of_it() -> None:
+    reference = runpy.run_path(str(ROOT.parent / "docs" / "reference.py"))
+    for name, page in reference["PAGES"].items():
+        assert (ROOT.parent / "docs" / name).read_text() == page(), "run: make docs"
+    assert reference["SOURCES"].keys() == {family.name for family in (*GAUGES, *COUNTED)}
+    metrics, settings, api = (page() for page in reference["PAGES"].values())
+    assert set(re.findall(r"^\| `(\w+)`", metrics, re.MULTILINE)) == family_names()
+    assert set(re.findall(r"^### (.+)$", settings, re.MULTILINE)) == LEAVES.keys()
+    # Every name of a schema that is linked has its heading.
+    assert set(re.findall(r"\(#(\w+)\)", api)) <= set(
+        re.findall(r"^### (\w+)$", api.lower(), re.MULTILINE)
+    )

@@ -1,0 +1,332 @@
+"""Writes metrics.md, settings.md and api.md from the code; `make docs` runs this after a change."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from exporter.bullmq.events.tallies import Layout, Tallies
+from exporter.bullmq.watcher import Outcome
+from exporter.prometheus.event_family import EventHistogram, MissedCounter
+from exporter.prometheus.exposition import COUNTED, GAUGES
+from exporter.prometheus.family import LabelledQueueGauge
+from exporter.prometheus.health import Health
+from exporter.settings import FLAGS, LEAVES, OPEN_ARCHIVER_NAMES
+from exporter.settings_sources import FILE_ONLY
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+
+# What of BullMQ each family is read from: keys of the queue, or events of its stream.
+SOURCES = {
+    "bullmq_job_count": "lengths of each state's list or sorted set, and `meta`: BullMQ 6 keeps the "
+    "jobs of a paused queue in `wait`",
+    "bullmq_queue_oldest_waiting_timestamp_seconds": "jobs at both ends of `wait`, and the oldest of "
+    "the highest and of the lowest priority of `prioritized`",
+    "bullmq_queue_oldest_active_timestamp_seconds": "`processedOn` of the jobs at the end of `active`",
+    "bullmq_queue_oldest_active_locked": "that job's `lock`",
+    "bullmq_queue_next_delayed_timestamp_seconds": "lowest score of `delayed`",
+    "bullmq_queue_info": "`version` in `meta`",
+    "bullmq_queue_paused": "`paused` in `meta`",
+    "bullmq_queue_retention_limit": "the setting `retention`, else `removeOnComplete` and "
+    "`removeOnFail` of the newest finished job",
+    "bullmq_queue_schedulers": "length of `repeat`",
+    "bullmq_queue_duplicate_schedulers": "the schedulers' hashes",
+    "bullmq_scheduler_next_run_timestamp_seconds": "scores of `repeat`",
+    "bullmq_queue_workers": "`CLIENT LIST`",
+    "bullmq_worker_heartbeat_timestamp_seconds": "Open Archiver's `oa:worker:<queue>:alive`",
+    "bullmq_job_added_total": "`added`",
+    "bullmq_job_completed_total": "`completed`",
+    "bullmq_job_failed_total": "`failed`",
+    "bullmq_job_retried_total": "`waiting` or `delayed` of a job that was active",
+    "bullmq_job_stalled_total": "`stalled`",
+    "bullmq_job_retries_exhausted_total": "`retries-exhausted`",
+    "bullmq_job_wait_duration_seconds": "from `waiting`, `delayed` or `added` to `active`",
+    "bullmq_job_process_duration_seconds": "from `active` to `completed` or `failed`",
+    "bullmq_exporter_events_missed_total": "gaps in the stream",
+}
+
+
+def metrics() -> str:
+    """All metric families: name, type, labels, meaning, source."""
+    gauges = [
+        _row(
+            family.name,
+            "gauge",
+            ["queue", *([family.label] if isinstance(family, LabelledQueueGauge) else [])],
+            family.help,
+            SOURCES[family.name],
+        )
+        for family in GAUGES
+    ]
+    counted = [
+        _row(
+            family.name,
+            "histogram" if isinstance(family, EventHistogram) else "counter",
+            ["queue", *([] if isinstance(family, MissedCounter) else ["name"])],
+            family.help,
+            SOURCES[family.name],
+        )
+        for family in COUNTED
+    ]
+    head = ["metric", "type", "labels", "meaning", "read from"]
+    return f"""{MADE}# Metrics
+`GET :9538/metrics`, in the text format or OpenMetrics, whichever the scraper prefers, compressed if it
+takes gzip. With several prefixes, each metric of a queue has the label `prefix` as well; with
+[targets](settings.md#targets), it and all of the exporter's own that belong to one have `target`.
+
+A value that could not be read is absent, never 0 and never an old one. While Redis is away, `bullmq_up`
+is 0 and all metrics of its queues are absent.
+
+## Queues, by polls
+Each `poll_interval` (5 seconds). Times are Unix timestamps: `time() - x` is an age.
+
+{_table(head, gauges)}
+
+## Jobs, by events
+From each queue's event stream, so they count every job, however few finished ones are kept. They begin
+at 0 when the exporter starts, or go on where they were with
+[`events.state_file`](settings.md#eventsstate_file). A job's counters are told once its name was seen;
+the first scrape that sees a series gets 0. Past `events.max_names` names are told as `__other__`. In
+OpenMetrics, the counter of failed jobs and the histograms' buckets carry their last job as an exemplar (`job_key="bull:ingestion:42"`).
+
+{_table([*head[:-1], "events"], counted)}
+
+## The exporter itself
+{_table(head[:-1], [*_own()])}
+"""
+
+
+def _own() -> Iterator[list[str]]:
+    health = Health()
+    # A family tells its labels once it has a sample.
+    health.api_requests.labels("", "").inc()
+    health.api_durations.labels("").observe(0)
+    tallies = Tallies(Layout((), ()), {}, events_read=0, lag=0, tracked_jobs=0, untracked_jobs=0)
+    health.record(None, Outcome(None, None, duration=0), tallies)
+    for metric in sorted(health.registry.collect(), key=_own_first):
+        labels = {name: None for sample in metric.samples for name in sample.labels if name != "le"}
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        yield _row(name, metric.type, [*labels], metric.documentation)[:4]
+
+
+def _own_first(metric: Any) -> tuple[bool, str]:
+    return not metric.name.startswith("bullmq"), metric.name
+
+
+def _row(name: str, kind: str, labels: Sequence[str], *texts: str) -> list[str]:
+    return [f"`{name}`", kind, ", ".join(labels), *(text.rstrip(".") for text in texts)]
+
+
+def settings() -> str:
+    """All settings, with the comments of config/exporter.yml."""
+    parts, comment, section = [], list[str](), ""
+    for line in (ROOT / "config" / "exporter.yml").read_text().splitlines():
+        if line.strip().startswith("#"):
+            comment.append(line.strip().removeprefix("#").removeprefix(" "))
+            continue
+        if match := re.fullmatch(r"( *)(\w+):(.*)", line):
+            indent, name, value = match.groups()
+            section = section if indent else ""
+            path = f"{section}{name}"
+            if path in LEAVES:
+                parts.append(_setting(path, value.strip(), comment))
+            elif path.removesuffix("_file") not in LEAVES:  # those stand with their secrets
+                section = f"{name}."
+                parts.append(f"## {name}\n{_prose(comment)}\n")
+        comment = []
+    return f"""{MADE}# Settings
+Flags win over environment variables, those over the file that `--config` names, the file over defaults.
+[config/exporter.yml](../config/exporter.yml) holds the same list as a file to begin with.
+`bullmq-exporter --check` tries out what is set: it connects, lists the queues and exits. An unknown name
+or a value that is not allowed ends the start with exit code 2 and one line that says what is allowed.
+
+Lists are written `a,b` in flags and variables. A secret can stand in a file of its own, whose path is
+given under the name with `_file`, or `_FILE` in the environment.
+
+{"".join(parts)}"""
+
+
+def _setting(path: str, default: str, comment: Sequence[str]) -> str:
+    leaf = LEAVES[path]
+    names = [] if path in FILE_ONLY else [f"`{leaf.variable}`"]
+    names += [f"`{leaf.variable}_FILE`"] if leaf.secret else []
+    names += [f"`{FLAGS[path]}`"] if path in FLAGS else []
+    # They end the comment: `REDIS_HOST, as in Open Archiver`.
+    text = _prose([line for line in comment if not line.startswith((leaf.variable, *names))])
+    given = ", ".join(names) or "in the file alone"
+    given += ", as in Open Archiver" if path in OPEN_ARCHIVER_NAMES else ""
+    unset = "not set" if default == "null" else f"default `{default}`"
+    return (
+        f"### {path}\n{given}; {unset}\n{text}\n" if text else f"### {path}\n{given}; {unset}\n\n"
+    )
+
+
+def _prose(comment: Sequence[str]) -> str:
+    """A comment as Markdown: what is indented is an example."""
+    text, code = [], False
+    for line in comment:
+        indented = line.startswith("  ")
+        if indented != code:
+            text.append("```" if code else "```yaml")
+            code = indented
+        text.append(line.removeprefix("  ") if code else re.sub(r"[*<\[]", r"\\\g<0>", line))
+    text += ["```"] if code else []
+    return "".join(f"\n{line}" for line in text).strip() and "\n" + "\n".join(text) + "\n"
+
+
+def api() -> str:
+    """The Jobs API, from the document that it serves."""
+    document = json.loads((ROOT / "exporter" / "web" / "openapi.json").read_text())
+    parts = []
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            parts.append(_operation(document, method, path, operation))
+    responses = _table(
+        ["status", "when"],
+        [
+            [status, _resolved(document, answer)["description"].rstrip(".")]
+            for status, answer in _answers(document).items()
+        ],
+    )
+    schemes = "\n".join(
+        f"- {_header(scheme)}: {scheme['description']}"
+        for scheme in document["components"]["securitySchemes"].values()
+    )
+    schemas = "\n".join(
+        _schema(document, name, schema)
+        for name, schema in document["components"]["schemas"].items()
+        if name not in ("Message", "JobFields", "Duration")
+    )
+    return f"""{MADE}# Jobs API
+{document["info"]["description"]}
+
+Port 9539, under `/v1/jobs/…` and, as Open Archiver serves it, under `/api/v1/jobs/…`.
+`GET /openapi.json` is this page for programs.
+
+## Credentials
+{schemes}
+
+```sh
+curl -H "X-API-KEY: $EXPORTER_API_KEY" localhost:9539/v1/jobs/queues
+curl -H "X-API-KEY: $EXPORTER_API_KEY" "localhost:9539/v1/jobs/queues/ingestion?status=failed&order=desc"
+curl -H "X-API-KEY: $EXPORTER_API_KEY" "localhost:9539/v1/jobs/queues/ingestion/failures?window=24h"
+```
+
+{"".join(parts)}## Errors
+JSON, `{{"message": "…"}}`.
+
+{responses}
+
+## Fields
+{schemas}"""
+
+
+def _operation(document: Any, method: str, path: str, operation: Any) -> str:
+    rows = []
+    for given in operation.get("parameters", []):
+        parameter = _resolved(document, given)
+        schema = _resolved(document, parameter["schema"])
+        default = {**schema, **parameter["schema"]}.get("default")
+        rows.append(
+            [
+                f"`{parameter['name']}`",
+                _allowed(schema),
+                "" if default is None else f"`{default}`",
+                parameter.get("description", "").rstrip("."),
+            ]
+        )
+    described = f"{operation['description']}\n\n" if "description" in operation else ""
+    answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    table = _table(["parameter", "allowed", "default", "meaning"], rows)
+    return (
+        f"## {method.upper()} {path}\n{operation['summary']}. {described}Answers "
+        f"{_link(answer)}.\n\n{table}\n\n"
+    )
+
+
+def _allowed(schema: Any) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "minimum" in schema:
+        return f"{schema['minimum']} to {schema['maximum']}"
+    if "maxLength" in schema:
+        return f"up to {schema['maxLength']} characters"
+    return schema.get("description", "text")
+
+
+def _schema(document: Any, name: str, schema: Any) -> str:
+    if "enum" in schema:
+        return f"### {name}\n{_allowed(schema)}\n"
+    described = f"{schema['description']}\n" if "description" in schema else ""
+    rows = [
+        [f"`{field}`", _type(given), _resolved(document, given).get("description", "").rstrip(".")]
+        for field, given in _fields(document, schema).items()
+    ]
+    return f"### {name}\n{described}\n{_table(['field', 'type', 'meaning'], rows)}\n"
+
+
+def _fields(document: Any, schema: Any) -> dict[str, Any]:
+    inherited = [_fields(document, _resolved(document, each)) for each in schema.get("allOf", [])]
+    return {
+        name: field
+        for fields in (*inherited, schema.get("properties", {}))
+        for name, field in fields.items()
+    }
+
+
+def _type(schema: Any) -> str:
+    if "$ref" in schema:
+        return _link(schema)
+    if "anyOf" in schema or "oneOf" in schema:
+        return " or ".join(_type(each) for each in schema.get("anyOf") or schema["oneOf"])
+    kinds = schema.get("type", "any")
+    kind = " or ".join([kinds] if isinstance(kinds, str) else kinds)
+    if "properties" in schema:
+        kind += f" ({', '.join(f'`{name}`' for name in schema['properties'])})"
+    return f"{kind} of {_type(schema['items'])}" if "items" in schema else kind
+
+
+def _link(schema: Any) -> str:
+    name = schema["$ref"].rpartition("/")[2]
+    return f"[{name}](#{name.lower()})"
+
+
+def _header(scheme: Any) -> str:
+    return f"`{scheme['name']}: …`" if scheme["type"] == "apiKey" else "`Authorization: Bearer …`"
+
+
+def _answers(document: Any) -> dict[str, Any]:
+    return dict(
+        sorted(
+            (status, answer)
+            for methods in document["paths"].values()
+            for operation in methods.values()
+            for status, answer in operation["responses"].items()
+            if status != "200"
+        )
+    )
+
+
+def _resolved(document: Any, schema: Any) -> Any:
+    if "$ref" not in schema:
+        return schema
+    *_, kind, name = schema["$ref"].split("/")
+    return document["components"][kind][name]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in line)} |" for line in lines)
+
+
+MADE = "<!-- Made by `make docs`: change what docs/reference.py reads. -->\n"
+BAR = "\\|"
+PAGES = {"metrics.md": metrics, "settings.md": settings, "api.md": api}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page())
