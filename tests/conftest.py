@@ -116,8 +116,8 @@ def _pings(client: redis.Redis) -> bool:
         return False
 
 
-# Valkey 9, Debian's Redis (7 or 8), and the oldest Redis that we promise to read, the wheel of which
-# is for Python up to 3.12.
+# Valkey 9, Debian's Redis (7 or 8), and the oldest that we promise to read, whose wheel is for
+# Python up to 3.12.
 SERVERS = ("valkey", "redis", "redis-6.2")[: 3 if sys.version_info < (3, 13) else 2]
 
 
