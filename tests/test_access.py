@@ -139,7 +139,7 @@ def test_an_older_server_is_read_all_the_same(
     tmp_path: Path, start_exporter: StartExporter
 ) -> None:
     """Redis before 7.0 has no EVALSHA_RO, before 6.0 no HELLO."""
-    with running("redis-6.2", tmp_path, "--rename-command", "HELLO", "") as server:
+    with running(SERVERS[-1], tmp_path, "--rename-command", "HELLO", "") as server:
         make_queues(server, 3)
         exporter = start_exporter(server.url)
         for command in ("SCRIPT FLUSH", "PING"):

@@ -26,6 +26,9 @@ from tests.conftest import clean_environment, free_port, running
 PASSWORD = "hunter2-of-the-server"  # what must never show holds `hunter2`
 WRONG = "hunter2-of-somebody-else"
 
+# What is said of `--config=--`, of which argparse makes an empty list up to Python 3.12.
+DASHES = "-- is no value of a flag" if sys.version_info < (3, 13) else "--config --: cannot be read"
+
 
 def run(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """The command line, as a user starts it."""
@@ -97,7 +100,7 @@ def test_a_directory_in_place_of_a_file(tmp_path: Path) -> None:
         (["--password=hunter2"], ["--password: no such flag", "--help lists the flags"]),
         (["--check", "redis://:hunter2@h"], ["an argument stands behind no flag", "--help"]),
         (["--config"], ["--config", "expected one argument"]),
-        (["--config=--"], ["-- is no value of a flag"]),
+        (["--config=--"], [DASHES]),
         (["--check", "--demo"], ["--demo: not allowed with argument --check"]),
         (["--log-level", "loud"], ["--log-level: must be 'debug', 'info', 'warning' or 'error'"]),
         (["--poll-interval", "nan"], ["--poll-interval: must be at ", "not 'nan'"]),

@@ -44,6 +44,7 @@ from exporter.bullmq.jobs import FIELDS, Limits, job_of, parse_json
 from exporter.bullmq.keys import Queue, State, text
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.target import Target
+from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
@@ -619,7 +620,7 @@ class Inside:
                 redaction,
                 Limits(api.max_field_bytes, api.max_page_bytes),
             )
-            server = TestServer(api_app(jobs, api, self._health))
+            server = TestServer(api_app(jobs, api, self._health, Turns()))
             client = TestClient(server, headers={"X-API-KEY": API_KEY})
             await client.start_server()
             self._clients.append(client)
