@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Callable, Iterable
@@ -15,6 +16,7 @@ from exporter.bullmq.jobs import Limits
 from exporter.bullmq.keys import State
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.target import Target
+from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
@@ -52,9 +54,9 @@ async def run(
         with_prefix = any(len(each.prefix) > 1 for each in watched.values())
         health = Health(tuple(watched))
         exposition = Exposition(health, tuple(watched), with_prefix=with_prefix)
-        targets = []
+        targets, turns = [], Turns()
         for name, each in watched.items():
-            target = Target(name, each, partial(exposition.publish, name))
+            target = Target(name, each, partial(exposition.publish, name), turns)
             stack.push_async_callback(target.close)
             targets.append(target)
         jobs = JobsApi(
@@ -73,14 +75,27 @@ async def run(
             metrics_app(exposition, settings.metrics),
             tls=settings.metrics.tls_context(),
         )
-        api = Port("api", api_socket, api_app(jobs, settings.api, health), cancels=True)
+        api = Port("api", api_socket, api_app(jobs, settings.api, health, turns), cancels=True)
         async with serving(metrics, api), asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(target.run()) for target in targets]
+            running.append(tasks.create_task(_collect_garbage()))
             started(metrics.url, api.url)
             await stop.wait()
             log.info("stopping")
             for task in running:
                 task.cancel()
+
+
+async def _collect_garbage() -> None:
+    """Look through all objects for cycles once an hour, rather than whenever there are more.
+
+    With 10,000 queues that takes 240 ms, for which nothing else is done, and Python did it every
+    other second. Hardly anything of ours is in cycles: a connection that is closed is.
+    """
+    gc.set_threshold(2000, 10, 1 << 30)  # what is young is looked through in less than 1 ms
+    while True:
+        await asyncio.sleep(3600)
+        gc.collect()
 
 
 async def check(settings: Settings) -> str:

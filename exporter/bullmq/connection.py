@@ -66,6 +66,11 @@ def packed(command: Command) -> bytes:
     return bytes(hiredis.pack_command(words))
 
 
+def packed_word(word: bytes) -> bytes:
+    """One word of a command as it is sent."""
+    return b"$%d\r\n%b\r\n" % (len(word), word)
+
+
 class Script:
     """One of our Lua scripts, with what it shares of BullMQ's layout before it."""
 

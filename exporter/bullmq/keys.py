@@ -82,6 +82,10 @@ class Queue:
         return self.base + b"repeat:" + key
 
     @property
+    def meta_key(self) -> bytes:
+        return self.base + b"meta"
+
+    @property
     def events_key(self) -> bytes:
         return self.base + b"events"
 

@@ -11,6 +11,7 @@ from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.tallies import Tallies
 from exporter.bullmq.poll import Poller
+from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.settings import Settings
 
@@ -27,7 +28,9 @@ class Target:
     `name` is None where there is only one, which then needs none.
     """
 
-    def __init__(self, name: str | None, settings: Settings, publish: Publish) -> None:
+    def __init__(
+        self, name: str | None, settings: Settings, publish: Publish, turns: Turns
+    ) -> None:
         self.name, self.settings = name, settings
         slot = settings.cluster_slot
         # The poll has a connection of its own: requests of the API never delay it.
@@ -37,7 +40,7 @@ class Target:
         self.reading = RedisReader(settings.redis, connections=API_CONNECTIONS, slot=slot)
         self.lister = Poller(self.reading, max_schedulers=0)
         self._publish = publish
-        self.watcher = Watcher(self._polling, settings, self._told)
+        self.watcher = Watcher(self._polling, settings, self._told, turns)
         self._follower: Follower | None = None
         if settings.events.enabled:
             self._follower = Follower(
@@ -45,6 +48,7 @@ class Target:
                 settings.events,
                 lambda: self.watcher.queues,
                 redis_timeout=settings.redis.timeout,
+                turns=turns,
             )
 
     async def run(self) -> None:

@@ -16,6 +16,7 @@ from exporter.bullmq.poll import Poller
 from exporter.bullmq.retention import learn_retention
 from exporter.bullmq.schedulers import count_duplicates
 from exporter.bullmq.snapshot import Snapshot
+from exporter.bullmq.turns import Turns
 from exporter.bullmq.workers import count_workers
 from exporter.settings import Settings
 
@@ -49,11 +50,13 @@ class Watcher:
         redis: RedisReader,
         settings: Settings,
         publish: Callable[[Outcome], Awaitable[None]],
+        turns: Turns | None = None,
     ) -> None:
         self._redis = redis
         self._settings = settings
         self._publish = publish
-        self._poller = Poller(redis, max_schedulers=settings.max_schedulers)
+        self._turns = turns or Turns()
+        self._poller = Poller(redis, max_schedulers=settings.max_schedulers, turns=self._turns)
         self.configured = frozenset(
             Queue.named(prefix, name) for prefix in settings.prefix for name in settings.queues
         )
@@ -148,7 +151,13 @@ class Watcher:
 
     async def _discover(self, pace: float) -> tuple[Queue, ...]:
         settings = self._settings
-        return await discover(self._redis, settings.prefix, limit=settings.max_queues, pace=pace)
+        return await discover(
+            self._redis,
+            settings.prefix,
+            limit=settings.max_queues,
+            pace=pace,
+            known=self._queues or (),
+        )
 
     async def _count_workers(self, queues: list[Queue]) -> Mapping[Queue, int] | None:
         try:
@@ -175,10 +184,13 @@ class Watcher:
             failing = False
             # A scan that a reconnect to another server broke into misses queues: those that the
             # last poll still found stay.
+            await self._turns.give_way()
             now = sorted({*found, *self._alive}, key=lambda queue: queue.base)
-            self._queues = tuple(now[: self._settings.max_queues])
+            queues = tuple(now[: self._settings.max_queues])
             self._discovered = time.time()
-            self._log_changes(before, self._queues)
+            if queues != before:
+                self._queues = queues
+                self._log_changes(before, queues)
 
     def _log_changes(self, before: tuple[Queue, ...], now: tuple[Queue, ...]) -> None:
         for what, queues in (

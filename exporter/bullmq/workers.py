@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.keys import Queue
+
+# Queues whose workers are counted before others have their turn: 1 ms.
+QUEUES_AT_ONCE = 500
 
 OUR_NAME = b"bullmq-exporter"
 
@@ -33,11 +38,15 @@ async def count_workers(
             names.update(_and_unnamed(client.get(b"name", b"")))
     if OUR_NAME not in names:
         return None
-    return {
-        # A Python worker has two connections of its name, one of them while it starts.
-        queue: names[queue.node_client_name] + (names[queue.python_client_name] + 1) // 2
-        for queue in queues
-    }
+    workers: dict[Queue, int] = {}
+    remaining = iter(queues)
+    while batch := list(islice(remaining, QUEUES_AT_ONCE)):
+        for queue in batch:
+            # A Python worker has two connections of its name, one of them while it starts.
+            connections = names.get(queue.python_client_name, 0)
+            workers[queue] = names.get(queue.node_client_name, 0) + (connections + 1) // 2
+        await asyncio.sleep(0)  # others have their turn
+    return workers
 
 
 def _and_unnamed(name: bytes) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from exporter.bullmq.connection import RedisUnavailable
+from exporter.bullmq.turns import Turns
 from exporter.prometheus.health import Health
 from exporter.web.client_address import Network, client_address
 from exporter.web.credentials import Unauthorized
@@ -70,13 +71,14 @@ def _message(status: int, message: str, headers: Mapping[str, str] | None = None
     return json_response({"message": message}, status, headers)
 
 
-def answering(health: Health) -> Middleware:
+def answering(health: Health, turns: Turns) -> Middleware:
     """The outermost layer: turns every error into its answer, and counts and times all answers."""
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.monotonic()
-        response = await _answer(request, handler)
+        with turns.request():
+            response = await _answer(request, handler)
         for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         resource = request.match_info.route.resource

@@ -10,6 +10,7 @@ import orjson
 from aiohttp import web
 
 from exporter import __version__
+from exporter.bullmq.turns import Turns
 from exporter.prometheus.health import Health
 from exporter.settings import ApiSettings
 from exporter.web.answers import answering, json_response, rate_limited
@@ -33,11 +34,11 @@ def openapi_document(prefixes: Sequence[str], targets: Sequence[str]) -> dict[st
     return dict(document)
 
 
-def api_app(jobs: JobsApi, settings: ApiSettings, health: Health) -> web.Application:
+def api_app(jobs: JobsApi, settings: ApiSettings, health: Health, turns: Turns) -> web.Application:
     """The application of the API port."""
     guard = Guard(settings)
     page = dict(page_routes())
-    middlewares = [answering(health)]
+    middlewares = [answering(health, turns)]
     if settings.rate_limit:
         # A page is some 20 files: whoever opens five has used up a minute's requests otherwise.
         middlewares.append(rate_limited(settings.rate_limit, settings.trusted_proxies, page))

@@ -7,11 +7,18 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from exporter.bullmq.connection import Command, RedisReader, RedisRefused, RedisUnavailable
+from exporter.bullmq.connection import (
+    Command,
+    RedisReader,
+    RedisRefused,
+    RedisUnavailable,
+    packed,
+    packed_word,
+)
 from exporter.bullmq.events import job_facts
 from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger, Room
 from exporter.bullmq.events.mending import find_missed
@@ -19,6 +26,7 @@ from exporter.bullmq.events.state_file import QUEUES, StateFile
 from exporter.bullmq.events.stream import Entry, Gap, StreamInfo, milliseconds
 from exporter.bullmq.events.tallies import Count, Layout, QueueTallies, Tallies
 from exporter.bullmq.keys import Queue
+from exporter.bullmq.turns import Turns
 from exporter.settings import EventsSettings
 
 log = logging.getLogger(__name__)
@@ -58,7 +66,7 @@ EXISTS_EVERY = 60.0
 BOOKED_AT_ONCE = 300
 
 # Ledgers that are copied before others have their turn: 1 ms.
-FROZEN_AT_ONCE = 300
+FROZEN_AT_ONCE = 100
 
 # While some streams are behind, seconds after which the others are looked at again.
 ALL_EVERY = 0.3
@@ -76,10 +84,12 @@ class Follower:
         queues: Callable[[], tuple[Queue, ...] | None],
         *,
         redis_timeout: float,
+        turns: Turns | None = None,
     ) -> None:
         self._redis = redis
         self._settings = settings
         self._queues = queues
+        self._turns = turns or Turns()
         self._block = int(1000 * min(BLOCK, redis_timeout / 3))
         self._layout = Layout(
             *(
@@ -191,13 +201,18 @@ class Follower:
         # The order matters: what the first ones tell was so before we read.
         commands: list[Command] = [(b"XINFO", "STREAM", ledger.stream) for ledger in checked]
         commands += [(b"EXISTS", ledger.queue.job_key(job_id)) for ledger, job_id in asked]
-        commands += self._read_commands(followed)
-        answers = iter(await self._redis.pipeline(commands))
+        reads = await self._reads(followed)
+        answers = iter(
+            await self._redis.packed(
+                b"".join((*map(packed, commands), *reads)), len(commands) + len(reads)
+            )
+        )
         infos, exist = list(islice(answers, len(checked))), list(islice(answers, len(asked)))
         entries = self._entries(answers)
         if entries is None:
             await self._find_unreadable(followed)
             return PAUSE
+        await self._turns.give_way()
         async with self._consistent:
             self._lag = 0.0
             for ledger, info in zip(checked, infos, strict=True):
@@ -213,21 +228,25 @@ class Follower:
         many = 1.0 if cost > MOST_ENTRIES // 10 else len(followed) / MOST_STREAMS
         return PAUSE * min(max(many, 1.0), 3.0)
 
-    def _read_commands(self, followed: Sequence[Ledger]) -> Iterator[Command]:
+    async def _reads(self, followed: Sequence[Ledger]) -> list[bytes]:
+        """The packed XREADs of these streams."""
         # Where there is something left to do there is nothing to wait for; and while one command
         # waits for its streams, those of another would be trimmed.
         wait = len(followed) <= MOST_STREAMS and not self._behind and self._mending is None
+        options = [b"XREAD", b"COUNT", b"%d" % self._count]
+        options += [b"BLOCK", b"%d" % self._block] if wait else []
+        begin = b"".join(map(packed_word, (*options, b"STREAMS")))
+        reads = []
         remaining = iter(followed)
         while ledgers := list(islice(remaining, MOST_STREAMS)):
-            # Names as bytes: of the answer to "XREAD" redis-py would make tuples and dicts, which
-            # costs more than all that is done here.
-            yield (
-                *(b"XREAD", "COUNT", self._count),
-                *(("BLOCK", self._block) if wait else ()),
-                "STREAMS",
-                *[ledger.stream for ledger in ledgers],
-                *[ledger.place.position for ledger in ledgers],
-            )
+            # By hand, as most of it is the same each time: of 10,000 streams packed anew it takes
+            # 17 ms.
+            number = len(options) + 1 + 2 * len(ledgers)
+            streams = b"".join([ledger.packed_stream for ledger in ledgers])
+            places = b"".join([packed_word(ledger.place.position) for ledger in ledgers])
+            reads.append(b"*%d\r\n%b%b%b" % (number, begin, streams, places))
+            await self._turns.give_way()
+        return reads
 
     @staticmethod
     def _entries(answers: Iterable[Any]) -> dict[bytes, list[Entry]] | None:
@@ -249,7 +268,7 @@ class Follower:
             ledger = self._by_stream[stream]
             if booked >= BOOKED_AT_ONCE:
                 booked = 0
-                await asyncio.sleep(0)  # others have their turn
+                await self._turns.give_way()
             booked += len(new)
             if len(new) >= self._count:
                 behind.add(ledger.queue)
@@ -473,7 +492,7 @@ class Follower:
             queues.update({ledger.queue: ledger.freeze() for ledger in batch})
             # Others have their turn; but what is saved must be what is told, at one moment.
             if self._state_file is None:
-                await asyncio.sleep(0)
+                await self._turns.give_way()
         return Tallies(
             layout=self._layout,
             queues=queues,
