@@ -524,3 +524,28 @@ def test_an_upgrade_to_a_server_that_counts_entries_is_no_gap() -> None:
     assert place.check(counting, entries(4), complete=True) is None
     place.advance(entries(4))
     assert place.number == 4
+
+
+async def test_streams_that_all_have_much_at_once_are_read_a_little_at_a_time(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a quiet time XREAD's COUNT is large: of 200 streams it could bring 400,000 entries."""
+    queues = [Queue.named("bull", f"queue-{number}") for number in range(200)]
+    most, _read = 0, Follower._read
+
+    async def read(self: Follower, entries: dict[bytes, list[Entry]]) -> int:
+        nonlocal most
+        most = max(most, sum(map(len, entries.values())))
+        return await _read(self, entries)
+
+    monkeypatch.setattr(Follower, "_read", read)
+    with server.client() as client:
+        async with followed(server.port, *queues) as until:
+            await asyncio.sleep(1)  # twelve quiet reads, each of which doubles the COUNT
+            for queue in queues:
+                pipeline = client.pipeline(transaction=False)
+                for _ in range(300):
+                    pipeline.xadd(queue.events_key, {"event": "drained"})
+                pipeline.execute()
+            await until(lambda tallies: tallies.events_read == 60_000)
+    assert 200 < most <= 4000

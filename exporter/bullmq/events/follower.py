@@ -31,8 +31,9 @@ from exporter.settings import EventsSettings
 
 log = logging.getLogger(__name__)
 
-# How much one read may cost, in entries: 2,000 hold Redis 7.0 for 1 ms. XREAD's COUNT holds for
-# each stream, so it is adapted to what the last read cost.
+# How much one read should cost, in entries: 2,000 hold Redis 7.0 for 1 ms. XREAD's COUNT holds for
+# each stream, so it is adapted to what the last read cost; and if all streams have something at once,
+# it is at most twice as much.
 MOST_ENTRIES = 2000
 LEAST_COUNT = 2
 FIRST_COUNT = 10
@@ -108,6 +109,7 @@ class Follower:
         self._saved_at: int | None = None  # epoch ms of the memory that we began with
         self._unreadable: set[Queue] = set()
         self._count = FIRST_COUNT
+        self._limit = FIRST_COUNT  # the COUNT of the last read
         self._entry_cost = 1.0  # on average, in entries without a large value
         self._behind: set[Queue] = set()  # those that the last read did not read to the end
         self._all_due = 0.0
@@ -233,7 +235,9 @@ class Follower:
         # Where there is something left to do there is nothing to wait for; and while one command
         # waits for its streams, those of another would be trimmed.
         wait = len(followed) <= MOST_STREAMS and not self._behind and self._mending is None
-        options = [b"XREAD", b"COUNT", b"%d" % self._count]
+        at_once = min(len(followed), MOST_STREAMS) or 1
+        self._limit = max(LEAST_COUNT, min(self._count, 2 * MOST_ENTRIES // at_once))
+        options = [b"XREAD", b"COUNT", b"%d" % self._limit]
         options += [b"BLOCK", b"%d" % self._block] if wait else []
         begin = b"".join(map(packed_word, (*options, b"STREAMS")))
         reads = []
@@ -270,7 +274,7 @@ class Follower:
                 booked = 0
                 await self._turns.give_way()
             booked += len(new)
-            if len(new) >= self._count:
+            if len(new) >= self._limit:
                 behind.add(ledger.queue)
                 # Whether it was stalled says the next entry, which this read does not have.
                 if len(new) > 1 and b"waiting" in new[-1][1]:
@@ -405,7 +409,7 @@ class Follower:
             behind = milliseconds(info.last) - milliseconds(ledger.place.position)
             self._lag = max(self._lag, behind / 1000)
         known = ledger.place.number
-        gap = ledger.place.check(info, entries, complete=len(entries) < self._count)
+        gap = ledger.place.check(info, entries, complete=len(entries) < self._limit)
         if known is not None and (ledger.place.number or 0) < known:
             log.info("the events begin anew", extra={"queue": queue})
         if gap is not None:
