@@ -6,11 +6,11 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from exporter.bullmq.connection import RedisReader, Script, readable
+from exporter.bullmq.connection import RedisReader, Script, packed_word, readable
 from exporter.bullmq.keys import Queue, State, text
 from exporter.bullmq.poll import LATEST, counts_of
 
@@ -61,8 +61,7 @@ SCAN_OVERLAP = 10
 SCAN_RETURNS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A job as BullMQ's Job.fromJSON reads its hash. Times are epoch milliseconds."""
 
     id: str
@@ -158,25 +157,44 @@ async def _read(
     limits: Limits,
     without: Sequence[str],
 ) -> tuple[Job, ...]:
+    if not ids:
+        return ()
     left_out = too_large(sizes, UNBOUNDED, limits)
     unread = dict.fromkeys(without)
-    wanted = [
-        [field for field in FIELDS if field not in large and field not in unread]
+    # Nearly always these are read of all jobs, and by hand they are packed in a fifth of the time.
+    usual = _Reading.of([field for field in FIELDS if field not in unread])
+    readings = [
+        _Reading.of([field for field in usual.fields if field not in large]) if large else usual
         for large in left_out
     ]
-    hashes = readable(
-        await redis.pipeline(
-            [
-                ("HMGET", queue.job_key(job_id), *fields)
-                for job_id, fields in zip(ids, wanted, strict=True)
-            ]
-        )
+    commands = b"".join(
+        [
+            b"%b%b%b" % (reading.begin, packed_word(queue.job_key(job_id)), reading.end)
+            for job_id, reading in zip(ids, readings, strict=True)
+        ]
     )
-    return tuple(
-        job_of(job_id, state, {**dict(zip(fields, values, strict=True)), **large, **unread})
-        for job_id, fields, values, large in zip(ids, wanted, hashes, left_out, strict=True)
-        if isinstance(values, list) and any(value is not None for value in values)
-    )
+    hashes = readable(await redis.packed(commands, len(ids)))
+    jobs = []
+    for job_id, reading, values, large in zip(ids, readings, hashes, left_out, strict=True):
+        if isinstance(values, list) and values.count(None) < len(values):
+            fields = dict(zip(reading.fields, values, strict=True))
+            if large or unread:
+                fields |= large | unread
+            jobs.append(job_of(job_id, state, fields))
+    return tuple(jobs)
+
+
+class _Reading(NamedTuple):
+    """An HMGET of these fields, packed but for the key between the two parts."""
+
+    fields: Sequence[str]
+    begin: bytes
+    end: bytes
+
+    @classmethod
+    def of(cls, fields: Sequence[str]) -> _Reading:
+        end = b"".join(packed_word(field.encode()) for field in fields)
+        return cls(fields, b"*%d\r\n%b" % (2 + len(fields), packed_word(b"HMGET")), end)
 
 
 class Scan:
@@ -260,6 +278,8 @@ def too_large(
     Room is given to the first of the fields of all jobs, then to the second, and so on.
     """
     left = limits.page_bytes
+    if max(map(max, sizes), default=0) <= limits.field_bytes and sum(map(sum, sizes)) <= left:
+        return [{}] * len(sizes)
     left_out: list[dict[str, bytes]] = [{} for _ in sizes]
     for at, field in enumerate(fields):
         for of_job, large in zip(sizes, left_out, strict=True):
@@ -308,7 +328,7 @@ def parse_json(raw: bytes | None) -> Any:
         value = _with_lone_surrogates(raw)
     try:
         # orjson reads deeper than it writes (1,024 levels, 254).
-        if raw.count(b"[") + raw.count(b"{") > 240:
+        if len(raw) > 240 and raw.count(b"[") + raw.count(b"{") > 240:
             # An answer wraps it in further levels.
             orjson.dumps([[[[[[[[value]]]]]]]])
     except TypeError:
@@ -332,8 +352,10 @@ def _with_lone_surrogates(raw: bytes) -> Any:
 
 def integer(raw: bytes | None) -> int | None:
     """A whole number as BullMQ writes it; None where it is none."""
+    if raw is None:
+        return None
     try:
-        number = None if raw is None else int(float(raw))
+        number = int(raw) if raw.isdigit() else int(float(raw))
     except (ValueError, OverflowError):
         return None
-    return number if number is not None and abs(number) <= LATEST else None
+    return number if abs(number) <= LATEST else None

@@ -32,8 +32,8 @@ from exporter.settings import EventsSettings
 log = logging.getLogger(__name__)
 
 # How much one read should cost, in entries: 2,000 hold Redis 7.0 for 1 ms. XREAD's COUNT holds for
-# each stream, so it is adapted to what the last read cost; and if all streams have something at once,
-# it is at most twice as much.
+# each stream, so it is adapted to what the last read cost; and even if all streams have something
+# at once, it is at most twice as much.
 MOST_ENTRIES = 2000
 LEAST_COUNT = 2
 FIRST_COUNT = 10
