@@ -29,9 +29,12 @@ from tests.conftest import (
     StartExporter,
     StartWork,
     Work,
+    clean_environment,
     eventually,
+    program,
     running,
     spawn_exporter,
+    spawning,
 )
 from tests.test_alertmanager import ALERTMANAGER
 from tests.test_dashboards import BOARDS, filled_in, queries
@@ -515,3 +518,27 @@ def test_what_the_example_drops_is_needed_by_no_rule() -> None:
         f"bullmq_job_{what}_duration_seconds_bucket" for what in ("wait", "process")
     }
     assert not {each for each in named if re.fullmatch(regex, each)}
+
+
+def test_the_application_of_ten_lines_is_seen_and_its_failures_are_one_group(
+    server: Server, start_exporter: StartExporter, tmp_path: Path
+) -> None:
+    [application] = blocks(DOCUMENTS["docs/getting-started.md"], "js")
+    assert len(application.splitlines()) <= 10
+    (tmp_path / "app.mjs").write_text(application)
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "bullmq").symlink_to(BULLMQ / "node_modules" / "bullmq6")
+    exporter = start_exporter(server.url)
+    environment = clean_environment(REDIS_PORT=str(server.port))
+    with spawning(env=environment) as spawn:
+        spawn(program("node", "nodejs"), tmp_path / "app.mjs")
+        for counter in ("completed", "failed"):
+            metric = f"bullmq_job_{counter}_total"
+            # One job in five fails, two are added a second.
+            eventually(lambda metric=metric: exporter.metrics.samples(metric, queue="mail"), 60)
+        failures = eventually(lambda: _failures(exporter), 60)
+    assert [group["reason"] for group in failures] == ["mailbox of <address> is full"]
+
+
+def _failures(exporter: Exporter) -> list[dict[str, Any]]:
+    return list(exporter.api.get("/v1/jobs/queues/mail/failures").json.get("groups", []))
