@@ -34,7 +34,8 @@ HEADS_AT_ONCE = 25
 # Heartbeats whose existence one command asks for.
 HEARTBEATS_AT_ONCE = 25
 
-# Seconds for which a queue's version is not read again; an upgrade is told within this time.
+# Seconds for which a queue's version is not read again, nor whether a queue with jobs still has its
+# `meta`; an upgrade is told within this time.
 VERSION_KNOWN = 60.0
 
 # A delayed job's score is its due time in ms, times this, plus a counter (BullMQ: addDelayedJob).
@@ -52,9 +53,10 @@ SIZES = (
     ),
 )
 _FLAG = (b"HEXISTS", b"meta", b"paused")
-# What is asked of each queue. The flag once more at the end: pausing moves jobs from one list to
-# another, and if it came in between, they were counted twice or not at all.
-_ASKED = (_FLAG, *SIZES, (b"EXISTS", b"meta"), (b"ZCARD", b"repeat"), _FLAG)
+# What is asked of each queue, and then of those that are in doubt (_Memory.doubtful). Pausing moves
+# jobs from one list to another: if it came in between, they were counted twice or not at all.
+_ASKED = (_FLAG, *SIZES, (b"ZCARD", b"repeat"))
+_ASKED_IN_DOUBT = ((b"EXISTS", b"meta"), _FLAG)
 
 
 class Counted(NamedTuple):
@@ -69,9 +71,7 @@ class Counted(NamedTuple):
     delayed: Any
     prioritized: Any
     waiting_children: Any
-    exists: Any
     schedulers: Any
-    flag_after: Any
 
 
 class Heads(NamedTuple):
@@ -99,16 +99,20 @@ class _Memory:
     """What is remembered of a queue: its commands, and what the last poll told."""
 
     __slots__ = (
-        *("queue", "packed", "counted", "letters", "beats", "heads"),
-        *("version", "version_due", "read", "reading"),
+        *("queue", "packed", "packed_doubt", "counted", "letters", "beats", "heads"),
+        *("exists", "exists_due", "turned", "version", "version_due", "read", "reading"),
     )
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
-        self.packed = b"".join(
-            packed((command, queue.base + name, *rest)) for command, name, *rest in _ASKED
+        self.packed, self.packed_doubt = (
+            b"".join(packed((command, queue.base + name, *rest)) for command, name, *rest in asked)
+            for asked in (_ASKED, _ASKED_IN_DOUBT)
         )
         self.counted: Counted | None = None
+        self.exists = False
+        self.exists_due = 0.0
+        self.turned = False  # whether it was paused or resumed while it was counted
         self.letters = ""  # what they make us look at
         self.beats = False  # whether the heartbeat is there, or that of one beside it
         self.heads = NOTHING
@@ -121,6 +125,16 @@ class _Memory:
     def told(self) -> Counted:
         assert self.counted is not None
         return self.counted
+
+    def doubtful(self, now: float) -> bool:
+        """Whether it may be gone, or may have been paused or resumed while it was counted.
+
+        Of a queue that is not paused and has no waiting jobs pausing moves none.
+        """
+        flag, wait, held, *rest = self.told
+        return bool(
+            flag != 0 or wait or held or self.exists_due <= now or not any(map(_some, rest))
+        )
 
 
 class Poller:
@@ -148,12 +162,12 @@ class Poller:
             await self._count(batch)
             memories += batch
             await self._turns.give_way()
-        # Paused or resumed just then; a second time in the same moment is not to be expected.
-        turned = [each for each in memories if each.told.flag != each.told.flag_after]
-        if turned:
+        await self._settle_doubts(memories)
+        # A second time in the same moment is not to be expected.
+        if turned := [each for each in memories if each.turned]:
             await self._count(turned)
         # `meta` is gone when the queue is (Queue.obliterate).
-        there = [each for each in memories if each.told.exists or each.queue in configured]
+        there = [each for each in memories if each.exists or each.queue in configured]
         await self._turns.give_way()
         await self._look_at_heads(there)
         readings: list[QueueReading] = []
@@ -189,6 +203,20 @@ class Poller:
         for group, number in zip(groups, answers[size * len(memories) :], strict=True):
             for each in group:
                 each.beats = bool(number)
+
+    async def _settle_doubts(self, memories: Sequence[_Memory]) -> None:
+        now = time.monotonic()
+        for each in memories:
+            each.turned = False
+        remaining = iter([each for each in memories if each.doubtful(now)])
+        size = len(_ASKED_IN_DOUBT)
+        while batch := list(islice(remaining, COUNTED_AT_ONCE)):
+            commands = b"".join([each.packed_doubt for each in batch])
+            answers = iter(await self._redis.packed(commands, size * len(batch)))
+            for each, exists, flag in zip(batch, answers, answers, strict=True):
+                each.exists, each.exists_due = bool(exists), now + VERSION_KNOWN
+                each.turned = not isinstance(flag, Exception) and flag != each.told.flag
+            await self._turns.give_way()
 
     def _letters(self, row: Counted) -> str:
         """What to look at beside the version: heads.lua knows these letters."""
