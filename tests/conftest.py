@@ -31,6 +31,17 @@ API_KEY = "a-key-of-the-tests-0123456789"
 JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that take minutes, as their `timeout` says, begin first: else a core waits at the end."""
+
+    def seconds(item: pytest.Item) -> int:
+        marker = item.get_closest_marker("timeout")
+        return marker.args[0] if marker else 0
+
+    items.sort(key=seconds, reverse=True)
+
+
 def program(name: str, package: str) -> str:
     """The path of a program. Without it the test fails: what is not tested must not look tested."""
     found = shutil.which(name)
