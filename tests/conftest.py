@@ -33,7 +33,7 @@ JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that take minutes, as their `timeout` says, begin first: else a core waits at the end."""
+    """Tests that take minutes, as their `timeout` says, begin first: no core waits at the end."""
 
     def seconds(item: pytest.Item) -> int:
         marker = item.get_closest_marker("timeout")
