@@ -537,7 +537,7 @@ def test_the_application_of_ten_lines_is_seen_and_its_failures_are_one_group(
             # One job in five fails, two are added a second.
             eventually(lambda metric=metric: exporter.metrics.samples(metric, queue="mail"), 60)
         failures = eventually(lambda: _failures(exporter), 60)
-    assert [group["reason"] for group in failures] == ["mailbox of <address> is full"]
+    assert [group["reason"] for group in failures] == ["mailbox of <email> is full"]
 
 
 def _failures(exporter: Exporter) -> list[dict[str, Any]]:
