@@ -160,9 +160,7 @@ def _setting(path: str, default: str, comment: Sequence[str]) -> str:
     given = ", ".join(names) or "in the file alone"
     given += ", as in Open Archiver" if path in OPEN_ARCHIVER_NAMES else ""
     unset = "not set" if default == "null" else f"default `{default}`"
-    return (
-        f"### {path}\n{given}; {unset}\n{text}\n" if text else f"### {path}\n{given}; {unset}\n\n"
-    )
+    return f"### {path}\n{given}; {unset}\n{text}\n"
 
 
 def _prose(comment: Sequence[str]) -> str:
@@ -175,7 +173,7 @@ def _prose(comment: Sequence[str]) -> str:
             code = indented
         text.append(line.removeprefix("  ") if code else re.sub(r"[*<\[]", r"\\\g<0>", line))
     text += ["```"] if code else []
-    return "".join(f"\n{line}" for line in text).strip() and "\n" + "\n".join(text) + "\n"
+    return f"\n{NEW_LINE.join(text)}\n" if any(text) else ""
 
 
 def api() -> str:
@@ -324,7 +322,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 MADE = "<!-- Made by `make docs`: change what docs/reference.py reads. -->\n"
-BAR = "\\|"
+# Python 3.11 takes no backslash within the braces of an f-string.
+BAR, NEW_LINE = "\\|", "\n"
 PAGES = {"metrics.md": metrics, "settings.md": settings, "api.md": api}
 
 if __name__ == "__main__":

@@ -58,6 +58,16 @@ def newest(name: str) -> str:
     return str(found)
 
 
+# What `newest` has it as: a plugin of Docker.
+DOCKER_COMPOSE = "../libexec/docker/cli-plugins/docker-compose"
+
+
+def needs_root(why: str) -> None:
+    """In CI there is no way around it."""
+    if os.geteuid() != 0 and not os.environ.get("CI"):
+        pytest.skip(f"{why}: run it as root")
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])

@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import binary_of, clean_environment, eventually, newest, program
+from tests.conftest import (
+    DOCKER_COMPOSE,
+    binary_of,
+    clean_environment,
+    eventually,
+    needs_root,
+    newest,
+    program,
+)
 from tests.test_rules import rules
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +47,7 @@ def render(directory: Path, variables: str) -> Rendered:
     """What Docker Compose makes of the file."""
     env = directory / ".env"
     env.write_text(variables)
-    compose = [newest("../libexec/docker/cli-plugins/docker-compose")]
+    compose = [newest(DOCKER_COMPOSE)]
     compose += ["--file", str(CONFIG / "compose.yml"), "--env-file", str(env)]
     done = subprocess.run(
         [*compose, "config", "--format=json"],
@@ -215,8 +223,7 @@ class Network:
 def test_the_stack_reads_a_valkey_with_open_archivers_password(
     rendered: Rendered, tmp_path: Path
 ) -> None:
-    if os.geteuid() != 0 and not os.environ.get("CI"):
-        pytest.skip("makes a network and mounts: run it as root")
+    needs_root("makes a network and mounts")
     network = Network(tmp_path, rendered)
     try:
         key = ("-H", "X-API-KEY: a-key-for-the-compose-test")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from exporter import __version__
-from tests.conftest import API_KEY, Exporter, History, Server, program
+from tests.conftest import API_KEY, Exporter, History, Server, needs_root, program
 
 # Debian 13 with its Python 3.13, as the Dockerfile's base has; made by `make test`.
 BASE = Path(__file__).parent / "image" / "base.tar"
@@ -72,8 +71,7 @@ class Container:
 
 @pytest.fixture
 def container(tmp_path: Path) -> Iterator[Container]:
-    if os.geteuid() != 0 and not os.environ.get("CI"):
-        pytest.skip("mounts and changes its root: run it as root")
+    needs_root("mounts and changes its root")
     assert BASE.exists(), "the image's base is missing: make test makes it"
     buildah = Buildah(tmp_path / "buildah")
     scratch = buildah("from", "scratch")

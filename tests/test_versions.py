@@ -11,7 +11,7 @@ from pathlib import Path
 
 import helm_python
 
-from tests.conftest import BULLMQ, SERVERS, binary_of, newest, program
+from tests.conftest import BULLMQ, DOCKER_COMPOSE, SERVERS, binary_of, newest, program
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "versions.md").read_text()
 
@@ -45,7 +45,7 @@ def test_the_versions_that_are_told_are_those_of_what_tests_run() -> None:
     assert said(program(alertmanager, alertmanager), "--version") in told("Alertmanager")
     assert not_older(said(newest("prometheus"), "--version"), "Prometheus")
     assert not_older(said(newest(alertmanager), "--version"), "Alertmanager")
-    compose = newest("../libexec/docker/cli-plugins/docker-compose")
+    compose = newest(DOCKER_COMPOSE)
     assert not_older(said(compose, "version"), "Docker Compose")
     assert not_older(helm_python.helm_sdk_version().removeprefix("v"), "Helm")
     assert not_older(version("bullmq"), "BullMQ (Python)")

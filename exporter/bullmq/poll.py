@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
+from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, RedisRefused, Script, packed
 from exporter.bullmq.keys import Queue, State, text
 from exporter.bullmq.snapshot import QueueReading
@@ -100,7 +100,7 @@ class _Memory:
 
     __slots__ = (
         *("queue", "packed", "packed_doubt", "counted", "letters", "beats", "heads"),
-        *("exists", "exists_due", "turned", "version", "version_due", "read", "reading"),
+        *("exists", "exists_due", "version", "version_due", "read", "reading"),
     )
 
     def __init__(self, queue: Queue) -> None:
@@ -112,7 +112,6 @@ class _Memory:
         self.counted: Counted | None = None
         self.exists = False
         self.exists_due = 0.0
-        self.turned = False  # whether it was paused or resumed while it was counted
         self.letters = ""  # what they make us look at
         self.beats = False  # whether the heartbeat is there, or that of one beside it
         self.heads = NOTHING
@@ -156,23 +155,20 @@ class Poller:
             # A poll of no queues tells all the same whether Redis answers.
             await self._redis.command("PING")
         memories: list[_Memory] = []
-        unread = iter(queues)
-        while asked := list(islice(unread, COUNTED_AT_ONCE)):
+        for asked in batched(queues, COUNTED_AT_ONCE):
             batch = [self._memory.get(queue) or _Memory(queue) for queue in asked]
             await self._count(batch)
             memories += batch
             await self._turns.give_way()
-        await self._settle_doubts(memories)
         # A second time in the same moment is not to be expected.
-        if turned := [each for each in memories if each.turned]:
-            await self._count(turned)
+        for batch in batched(await self._settle_doubts(memories), COUNTED_AT_ONCE):
+            await self._count(batch)
         # `meta` is gone when the queue is (Queue.obliterate).
         there = [each for each in memories if each.exists or each.queue in configured]
         await self._turns.give_way()
         await self._look_at_heads(there)
         readings: list[QueueReading] = []
-        remaining = iter(there)
-        while batch := list(islice(remaining, READ_AT_ONCE)):
+        for batch in batched(there, READ_AT_ONCE):
             readings.extend(map(_read, batch))
             await self._turns.give_way()
         self._memory = {each.queue: each for each in there}
@@ -204,19 +200,20 @@ class Poller:
             for each in group:
                 each.beats = bool(number)
 
-    async def _settle_doubts(self, memories: Sequence[_Memory]) -> None:
+    async def _settle_doubts(self, memories: Sequence[_Memory]) -> list[_Memory]:
+        """Ask which are there; those that were paused or resumed while they were counted."""
         now = time.monotonic()
-        for each in memories:
-            each.turned = False
-        remaining = iter([each for each in memories if each.doubtful(now)])
+        turned: list[_Memory] = []
         size = len(_ASKED_IN_DOUBT)
-        while batch := list(islice(remaining, COUNTED_AT_ONCE)):
+        for batch in batched([each for each in memories if each.doubtful(now)], COUNTED_AT_ONCE):
             commands = b"".join([each.packed_doubt for each in batch])
             answers = iter(await self._redis.packed(commands, size * len(batch)))
             for each, exists, flag in zip(batch, answers, answers, strict=True):
                 each.exists, each.exists_due = bool(exists), now + VERSION_KNOWN
-                each.turned = not isinstance(flag, Exception) and flag != each.told.flag
+                if not isinstance(flag, Exception) and flag != each.told.flag:
+                    turned.append(each)
             await self._turns.give_way()
+        return turned
 
     def _letters(self, row: Counted) -> str:
         """What to look at beside the version: heads.lua knows these letters."""
@@ -244,9 +241,8 @@ class Poller:
             else:
                 each.heads = NOTHING
         await self._turns.give_way()
-        remaining = iter(asked)
         # One batch at a time: batches sent together are run together, and hold Redis for their sum.
-        while batch := list(islice(remaining, HEADS_AT_ONCE)):
+        for batch in batched(asked, HEADS_AT_ONCE):
             arguments: list[bytes | str | int] = [self._max_schedulers, int(time.time() * 1000)]
             for each in batch:
                 arguments += (

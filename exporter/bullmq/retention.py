@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import orjson
 
+from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.keys import Queue, State
 
@@ -25,8 +25,7 @@ async def learn_retention(
     RedisUnavailable.
     """
     learned: dict[Queue, Mapping[State, int]] = {}
-    remaining = iter(queues)
-    while batch := list(islice(remaining, BATCH)):
+    for batch in batched(queues, BATCH):
         places = [(queue, state) for queue in batch for state in OPTIONS if state not in configured]
         newest = await redis.pipeline(
             [("ZREVRANGE", queue.base + state.encode(), 0, 0) for queue, state in places]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
+from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, scored
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.snapshot import QueueReading
@@ -45,8 +45,8 @@ async def count_duplicates(
     """
     counted = [reading for reading in readings if reading.schedulers is not None]
     duplicates = {reading.queue: 0 for reading in counted if reading.schedulers in (0, 1)}
-    several = (reading.queue for reading in counted if reading.queue not in duplicates)
-    while most and (batch := list(islice(several, BATCH))):
+    several = [reading.queue for reading in counted if reading.queue not in duplicates]
+    for batch in batched(several if most else (), BATCH):
         answers = await redis.pipeline(
             [("ZRANGE", queue.repeat_key, 0, most - 1, "WITHSCORES") for queue in batch]
         )

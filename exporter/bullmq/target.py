@@ -38,6 +38,7 @@ class Target:
         # And so has the follower, which waits on it for events.
         self._following = RedisReader(settings.redis, connections=1, slot=slot)
         self.reading = RedisReader(settings.redis, connections=API_CONNECTIONS, slot=slot)
+        # It gives way to none: a request asks it.
         self.lister = Poller(self.reading, max_schedulers=0)
         self._publish = publish
         self.watcher = Watcher(self._polling, settings, self._told, turns)

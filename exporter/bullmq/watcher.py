@@ -156,12 +156,14 @@ class Watcher:
             settings.prefix,
             limit=settings.max_queues,
             pace=pace,
+            turns=self._turns,
             known=self._queues or (),
         )
 
     async def _count_workers(self, queues: list[Queue]) -> Mapping[Queue, int] | None:
         try:
-            return await count_workers(self._redis, queues, database=self._settings.redis.db)
+            database = self._settings.redis.db
+            return await count_workers(self._redis, queues, database=database, turns=self._turns)
         except RedisUnavailable as error:
             log.debug("workers could not be counted", extra={"reason": str(error)})
             return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 
+from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.keys import Queue
+from exporter.bullmq.turns import Turns
 
 # Queues whose workers are counted before others have their turn: 1 ms.
 QUEUES_AT_ONCE = 500
@@ -17,7 +17,7 @@ OUR_NAME = b"bullmq-exporter"
 
 
 async def count_workers(
-    redis: RedisReader, queues: Iterable[Queue], *, database: int
+    redis: RedisReader, queues: Iterable[Queue], *, database: int, turns: Turns
 ) -> Mapping[Queue, int] | None:
     """The connections that BullMQ's workers have named, by queue; None where it cannot be known.
 
@@ -39,13 +39,12 @@ async def count_workers(
     if OUR_NAME not in names:
         return None
     workers: dict[Queue, int] = {}
-    remaining = iter(queues)
-    while batch := list(islice(remaining, QUEUES_AT_ONCE)):
+    for batch in batched(queues, QUEUES_AT_ONCE):
         for queue in batch:
             # A Python worker has two connections of its name, one of them while it starts.
             connections = names.get(queue.python_client_name, 0)
             workers[queue] = names.get(queue.node_client_name, 0) + (connections + 1) // 2
-        await asyncio.sleep(0)  # others have their turn
+        await turns.give_way()
     return workers
 
 

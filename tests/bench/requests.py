@@ -33,6 +33,8 @@ from tests.conftest import API_KEY, Exporter
 JOBS = 5000  # failed ones, as Open Archiver keeps them
 CLIENTS = 50
 SECONDS = 8
+# Beside which one client asks: queues that are polled, and streams of 10,000 events.
+QUEUES, STREAMS = 10_000, 200
 PAGE = "/v1/jobs/queues/ingestion?status=failed&limit=100&page="
 OURS, EXPRESS = "this project", "Open Archiver's way: `getJobs` + `getState`, express"
 
@@ -146,15 +148,14 @@ def beside_work() -> None:
         with exporting(server, **quiet) as exporter:
             api = port_of(exporter.api.url)
             figures["quiet: nothing else to do"] = _one_client(api, 15).result()
-        fill_queues(client, range(10_000))
+        fill_queues(client, range(QUEUES))
         with exporting(server) as exporter:
             api = port_of(exporter.api.url)
-            figures["10,000 queues polled every 5 s"] = _one_client(api, 30).result()
+            figures[f"{QUEUES:,} queues polled every 5 s"] = _one_client(api, 30).result()
             polled = exporter.metrics.value("bullmq_exporter_poll_duration_seconds_count")
-            streams = 200
-            for number in range(streams):
+            for number in range(STREAMS):
                 fill(client, f"full-{number}", known=False)
-            times, read = _beside_events(exporter, client, streams)
+            times, read = _beside_events(exporter, client)
             figures[f"and {read:,.0f} events a second followed"] = times
             memory = memory_of(exporter.process.pid)
             missed = sum(exporter.metrics.samples("bullmq_exporter_events_missed_total").values())
@@ -171,12 +172,10 @@ def beside_work() -> None:
     print(
         f"\np99 to the quiet one: {ratios}; {polled or 0:.0f} polls; events missed: {missed:.0f};"
     )
-    print(f"10,060 queues: {memory:.0f} MiB", flush=True)
+    print(f"{QUEUES + STREAMS:,} queues: {memory:.0f} MiB", flush=True)
 
 
-def _beside_events(
-    exporter: Exporter, client: redis.Redis, streams: int
-) -> tuple[list[float], float]:
+def _beside_events(exporter: Exporter, client: redis.Redis) -> tuple[list[float], float]:
     """Times of pages while streams are read that have just appeared; events a second."""
     # As Prometheus asks: the whole page as text each time would be work beside the work.
     scrape = Scraper(port_of(exporter.metrics.url))
@@ -186,14 +185,14 @@ def _beside_events(
         return int(found[1]) if found else 0
 
     before = read()
-    for number in range(streams):
+    for number in range(STREAMS):
         client.hset(f"bull:full-{number}:meta", "version", "bullmq:5.56.3")
     while read() == before:  # until they are found
         time.sleep(0.5)
     began, first = time.monotonic(), read()
     times = _one_client(port_of(exporter.api.url), 15).result()
     followed = (read() - first) / (time.monotonic() - began)
-    assert read() < before + streams * 10_000, "there were events to read all the time"
+    assert read() < before + STREAMS * 10_000, "there were events to read all the time"
     return times, followed
 
 

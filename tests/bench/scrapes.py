@@ -172,7 +172,7 @@ def _commands_of_a_poll(server: Server, scrape: Scraper) -> list[list[str]]:
     reads = [each for each in called if each and each[0].upper() in READS]
     begins = [at for at, each in enumerate(reads) if each == FIRST]
     assert len(begins) >= 3, begins
-    # The flag of the first queue is asked for twice in a poll.
+    # The flag of the first queue is asked for twice in a poll, for it has waiting jobs.
     return reads[begins[0] : begins[2]]
 
 

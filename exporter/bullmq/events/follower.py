@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import (
     Command,
     RedisReader,
     RedisRefused,
     RedisUnavailable,
     packed,
-    packed_word,
 )
 from exporter.bullmq.events import job_facts
 from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger, Room
@@ -66,7 +66,7 @@ EXISTS_EVERY = 60.0
 # Entries that are booked before others have their turn: 1 ms.
 BOOKED_AT_ONCE = 300
 
-# Ledgers that are copied before others have their turn: 1 ms.
+# Ledgers that are copied before others have their turn: a third of a ms.
 FROZEN_AT_ONCE = 100
 
 # While some streams are behind, seconds after which the others are looked at again.
@@ -237,18 +237,13 @@ class Follower:
         wait = len(followed) <= MOST_STREAMS and not self._behind and self._mending is None
         at_once = min(len(followed), MOST_STREAMS) or 1
         self._limit = max(LEAST_COUNT, min(self._count, 2 * MOST_ENTRIES // at_once))
-        options = [b"XREAD", b"COUNT", b"%d" % self._limit]
-        options += [b"BLOCK", b"%d" % self._block] if wait else []
-        begin = b"".join(map(packed_word, (*options, b"STREAMS")))
+        block = ("BLOCK", self._block) if wait else ()
+        options = ("XREAD", "COUNT", self._limit, *block, "STREAMS")
         reads = []
-        remaining = iter(followed)
-        while ledgers := list(islice(remaining, MOST_STREAMS)):
-            # By hand, as most of it is the same each time: of 10,000 streams packed anew it takes
-            # 17 ms.
-            number = len(options) + 1 + 2 * len(ledgers)
-            streams = b"".join([ledger.packed_stream for ledger in ledgers])
-            places = b"".join([packed_word(ledger.place.position) for ledger in ledgers])
-            reads.append(b"*%d\r\n%b%b%b" % (number, begin, streams, places))
+        for ledgers in batched(followed, MOST_STREAMS):
+            streams = [ledger.stream for ledger in ledgers]
+            places = [ledger.place.position for ledger in ledgers]
+            reads.append(packed((*options, *streams, *places)))
             await self._turns.give_way()
         return reads
 
@@ -348,8 +343,7 @@ class Follower:
         return ledger
 
     async def _start_from_now(self, ledgers: Sequence[Ledger]) -> None:
-        remaining = iter(ledgers)
-        while batch := list(islice(remaining, CHECKS_AT_ONCE)):
+        for batch in batched(ledgers, CHECKS_AT_ONCE):
             answers = await self._redis.pipeline(
                 [(b"XINFO", "STREAM", ledger.stream) for ledger in batch]
             )
@@ -491,8 +485,7 @@ class Follower:
 
     async def _freeze(self) -> Tallies:
         queues: dict[Queue, QueueTallies] = {}
-        remaining = iter(tuple(self._ledgers.values()))
-        while batch := list(islice(remaining, FROZEN_AT_ONCE)):
+        for batch in batched(tuple(self._ledgers.values()), FROZEN_AT_ONCE):
             queues.update({ledger.queue: ledger.freeze() for ledger in batch})
             # Others have their turn; but what is saved must be what is told, at one moment.
             if self._state_file is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 from typing import NamedTuple
 
+from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, RedisRefused
 from exporter.bullmq.keys import Queue
 
@@ -54,8 +54,7 @@ def _number(raw: bytes | None) -> int:
 async def ask(redis: RedisReader, queue: Queue, job_ids: Iterable[bytes]) -> dict[bytes, JobFacts]:
     """The facts of each job. Raises RedisUnavailable."""
     facts: dict[bytes, JobFacts] = {}
-    remaining = iter(job_ids)
-    while batch := list(islice(remaining, BATCH)):
+    for batch in batched(job_ids, BATCH):
         answers = await redis.pipeline(
             [(b"HMGET", queue.job_key(job_id), *FIELDS) for job_id in batch]
         )

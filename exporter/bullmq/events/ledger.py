@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from exporter.bullmq.connection import packed_word
 from exporter.bullmq.events.job_facts import JobFacts
 from exporter.bullmq.events.stream import Entry, Gap, Place, StreamInfo, milliseconds
 from exporter.bullmq.events.tallies import OTHER, UNKNOWN, Count, Layout, QueueTallies, Tally
@@ -82,7 +81,6 @@ class Ledger:
     def __init__(self, queue: Queue, layout: Layout, room: Room, *, max_names: int) -> None:
         self.queue = queue
         self.stream = queue.events_key
-        self.packed_stream = packed_word(self.stream)
         self.place = Place()
         self.jobs: dict[bytes, TrackedJob] = {}
         self.tallies: dict[str, Tally] = {}
