@@ -181,8 +181,8 @@ def _beside_events(exporter: Exporter, client: redis.Redis) -> tuple[list[float]
     scrape = Scraper(port_of(exporter.metrics.url))
 
     def read() -> int:
-        found = re.search(rb"^bullmq_exporter_events_read_total (\d+)", scrape.text(), re.MULTILINE)
-        return int(found[1]) if found else 0
+        found = re.search(rb"^bullmq_exporter_events_read_total (\S+)", scrape.text(), re.MULTILINE)
+        return int(float(found[1])) if found else 0  # from a million on it reads 1e+06
 
     before = read()
     for number in range(STREAMS):
