@@ -16,7 +16,6 @@ from typing import Any
 
 import hiredis
 from redis import exceptions
-from redis.asyncio import Redis
 
 from exporter.bullmq.dialing import pool
 from exporter.settings import RedisSettings
@@ -96,17 +95,14 @@ class RedisReader:
         self.slot = slot
         self._read_only_scripts = True
         self._has_answered = False
-        self._redis = Redis.from_pool(pool(settings, connections=connections, slot=slot))
-        # Answers as the server gives them: what redis-py makes of them costs time, and differs
-        # between RESP2 and RESP3.
-        self._redis.response_callbacks.clear()
+        self._pool = pool(settings, connections=connections, slot=slot)
 
     async def close(self) -> None:
-        await self._redis.aclose()
+        await self._pool.disconnect()
 
     async def command(self, *command: bytes | str | int) -> Any:
         """One command's answer. Raises RedisUnavailable."""
-        return await self._call(lambda: self._redis.execute_command(*command))
+        return await self._call(lambda: self._one(command))
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """The answers in order, in one round trip; one that failed is the exception itself.
@@ -125,9 +121,17 @@ class RedisReader:
         answers: list[Any] = await self._call(lambda: self._exchange(commands, number))
         return answers
 
+    async def _one(self, command: Command) -> Any:
+        (answer,) = await self._exchange(packed(command), 1)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
     async def _exchange(self, commands: bytes, number: int) -> list[Any]:
-        pool = self._redis.connection_pool
-        connection = await pool.get_connection()
+        """The answers as the server gives them: what redis-py makes of them costs time, and differs
+        between RESP2 and RESP3.
+        """
+        connection = await self._pool.get_connection()
         try:
             try:
                 return list(await connection.exchange(commands, number))
@@ -141,7 +145,7 @@ class RedisReader:
             await connection.disconnect(nowait=True)
             raise
         finally:
-            await pool.release(connection)
+            await self._pool.release(connection)
 
     async def run(self, script: Script, keys: Sequence[bytes], args: Command = ()) -> Any:
         """A script's answer. Raises RedisUnavailable.
@@ -171,7 +175,7 @@ class RedisReader:
             except exceptions.MovedError:
                 if self.slot is None:
                     raise
-                await self._redis.connection_pool.disconnect(inuse_connections=False)
+                await self._pool.disconnect(inuse_connections=False)
                 return await operation()
 
     async def _evaluate(
@@ -179,9 +183,9 @@ class RedisReader:
     ) -> Any:
         rest = (len(keys), *keys, *args)
         try:
-            return await self._redis.execute_command(f"EVALSHA{suffix}", script.sha, *rest)
+            return await self._one((f"EVALSHA{suffix}", script.sha, *rest))
         except exceptions.NoScriptError:
-            return await self._redis.execute_command(f"EVAL{suffix}", script.source, *rest)
+            return await self._one((f"EVAL{suffix}", script.source, *rest))
 
     @asynccontextmanager
     async def _bounded(self) -> AsyncIterator[None]:
