@@ -11,6 +11,12 @@ from urllib.parse import quote
 import pytest
 from bullmq import Queue, Worker
 
+from exporter.bullmq import keys
+from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.keys import State
+from exporter.bullmq.poll import Poller
+from exporter.bullmq.snapshot import QueueReading
+from exporter.settings import RedisSettings
 from tests.conftest import Exporter, Server, StartExporter, StartWork, eventually
 
 
@@ -270,6 +276,66 @@ def test_a_key_of_the_wrong_type_makes_that_value_absent_and_is_logged_once(
     logged = [line["value"] for line in exporter.lines("a value cannot be read: left out")]
     assert logged
     assert len(logged) == len(set(logged)), "once each"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "state"),
+    [
+        ("wait", State.WAITING),
+        ("paused", State.PAUSED),
+        ("active", State.ACTIVE),
+        ("delayed", State.DELAYED),
+        ("prioritized", State.PRIORITIZED),
+        ("waiting-children", State.WAITING_CHILDREN),
+        ("repeat", None),
+    ],
+)
+async def test_what_comes_into_a_queue_at_rest_is_told_by_the_next_poll(
+    server: Server, suffix: str, state: State | None
+) -> None:
+    """At rest there are but finished jobs, and only these are counted one by one."""
+    queue = keys.Queue.named("bull", "q")
+    redis = RedisReader(RedisSettings(port=server.port), connections=2)
+    poller = Poller(redis, max_schedulers=10)
+
+    async def read() -> QueueReading:
+        (reading,) = await poller.poll([queue], configured=frozenset())
+        return reading
+
+    at_rest = {each: 0 for each in State} | {State.FAILED: 2, State.COMPLETED: 1}
+    with server.client() as client:
+        client.hset("bull:q:meta", "version", "bullmq:5.56.3")
+        client.zadd("bull:q:failed", {"1": 1, "2": 2})
+        client.zadd("bull:q:completed", {"3": 3})
+        for _ in range(2):
+            for _ in range(3):
+                assert (await read()).counts == at_rest
+            if suffix in ("wait", "paused", "active"):
+                client.rpush(f"bull:q:{suffix}", "4")
+            else:
+                client.zadd(f"bull:q:{suffix}", {"4": 4})
+            for _ in range(2):
+                reading = await read()
+                assert reading.counts == (at_rest if state is None else at_rest | {state: 1})
+                assert reading.schedulers == (1 if state is None else 0)
+            client.delete(f"bull:q:{suffix}")
+
+        assert (await read()).counts == at_rest
+        client.zadd("bull:q:failed", {"5": 5})
+        assert (await read()).counts == at_rest | {State.FAILED: 3}
+        client.set(f"bull:q:{suffix}", "not what BullMQ writes")
+        reading = await read()
+        assert {what for what, _ in reading.unreadable} >= {state or "schedulers"}
+        assert state not in reading.counts
+        client.delete(f"bull:q:{suffix}")
+        assert (await read()).unreadable == ()
+        client.hset("bull:q:meta", "paused", 1)
+        reading = await read()
+        assert reading.paused
+        assert reading.counts == at_rest | {State.FAILED: 3}
+        client.delete("bull:q:meta", "bull:q:failed", "bull:q:completed")
+        assert await poller.poll([queue], configured=frozenset()) == ()
+    await redis.close()
 
 
 def test_times_that_are_no_times_are_absent(server: Server, start_exporter: StartExporter) -> None:

@@ -2,16 +2,20 @@
 
 Counts are read by plain commands, packed once for each queue and sent many at a time: a command so
 costs Redis 7.0 0.8 µs, in a script 1.8 µs, and others are served between them. What stands at the
-ends of lists is read by a script, since one has to be known to ask for the next. It is not asked of
-queues that hold nothing but finished jobs, as most do at any moment.
+ends of lists is read by a script, since one has to be known to ask for the next.
+
+Most queues rest at any moment: they hold nothing but finished jobs. No script is run for them, and
+of those that rested at the last poll one command asks whether they still do: Redis keeps no empty
+lists. That is four commands for such a queue in place of ten.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, RedisRefused, Script, packed
@@ -53,10 +57,16 @@ SIZES = (
     ),
 )
 _FLAG = (b"HEXISTS", b"meta", b"paused")
-# What is asked of each queue, and then of those that are in doubt (_Memory.doubtful). Pausing moves
-# jobs from one list to another: if it came in between, they were counted twice or not at all.
+# What is asked of each queue; of one that rested, so much and whether any of the other keys exists.
 _ASKED = (_FLAG, *SIZES, (b"ZCARD", b"repeat"))
+_FINISHED = (b"completed", b"failed")
+_ASKED_AT_REST = (_FLAG, *((b"ZCARD", name) for name in _FINISHED))
+_ABSENT_AT_REST = tuple(name for _, name in _ASKED[1:] if name not in _FINISHED)
+# What is asked then of those that are in doubt (_Memory.doubtful). Pausing moves jobs from one list
+# to another: if it came in between, they were counted twice or not at all.
 _ASKED_IN_DOUBT = ((b"EXISTS", b"meta"), _FLAG)
+
+Answers = TypeVar("Answers")
 
 
 class Counted(NamedTuple):
@@ -72,6 +82,21 @@ class Counted(NamedTuple):
     prioritized: Any
     waiting_children: Any
     schedulers: Any
+
+    @property
+    def rests(self) -> bool:
+        """Whether there are but finished jobs; False where that is not known."""
+        flag, wait, held, active, _, _, *others = self
+        return flag == 0 and all(size == 0 for size in (wait, held, active, *others))
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the queue may be gone, or have been paused or resumed while it was counted.
+
+        Of a queue that is not paused and has no waiting jobs pausing moves none.
+        """
+        flag, wait, held, *rest = self
+        return bool(flag != 0 or wait or held or not any(map(_some, rest)))
 
 
 class Heads(NamedTuple):
@@ -96,20 +121,20 @@ NOTHING = Heads()
 
 
 class _Memory:
-    """What is remembered of a queue: its commands, and what the last poll told."""
+    """What is remembered of a queue: what to ask, and what the last poll told."""
 
     __slots__ = (
-        *("queue", "packed", "packed_doubt", "counted", "letters", "beats", "heads"),
+        *("queue", "heartbeat_key", "rested", "asked", "asked_in_doubt"),
+        *("answers", "counted", "doubtful", "letters", "beats", "heads"),
         *("exists", "exists_due", "version", "version_due", "read", "reading"),
     )
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
-        self.packed, self.packed_doubt = (
-            b"".join(packed((command, queue.base + name, *rest)) for command, name, *rest in asked)
-            for asked in (_ASKED, _ASKED_IN_DOUBT)
-        )
+        self.heartbeat_key = queue.heartbeat_key
+        self.asked_in_doubt = self._packed(_ASKED_IN_DOUBT)
         self.counted: Counted | None = None
+        self.doubtful = True
         self.exists = False
         self.exists_due = 0.0
         self.letters = ""  # what they make us look at
@@ -119,21 +144,30 @@ class _Memory:
         self.version_due = 0.0
         self.read: tuple[Counted, Heads, Any] | None = None  # what the reading was made from
         self.reading: QueueReading | None = None
+        self.ask(rested=False)
+
+    def ask(self, *, rested: bool) -> None:
+        """What to ask from now on: all, or what tells whether it still rests."""
+        self.rested = rested
+        self.answers: Sequence[Any] = ()
+        if rested:
+            keys = (self.queue.base + name for name in _ABSENT_AT_REST)
+            self.asked = self._packed(_ASKED_AT_REST) + packed((b"EXISTS", *keys))
+        else:
+            self.asked = self._packed(_ASKED)
+
+    def _packed(self, asked: Iterable[Sequence[bytes]]) -> bytes:
+        base = self.queue.base
+        return b"".join(packed((command, base + name, *rest)) for command, name, *rest in asked)
+
+    @property
+    def answers_due(self) -> int:
+        return len(_ASKED_AT_REST) + 1 if self.rested else len(_ASKED)
 
     @property
     def told(self) -> Counted:
         assert self.counted is not None
         return self.counted
-
-    def doubtful(self, now: float) -> bool:
-        """Whether it may be gone, or may have been paused or resumed while it was counted.
-
-        Of a queue that is not paused and has no waiting jobs pausing moves none.
-        """
-        flag, wait, held, *rest = self.told
-        return bool(
-            flag != 0 or wait or held or self.exists_due <= now or not any(map(_some, rest))
-        )
 
 
 class Poller:
@@ -154,15 +188,10 @@ class Poller:
         if not queues:
             # A poll of no queues tells all the same whether Redis answers.
             await self._redis.command("PING")
-        memories: list[_Memory] = []
-        for asked in batched(queues, COUNTED_AT_ONCE):
-            batch = [self._memory.get(queue) or _Memory(queue) for queue in asked]
-            await self._count(batch)
-            memories += batch
-            await self._turns.give_way()
+        memories = [self._memory.get(queue) or _Memory(queue) for queue in queues]
+        await self._count(memories)
         # A second time in the same moment is not to be expected.
-        for batch in batched(await self._settle_doubts(memories), COUNTED_AT_ONCE):
-            await self._count(batch)
+        await self._count(await self._settle_doubts(memories))
         # `meta` is gone when the queue is (Queue.obliterate).
         there = [each for each in memories if each.exists or each.queue in configured]
         await self._turns.give_way()
@@ -176,43 +205,98 @@ class Poller:
         _raise_if_refused(readings)
         return tuple(readings)
 
+    async def _ask(
+        self,
+        batches: Iterable[list[_Memory]],
+        ask: Callable[[list[_Memory]], Awaitable[Answers]],
+        take: Callable[[list[_Memory], Answers], None],
+    ) -> None:
+        """Ask of one batch after the other, and take its answers while Redis has the next one.
+
+        Redis never has two of them at once, or it would be held for both.
+        """
+        before: tuple[list[_Memory], Answers] | None = None
+        for batch in batches:
+            asking = asyncio.ensure_future(ask(batch))
+            try:
+                await self._turns.give_way()  # in which it is sent
+                if before is not None:
+                    take(*before)
+                before = (batch, await asking)
+            finally:
+                asking.cancel()
+        if before is not None:
+            await self._turns.give_way()
+            take(*before)
+
     async def _count(self, memories: Sequence[_Memory]) -> None:
-        commands = [each.packed for each in memories]
-        groups: list[Sequence[_Memory]] = []
-        # In a cluster they are elsewhere.
-        if self._redis.slot is None:
-            groups = [
-                memories[at : at + HEARTBEATS_AT_ONCE]
-                for at in range(0, len(memories), HEARTBEATS_AT_ONCE)
-            ]
-            commands += [
-                packed((b"EXISTS", *(each.queue.heartbeat_key for each in group)))
-                for group in groups
-            ]
-        size = len(_ASKED)
-        answers = await self._redis.packed(b"".join(commands), size * len(memories) + len(groups))
-        for at, each in enumerate(memories):
-            told = tuple(answers[at * size : (at + 1) * size])
-            if told != each.counted:
-                each.counted = Counted(*told)
-                each.letters = self._letters(each.counted)
-        for group, number in zip(groups, answers[size * len(memories) :], strict=True):
-            for each in group:
-                each.beats = bool(number)
+        stirred: list[_Memory] = []
+
+        async def ask(batch: list[_Memory]) -> list[Any]:
+            commands = [each.asked for each in batch]
+            number = sum(each.answers_due for each in batch)
+            # In a cluster they are elsewhere.
+            if self._redis.slot is None:
+                commands += [
+                    packed((b"EXISTS", *(each.heartbeat_key for each in group)))
+                    for group in batched(batch, HEARTBEATS_AT_ONCE)
+                ]
+                number += len(commands) - len(batch)
+            return await self._redis.packed(b"".join(commands), number)
+
+        def take(batch: list[_Memory], answers: list[Any]) -> None:
+            at = 0
+            for each in batch:
+                told = answers[at : at + each.answers_due]
+                at += len(told)
+                if told != each.answers and not self._take_counts(each, told):
+                    stirred.append(each)
+            groups = batched(batch, HEARTBEATS_AT_ONCE)
+            for group, number in zip(groups, answers[at:], strict=self._redis.slot is None):
+                for each in group:
+                    each.beats = bool(number)
+
+        await self._ask(batched(memories, COUNTED_AT_ONCE), ask, take)
+        if stirred:
+            await self._count(stirred)
+
+    def _take_counts(self, memory: _Memory, told: Sequence[Any]) -> bool:
+        """Take note of what has changed; False where all is to be asked for first."""
+        if memory.rested:
+            flag, completed, failed, others = told
+            if flag != 0 or others != 0:
+                memory.ask(rested=False)
+                return False
+            told_all: Sequence[Any] = (flag, 0, 0, 0, completed, failed, 0, 0, 0, 0)
+        else:
+            told_all = told
+        memory.counted = counted = Counted(*told_all)
+        memory.letters, memory.doubtful = self._letters(counted), counted.doubtful
+        if counted.rests and not memory.rested:
+            memory.ask(rested=True)
+        else:
+            memory.answers = told
+        return True
 
     async def _settle_doubts(self, memories: Sequence[_Memory]) -> list[_Memory]:
         """Ask which are there; those that were paused or resumed while they were counted."""
         now = time.monotonic()
         turned: list[_Memory] = []
         size = len(_ASKED_IN_DOUBT)
-        for batch in batched([each for each in memories if each.doubtful(now)], COUNTED_AT_ONCE):
-            commands = b"".join([each.packed_doubt for each in batch])
-            answers = iter(await self._redis.packed(commands, size * len(batch)))
-            for each, exists, flag in zip(batch, answers, answers, strict=True):
+
+        async def ask(batch: list[_Memory]) -> list[Any]:
+            commands = b"".join([each.asked_in_doubt for each in batch])
+            return await self._redis.packed(commands, size * len(batch))
+
+        def take(batch: list[_Memory], told: list[Any]) -> None:
+            for each, exists, flag in zip(batch, told[::size], told[1::size], strict=True):
                 each.exists, each.exists_due = bool(exists), now + VERSION_KNOWN
                 if not isinstance(flag, Exception) and flag != each.told.flag:
+                    each.answers = ()
                     turned.append(each)
-            await self._turns.give_way()
+
+        doubtful = [each for each in memories if each.doubtful or each.exists_due <= now]
+        await self._ask(batched(doubtful, COUNTED_AT_ONCE), ask, take)
         return turned
 
     def _letters(self, row: Counted) -> str:
@@ -240,23 +324,26 @@ class Poller:
                 asked.append(each)
             else:
                 each.heads = NOTHING
-        await self._turns.give_way()
-        # One batch at a time: batches sent together are run together, and hold Redis for their sum.
-        for batch in batched(asked, HEADS_AT_ONCE):
+
+        async def ask(batch: list[_Memory]) -> Any:
             arguments: list[bytes | str | int] = [self._max_schedulers, int(time.time() * 1000)]
             for each in batch:
                 arguments += (
                     each.letters + ("v" if each.version_due <= now else ""),
-                    each.queue.heartbeat_key if each.beats else b"",
+                    each.heartbeat_key if each.beats else b"",
                 )
-            rows = await self._redis.run(HEADS, [each.queue.base for each in batch], arguments)
+            return await self._redis.run(HEADS, [each.queue.base for each in batch], arguments)
+
+        def take(batch: list[_Memory], rows: Any) -> None:
             for each, (version, *heads) in zip(batch, rows, strict=True):
                 each.heads = Heads.of(heads)
                 if each.version_due <= now:
                     each.version = version
                     failed = isinstance(version, Exception)
                     each.version_due = now if failed else now + VERSION_KNOWN
-            await self._turns.give_way()
+
+        await self._turns.give_way()
+        await self._ask(batched(asked, HEADS_AT_ONCE), ask, take)
 
 
 def _read(memory: _Memory) -> QueueReading:
