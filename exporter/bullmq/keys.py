@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -46,21 +45,18 @@ class JobKey(NamedTuple):
         return cls(prefix, queue, job_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+# A tuple: each poll looks each queue up in some ten tables, and a hash written in Python took a
+# tenth of it.
+class Queue(NamedTuple):
     """One BullMQ queue: what it is called, and where its keys are.
 
-    `base` begins each of its keys (`bull:ingestion:`); two queues are the same if it is.
-    `name` is for people, and for labels and addresses.
+    `base` begins each of its keys (`bull:ingestion:`); `name` is for people, and for labels and
+    addresses. Neither this nor the prefix differs where `base` does not.
     """
 
     base: bytes
-    prefix: str = field(compare=False)
-    name: str = field(compare=False)
-
-    def __hash__(self) -> int:
-        # Bytes keep their hash; that of a dataclass makes a tuple each time.
-        return hash(self.base)
+    prefix: str
+    name: str
 
     @classmethod
     def named(cls, prefix: str, name: str | bytes) -> Queue:

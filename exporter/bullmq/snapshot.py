@@ -48,6 +48,11 @@ class Snapshot:
     duplicate_schedulers: Mapping[Queue, int]
     discovered: float | None  # when the queues were last searched for; None where they are named
 
+    @property
+    def beside_all(self) -> tuple[object, ...]:
+        """What `beside` is taken from: the same objects for as long as it tells the same."""
+        return (self.workers, self.retention, self.duplicate_schedulers)
+
     def beside(self, queue: Queue) -> Beside:
         return Beside(
             None if self.workers is None else self.workers.get(queue),

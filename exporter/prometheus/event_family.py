@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -23,8 +23,8 @@ from exporter.prometheus.family import escape, head, joined
 # drops longer ones.
 LONGEST_EXEMPLAR = 128
 
-# A series: the queue, and the job's name, or None for what is counted of the queue itself.
-Series = tuple[Queue, str | None]
+# What was told when it was last asked for: of these queues, and of their jobs of these names.
+Begun = Mapping[Queue, QueueTallies]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,51 +76,53 @@ class EventRenderer:
     """Renders tallies as text or OpenMetrics, and of what it rendered before only what changed."""
 
     def __init__(
-        self, families: Sequence[EventFamily], target: str | None, *, openmetrics: bool
+        self,
+        families: Sequence[EventFamily],
+        labels: Callable[[Queue], str],
+        target: str | None,
+        *,
+        openmetrics: bool,
     ) -> None:
-        self._target = target
-        self._families = families
+        self._families, self._labels, self._target = families, labels, target
         self._openmetrics = openmetrics
-        self._cache: dict[Queue, _Rendered] = {}
+        self._rendered: dict[Queue, _Rendered] = {}
 
-    def render(
-        self, tallies: Tallies, rows: Iterable[tuple[Queue, str]], begun: Collection[Series]
-    ) -> list[str]:
-        """The samples of each family, for queues with these labels (`queue="ingestion"`).
+    def render(self, tallies: Tallies, queues: Iterable[Queue], begun: Begun) -> list[str]:
+        """The samples of each family, for these queues.
 
         A series that has not `begun` shows 0: Prometheus takes the first value that it sees of a
         counter for its past, so a first failure that came with the series would be no increase.
         """
-        cache: dict[Queue, _Rendered] = {}
-        for queue, labels in rows:
+        known, rendered = self._rendered, dict[Queue, _Rendered]()
+        for queue in queues:
             counted = tallies.queues.get(queue)
             if counted is None:
                 continue
-            before = self._cache.get(queue)
+            before = known.get(queue)
             if before is None or before.counted is not counted or not before.all_begun:
                 before = self._of_queue(
-                    queue, labels, counted, begun=begun, layout=tallies.layout, before=before
+                    queue, counted, begun=begun.get(queue), layout=tallies.layout, before=before
                 )
-            cache[queue] = before
-        self._cache = cache
-        return joined((each.texts for each in cache.values()), self._families)
+            rendered[queue] = before
+        self._rendered = rendered
+        return joined((each.texts for each in rendered.values()), self._families)
 
     def _of_queue(
         self,
         queue: Queue,
-        labels: str,
         counted: QueueTallies,
         *,
-        begun: Collection[Series],
+        begun: QueueTallies | None,
         layout: Layout,
         before: _Rendered | None,
     ) -> _Rendered:
         nothing = FrozenTally((0,) * layout.size, {}, restored=False)
+        labels = self._labels(queue)
+        begun_names: Collection[str] = () if begun is None else begun.by_name
         has_begun: dict[str | None, bool] = {
-            name: tally.restored or (queue, name) in begun
-            for name, tally in counted.by_name.items()
+            name: tally.restored or name in begun_names for name, tally in counted.by_name.items()
         }
-        has_begun[None] = counted.restored or (queue, None) in begun
+        has_begun[None] = counted.restored or begun is not None
         shown: dict[str | None, FrozenTally | int] = {
             name: tally if has_begun[name] else nothing for name, tally in counted.by_name.items()
         }

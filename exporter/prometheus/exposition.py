@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
 from prometheus_client import exposition as text_format
 from prometheus_client.openmetrics import exposition as openmetrics_format
+from zlib_ng import zlib_ng
 
 from exporter.bullmq.events.tallies import Tallies
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.watcher import Outcome
 from exporter.prometheus import job_ages, job_counts, job_events, queue_state, schedulers, workers
-from exporter.prometheus.event_family import EventFamily, EventRenderer, Series, event_head
+from exporter.prometheus.event_family import Begun, EventFamily, EventRenderer, event_head
 from exporter.prometheus.family import Family, GaugeRenderer, head, labels_of
 from exporter.prometheus.health import Health
 
@@ -34,8 +35,10 @@ COUNTED: tuple[EventFamily, ...] = job_events.FAMILIES
 # A form of the page that nobody has asked for this long (seconds) is no longer made ahead.
 WANTED_FOR = 300.0
 
-# zlib's `wbits` for a stream with gzip's head and end.
-GZIP = 16 + zlib.MAX_WBITS
+# zlib's `wbits` for a stream with gzip's head and end. zlib-ng's level 2 makes a page as small as
+# level 1 of zlib does (66 kB of 1.1 MB), in a third of its time.
+GZIP = 16 + zlib_ng.MAX_WBITS
+GZIP_LEVEL = 2
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -75,42 +78,35 @@ def negotiate(accept: str) -> str:
 class Content(NamedTuple):
     """What a good poll of one target adds to the page."""
 
-    rows: tuple[tuple[Queue, str], ...]  # queues and their labels
+    queues: tuple[Queue, ...]
     gauges: list[str]  # the samples of each of GAUGES
     tallies: Tallies | None
-    begun: frozenset[Series]  # the series that scrapers had seen before
-    series: frozenset[Series]  # those that they have seen once this is shown
+    begun: Begun  # the series that scrapers had seen before
 
 
 class Part:
     """One target's part of the page, as it renders it and remembers what was shown."""
 
     def __init__(self, target: str | None, *, with_prefix: bool) -> None:
-        self._target, self._with_prefix = target, with_prefix
-        self._gauges = GaugeRenderer(GAUGES)
+        labels = partial(labels_of, target=target, with_prefix=with_prefix)
+        self._gauges = GaugeRenderer(GAUGES, labels)
         self._events = {
-            form: EventRenderer(COUNTED, target, openmetrics=form == OPENMETRICS)
+            form: EventRenderer(COUNTED, labels, target, openmetrics=form == OPENMETRICS)
             for form in (TEXT, OPENMETRICS)
         }
         self.content: Content | None = None  # None: there was no good poll
-        self.begun: frozenset[Series] = frozenset()  # the series that scrapers have seen
+        self.begun: Begun = {}  # the series that scrapers have seen
 
     def content_of(self, snapshot: Snapshot, tallies: Tallies | None) -> Content:
-        labelled = [
-            (reading, labels_of(reading.queue, self._target, with_prefix=self._with_prefix))
-            for reading in snapshot.readings
-        ]
-        rows = tuple((reading.queue, labels) for reading, labels in labelled)
-        gauges, begun = self._gauges.render(snapshot, labelled), self.begun
-        series = begun if tallies is None else _series(tallies, begun)
-        return Content(rows, gauges, tallies, begun, series)
+        queues = tuple([reading.queue for reading in snapshot.readings])
+        return Content(queues, self._gauges.render(snapshot), tallies, self.begun)
 
     def events(self, content: Content, content_type: str) -> list[str] | None:
         """The samples of each of COUNTED; None where events cannot be followed."""
         if content.tallies is None:
             return None
         renderer = self._events[content_type]
-        return renderer.render(content.tallies, content.rows, content.begun)
+        return renderer.render(content.tallies, content.queues, content.begun)
 
 
 class Exposition:
@@ -170,7 +166,8 @@ class Exposition:
                 self._renderer, self._encode, contents, form
             )
         for part, content in contents:
-            part.begun = content.series
+            if content.tallies is not None:
+                part.begun = content.tallies.queues
         return form.content_type, pages[form]
 
     def _contents(self) -> Contents:
@@ -191,7 +188,7 @@ class Exposition:
         if not form.compressed:
             return b"".join(whole)
         # Piece by piece: the page of 10,000 queues, of 6 MB, is never there as a whole.
-        packer = zlib.compressobj(level=1, wbits=GZIP)
+        packer = zlib_ng.compressobj(level=GZIP_LEVEL, wbits=GZIP)
         packed = [packer.compress(piece) for piece in whole]
         return b"".join((*packed, packer.flush()))
 
@@ -209,12 +206,3 @@ class Exposition:
 
 
 Contents = list[tuple[Part, Content]]
-
-
-def _series(tallies: Tallies, before: frozenset[Series]) -> frozenset[Series]:
-    series: set[Series] = set()
-    for queue, counted in tallies.queues.items():
-        series.add((queue, None))
-        series.update((queue, name) for name in counted.by_name)
-    # The same object where nothing is new: 10,000 queues would be a MB more for each poll.
-    return before if series == before else frozenset(series)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.snapshot import Beside, QueueReading, Snapshot
@@ -63,22 +65,44 @@ class GaugeRenderer:
     generate_latest takes 123 ms for 8,000 gauges; hence this.
     """
 
-    def __init__(self, families: Sequence[Family]) -> None:
-        self._families = families
-        self._cache: dict[Queue, tuple[QueueReading, Beside, list[str]]] = {}
+    def __init__(self, families: Sequence[Family], labels: Callable[[Queue], str]) -> None:
+        self._families, self._labels = families, labels
+        self._rendered: dict[Queue, _Rendered] = {}
+        self._beside: tuple[object, ...] = ()
 
-    def render(self, snapshot: Snapshot, rows: Iterable[tuple[QueueReading, str]]) -> list[str]:
-        """The samples of each family, for the readings with their labels."""
-        cache: dict[Queue, tuple[QueueReading, Beside, list[str]]] = {}
-        for reading, labels in rows:
-            beside = snapshot.beside(reading.queue)
-            before = self._cache.get(reading.queue)
-            if before is None or before[0] is not reading or before[1] != beside:
-                texts = [_samples(family, reading, beside, labels) for family in self._families]
-                before = (reading, beside, texts)
-            cache[reading.queue] = before
-        self._cache = cache
-        return joined((texts for _, _, texts in cache.values()), self._families)
+    def render(self, snapshot: Snapshot) -> list[str]:
+        """The samples of each family."""
+        known, rendered = self._rendered, dict[Queue, _Rendered]()
+        beside_moved = not _same_objects(self._beside, snapshot.beside_all)
+        for reading in snapshot.readings:
+            queue = reading.queue
+            before = known.get(queue)
+            if (
+                before is None
+                or before.reading is not reading
+                or (beside_moved and before.beside != snapshot.beside(queue))
+            ):
+                before = self._of_queue(reading, snapshot.beside(queue))
+            rendered[queue] = before
+        self._rendered, self._beside = rendered, snapshot.beside_all
+        return joined((each.texts for each in rendered.values()), self._families)
+
+    def _of_queue(self, reading: QueueReading, beside: Beside) -> _Rendered:
+        labels = self._labels(reading.queue)
+        texts = [_samples(family, reading, beside, labels) for family in self._families]
+        return _Rendered(reading, beside, texts)
+
+
+class _Rendered(NamedTuple):
+    """What a queue was rendered from, and the text for each family."""
+
+    reading: QueueReading
+    beside: Beside
+    texts: list[str]
+
+
+def _same_objects(some: Sequence[object], others: Sequence[object]) -> bool:
+    return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
 def _samples(family: Family, reading: QueueReading, beside: Beside, labels: str) -> str:
