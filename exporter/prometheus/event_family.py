@@ -17,7 +17,7 @@ from exporter.bullmq.events.tallies import (
     Tallies,
 )
 from exporter.bullmq.keys import Queue, text
-from exporter.prometheus.family import escape, head, joined
+from exporter.prometheus.family import escape, head
 
 # OpenMetrics allows an exemplar's labels so many characters, names and values together; Prometheus
 # drops longer ones.
@@ -87,8 +87,8 @@ class EventRenderer:
         self._openmetrics = openmetrics
         self._rendered: dict[Queue, _Rendered] = {}
 
-    def render(self, tallies: Tallies, queues: Iterable[Queue], begun: Begun) -> list[str]:
-        """The samples of each family, for these queues.
+    def render(self, tallies: Tallies, queues: Iterable[Queue], begun: Begun) -> list[list[str]]:
+        """The samples of each of these queues, and of these the text for each family.
 
         A series that has not `begun` shows 0: Prometheus takes the first value that it sees of a
         counter for its past, so a first failure that came with the series would be no increase.
@@ -105,7 +105,7 @@ class EventRenderer:
                 )
             rendered[queue] = before
         self._rendered = rendered
-        return joined((each.texts for each in rendered.values()), self._families)
+        return [each.texts for each in rendered.values()]
 
     def _of_queue(
         self,
@@ -137,7 +137,9 @@ class EventRenderer:
                     [self._sample(each, value, of_name, queue, layout) for each in self._families],
                 )
             series[name] = known
-        texts = joined((texts for _, texts in series.values()), self._families)
+        by_name = [texts for _, texts in series.values()]
+        # Without the empty ones: of one text alone `join` makes no copy.
+        texts = ["".join(filter(None, of_family)) for of_family in zip(*by_name, strict=True)]
         return _Rendered(counted, all(has_begun.values()), series, texts)
 
     def _sample(

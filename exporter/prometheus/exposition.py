@@ -79,7 +79,7 @@ class Content(NamedTuple):
     """What a good poll of one target adds to the page."""
 
     queues: tuple[Queue, ...]
-    gauges: list[str]  # the samples of each of GAUGES
+    gauges: list[list[str]]  # of each queue the samples of each of GAUGES
     tallies: Tallies | None
     begun: Begun  # the series that scrapers had seen before
 
@@ -101,8 +101,8 @@ class Part:
         queues = tuple([reading.queue for reading in snapshot.readings])
         return Content(queues, self._gauges.render(snapshot), tallies, self.begun)
 
-    def events(self, content: Content, content_type: str) -> list[str] | None:
-        """The samples of each of COUNTED; None where events cannot be followed."""
+    def events(self, content: Content, content_type: str) -> list[list[str]] | None:
+        """Of each queue the samples of each of COUNTED; None where events cannot be followed."""
         if content.tallies is None:
             return None
         renderer = self._events[content_type]
@@ -194,15 +194,16 @@ class Exposition:
 
     def _pieces(self, contents: Contents, content_type: str) -> Iterator[str]:
         """The page, family by family: a format's reader wants each in one place."""
-        gauges = [content.gauges for _, content in contents]
         for at, gauge in enumerate(GAUGES if contents else ()):
             yield head(gauge.name, "gauge", gauge.help)
-            yield from (each[at] for each in gauges)
+            for _, content in contents:
+                yield "".join([of_queue[at] for of_queue in content.gauges])
         told = (part.events(content, content_type) for part, content in contents)
         counted = [samples for samples in told if samples is not None]
         for at, family in enumerate(COUNTED if counted else ()):
             yield event_head(family, openmetrics=content_type == OPENMETRICS)
-            yield from (each[at] for each in counted)
+            for samples in counted:
+                yield "".join([of_queue[at] for of_queue in samples])
 
 
 Contents = list[tuple[Part, Content]]

@@ -53,11 +53,6 @@ def head(name: str, kind: str, help_text: str) -> str:
     return f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
 
 
-def joined(texts: Iterable[Sequence[str]], families: Sequence[object]) -> list[str]:
-    """The text of each family, of the queues that each have one for each family."""
-    return ["".join(of_family) for of_family in zip(*texts, strict=True)] or [""] * len(families)
-
-
 class GaugeRenderer:
     """Renders gauges in the text format, which for them is OpenMetrics too.
 
@@ -70,8 +65,8 @@ class GaugeRenderer:
         self._rendered: dict[Queue, _Rendered] = {}
         self._beside: tuple[object, ...] = ()
 
-    def render(self, snapshot: Snapshot) -> list[str]:
-        """The samples of each family."""
+    def render(self, snapshot: Snapshot) -> list[list[str]]:
+        """The samples of each queue, and of these the text for each family."""
         known, rendered = self._rendered, dict[Queue, _Rendered]()
         beside_moved = not _same_objects(self._beside, snapshot.beside_all)
         for reading in snapshot.readings:
@@ -85,7 +80,7 @@ class GaugeRenderer:
                 before = self._of_queue(reading, snapshot.beside(queue))
             rendered[queue] = before
         self._rendered, self._beside = rendered, snapshot.beside_all
-        return joined((each.texts for each in rendered.values()), self._families)
+        return [each.texts for each in rendered.values()]
 
     def _of_queue(self, reading: QueueReading, beside: Beside) -> _Rendered:
         labels = self._labels(reading.queue)
