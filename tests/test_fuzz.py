@@ -802,7 +802,8 @@ def test_what_is_read_of_a_job_can_be_written(fields: dict[bytes, bytes], source
         name: fields.get(name.encode()) for name in (*FIELDS, *MORE_FIELDS)
     }
     began = time.monotonic()
-    job = job_of(b"1", State.FAILED, wanted | {"data": source})
+    told = wanted | {"data": source}
+    job = job_of(b"1", State.FAILED, [told[field] for field in FIELDS])
     fault = fault_of(job)
     took = time.monotonic() - began
     assert took < 1, "others wait meanwhile"

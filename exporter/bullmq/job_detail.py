@@ -106,8 +106,9 @@ async def read_job(
         return None
     fields = {**dict(zip(wanted, values, strict=True)), **large}
     parent = fields["parentKey"]
+    kept_in = State(text(state)) if state else None
     return JobDetail(
-        job=job_of(raw_id, State(text(state)) if state else None, fields),
+        job=job_of(raw_id, kept_in, [fields[field] for field in FIELDS]),
         options=_options(parse_json(fields["opts"])),
         progress=parse_json(fields["progress"]),
         priority=integer(fields["priority"]) or 0,
