@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socketserver
 import subprocess
@@ -16,9 +17,9 @@ import redis
 import trustme
 from redis.crc import key_slot
 
-from exporter.bullmq.connection import scored
+from exporter.bullmq.connection import RedisReader, scored
 from exporter.bullmq.events.stream import StreamInfo
-from exporter.settings import SettingsError
+from exporter.settings import RedisSettings, SettingsError
 from exporter.settings_sources import load
 from tests.conftest import (
     SERVERS,
@@ -195,6 +196,23 @@ async def test_both_protocols_tell_the_same(shared_server: Server) -> None:
             told.append((scored(row), StreamInfo.of(info)))
     assert told[0] == told[1]
     assert dict(told[0][0])[b"a"] == b"1795482933152"
+
+
+async def test_who_waits_for_a_connection_gets_it_in_turn(shared_server: Server) -> None:
+    reader = RedisReader(RedisSettings(port=shared_server.port), connections=2)
+    asked = [0] * 10
+    ahead = 0
+
+    async def client(number: int) -> None:
+        nonlocal ahead
+        for _ in range(50):
+            await reader.command("PING")
+            asked[number] += 1
+            ahead = max(ahead, asked[number] - min(asked))
+
+    await asyncio.gather(*map(client, range(len(asked))))
+    await reader.close()
+    assert ahead <= 3
 
 
 class Sentinels:

@@ -11,7 +11,7 @@ from typing import Any
 
 import hiredis
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis, SSLConnection
+from redis.asyncio import ConnectionPool, Redis, SSLConnection
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -20,15 +20,14 @@ from redis.credentials import CredentialProvider
 from exporter.settings import Address, RedisSettings, secret_in
 
 
-def pool(settings: RedisSettings, *, connections: int, slot: int | None) -> BlockingConnectionPool:
-    """Connections as the settings describe them, at most so many; a further call waits its turn.
+def pool(settings: RedisSettings, *, connections: int, slot: int | None) -> ConnectionPool:
+    """Connections as the settings describe them, at most so many: one more is an error.
 
     In a cluster all are to the node that has the `slot`.
     """
     kind, options = _kind(settings, slot)
-    return BlockingConnectionPool(
+    return ConnectionPool(
         max_connections=connections,
-        timeout=settings.timeout,
         connection_class=kind,
         db=settings.db,
         credential_provider=_Credentials(settings) if settings.password else None,
@@ -237,7 +236,7 @@ class _Guide(ABC):
 
     async def _answer(self, one: Address, *command: str, **credentials: Any) -> Any:
         asked = Redis.from_pool(
-            BlockingConnectionPool(
+            ConnectionPool(
                 max_connections=1,
                 connection_class=self._kind,
                 host=one.host,
