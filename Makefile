@@ -11,8 +11,8 @@ BASE := tests/image/base.tar
 NODE := $(foreach needed,bullmq grafana axe,tests/$(needed)/node_modules/.installed)
 
 # Programs that tests start, and the Debian packages that bring them.
-PROGRAMS := buildah curl chromium faketime mmdebstrap redis-server node npm prometheus promtool prometheus-alertmanager amtool
-PACKAGES := buildah curl chromium faketime mmdebstrap redis-server nodejs npm prometheus prometheus-alertmanager
+PROGRAMS := buildah curl chromium faketime mmdebstrap redis-server node npm prometheus promtool prometheus-alertmanager amtool wrk
+PACKAGES := buildah curl chromium faketime mmdebstrap redis-server nodejs npm prometheus prometheus-alertmanager wrk
 PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make pins"
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 

@@ -112,13 +112,14 @@ async def read_page(
     early, after the first job at least. A job that is removed between the two round trips is left
     out. Raises RedisUnavailable.
     """
+    order = "desc" if newest_first else "asc"
+    # Without sizes all of them fit, as those of nearly all pages do.
+    fits = min(limits.field_bytes, limits.page_bytes, whole_within or limits.page_bytes)
     exists, told, ids, sizes = await redis.run(
-        PAGE,
-        [queue.base],
-        (state, start, start + limit - 1, "desc" if newest_first else "asc", *UNBOUNDED),
+        PAGE, [queue.base], (state, start, start + limit - 1, order, fits, *UNBOUNDED)
     )
     ended = len(ids) < limit
-    if whole_within is not None:
+    if whole_within is not None and sizes:
         fitting = _fitting(sizes, whole_within, limits)
         ended = ended and fitting >= len(ids)
         ids, sizes = ids[:fitting], sizes[:fitting]
@@ -159,7 +160,7 @@ async def _read(
 ) -> tuple[Job, ...]:
     if not ids:
         return ()
-    left_out = too_large(sizes, UNBOUNDED, limits)
+    left_out = too_large(sizes, UNBOUNDED, limits) if sizes else [{}] * len(ids)
     unread = dict.fromkeys(without)
     # Nearly always these are read of all jobs, and by hand they are packed in half the time.
     usual = _Reading.of([field for field in FIELDS if field not in unread])
@@ -167,10 +168,11 @@ async def _read(
         _Reading.of([field for field in usual.fields if field not in large]) if large else usual
         for large in left_out
     ]
+    keys = map(queue.job_key, ids)
     commands = b"".join(
         [
-            b"%b%b%b" % (reading.begin, packed_word(queue.job_key(job_id)), reading.end)
-            for job_id, reading in zip(ids, readings, strict=True)
+            b"%b$%d\r\n%b\r\n%b" % (reading.begin, len(key), key, reading.end)
+            for key, reading in zip(keys, readings, strict=True)
         ]
     )
     hashes = readable(await redis.packed(commands, len(ids)))
@@ -279,7 +281,7 @@ def too_large(
     Room is given to the first of the fields of all jobs, then to the second, and so on.
     """
     left = limits.page_bytes
-    if max(map(max, sizes), default=0) <= limits.field_bytes and sum(map(sum, sizes)) <= left:
+    if sum(map(sum, sizes)) <= min(left, limits.field_bytes):
         return [{}] * len(sizes)
     left_out: list[dict[str, bytes]] = [{} for _ in sizes]
     for at, field in enumerate(fields):

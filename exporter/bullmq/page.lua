@@ -1,6 +1,6 @@
 -- A queue's counts and one page of the ids of one state.
 -- KEYS[1]: what the queue's keys begin with. ARGV: state, first index, last index, 'asc' or 'desc',
--- then the fields whose sizes to tell.
+-- up to how many bytes in all no sizes need be told, then the fields whose sizes to tell.
 -- 'asc' is oldest first, as BullMQ's getJobs(state, start, end, true) orders them.
 
 local base, state, order = KEYS[1], ARGV[1], ARGV[4]
@@ -55,6 +55,10 @@ if not ok or is_error(ids) then
 end
 -- How long the fields are that an application may fill with anything, job by job: with 1,000 jobs
 -- this makes the script hold Redis 7.0 for 3 ms, with 100 for 0.6 ms.
-local lengths = {}
-for i, id in ipairs(ids) do lengths[i] = field_lengths(base .. id, 5) end
+local lengths, bytes = {}, 0
+for i, id in ipairs(ids) do
+  lengths[i] = field_lengths(base .. id, 6)
+  for _, length in ipairs(lengths[i]) do bytes = bytes + length end
+end
+if bytes <= tonumber(ARGV[5]) then lengths = {} end
 return { read('EXISTS', base .. 'meta'), size, ids, lengths }
