@@ -138,7 +138,7 @@ class _Speaking:
         )
         answers: list[Any] = []
         while len(answers) < number:
-            received = await self._reader.read(1 << 18)  # type: ignore[attr-defined]
+            received = await self._reader.read(1 << 16)  # type: ignore[attr-defined]
             if not received:
                 raise exceptions.ConnectionError("the server has closed the connection")
             reader.feed(received)

@@ -25,6 +25,9 @@ from exporter.bullmq.turns import Turns
 
 HEADS = Script("heads.lua")
 
+# Queues that are read from their counts to what stands at the ends of their lists, and then others.
+POLLED_AT_ONCE = 1000
+
 # Queues whose counts are asked for at once: some 120 kB of commands.
 COUNTED_AT_ONCE = 200
 
@@ -188,19 +191,22 @@ class Poller:
         if not queues:
             # A poll of no queues tells all the same whether Redis answers.
             await self._redis.command("PING")
-        memories = [self._memory.get(queue) or _Memory(queue) for queue in queues]
-        await self._count(memories)
-        # A second time in the same moment is not to be expected.
-        await self._count(await self._settle_doubts(memories))
-        # `meta` is gone when the queue is (Queue.obliterate).
-        there = [each for each in memories if each.exists or each.queue in configured]
-        await self._turns.give_way()
-        await self._look_at_heads(there)
         readings: list[QueueReading] = []
-        for batch in batched(there, READ_AT_ONCE):
-            readings.extend(map(_read, batch))
-            await self._turns.give_way()
-        self._memory = {each.queue: each for each in there}
+        for some in batched(queues, POLLED_AT_ONCE):
+            memories = [self._memory.get(queue) or _Memory(queue) for queue in some]
+            await self._count(memories)
+            # A second time in the same moment is not to be expected.
+            await self._count(await self._settle_doubts(memories))
+            # `meta` is gone when the queue is (Queue.obliterate).
+            there = [each for each in memories if each.exists or each.queue in configured]
+            await self._look_at_heads(there)
+            for batch in batched(there, READ_AT_ONCE):
+                await self._turns.give_way()
+                readings.extend(map(_read, batch))
+            self._memory.update((each.queue, each) for each in there)
+        if len(self._memory) > len(readings):
+            for queue in self._memory.keys() - {reading.queue for reading in readings}:
+                del self._memory[queue]
         await self._turns.give_way()
         _raise_if_refused(readings)
         return tuple(readings)
@@ -217,9 +223,11 @@ class Poller:
         """
         before: tuple[list[_Memory], Answers] | None = None
         for batch in batches:
+            # Before it is sent: whoever waits for an answer waits for Redis too.
+            await self._turns.give_way()
             asking = asyncio.ensure_future(ask(batch))
             try:
-                await self._turns.give_way()  # in which it is sent
+                await asyncio.sleep(0)  # now it is sent
                 if before is not None:
                     take(*before)
                 before = (batch, await asking)
@@ -342,7 +350,6 @@ class Poller:
                     failed = isinstance(version, Exception)
                     each.version_due = now if failed else now + VERSION_KNOWN
 
-        await self._turns.give_way()
         await self._ask(batched(asked, HEADS_AT_ONCE), ask, take)
 
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-# Seconds for which a piece of work gives way while there are requests. A page of 100 jobs takes
-# some 4 ms; and however many are asked for, polls and events get their share.
-PATIENCE = 0.002
+# Seconds for which a piece of work gives way while there are requests. A page of 100 jobs takes 1
+# to 4 ms; and however many are asked for, polls and events get their share.
+PATIENCE = 0.005
 
 
 class Turns:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
@@ -68,7 +68,7 @@ class Watcher:
         self._options_due = 0.0
         self._workers: Mapping[Queue, int] | None = None
         self._workers_due = 0.0
-        self._alive: frozenset[Queue] = frozenset()  # those of the last poll
+        self._alive: Sequence[Queue] = ()  # those of the last poll
         self._discovered: float | None = None
         self._up = False
         self._complained: set[tuple[Queue, str]] = set()
@@ -127,7 +127,7 @@ class Watcher:
         readings = await self._poller.poll(known, configured=self.configured)
         now = time.monotonic()
         queues = [reading.queue for reading in readings]
-        self._alive = frozenset(queues)
+        self._alive = queues
         # Of a cluster one node alone is asked, and not all workers need be connected to it.
         counted = self._settings.workers_interval and not self._settings.redis.cluster
         if now >= self._workers_due and counted:
