@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import (
-    Command,
     RedisReader,
     RedisRefused,
     RedisUnavailable,
@@ -31,10 +31,10 @@ from exporter.settings import EventsSettings
 
 log = logging.getLogger(__name__)
 
-# How much one read should cost, in entries: 2,000 hold Redis 7.0 for 1 ms. XREAD's COUNT holds for
-# each stream, so it is adapted to what the last read cost; and even if all streams have something
-# at once, it is at most twice as much.
-MOST_ENTRIES = 2000
+# How much one read should cost, in entries: 1,000 hold Redis 7.0 for 0.5 ms. XREAD's COUNT holds
+# for each stream, so it is adapted to what the last read cost; and even if all streams have
+# something at once, it is at most twice as much.
+MOST_ENTRIES = 1000
 LEAST_COUNT = 2
 FIRST_COUNT = 10
 # Bytes of a return value or a reason that cost as much as one entry: reads are kept to about 1 MB,
@@ -47,6 +47,10 @@ MOST_DEPARTED = 2000
 # Streams of one XREAD. With 1,000 of them it holds Redis 7.0 for 0.3 ms, and 0.6 ms where it waits.
 MOST_STREAMS = 1000
 
+# Streams that are behind which are read at once: few, or each read would bring but a few entries of
+# each, and take as long for the streams as for what is in them.
+BEHIND_AT_ONCE = 50
+
 # Seconds that a read waits for an event where there is none, and the rest after one: quiet queues
 # cost one command a second, busy ones are read in large batches.
 BLOCK = 1.0
@@ -56,6 +60,8 @@ PAUSE = 0.1
 # any other one, which only shows whether it was made anew.
 CHECK_EVERY = 5.0
 CHECK_ALL_EVERY = 60.0
+# Of one that is behind: how far is told.
+CHECK_BEHIND_EVERY = 0.5
 CHECKS_AT_ONCE = 100
 
 # Jobs of which one read asks whether they still exist, and how often all of them are asked for
@@ -73,6 +79,13 @@ FROZEN_AT_ONCE = 100
 ALL_EVERY = 0.3
 
 LONGEST_RETRY = 5.0
+
+
+class Behind(NamedTuple):
+    """A stream that was not read to the end."""
+
+    lag: float  # seconds, as of its last check
+    check_due: float  # monotonic
 
 
 class Follower:
@@ -111,14 +124,16 @@ class Follower:
         self._count = FIRST_COUNT
         self._limit = FIRST_COUNT  # the COUNT of the last read
         self._entry_cost = 1.0  # on average, in entries without a large value
-        self._behind: set[Queue] = set()  # those that the last read did not read to the end
+        # Those that were not read to the end, the one that was read last behind the others.
+        self._behind: dict[Queue, Behind] = {}
         self._all_due = 0.0
         self._touched: set[Queue] = set()  # those of which something was read since they were due
-        self._round: deque[Queue] = deque()  # those that are to be checked
+        self._round: set[Queue] = set()  # those that are to be checked
         self._round_due = 0.0
         self._whole_round_due = 0.0
-        self._to_ask: deque[tuple[Ledger, bytes]] = deque()
-        self._asked = 0.0
+        self._to_ask: deque[Ledger] = deque()  # those whose jobs are to be asked for
+        self._asking: deque[tuple[Ledger, bytes]] = deque()
+        self._all_asked = 0.0
         self._mending: tuple[Ledger, Gap, AsyncIterator[tuple[Count, Any]]] | None = None
         self._unsettled: list[Ledger] = []  # those that have `questions`
         self._events_read = 0
@@ -191,37 +206,27 @@ class Follower:
         if await self._keep_up_with_queues() is False:
             return PAUSE
         now = time.monotonic()
+        asked: list[tuple[Ledger, bytes]] = []
         if self._behind and now < self._all_due:
-            followed = [self._ledgers[queue] for queue in self._behind if queue in self._ledgers]
+            behind = islice(self._behind, BEHIND_AT_ONCE)
+            followed = [self._ledgers[queue] for queue in behind if queue in self._ledgers]
         else:
             followed = list(self._ledgers.values())
             self._all_due = now + ALL_EVERY
-        if self._unreadable:
-            followed = [each for each in followed if each.queue not in self._unreadable]
-        checked = self._due_checks()
-        asked = self._due_questions()
-        # The order matters: what the first ones tell was so before we read.
-        commands: list[Command] = [(b"XINFO", "STREAM", ledger.stream) for ledger in checked]
-        commands += [(b"EXISTS", ledger.queue.job_key(job_id)) for ledger, job_id in asked]
-        reads = await self._reads(followed)
-        answers = iter(
-            await self._redis.packed(
-                b"".join((*map(packed, commands), *reads)), len(commands) + len(reads)
-            )
+            self._begin_round(now)
+            asked = self._due_questions()
+        # Before all streams are read: of a job that was gone by then no event is still to come.
+        exist = await self._redis.pipeline(
+            [(b"EXISTS", ledger.queue.job_key(job_id)) for ledger, job_id in asked]
         )
-        infos, exist = list(islice(answers, len(checked))), list(islice(answers, len(asked)))
-        entries = self._entries(answers)
-        if entries is None:
-            await self._find_unreadable(followed)
-            return PAUSE
-        await self._turns.give_way()
-        async with self._consistent:
-            self._lag = 0.0
-            for ledger, info in zip(checked, infos, strict=True):
-                self._check(ledger, info, entries.get(ledger.stream, ()))
-            cost = await self._read(entries)
-            self._forget_gone(asked, exist)
-            await self._settle()
+        # Where there is something left to do there is nothing to wait for; and while one command
+        # waits for its streams, those of another would be trimmed.
+        wait = len(followed) <= MOST_STREAMS and not self._behind and self._mending is None
+        cost = 0
+        for ledgers in batched(followed, MOST_STREAMS):
+            cost += await self._read(ledgers, wait=wait)
+        self._lag = max((each.lag for each in self._behind.values()), default=0.0)
+        self._forget_gone(asked, exist)
         await self._mend_gaps()
         self._following = True
         if self._behind:
@@ -230,38 +235,51 @@ class Follower:
         many = 1.0 if cost > MOST_ENTRIES // 10 else len(followed) / MOST_STREAMS
         return PAUSE * min(max(many, 1.0), 3.0)
 
-    async def _reads(self, followed: Sequence[Ledger]) -> list[bytes]:
-        """The packed XREADs of these streams."""
-        # Where there is something left to do there is nothing to wait for; and while one command
-        # waits for its streams, those of another would be trimmed.
-        wait = len(followed) <= MOST_STREAMS and not self._behind and self._mending is None
-        at_once = min(len(followed), MOST_STREAMS) or 1
-        self._limit = max(LEAST_COUNT, min(self._count, 2 * MOST_ENTRIES // at_once))
-        block = ("BLOCK", self._block) if wait else ()
-        options = ("XREAD", "COUNT", self._limit, *block, "STREAMS")
-        reads = []
-        for ledgers in batched(followed, MOST_STREAMS):
-            streams = [ledger.stream for ledger in ledgers]
-            places = [ledger.place.position for ledger in ledgers]
-            reads.append(packed((*options, *streams, *places)))
-            await self._turns.give_way()
-        return reads
-
-    @staticmethod
-    def _entries(answers: Iterable[Any]) -> dict[bytes, list[Entry]] | None:
-        """The new entries by stream; None where some key holds no stream. Raises RedisRefused."""
+    async def _read(self, ledgers: Sequence[Ledger], *, wait: bool) -> int:
+        """Read and book what is new in these streams; what that cost, in entries."""
+        await self._turns.give_way()
+        checked = self._due_checks(ledgers)
+        if self._unreadable:
+            ledgers = [each for each in ledgers if each.queue not in self._unreadable]
+        # The order matters: what XINFO tells was so before we read.
+        commands = [packed((b"XINFO", "STREAM", each.stream)) for each in checked]
+        if ledgers:
+            commands.append(self._xread(ledgers, wait=wait))
+        answers = await self._redis.packed(b"".join(commands), len(commands)) if commands else []
         entries: dict[bytes, list[Entry]] = {}
-        for answer in answers:
-            if isinstance(answer, Exception):
-                if "WRONGTYPE" in str(answer):
-                    return None
-                raise RedisRefused(f"Redis refused XREAD: {answer}")
-            entries.update(answer or ())
-        return entries
+        if ledgers:
+            told = answers.pop()
+            if isinstance(told, Exception):
+                if "WRONGTYPE" not in str(told):
+                    raise RedisRefused(f"Redis refused XREAD: {told}")
+                await self._find_unreadable(ledgers)
+                return 0
+            entries.update(told or ())
+        await self._turns.give_way()
+        async with self._consistent:
+            for ledger, info in zip(checked, answers, strict=True):
+                self._check(ledger, info, entries.get(ledger.stream, ()))
+            cost = await self._book(ledgers, entries)
+            await self._settle()
+        return cost
 
-    async def _read(self, entries: Mapping[bytes, list[Entry]]) -> int:
+    def _xread(self, ledgers: Sequence[Ledger], *, wait: bool) -> bytes:
+        """The packed command that reads these streams."""
+        self._limit = max(LEAST_COUNT, min(self._count, 2 * MOST_ENTRIES // len(ledgers)))
+        block = ("BLOCK", self._block) if wait else ()
+        streams = [each.stream for each in ledgers]
+        places = [each.place.position for each in ledgers]
+        return packed(("XREAD", "COUNT", self._limit, *block, "STREAMS", *streams, *places))
+
+    async def _book(self, ledgers: Sequence[Ledger], entries: Mapping[bytes, list[Entry]]) -> int:
         """Book what is new; what that cost, in entries."""
-        behind: set[Queue] = set()
+        behind: dict[Queue, Behind] = {}
+        if self._behind:
+            behind = {
+                each.queue: self._behind.pop(each.queue)
+                for each in ledgers
+                if each.queue in self._behind
+            }
         cost = number = booked = 0
         for stream, new in entries.items():
             ledger = self._by_stream[stream]
@@ -270,7 +288,8 @@ class Follower:
                 await self._turns.give_way()
             booked += len(new)
             if len(new) >= self._limit:
-                behind.add(ledger.queue)
+                # Behind the others that are behind: they are read in turn.
+                self._behind[ledger.queue] = behind.get(ledger.queue, Behind(0.0, 0.0))
                 # Whether it was stalled says the next entry, which this read does not have.
                 if len(new) > 1 and b"waiting" in new[-1][1]:
                     new.pop()
@@ -285,9 +304,11 @@ class Follower:
                 log.exception("events passed over", extra={"queue": ledger.queue.name})
                 ledger.pass_over(new)
             self._touched.add(ledger.queue)
+            if ledger.cleaned:
+                ledger.cleaned = False
+                self._to_ask.appendleft(ledger)
             if ledger.questions():
                 self._unsettled.append(ledger)
-        self._behind = behind
         self._events_read += number
         if number:
             # Falls slowly: after a quiet time large values come as they came before.
@@ -318,7 +339,7 @@ class Follower:
             gone = self._departed[queue] = self._ledgers.pop(queue)
             gone.put_away()
             self._unreadable.discard(queue)
-            self._behind.discard(queue)
+            self._behind.pop(queue, None)
         while len(self._departed) > MOST_DEPARTED:
             del self._departed[next(iter(self._departed))]
         self._ledgers |= {ledger.queue: ledger for ledger in ledgers}
@@ -366,19 +387,29 @@ class Follower:
 
     # Checks
 
-    def _due_checks(self) -> list[Ledger]:
-        """Streams to compare now: those that we are behind with, and the next few of the round."""
-        now = time.monotonic()
-        if not self._round and now >= self._round_due:
-            everything = now >= self._whole_round_due
-            self._round.extend(self._ledgers if everything else self._touched | self._unreadable)
-            self._touched.clear()
-            self._round_due = now + CHECK_EVERY
-            if everything:
-                self._whole_round_due = now + CHECK_ALL_EVERY
-        due = set(islice(self._behind, CHECKS_AT_ONCE))
-        due.update(self._round.popleft() for _ in range(min(CHECKS_AT_ONCE, len(self._round))))
-        return [self._ledgers[queue] for queue in due if queue in self._ledgers]
+    def _begin_round(self, now: float) -> None:
+        """Note which streams are to be compared with what was read of them, where it is time."""
+        if self._round or now < self._round_due:
+            return
+        everything = now >= self._whole_round_due
+        self._round = set(self._ledgers) if everything else self._touched | self._unreadable
+        self._touched = set()
+        self._round_due = now + CHECK_EVERY
+        if everything:
+            self._whole_round_due = now + CHECK_ALL_EVERY
+
+    def _due_checks(self, ledgers: Sequence[Ledger]) -> list[Ledger]:
+        """Which of these streams to compare now."""
+        if not self._round and not self._behind:
+            return []
+        now, nothing = time.monotonic(), Behind(0.0, math.inf)
+        due = [
+            each
+            for each in ledgers
+            if each.queue in self._round or self._behind.get(each.queue, nothing).check_due <= now
+        ][:CHECKS_AT_ONCE]
+        self._round.difference_update(each.queue for each in due)
+        return due
 
     def _check(self, ledger: Ledger, answer: Any, entries: Sequence[Entry]) -> None:
         if isinstance(answer, Exception):
@@ -400,8 +431,8 @@ class Follower:
             )
             return
         if ledger.queue in self._behind:
-            behind = milliseconds(info.last) - milliseconds(ledger.place.position)
-            self._lag = max(self._lag, behind / 1000)
+            lag = (milliseconds(info.last) - milliseconds(ledger.place.position)) / 1000
+            self._behind[ledger.queue] = Behind(lag, time.monotonic() + CHECK_BEHIND_EVERY)
         known = ledger.place.number
         gap = ledger.place.check(info, entries, complete=len(entries) < self._limit)
         if known is not None and (ledger.place.number or 0) < known:
@@ -413,17 +444,15 @@ class Follower:
         ledger.note_check()
 
     def _due_questions(self) -> list[tuple[Ledger, bytes]]:
-        for ledger in self._ledgers.values():
-            if ledger.cleaned and not self._to_ask:
-                ledger.cleaned = False
-                self._to_ask.extendleft((ledger, job_id) for job_id in ledger.jobs)
-        if not self._to_ask and time.monotonic() - self._asked > EXISTS_EVERY:
-            self._asked = time.monotonic()
-            self._to_ask.extend(
-                (ledger, job_id) for ledger in self._ledgers.values() for job_id in ledger.jobs
-            )
-        count = min(EXISTS_AT_ONCE, len(self._to_ask))
-        return [self._to_ask.popleft() for _ in range(count)]
+        """Jobs of which to ask whether they still exist."""
+        if not self._to_ask and time.monotonic() - self._all_asked > EXISTS_EVERY:
+            self._all_asked = time.monotonic()
+            self._to_ask.extend(each for each in self._ledgers.values() if each.jobs)
+        while self._to_ask and len(self._asking) < EXISTS_AT_ONCE:
+            ledger = self._to_ask.popleft()
+            self._asking.extend((ledger, job_id) for job_id in ledger.jobs)
+        count = min(EXISTS_AT_ONCE, len(self._asking))
+        return [self._asking.popleft() for _ in range(count)]
 
     def _forget_gone(self, asked: Iterable[tuple[Ledger, bytes]], exist: Iterable[Any]) -> None:
         for (ledger, job_id), exists in zip(asked, exist, strict=True):
