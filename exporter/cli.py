@@ -96,8 +96,6 @@ def _run(arguments: list[str]) -> None:
         return
     logs.configure(settings.log, settings.secrets())
     _give_memory_back()
-    # A page is rendered in a thread: a client of the API should not wait 5 ms for its end.
-    sys.setswitchinterval(0.0005)
     asyncio.run(service.run(settings))
 
 

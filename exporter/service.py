@@ -53,8 +53,8 @@ async def run(
 
         with_prefix = any(len(each.prefix) > 1 for each in watched.values())
         health = Health(tuple(watched))
-        exposition = Exposition(health, tuple(watched), with_prefix=with_prefix)
         targets, turns = [], Turns()
+        exposition = Exposition(health, tuple(watched), with_prefix=with_prefix, turns=turns)
         for name, each in watched.items():
             target = Target(name, each, partial(exposition.publish, name), turns)
             stack.push_async_callback(target.close)

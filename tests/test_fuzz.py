@@ -646,7 +646,7 @@ class Inside:
         return outcome
 
     async def page(self, outcome: Outcome, tallies: Tallies | None, accept: str = "") -> str:
-        exposition = Exposition(Health(), with_prefix=True)
+        exposition = Exposition(Health(), with_prefix=True, turns=Turns())
         await exposition.publish(None, outcome, tallies)
         # The second time counters are no longer 0.
         for _ in range(2):

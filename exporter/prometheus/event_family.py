@@ -17,7 +17,7 @@ from exporter.bullmq.events.tallies import (
     Tallies,
 )
 from exporter.bullmq.keys import Queue, text
-from exporter.prometheus.family import escape, head
+from exporter.prometheus.family import LOOKED_AT_AT_ONCE, RENDERED_AS_MANY, Work, escape, head
 
 # OpenMetrics allows an exemplar's labels so many characters, names and values together; Prometheus
 # drops longer ones.
@@ -87,14 +87,21 @@ class EventRenderer:
         self._openmetrics = openmetrics
         self._rendered: dict[Queue, _Rendered] = {}
 
-    def render(self, tallies: Tallies, queues: Iterable[Queue], begun: Begun) -> list[list[str]]:
+    def render(
+        self, tallies: Tallies, queues: Iterable[Queue], begun: Begun
+    ) -> Work[list[list[str]]]:
         """The samples of each of these queues, and of these the text for each family.
 
         A series that has not `begun` shows 0: Prometheus takes the first value that it sees of a
         counter for its past, so a first failure that came with the series would be no increase.
         """
         known, rendered = self._rendered, dict[Queue, _Rendered]()
+        done = 0
         for queue in queues:
+            if done >= LOOKED_AT_AT_ONCE:
+                yield
+                done = 0
+            done += 1
             counted = tallies.queues.get(queue)
             if counted is None:
                 continue
@@ -103,6 +110,7 @@ class EventRenderer:
                 before = self._of_queue(
                     queue, counted, begun=begun.get(queue), layout=tallies.layout, before=before
                 )
+                done += RENDERED_AS_MANY
             rendered[queue] = before
         self._rendered = rendered
         return [each.texts for each in rendered.values()]

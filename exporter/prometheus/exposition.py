@@ -1,26 +1,30 @@
-"""The page that Prometheus scrapes: rendered after each poll, answered from memory."""
+"""The page that Prometheus scrapes: rendered after each poll, answered from memory.
+
+Rendering comes in pieces between which others have their turn. In a thread it kept the others
+waiting for Python's lock: requests to the API took three times as long meanwhile.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from prometheus_client import exposition as text_format
 from prometheus_client.openmetrics import exposition as openmetrics_format
 from zlib_ng import zlib_ng
 
+from exporter.bullmq.batches import batched
 from exporter.bullmq.events.tallies import Tallies
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.snapshot import Snapshot
+from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome
 from exporter.prometheus import job_ages, job_counts, job_events, queue_state, schedulers, workers
 from exporter.prometheus.event_family import Begun, EventFamily, EventRenderer, event_head
-from exporter.prometheus.family import Family, GaugeRenderer, head, labels_of
+from exporter.prometheus.family import Family, GaugeRenderer, Work, head, labels_of
 from exporter.prometheus.health import Health
 
 GAUGES: tuple[Family, ...] = (
@@ -39,6 +43,13 @@ WANTED_FOR = 300.0
 # level 1 of zlib does (66 kB of 1.1 MB), in a third of its time.
 GZIP = 16 + zlib_ng.MAX_WBITS
 GZIP_LEVEL = 2
+
+# Queues whose text of one family is joined at once, and bytes of such texts that are encoded before
+# others have their turn: a quarter of a ms.
+JOINED_AT_ONCE = 1000
+ENCODED_AT_ONCE = 200_000
+
+Done = TypeVar("Done")
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -97,16 +108,17 @@ class Part:
         self.content: Content | None = None  # None: there was no good poll
         self.begun: Begun = {}  # the series that scrapers have seen
 
-    def content_of(self, snapshot: Snapshot, tallies: Tallies | None) -> Content:
+    def content_of(self, snapshot: Snapshot, tallies: Tallies | None) -> Work[Content]:
         queues = tuple([reading.queue for reading in snapshot.readings])
-        return Content(queues, self._gauges.render(snapshot), tallies, self.begun)
+        gauges = yield from self._gauges.render(snapshot)
+        return Content(queues, gauges, tallies, self.begun)
 
-    def events(self, content: Content, content_type: str) -> list[list[str]] | None:
+    def events(self, content: Content, content_type: str) -> Work[list[list[str]] | None]:
         """Of each queue the samples of each of COUNTED; None where events cannot be followed."""
         if content.tallies is None:
             return None
         renderer = self._events[content_type]
-        return renderer.render(content.tallies, content.queues, content.begun)
+        return (yield from renderer.render(content.tallies, content.queues, content.begun))
 
 
 class Exposition:
@@ -116,14 +128,19 @@ class Exposition:
     """
 
     def __init__(
-        self, health: Health, targets: Sequence[str | None] = (None,), *, with_prefix: bool
+        self,
+        health: Health,
+        targets: Sequence[str | None] = (None,),
+        *,
+        with_prefix: bool,
+        turns: Turns,
     ) -> None:
         self._health = health
+        self._turns = turns
         self._parts = {target: Part(target, with_prefix=with_prefix) for target in targets}
         self._pages: dict[Form, bytes] = {}
         self._asked: dict[Form, float] = {}
-        # A thread of its own: the loop's default ones may all be held up by a resolver.
-        self._renderer = ThreadPoolExecutor(1, "render")
+        self._rendering = asyncio.Lock()
 
     @property
     def unread(self) -> list[str | None]:
@@ -151,10 +168,10 @@ class Exposition:
             return
         # Of several targets each would make all pages anew; they are made when they are asked for.
         ahead = tuple(self._asked) if len(self._parts) == 1 else ()
-        # In a thread: a page of 10,000 queues takes longer than a client of the API should wait.
-        part.content, self._pages = await asyncio.get_running_loop().run_in_executor(
-            self._renderer, self._render, part, outcome.snapshot, tallies, ahead
-        )
+        async with self._rendering:
+            part.content, self._pages = await _done(
+                self._render(part, outcome.snapshot, tallies, ahead), self._turns.give_way
+            )
 
     async def page(self, accept: str, *, compressed: bool) -> tuple[str, bytes]:
         """The content type and the page, in the form that the scraper accepts."""
@@ -162,9 +179,14 @@ class Exposition:
         self._asked[form] = time.monotonic()
         pages, contents = self._pages, self._contents()
         if form not in pages:
-            pages[form] = await asyncio.get_running_loop().run_in_executor(
-                self._renderer, self._encode, contents, form
-            )
+            async with self._rendering:
+                # Meanwhile there may have been a poll, or somebody who asked for the same.
+                pages, contents = self._pages, self._contents()
+                if form not in pages:
+                    # Somebody waits for it: it gives way to nobody for long.
+                    pages[form] = await _done(
+                        self._encode(contents, form), partial(asyncio.sleep, 0)
+                    )
         for part, content in contents:
             if content.tallies is not None:
                 part.begun = content.tallies.queues
@@ -175,35 +197,67 @@ class Exposition:
 
     def _render(
         self, part: Part, snapshot: Snapshot, tallies: Tallies | None, forms: Iterable[Form]
-    ) -> tuple[Content, dict[Form, bytes]]:
-        content = part.content_of(snapshot, tallies)
-        return content, {form: self._encode([(part, content)], form) for form in forms}
+    ) -> Work[tuple[Content, dict[Form, bytes]]]:
+        content = yield from part.content_of(snapshot, tallies)
+        pages = {}
+        for form in forms:
+            pages[form] = yield from self._encode([(part, content)], form)
+        return content, pages
 
-    def _encode(self, contents: Contents, form: Form) -> bytes:
-        pieces = (piece.encode() for piece in self._pieces(contents, form.content_type))
-        # The registry's part comes last: in OpenMetrics it ends with the `# EOF` of the page.
-        openmetrics = form.content_type == OPENMETRICS
-        render_registry = openmetrics_format if openmetrics else text_format
-        whole = chain(pieces, (render_registry.generate_latest(self._health.registry),))
-        if not form.compressed:
-            return b"".join(whole)
+    def _encode(self, contents: Contents, form: Form) -> Work[bytes]:
         # Piece by piece: the page of 10,000 queues, of 6 MB, is never there as a whole.
         packer = zlib_ng.compressobj(level=GZIP_LEVEL, wbits=GZIP)
-        packed = [packer.compress(piece) for piece in whole]
-        return b"".join((*packed, packer.flush()))
+        packed, at_once = [], 0
+        for piece in self._pieces(contents, form.content_type):
+            if piece is None or at_once >= ENCODED_AT_ONCE:
+                yield
+                at_once = 0
+            if piece is not None:
+                at_once += len(piece)
+                packed.append(packer.compress(piece) if form.compressed else piece)
+        if form.compressed:
+            packed.append(packer.flush())
+        return b"".join(packed)
 
-    def _pieces(self, contents: Contents, content_type: str) -> Iterator[str]:
-        """The page, family by family: a format's reader wants each in one place."""
+    def _pieces(self, contents: Contents, content_type: str) -> Generator[bytes | None, None, None]:
+        """The page, family by family: a format's reader wants each in one place.
+
+        None is no piece: others may have their turn.
+        """
         for at, gauge in enumerate(GAUGES if contents else ()):
-            yield head(gauge.name, "gauge", gauge.help)
+            yield head(gauge.name, "gauge", gauge.help).encode()
             for _, content in contents:
-                yield "".join([of_queue[at] for of_queue in content.gauges])
-        told = (part.events(content, content_type) for part, content in contents)
-        counted = [samples for samples in told if samples is not None]
+                yield from _joined(content.gauges, at)
+        openmetrics = content_type == OPENMETRICS
+        counted = []
+        for part, content in contents:
+            samples = yield from part.events(content, content_type)
+            if samples is not None:
+                counted.append(samples)
         for at, family in enumerate(COUNTED if counted else ()):
-            yield event_head(family, openmetrics=content_type == OPENMETRICS)
+            yield event_head(family, openmetrics=openmetrics).encode()
             for samples in counted:
-                yield "".join([of_queue[at] for of_queue in samples])
+                yield from _joined(samples, at)
+        # The registry's part comes last: in OpenMetrics it ends with the `# EOF` of the page.
+        render_registry = openmetrics_format if openmetrics else text_format
+        yield render_registry.generate_latest(self._health.registry)
 
 
 Contents = list[tuple[Part, Content]]
+
+
+def _joined(texts: Sequence[Sequence[str]], at: int) -> Iterator[bytes]:
+    """One family's text of all queues, a good many queues at a time."""
+    for some in batched(texts, JOINED_AT_ONCE):
+        yield "".join([of_queue[at] for of_queue in some]).encode()
+
+
+async def _done(work: Work[Done], rest: Callable[[], Awaitable[None]]) -> Done:
+    """The outcome of the work, which rests wherever it yields."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as ended:
+            outcome: Done = ended.value
+            return outcome
+        await rest()
