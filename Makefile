@@ -46,7 +46,7 @@ audit: $(VENV)/.dev
 	$(BIN)/pip-audit --skip-editable
 
 # About a quarter of an hour; shorter with ROUNDS=1 STEADY=60.
-bench: programs $(NODE) $(VENV)/.dev tests/bench/peers/node_modules/.installed
+bench: programs $(NODE) $(VENV)/.dev tests/bench/peers/node_modules/.installed tests/bench/shipped/.installed
 	$(BIN)/python -m tests.bench --rounds $(or $(ROUNDS),5) --steady-seconds $(or $(STEADY),600) $(if $(PARTS),--parts $(PARTS))
 
 # Half an hour; shorter with MINUTES=5.
@@ -96,6 +96,12 @@ $(VENV)/.dev: $(BIN)/python setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,dev]'
 	@touch $@ $(VENV)/.demo
 
+# What the image installs, and nothing of what the tests need.
+tests/bench/shipped/.installed: config/image/requirements.txt | $(BIN)/python
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
 # A copy of Debian that lies about for long is read too (Valid-Until), and its manuals are not.
 $(NEWEST): | programs
 	rm -rf $(@D)
@@ -115,4 +121,4 @@ $(BASE): | programs
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(BASE) tests/newest tests/*/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BASE) tests/newest tests/bench/shipped tests/*/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

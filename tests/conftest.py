@@ -237,7 +237,9 @@ def clean_environment(**variables: str) -> dict[str, str]:
     return kept | variables
 
 
-def spawn_exporter(url: str, log: Path, *flags: str, **variables: str) -> Exporter:
+def spawn_exporter(
+    url: str, log: Path, *flags: str, python: Path | str = sys.executable, **variables: str
+) -> Exporter:
     """An exporter on free ports; all that is not given here is as by default."""
     for_tests = {
         "EXPORTER_API_KEY": API_KEY,
@@ -247,7 +249,7 @@ def spawn_exporter(url: str, log: Path, *flags: str, **variables: str) -> Export
         "EXPORTER_LOG_FORMAT": "json",
     }
     environment = clean_environment(**(for_tests | variables))
-    command = [sys.executable, "-m", "exporter", *(["--redis-url", url] if url else [])]
+    command = [str(python), "-m", "exporter", *(["--redis-url", url] if url else [])]
     command += ["--metrics-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", *flags]
     with log.open("w") as stderr:
         process = subprocess.Popen(command, env=environment, stderr=stderr, text=True)

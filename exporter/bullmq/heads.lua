@@ -124,13 +124,15 @@ local function ends_in_marker(ids)
   return #ids > 0 and string.sub(ids[#ids], 1, 2) == '0:' and 1 or 0
 end
 
-local result = {}
-for i, base in ipairs(KEYS) do
-  local wanted, heartbeat = ARGV[1 + 2 * i], ARGV[2 + 2 * i]
-  local function has(letter)
-    return string.find(wanted, letter, 1, true) ~= nil
-  end
+local result, wanted = {}, ''
 
+local function has(letter)
+  return string.find(wanted, letter, 1, true) ~= nil
+end
+
+for i, base in ipairs(KEYS) do
+  wanted = ARGV[1 + 2 * i]
+  local heartbeat = ARGV[2 + 2 * i]
   local last_waiting = has('w') and last_of(base .. 'wait') or {}
   local oldest_waiting = false
   if has('o') then

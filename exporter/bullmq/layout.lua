@@ -1,9 +1,7 @@
 -- How BullMQ lays a queue out, shared by every script of ours. Reads only.
 -- A key of the wrong type yields the error itself as the value: the caller sees which one.
 
-local function read(...)
-  return redis.pcall(...)
-end
+local read = redis.pcall
 
 local function is_error(value)
   return type(value) == 'table' and value.err ~= nil

@@ -206,7 +206,7 @@ def _beside_events(exporter: Exporter, client: redis.Redis) -> tuple[list[float]
     while read() == before:  # until they are found
         time.sleep(0.5)
     began, first = time.monotonic(), read()
-    times = _one_client(port_of(exporter.api.url), 4).result()
+    times = _one_client(port_of(exporter.api.url), 10).result()
     followed = (read() - first) / (time.monotonic() - began)
     assert read() < before + STREAMS * 10_000, "there were events to read all the time"
     return times, followed

@@ -46,8 +46,11 @@ READS = {
     *("ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE"),
 }
 FIRST = ["HEXISTS", "bull:queue-0:meta", "paused"]
-# Queues: how many scrapes of each way in a round, and the seconds between two polls of ours.
-SIZES = {10: (100, 0.1), 100: (50, 0.1), 1000: (15, 0.5), 10_000: (3, 4.0)}
+# Queues, and how many scrapes of each way in a round.
+SIZES = {10: 15, 100: 15, 1000: 15, 10_000: 8}
+# Seconds between two scrapes, of all ways and sizes alike: back to back a processor's caches still
+# hold what the last one read, and what passes with time alone would count for some only.
+PAUSE = 0.5
 
 
 def scrapes(sizes: Sequence[int], rounds: int) -> None:
@@ -68,10 +71,10 @@ def _in_turn(
     server: Server, client: redis.Redis, queues: int, rounds: int
 ) -> dict[str, list[Cost]]:
     costs: dict[str, list[Cost]] = defaultdict(list)
-    number, pause = SIZES[queues]
+    number = SIZES[queues]
     with tempfile.TemporaryDirectory() as directory:
         for _ in range(rounds):
-            commands, page = _ours(server, client, queues, number, pause, costs)
+            commands, page = _ours(server, client, queues, number, costs)
             still = Path(directory) / "page"
             still.write_bytes(page)
             for name, file, arguments in (
@@ -84,7 +87,7 @@ def _in_turn(
                     scrape = Scraper(port)
                     scrape()
                     meter = Meter(process.pid, client)
-                    told = [scrape() for _ in range(number)]
+                    told = [_later(scrape) for _ in range(number)]
                     costs[name].append(
                         meter.cost(number, [took for took, _ in told], len(told[-1][1]))
                     )
@@ -97,11 +100,10 @@ def _ours(
     client: redis.Redis,
     queues: int,
     number: int,
-    pause: float,
     costs: dict[str, list[Cost]],
 ) -> tuple[list[list[str]], bytes]:
     """Measures us; the commands that the script of a poll sends, and the page."""
-    settings = {"EXPORTER_POLL_INTERVAL": str(pause)}
+    settings = {"EXPORTER_POLL_INTERVAL": str(PAUSE)}
     with exporting(server, **settings) as exporter:
         # In no other form than Prometheus asks for: each that is asked for is made ahead.
         scrape = Scraper(port_of(exporter.metrics.url))
@@ -109,10 +111,7 @@ def _ours(
         commands = _commands_of_a_poll(server, scrape)
         polls, seconds = _polls(scrape)
         meter = Meter(exporter.process.pid, client)
-        told = []
-        for _ in range(number):
-            time.sleep(pause)
-            told.append(scrape())
+        told = [_later(scrape) for _ in range(number)]
         cost = meter.cost(1, [took for took, _ in told], len(told[-1][1]))
         now_polls, now_seconds = _polls(scrape)
         polled, spent = now_polls - polls, now_seconds - seconds
@@ -121,6 +120,11 @@ def _ours(
             setattr(cost, what, getattr(cost, what) / polled)
         costs[OURS].append(cost)
         return commands, told[-1][1]
+
+
+def _later(scrape: Scraper) -> tuple[float, bytes]:
+    time.sleep(PAUSE)
+    return scrape()
 
 
 def _begin_counters(scrape: Scraper, client: redis.Redis, queues: int) -> None:
@@ -183,6 +187,7 @@ def _raw(server: Server, client: redis.Redis, commands: list[list[str]], number:
         reader = hiredis.Reader()
         meter = Meter(os.getpid(), client)
         for _ in range(number):
+            time.sleep(PAUSE)
             began = time.perf_counter()
             sender = threading.Thread(target=connection.sendall, args=(packed,))
             sender.start()
