@@ -17,7 +17,14 @@ from exporter.bullmq.events.tallies import (
     Tallies,
 )
 from exporter.bullmq.keys import Queue, text
-from exporter.prometheus.family import LOOKED_AT_AT_ONCE, RENDERED_AS_MANY, Work, escape, head
+from exporter.prometheus.family import (
+    LOOKED_AT_AT_ONCE,
+    RENDERED_AS_MANY,
+    Texts,
+    Work,
+    escape,
+    head,
+)
 
 # OpenMetrics allows an exemplar's labels so many characters, names and values together; Prometheus
 # drops longer ones.
@@ -68,8 +75,8 @@ class _Rendered(NamedTuple):
 
     counted: QueueTallies
     all_begun: bool
-    series: dict[str | None, tuple[FrozenTally | int, list[str]]]  # by job name
-    texts: list[str]
+    series: dict[str | None, tuple[FrozenTally | int, tuple[str, ...]]]  # by job name
+    texts: tuple[str, ...]
 
 
 class EventRenderer:
@@ -87,9 +94,7 @@ class EventRenderer:
         self._openmetrics = openmetrics
         self._rendered: dict[Queue, _Rendered] = {}
 
-    def render(
-        self, tallies: Tallies, queues: Iterable[Queue], begun: Begun
-    ) -> Work[list[list[str]]]:
+    def render(self, tallies: Tallies, queues: Iterable[Queue], begun: Begun) -> Work[Texts]:
         """The samples of each of these queues, and of these the text for each family.
 
         A series that has not `begun` shows 0: Prometheus takes the first value that it sees of a
@@ -135,20 +140,20 @@ class EventRenderer:
             name: tally if has_begun[name] else nothing for name, tally in counted.by_name.items()
         }
         shown[None] = counted.missed if has_begun[None] else 0
-        series: dict[str | None, tuple[FrozenTally | int, list[str]]] = {}
+        series: dict[str | None, tuple[FrozenTally | int, tuple[str, ...]]] = {}
         for name, value in shown.items():
             known = before.series.get(name) if before is not None else None
             if known is None or known[0] != value:
                 of_name = labels if name is None else f'{labels},name="{escape(name)}"'
-                known = (
-                    value,
-                    [self._sample(each, value, of_name, queue, layout) for each in self._families],
-                )
+                samples = [
+                    self._sample(each, value, of_name, queue, layout) for each in self._families
+                ]
+                known = (value, tuple(samples))
             series[name] = known
         by_name = [texts for _, texts in series.values()]
         # Without the empty ones: of one text alone `join` makes no copy.
         texts = ["".join(filter(None, of_family)) for of_family in zip(*by_name, strict=True)]
-        return _Rendered(counted, all(has_begun.values()), series, texts)
+        return _Rendered(counted, all(has_begun.values()), series, tuple(texts))
 
     def _sample(
         self,

@@ -24,7 +24,7 @@ from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome
 from exporter.prometheus import job_ages, job_counts, job_events, queue_state, schedulers, workers
 from exporter.prometheus.event_family import Begun, EventFamily, EventRenderer, event_head
-from exporter.prometheus.family import Family, GaugeRenderer, Work, head, labels_of
+from exporter.prometheus.family import Family, GaugeRenderer, Texts, Work, head, labels_of
 from exporter.prometheus.health import Health
 
 GAUGES: tuple[Family, ...] = (
@@ -90,7 +90,7 @@ class Content(NamedTuple):
     """What a good poll of one target adds to the page."""
 
     queues: tuple[Queue, ...]
-    gauges: list[list[str]]  # of each queue the samples of each of GAUGES
+    gauges: Texts  # of each queue the samples of each of GAUGES
     tallies: Tallies | None
     begun: Begun  # the series that scrapers had seen before
 
@@ -113,7 +113,7 @@ class Part:
         gauges = yield from self._gauges.render(snapshot)
         return Content(queues, gauges, tallies, self.begun)
 
-    def events(self, content: Content, content_type: str) -> Work[list[list[str]] | None]:
+    def events(self, content: Content, content_type: str) -> Work[Texts | None]:
         """Of each queue the samples of each of COUNTED; None where events cannot be followed."""
         if content.tallies is None:
             return None
@@ -246,7 +246,7 @@ class Exposition:
 Contents = list[tuple[Part, Content]]
 
 
-def _joined(texts: Sequence[Sequence[str]], at: int) -> Iterator[bytes]:
+def _joined(texts: Texts, at: int) -> Iterator[bytes]:
     """One family's text of all queues, a good many queues at a time."""
     for some in batched(texts, JOINED_AT_ONCE):
         yield "".join([of_queue[at] for of_queue in some]).encode()

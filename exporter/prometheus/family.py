@@ -55,6 +55,9 @@ def head(name: str, kind: str, help_text: str) -> str:
     return f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
 
 
+# Of each queue the text for each family.
+Texts = Sequence[Sequence[str]]
+
 # Work that yields wherever others may have their turn, and then returns its outcome.
 Work = Generator[None, None, Outcome]
 
@@ -76,7 +79,7 @@ class GaugeRenderer:
         self._rendered: dict[Queue, _Rendered] = {}
         self._beside: tuple[object, ...] = ()
 
-    def render(self, snapshot: Snapshot) -> Work[list[list[str]]]:
+    def render(self, snapshot: Snapshot) -> Work[Texts]:
         """The samples of each queue, and of these the text for each family."""
         known, rendered = self._rendered, dict[Queue, _Rendered]()
         beside_moved = not _same_objects(self._beside, snapshot.beside_all)
@@ -101,7 +104,8 @@ class GaugeRenderer:
 
     def _of_queue(self, reading: QueueReading, beside: Beside) -> _Rendered:
         labels = self._labels(reading.queue)
-        texts = [_samples(family, reading, beside, labels) for family in self._families]
+        # A tuple: a list keeps room for more, here and in 10,000 others.
+        texts = tuple([_samples(each, reading, beside, labels) for each in self._families])
         return _Rendered(reading, beside, texts)
 
 
@@ -110,7 +114,7 @@ class _Rendered(NamedTuple):
 
     reading: QueueReading
     beside: Beside
-    texts: list[str]
+    texts: tuple[str, ...]
 
 
 def _same_objects(some: Sequence[object], others: Sequence[object]) -> bool:

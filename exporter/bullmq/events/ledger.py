@@ -7,7 +7,6 @@ What each event means is read off the XADDs of BullMQ's Lua scripts, 5.56.3 and 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -100,7 +99,8 @@ class Ledger:
         self._last_failed: tuple[bytes, TrackedJob] | None = None
         # Jobs whose end was read, for as long as a gap may be mended for which it matters: lists,
         # each with the time of the last entry before it.
-        self._finished: deque[tuple[int, list[bytes]]] = deque([(0, [])])
+        # No deque: an empty one takes 760 bytes, which is 8 MB for 10,000 queues.
+        self._finished: list[tuple[int, list[bytes]]] = [(0, [])]
         self._read_at = time.monotonic()
         self.gap_noted_at = self._read_at  # monotonic, of the last one
 
@@ -109,7 +109,7 @@ class Ledger:
     def start(self, info: StreamInfo) -> None:
         """Begin behind the last entry."""
         self.place.start(info)
-        self._finished = deque([(milliseconds(info.last), [])])
+        self._finished = [(milliseconds(info.last), [])]
 
     def read(self, entries: Sequence[Entry]) -> None:
         """Book these entries, and move on behind them."""
@@ -315,14 +315,14 @@ class Ledger:
         idle = time.monotonic() - self._read_at
         if not self.gaps and idle >= IDLE:
             # What is missed from now on happens now or later.
-            self._finished = deque([(read + int(1000 * idle) - 3 * CLOCK_SKEW, [])])
+            self._finished = [(read + int(1000 * idle) - 3 * CLOCK_SKEW, [])]
             return
         if read - self._finished[-1][0] >= CLOCK_SKEW:
             self._finished.append((read, []))
         needed = min([read, *(gap.since for gap in self.gaps)]) - 2 * CLOCK_SKEW
         known = sum(len(job_ids) for _, job_ids in self._finished)
         while len(self._finished) > 1 and (self._finished[1][0] <= needed or known > MOST_FINISHED):
-            known -= len(self._finished.popleft()[1])
+            known -= len(self._finished.pop(0)[1])
 
     def search_window(self, gap: Gap) -> tuple[int, int]:
         """Between which `finishedOn` (ms) to look for jobs of the gap that can be told from others.
@@ -371,7 +371,7 @@ class Ledger:
             "length": self.place.length,
             "missed": self.missed,
             "gaps": self.gaps,
-            "finished": list(self._finished),
+            "finished": self._finished,
             "tallies": {name: tally.values for name, tally in self.tallies.items()},
             "jobs": [
                 (job_id, job.tally.name, job.ready, job.taken, job.retries)
@@ -389,7 +389,7 @@ class Ledger:
         self.missed = memory["missed"]
         self._restored = True
         self.gaps = [Gap(*gap) for gap in memory["gaps"]]
-        self._finished = deque((int(at), list(job_ids)) for at, job_ids in memory["finished"])
+        self._finished = [(int(at), list(job_ids)) for at, job_ids in memory["finished"]]
         for name, values in memory["tallies"].items():
             tally = self.tallies[name] = Tally(name, self._layout.size, restored=True)
             tally.values[: len(values)] = values
