@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
-import yaml
 from pydantic import ValidationError
 
 from exporter.settings import (
@@ -118,50 +117,10 @@ def _utf8(text: str, origin: str) -> str:
     return text
 
 
-class _Loader(yaml.BaseLoader):
-    """YAML whose values are the text that stands there, so a password of 0123 keeps its zero.
-
-    Only null is not text. Settings turn text into numbers as they do for variables and flags.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            # YAML would let the last one win, and a section that stands there twice lose half.
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem="a key is there twice", problem_mark=key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-    def refuse(self, _: str, node: yaml.Node) -> None:
-        raise yaml.MarkedYAMLError(
-            problem="a value that starts with ! needs quotes", problem_mark=node.start_mark
-        )
-
-
-NULL = "tag:yaml.org,2002:null"
-_Loader.add_implicit_resolver(NULL, re.compile(r"(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
-_Loader.add_constructor(NULL, lambda _loader, _node: None)
-_Loader.add_multi_constructor("!", _Loader.refuse)
-
-
 def _from_file(file: Path) -> _Layer:
-    try:
-        document = yaml.load(file.read_text("utf-8"), _Loader)  # noqa: S506 - makes but text
-    except OSError as error:
-        raise SettingsError(f"--config {file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"--config {file}: is not UTF-8 text") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", None)
-        # What is quoted may be a secret: a password that starts with * counts as an alias.
-        problem = re.sub(r" '[^'<][^']+'", "", problem or "cannot be parsed")
-        raise SettingsError(f"--config {file}: is not valid YAML: {problem}{where}") from None
+    from exporter.settings_file import parsed  # noqa: PLC0415 - a MiB that most have no use for
+
+    document = parsed(file)
     paths = {*LEAVES, *(f"{leaf.path}_file" for leaf in LEAVES.values() if leaf.secret)}
     layer = _flat(document, str(file), paths)
     if "api.keys" in layer:

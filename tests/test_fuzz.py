@@ -652,7 +652,6 @@ class Inside:
         for _ in range(2):
             _, page = await exposition.page(accept, compressed=False)
             await exposition.publish(None, outcome, tallies)
-        exposition._renderer.shutdown()
         return page.decode()
 
     async def assert_pages(self, outcome: Outcome, tallies: Tallies | None = None) -> None:
