@@ -17,7 +17,8 @@ ROOT = Path(exporter.__file__).parent
 # What each part may import of the others; `settings` stands beside them all.
 ALLOWED = {
     "settings": set[str](),
-    "settings_sources": {"settings"},
+    "settings_file": {"settings"},
+    "settings_sources": {"settings", "settings_file"},
     "logs": {"settings"},
     "bullmq": {"settings"},
     "prometheus": {"settings", "bullmq"},
