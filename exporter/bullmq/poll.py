@@ -65,6 +65,7 @@ _ASKED = (_FLAG, *SIZES, (b"ZCARD", b"repeat"))
 _FINISHED = (b"completed", b"failed")
 _ASKED_AT_REST = (_FLAG, *((b"ZCARD", name) for name in _FINISHED))
 _ABSENT_AT_REST = tuple(name for _, name in _ASKED[1:] if name not in _FINISHED)
+_AT_REST = len(_ASKED_AT_REST) + 1  # answers
 # What is asked then of those that are in doubt (_Memory.doubtful). Pausing moves jobs from one list
 # to another: if it came in between, they were counted twice or not at all.
 _ASKED_IN_DOUBT = ((b"EXISTS", b"meta"), _FLAG)
@@ -164,10 +165,6 @@ class _Memory:
         return b"".join(packed((command, base + name, *rest)) for command, name, *rest in asked)
 
     @property
-    def answers_due(self) -> int:
-        return len(_ASKED_AT_REST) + 1 if self.rested else len(_ASKED)
-
-    @property
     def told(self) -> Counted:
         assert self.counted is not None
         return self.counted
@@ -231,8 +228,10 @@ class Poller:
                 if before is not None:
                     take(*before)
                 before = (batch, await asking)
-            finally:
+            except BaseException:
                 asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+                raise
         if before is not None:
             await self._turns.give_way()
             take(*before)
@@ -240,9 +239,11 @@ class Poller:
     async def _count(self, memories: Sequence[_Memory]) -> None:
         stirred: list[_Memory] = []
 
-        async def ask(batch: list[_Memory]) -> list[Any]:
+        async def ask(batch: list[_Memory]) -> tuple[list[bool], list[Any]]:
             commands = [each.asked for each in batch]
-            number = sum(each.answers_due for each in batch)
+            # As it is now: another poll may find meanwhile that one rests no more.
+            rested = [each.rested for each in batch]
+            number = sum(_AT_REST if each else len(_ASKED) for each in rested)
             # In a cluster they are elsewhere.
             if self._redis.slot is None:
                 commands += [
@@ -250,14 +251,14 @@ class Poller:
                     for group in batched(batch, HEARTBEATS_AT_ONCE)
                 ]
                 number += len(commands) - len(batch)
-            return await self._redis.packed(b"".join(commands), number)
+            return rested, await self._redis.packed(b"".join(commands), number)
 
-        def take(batch: list[_Memory], answers: list[Any]) -> None:
-            at = 0
-            for each in batch:
-                told = answers[at : at + each.answers_due]
-                at += len(told)
-                if told != each.answers and not self._take_counts(each, told):
+        def take(batch: list[_Memory], asked: tuple[list[bool], list[Any]]) -> None:
+            at, (all_rested, answers) = 0, asked
+            for each, rested in zip(batch, all_rested, strict=True):
+                end = at + (_AT_REST if rested else len(_ASKED))
+                told, at = answers[at:end], end
+                if told != each.answers and not self._take_counts(each, told, rested=rested):
                     stirred.append(each)
             groups = batched(batch, HEARTBEATS_AT_ONCE)
             for group, number in zip(groups, answers[at:], strict=self._redis.slot is None):
@@ -268,9 +269,12 @@ class Poller:
         if stirred:
             await self._count(stirred)
 
-    def _take_counts(self, memory: _Memory, told: Sequence[Any]) -> bool:
-        """Take note of what has changed; False where all is to be asked for first."""
-        if memory.rested:
+    def _take_counts(self, memory: _Memory, told: Sequence[Any], *, rested: bool) -> bool:
+        """Take note of what has changed; False where all is to be asked for first.
+
+        `rested`: whether that was asked for which one that rested is asked for.
+        """
+        if rested:
             flag, completed, failed, others = told
             if flag != 0 or others != 0:
                 memory.ask(rested=False)
@@ -280,7 +284,7 @@ class Poller:
             told_all = told
         memory.counted = counted = Counted(*told_all)
         memory.letters, memory.doubtful = self._letters(counted), counted.doubtful
-        if counted.rests and not memory.rested:
+        if counted.rests and not rested:
             memory.ask(rested=True)
         else:
             memory.answers = told

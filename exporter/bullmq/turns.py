@@ -9,6 +9,10 @@ from contextlib import contextmanager, suppress
 # Seconds for which a piece of work gives way while there are requests. A page of 100 jobs takes 1
 # to 4 ms; and however many are asked for, polls and events get their share.
 PATIENCE = 0.005
+# Of a second at most so much is waited, and this many seconds where nothing was for long: a poll
+# that waited without end would be taken for a Redis that is too slow.
+SHARE = 0.75
+MOST_PATIENCE = 0.5
 
 
 class Turns:
@@ -17,6 +21,8 @@ class Turns:
     def __init__(self) -> None:
         self._requests = 0
         self._none = asyncio.Event()
+        self._patience = MOST_PATIENCE
+        self._refilled = 0.0  # by the loop's clock
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -32,10 +38,17 @@ class Turns:
 
     async def give_way(self) -> None:
         """Let others have their turn; those who wait for an answer until they have it, or for
-        PATIENCE.
+        PATIENCE, as long as there is any left.
         """
         await asyncio.sleep(0)
-        if self._requests:
+        if not self._requests:
+            return
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        refill = SHARE * (began - self._refilled)
+        self._patience, self._refilled = min(MOST_PATIENCE, self._patience + refill), began
+        if self._patience > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE):
                     await self._none.wait()
+            self._patience -= clock() - began

@@ -115,7 +115,7 @@ class EventRenderer:
                 before = self._of_queue(
                     queue, counted, begun=begun.get(queue), layout=tallies.layout, before=before
                 )
-                done += RENDERED_AS_MANY
+                done += RENDERED_AS_MANY * (1 + len(counted.by_name))
             rendered[queue] = before
         self._rendered = rendered
         return [each.texts for each in rendered.values()]

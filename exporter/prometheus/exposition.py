@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -17,14 +17,22 @@ from prometheus_client.openmetrics import exposition as openmetrics_format
 from zlib_ng import zlib_ng
 
 from exporter.bullmq.batches import batched
-from exporter.bullmq.events.tallies import Tallies
+from exporter.bullmq.events.tallies import QueueTallies, Tallies
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome
 from exporter.prometheus import job_ages, job_counts, job_events, queue_state, schedulers, workers
 from exporter.prometheus.event_family import Begun, EventFamily, EventRenderer, event_head
-from exporter.prometheus.family import Family, GaugeRenderer, Texts, Work, head, labels_of
+from exporter.prometheus.family import (
+    LOOKED_AT_AT_ONCE,
+    Family,
+    GaugeRenderer,
+    Texts,
+    Work,
+    head,
+    labels_of,
+)
 from exporter.prometheus.health import Health
 
 GAUGES: tuple[Family, ...] = (
@@ -46,7 +54,7 @@ GZIP_LEVEL = 2
 
 # Queues whose text of one family is joined at once, and bytes of such texts that are encoded before
 # others have their turn: a quarter of a ms.
-JOINED_AT_ONCE = 1000
+JOINED_AT_ONCE = 100
 ENCODED_AT_ONCE = 200_000
 
 Done = TypeVar("Done")
@@ -93,6 +101,7 @@ class Content(NamedTuple):
     gauges: Texts  # of each queue the samples of each of GAUGES
     tallies: Tallies | None
     begun: Begun  # the series that scrapers had seen before
+    shown: Begun  # those that they have seen once this is told
 
 
 class Part:
@@ -111,7 +120,15 @@ class Part:
     def content_of(self, snapshot: Snapshot, tallies: Tallies | None) -> Work[Content]:
         queues = tuple([reading.queue for reading in snapshot.readings])
         gauges = yield from self._gauges.render(snapshot)
-        return Content(queues, gauges, tallies, self.begun)
+        begun = self.begun
+        if tallies is None:
+            return Content(queues, gauges, None, begun, {})
+        # Events may be followed of queues that this poll does not know yet.
+        shown: dict[Queue, QueueTallies] = {}
+        for some in batched(queues, LOOKED_AT_AT_ONCE):
+            yield
+            shown.update({each: tallies.queues[each] for each in some if each in tallies.queues})
+        return Content(queues, gauges, tallies, begun, shown)
 
     def events(self, content: Content, content_type: str) -> Work[Texts | None]:
         """Of each queue the samples of each of COUNTED; None where events cannot be followed."""
@@ -141,6 +158,7 @@ class Exposition:
         self._pages: dict[Form, bytes] = {}
         self._asked: dict[Form, float] = {}
         self._rendering = asyncio.Lock()
+        self._waiting = 0  # scrapers, for a page that is not there yet
 
     @property
     def unread(self) -> list[str | None]:
@@ -169,28 +187,42 @@ class Exposition:
         # Of several targets each would make all pages anew; they are made when they are asked for.
         ahead = tuple(self._asked) if len(self._parts) == 1 else ()
         async with self._rendering:
-            part.content, self._pages = await _done(
-                self._render(part, outcome.snapshot, tallies, ahead), self._turns.give_way
+            part.content, self._pages = await self._done(
+                self._render(part, outcome.snapshot, tallies, ahead)
             )
 
     async def page(self, accept: str, *, compressed: bool) -> tuple[str, bytes]:
         """The content type and the page, in the form that the scraper accepts."""
         form = Form(negotiate(accept), compressed)
         self._asked[form] = time.monotonic()
-        pages, contents = self._pages, self._contents()
-        if form not in pages:
-            async with self._rendering:
-                # Meanwhile there may have been a poll, or somebody who asked for the same.
-                pages, contents = self._pages, self._contents()
-                if form not in pages:
-                    # Somebody waits for it: it gives way to nobody for long.
-                    pages[form] = await _done(
-                        self._encode(contents, form), partial(asyncio.sleep, 0)
-                    )
-        for part, content in contents:
+        while form not in self._pages:
+            self._waiting += 1
+            try:
+                async with self._rendering:
+                    pages = self._pages
+                    if form not in pages:
+                        page = await self._done(self._encode(self._contents(), form))
+                        # Into those of an outage meanwhile it does not go.
+                        pages[form] = page
+            finally:
+                self._waiting -= 1
+        for part, content in self._contents():
             if content.tallies is not None:
-                part.begun = content.tallies.queues
-        return form.content_type, pages[form]
+                part.begun = content.shown
+        return form.content_type, self._pages[form]
+
+    async def _done(self, work: Work[Done]) -> Done:
+        """The outcome of the work, which rests wherever it yields."""
+        while True:
+            try:
+                next(work)
+            except StopIteration as ended:
+                outcome: Done = ended.value
+                return outcome
+            if self._waiting:
+                await asyncio.sleep(0)
+            else:
+                await self._turns.give_way()
 
     def _contents(self) -> Contents:
         return [(part, part.content) for part in self._parts.values() if part.content is not None]
@@ -250,14 +282,3 @@ def _joined(texts: Texts, at: int) -> Iterator[bytes]:
     """One family's text of all queues, a good many queues at a time."""
     for some in batched(texts, JOINED_AT_ONCE):
         yield "".join([of_queue[at] for of_queue in some]).encode()
-
-
-async def _done(work: Work[Done], rest: Callable[[], Awaitable[None]]) -> Done:
-    """The outcome of the work, which rests wherever it yields."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as ended:
-            outcome: Done = ended.value
-            return outcome
-        await rest()

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -76,8 +76,11 @@ def port_of(url: str) -> int:
 
 def cpu_of(pid: int) -> float:
     """Seconds of CPU that a process has used; its `stat` would tell hundredths."""
-    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+    used = 0
+    for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(FileNotFoundError):  # it has ended
+            used += int(thread.read_text().split()[0])
+    return used / 1e9
 
 
 def memory_of(pid: int) -> float:

@@ -20,7 +20,7 @@ from exporter.bullmq.connection import (
     packed,
 )
 from exporter.bullmq.events import job_facts
-from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger, Room
+from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger, Room, TrackedJob
 from exporter.bullmq.events.mending import find_missed
 from exporter.bullmq.events.state_file import QUEUES, StateFile
 from exporter.bullmq.events.stream import Entry, Gap, StreamInfo, milliseconds
@@ -133,8 +133,8 @@ class Follower:
         self._round: set[Queue] = set()  # those that are to be checked
         self._round_due = 0.0
         self._whole_round_due = 0.0
-        self._to_ask: deque[Ledger] = deque()  # those whose jobs are to be asked for
-        self._asking: deque[tuple[Ledger, bytes]] = deque()
+        self._to_ask: dict[Ledger, None] = {}  # those whose jobs are to be asked for, in order
+        self._asking: deque[tuple[Ledger, bytes, TrackedJob]] = deque()
         self._all_asked = 0.0
         self._mending: tuple[Ledger, Gap, AsyncIterator[tuple[Count, Any]]] | None = None
         self._unsettled: list[Ledger] = []  # those that have `questions`
@@ -158,7 +158,7 @@ class Follower:
                     self._complain(error, last_reason)
                     last_reason, failures = str(error), failures + 1
                     self._count, self._whole_round_due = FIRST_COUNT, 0.0
-                    self._round_due = 0.0
+                    self._round, self._round_due = set(), 0.0
                     pause = min(LONGEST_RETRY, 0.25 * 2 ** min(failures - 1, 8))
                     pause *= random.uniform(0.5, 1.0)  # noqa: S311
                 else:
@@ -208,10 +208,11 @@ class Follower:
         if await self._keep_up_with_queues() is False:
             return PAUSE
         now = time.monotonic()
-        asked: list[tuple[Ledger, bytes]] = []
+        asked: list[tuple[Ledger, bytes, TrackedJob]] = []
         if self._behind and now < self._all_due:
-            behind = islice(self._behind, BEHIND_AT_ONCE)
-            followed = [self._ledgers[queue] for queue in behind if queue in self._ledgers]
+            followed = [self._ledgers[queue] for queue in islice(self._behind, BEHIND_AT_ONCE)]
+            for ledger in followed:  # next time those behind them
+                self._behind[ledger.queue] = self._behind.pop(ledger.queue)
         else:
             followed = list(self._ledgers.values())
             self._all_due = now + ALL_EVERY
@@ -219,16 +220,19 @@ class Follower:
             asked = self._due_questions()
         # Before all streams are read: of a job that was gone by then no event is still to come.
         exist = await self._redis.pipeline(
-            [(b"EXISTS", ledger.queue.job_key(job_id)) for ledger, job_id in asked]
+            [(b"EXISTS", ledger.queue.job_key(job_id)) for ledger, job_id, _ in asked]
         )
         # Where there is something left to do there is nothing to wait for; and while one command
         # waits for its streams, those of another would be trimmed.
         wait = len(followed) <= MOST_STREAMS and not self._behind and self._mending is None
-        cost = 0
-        for ledgers in batched(followed, MOST_STREAMS if wait else READ_AT_ONCE):
-            cost += await self._read(ledgers, wait=wait)
+        costs = [
+            await self._read(ledgers, wait=wait)
+            for ledgers in batched(followed, MOST_STREAMS if wait else READ_AT_ONCE)
+        ]
+        cost = sum(each or 0 for each in costs)
         self._lag = max((each.lag for each in self._behind.values()), default=0.0)
-        self._forget_gone(asked, exist)
+        if None not in costs:
+            self._forget_gone(asked, exist)
         await self._mend_gaps()
         self._following = True
         if self._behind:
@@ -237,8 +241,11 @@ class Follower:
         many = 1.0 if cost > MOST_ENTRIES // 10 else len(followed) / MOST_STREAMS
         return PAUSE * min(max(many, 1.0), 3.0)
 
-    async def _read(self, ledgers: Sequence[Ledger], *, wait: bool) -> int:
-        """Read and book what is new in these streams; what that cost, in entries."""
+    async def _read(self, ledgers: Sequence[Ledger], *, wait: bool) -> int | None:
+        """Read and book what is new in these streams; what that cost, in entries.
+
+        None where some key holds no stream: then none was read.
+        """
         await self._turns.give_way()
         checked = self._due_checks(ledgers)
         if self._unreadable:
@@ -255,7 +262,8 @@ class Follower:
                 if "WRONGTYPE" not in str(told):
                     raise RedisRefused(f"Redis refused XREAD: {told}")
                 await self._find_unreadable(ledgers)
-                return 0
+                self._round.update(each.queue for each in checked)
+                return None
             entries.update(told or ())
         await self._turns.give_way()
         async with self._consistent:
@@ -275,13 +283,7 @@ class Follower:
 
     async def _book(self, ledgers: Sequence[Ledger], entries: Mapping[bytes, list[Entry]]) -> int:
         """Book what is new; what that cost, in entries."""
-        behind: dict[Queue, Behind] = {}
-        if self._behind:
-            behind = {
-                each.queue: self._behind.pop(each.queue)
-                for each in ledgers
-                if each.queue in self._behind
-            }
+        behind: set[Queue] = set()
         cost = number = booked = 0
         for stream, new in entries.items():
             ledger = self._by_stream[stream]
@@ -290,8 +292,7 @@ class Follower:
                 await self._turns.give_way()
             booked += len(new)
             if len(new) >= self._limit:
-                # Behind the others that are behind: they are read in turn.
-                self._behind[ledger.queue] = behind.get(ledger.queue, Behind(0.0, 0.0))
+                behind.add(ledger.queue)
                 # Whether it was stalled says the next entry, which this read does not have.
                 if len(new) > 1 and b"waiting" in new[-1][1]:
                     new.pop()
@@ -308,9 +309,10 @@ class Follower:
             self._touched.add(ledger.queue)
             if ledger.cleaned:
                 ledger.cleaned = False
-                self._to_ask.appendleft(ledger)
+                self._to_ask.setdefault(ledger)
             if ledger.questions():
                 self._unsettled.append(ledger)
+        self._note_behind(ledgers, behind)
         self._events_read += number
         if number:
             # Falls slowly: after a quiet time large values come as they came before.
@@ -321,6 +323,15 @@ class Follower:
             self._count = min(int(MOST_ENTRIES / self._entry_cost), self._count * 2)
         self._count = max(LEAST_COUNT, self._count)
         return cost
+
+    def _note_behind(self, ledgers: Sequence[Ledger], behind: set[Queue]) -> None:
+        """Note which of these streams were not read to the end; who has a turn keeps it."""
+        for queue in behind:
+            self._behind.setdefault(queue, Behind(0.0, 0.0))
+        if len(self._behind) > len(behind):
+            for ledger in ledgers:
+                if ledger.queue not in behind:
+                    self._behind.pop(ledger.queue, None)
 
     # Which queues
 
@@ -342,6 +353,8 @@ class Follower:
             gone.put_away()
             self._unreadable.discard(queue)
             self._behind.pop(queue, None)
+            self._round.discard(queue)
+            self._touched.discard(queue)
         while len(self._departed) > MOST_DEPARTED:
             del self._departed[next(iter(self._departed))]
         self._ledgers |= {ledger.queue: ledger for ledger in ledgers}
@@ -382,6 +395,7 @@ class Follower:
         for ledger, kind in zip(followed, answers, strict=True):
             if kind not in (b"stream", b"none"):
                 self._unreadable.add(ledger.queue)
+                self._behind.pop(ledger.queue, None)
                 log.warning(
                     "events cannot be read: left out",
                     extra={"queue": ledger.queue.name, "reason": f"the key is a {kind!r}"},
@@ -421,7 +435,11 @@ class Follower:
                 ledger.place.vanish()
                 self._unreadable.discard(ledger.queue)
             return
-        self._unreadable.discard(ledger.queue)
+        if ledger.queue in self._unreadable:
+            # It was not read with this answer: what is new in it would be missed, and then read.
+            self._unreadable.discard(ledger.queue)
+            self._round.add(ledger.queue)
+            return
         info = StreamInfo.of(answer)
         queue = ledger.queue.name
         if ledger.place.has_gone_back(info) and not entries:
@@ -445,21 +463,26 @@ class Follower:
             self._gapped.add(ledger.queue)
         ledger.note_check()
 
-    def _due_questions(self) -> list[tuple[Ledger, bytes]]:
+    def _due_questions(self) -> list[tuple[Ledger, bytes, TrackedJob]]:
         """Jobs of which to ask whether they still exist."""
-        if not self._to_ask and time.monotonic() - self._all_asked > EXISTS_EVERY:
+        if time.monotonic() - self._all_asked > EXISTS_EVERY:
             self._all_asked = time.monotonic()
-            self._to_ask.extend(each for each in self._ledgers.values() if each.jobs)
+            self._to_ask |= dict.fromkeys(each for each in self._ledgers.values() if each.jobs)
         while self._to_ask and len(self._asking) < EXISTS_AT_ONCE:
-            ledger = self._to_ask.popleft()
-            self._asking.extend((ledger, job_id) for job_id in ledger.jobs)
+            ledger = next(iter(self._to_ask))
+            del self._to_ask[ledger]
+            self._asking.extend((ledger, job_id, job) for job_id, job in ledger.jobs.items())
         count = min(EXISTS_AT_ONCE, len(self._asking))
         return [self._asking.popleft() for _ in range(count)]
 
-    def _forget_gone(self, asked: Iterable[tuple[Ledger, bytes]], exist: Iterable[Any]) -> None:
-        for (ledger, job_id), exists in zip(asked, exist, strict=True):
-            # Not while there are events to read: one of them may tell of the job's end.
-            if exists == 0 and ledger.queue not in self._behind:
+    def _forget_gone(
+        self, asked: Iterable[tuple[Ledger, bytes, TrackedJob]], exist: Iterable[Any]
+    ) -> None:
+        for (ledger, job_id, job), exists in zip(asked, exist, strict=True):
+            # Not while there are events to read: one of them may tell of the job's end. Nor one of
+            # the same id that was added meanwhile.
+            gone = exists == 0 and ledger.queue not in self._behind
+            if gone and ledger.jobs.get(job_id) is job:
                 ledger.forget(job_id)
 
     async def _settle(self) -> None:
