@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 from bullmq import Queue, Worker
+from redis.asyncio import Redis as AsyncRedis
 
 from exporter.bullmq import keys
 from exporter.bullmq.connection import RedisReader
@@ -335,6 +336,47 @@ async def test_what_comes_into_a_queue_at_rest_is_told_by_the_next_poll(
         assert reading.counts == at_rest | {State.FAILED: 3}
         client.delete("bull:q:meta", "bull:q:failed", "bull:q:completed")
         assert await poller.poll([queue], configured=frozenset()) == ()
+    await redis.close()
+
+
+async def test_polls_that_overlap_keep_their_answers_apart(server: Server) -> None:
+    """Requests for the list of queues share what is remembered of them, and may come at once."""
+    names = [keys.Queue.named("bull", f"q{number}") for number in range(4)]
+    redis = RedisReader(RedisSettings(port=server.port), connections=4)
+    poller = Poller(redis, max_schedulers=0)
+
+    async def poll() -> None:
+        for _ in range(50):
+            first, *others = await poller.poll(names, configured=frozenset())
+            assert first.counts[State.COMPLETED] == 100
+            assert first.counts[State.ACTIVE] in (0, 1)
+            for number, reading in enumerate(others, 1):
+                assert reading.counts == {each: 0 for each in State} | {
+                    State.COMPLETED: 100 + number,
+                    State.FAILED: number,
+                    State.ACTIVE: number % 2,
+                }
+            await asyncio.sleep(0)
+
+    async def turn() -> None:
+        """One queue comes to rest and begins to work, over and over."""
+        async with AsyncRedis(port=server.port) as client:
+            while True:
+                await client.rpush("bull:q0:active", "1")
+                await client.delete("bull:q0:active")
+
+    with server.client() as client:
+        for number in range(4):
+            client.hset(f"bull:q{number}:meta", "version", "bullmq:5.56.3")
+            client.zadd(f"bull:q{number}:completed", {str(at): at for at in range(100 + number)})
+            if number:
+                client.zadd(f"bull:q{number}:failed", {str(at): at for at in range(number)})
+            if number % 2:
+                client.rpush(f"bull:q{number}:active", "1")
+    turning = asyncio.create_task(turn())
+    await asyncio.gather(*(poll() for _ in range(4)))
+    turning.cancel()
+    await asyncio.wait({turning})
     await redis.close()
 
 

@@ -123,11 +123,14 @@ class Part:
         begun = self.begun
         if tallies is None:
             return Content(queues, gauges, None, begun, {})
-        # Events may be followed of queues that this poll does not know yet.
-        shown: dict[Queue, QueueTallies] = {}
+        # Events may be followed of queues that this poll does not know yet; and of those that it
+        # does not find any more what was told counts as told, should they come back.
+        shown: dict[Queue, QueueTallies] = dict(begun)
         for some in batched(queues, LOOKED_AT_AT_ONCE):
             yield
             shown.update({each: tallies.queues[each] for each in some if each in tallies.queues})
+        for gone in shown.keys() - tallies.queues.keys():
+            del shown[gone]
         return Content(queues, gauges, tallies, begun, shown)
 
     def events(self, content: Content, content_type: str) -> Work[Texts | None]:
