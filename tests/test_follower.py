@@ -551,3 +551,60 @@ async def test_streams_that_all_have_much_at_once_are_read_a_little_at_a_time(
                 pipeline.execute()
             await until(lambda tallies: tallies.events_read == 60_000)
     assert 200 < most <= 2000
+
+
+async def test_queues_that_go_do_not_end_the_checks_of_others(server: Server) -> None:
+    """One that had events just before is to be checked, and is not there any more."""
+    other = Queue.named("bull", "indexing")
+    watched: tuple[Queue, ...] = (QUEUE,)
+    reader = RedisReader(RedisSettings(port=server.port), connections=1)
+    follower = Follower(reader, EventsSettings(), lambda: watched, redis_timeout=2)
+    task = asyncio.create_task(follower.run())
+
+    async def until(check: Callable[[Tallies], Any]) -> None:
+        async with asyncio.timeout(10):
+            while (tallies := await follower.tallies()) is None or not check(tallies):
+                await asyncio.sleep(0.001)
+
+    with server.client() as client:
+        write(client, 0, "added", name="import")
+        await until(lambda _: True)
+        for number in range(30):
+            read = await follower.tallies()
+            assert read is not None
+            watched = (QUEUE, other)
+            client.xadd(other.events_key, {"event": "added", "jobId": str(number), "name": "a"})
+            await until(lambda now, read=read: now.events_read > read.events_read)
+            watched = (QUEUE,)
+            await until(lambda now: other not in now.queues)
+        pipeline = client.pipeline()
+        for number in range(3):
+            pipeline.xadd(KEY, {"event": "added", "jobId": f"late-{number}", "name": "import"})
+        pipeline.xtrim(KEY, maxlen=0, approximate=False)
+        pipeline.execute()
+        await until(lambda now: now.queues[QUEUE].missed == 3)
+    task.cancel()
+    await asyncio.wait({task})
+    await reader.close()
+
+
+async def test_a_stream_that_is_behind_and_becomes_something_else_is_left_alone(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "MOST_ENTRIES", 10)
+    with server.client() as client:
+        async with followed(server.port) as until:
+            pipeline = client.pipeline(transaction=False)
+            for number in range(3000):
+                pipeline.xadd(KEY, {"event": "added", "jobId": str(number), "name": "import"})
+            pipeline.execute()
+            await until(lambda now: now.events_read > 10)
+            pipeline = client.pipeline()
+            pipeline.delete(KEY)
+            pipeline.set(KEY, "no stream")
+            pipeline.execute()
+            await asyncio.sleep(0.3)
+            client.config_resetstat()
+            await asyncio.sleep(0.5)
+            calls = sum(each["calls"] for each in client.info("commandstats").values())
+    assert calls < 200, "it would be asked for without a rest"
