@@ -557,7 +557,7 @@ async def test_queues_that_go_do_not_end_the_checks_of_others(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that had events just before is to be checked, and is not there any more."""
-    monkeypatch.setattr(following, "CHECK_ALL_EVERY", 60.0)
+    monkeypatch.setattr(following, "CHECK_ALL_EVERY", 0.5)
     other = Queue.named("bull", "indexing")
     watched: tuple[Queue, ...] = (QUEUE,)
     reader = RedisReader(RedisSettings(port=server.port), connections=1)
