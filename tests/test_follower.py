@@ -557,7 +557,8 @@ async def test_queues_that_go_do_not_end_the_checks_of_others(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that had events just before is to be checked, and is not there any more."""
-    monkeypatch.setattr(following, "CHECK_ALL_EVERY", 0.5)
+    monkeypatch.setattr(following, "CHECK_ALL_EVERY", 3.0)
+    monkeypatch.setattr(following, "PAUSE", 0.2)  # in which it goes
     other = Queue.named("bull", "indexing")
     watched: tuple[Queue, ...] = (QUEUE,)
     reader = RedisReader(RedisSettings(port=server.port), connections=1)
@@ -574,7 +575,7 @@ async def test_queues_that_go_do_not_end_the_checks_of_others(
     with server.client() as client:
         write(client, 0, "added", name="import")
         await until(lambda _: True)
-        for number in range(30):
+        for number in range(5):
             read = await follower.tallies()
             assert read is not None
             watched = (QUEUE, other)
