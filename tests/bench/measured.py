@@ -127,35 +127,52 @@ class Cost:
 
 @dataclass
 class Meter:
-    """Measures a process and its Redis from when it is made."""
+    """Measures a process and its Redis from when it is made.
+
+    `idle` is what this Redis uses where nobody asks, in seconds a second: that is left out.
+    """
 
     pid: int
     client: redis.Redis
+    idle: float
     cpu: float = field(init=False)
     redis_cpu: float = field(init=False)
+    began: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.client.config_set("slowlog-log-slower-than", NOTED)
         self.client.config_resetstat()
         self.client.slowlog_reset()
-        self.cpu, self.redis_cpu = cpu_of(self.pid), self._redis_cpu()
+        self.cpu, self.redis_cpu = cpu_of(self.pid), redis_cpu(self.client)
+        self.began = time.monotonic()
 
     def cost(self, rounds: int, scrapes: Sequence[float], size: int) -> Cost:
+        used = redis_cpu(self.client) - self.redis_cpu
+        took = time.monotonic() - self.began
         slow = self.client.slowlog_get(1000)
         calls = sum(each["calls"] for each in self.client.info("commandstats").values())
         return Cost(
             scrapes=[1000 * each for each in scrapes],
             cpu=1000 * (cpu_of(self.pid) - self.cpu) / rounds,
-            redis_cpu=1000 * (self._redis_cpu() - self.redis_cpu) / rounds,
+            redis_cpu=1000 * (used - self.idle * took) / rounds,
             commands=calls / rounds,
             longest=max((_held(each) for each in slow), default=0.0),
             memory=memory_of(self.pid),
             size=size,
         )
 
-    def _redis_cpu(self) -> float:
-        told = self.client.info("cpu")
-        return float(told["used_cpu_user_main_thread"] + told["used_cpu_sys_main_thread"])
+
+def redis_cpu(client: redis.Redis) -> float:
+    """Seconds that Redis has used, without its threads that free memory."""
+    told = client.info("cpu")
+    return float(told["used_cpu_user_main_thread"] + told["used_cpu_sys_main_thread"])
+
+
+def idle_of(client: redis.Redis) -> float:
+    """Seconds of CPU a second that Redis uses where nobody asks."""
+    before, seconds = redis_cpu(client), 5
+    time.sleep(seconds)
+    return (redis_cpu(client) - before) / seconds
 
 
 def _held(entry: dict[str, Any]) -> float:

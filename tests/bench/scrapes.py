@@ -26,6 +26,7 @@ from tests.bench.measured import (
     fill_queues,
     finish_jobs,
     fresh_server,
+    idle_of,
     p99,
     peer,
     port_of,
@@ -71,10 +72,10 @@ def _in_turn(
     server: Server, client: redis.Redis, queues: int, rounds: int
 ) -> dict[str, list[Cost]]:
     costs: dict[str, list[Cost]] = defaultdict(list)
-    number = SIZES[queues]
+    number, idle = SIZES[queues], idle_of(client)
     with tempfile.TemporaryDirectory() as directory:
         for _ in range(rounds):
-            commands, page = _ours(server, client, queues, number, costs)
+            commands, page = _ours(server, client, queues, number, idle, costs)
             still = Path(directory) / "page"
             still.write_bytes(page)
             for name, file, arguments in (
@@ -86,12 +87,12 @@ def _in_turn(
                 with peer(file, *arguments) as (process, port):
                     scrape = Scraper(port)
                     scrape()
-                    meter = Meter(process.pid, client)
+                    meter = Meter(process.pid, client, idle)
                     told = [_later(scrape) for _ in range(number)]
                     costs[name].append(
                         meter.cost(number, [took for took, _ in told], len(told[-1][1]))
                     )
-            costs[HIREDIS].append(_raw(server, client, commands, number))
+            costs[HIREDIS].append(_raw(server, client, commands, number, idle))
     return costs
 
 
@@ -100,6 +101,7 @@ def _ours(
     client: redis.Redis,
     queues: int,
     number: int,
+    idle: float,
     costs: dict[str, list[Cost]],
 ) -> tuple[list[list[str]], bytes]:
     """Measures us; the commands that the script of a poll sends, and the page."""
@@ -110,7 +112,7 @@ def _ours(
         _begin_counters(scrape, client, queues)
         commands = _commands_of_a_poll(server, scrape)
         polls, seconds = _polls(scrape)
-        meter = Meter(exporter.process.pid, client)
+        meter = Meter(exporter.process.pid, client, idle)
         told = [_later(scrape) for _ in range(number)]
         cost = meter.cost(1, [took for took, _ in told], len(told[-1][1]))
         now_polls, now_seconds = _polls(scrape)
@@ -180,12 +182,14 @@ def _commands_of_a_poll(server: Server, scrape: Scraper) -> list[list[str]]:
     return reads[begins[0] : begins[2]]
 
 
-def _raw(server: Server, client: redis.Redis, commands: list[list[str]], number: int) -> Cost:
+def _raw(
+    server: Server, client: redis.Redis, commands: list[list[str]], number: int, idle: float
+) -> Cost:
     packed = b"".join(hiredis.pack_command(tuple(command)) for command in commands)
     took = []
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         reader = hiredis.Reader()
-        meter = Meter(os.getpid(), client)
+        meter = Meter(os.getpid(), client, idle)
         for _ in range(number):
             time.sleep(PAUSE)
             began = time.perf_counter()
