@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from exporter.bullmq import turns as turns_module
 from exporter.bullmq.turns import Turns
 
 
@@ -31,6 +32,16 @@ async def test_a_request_without_end_does_not_stop_the_work() -> None:
     with turns.request():
         for _ in range(10):
             await asyncio.wait_for(turns.give_way(), 10)
+
+
+async def test_all_waiting_together_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll of 20,000 queues gives way more than a thousand times, and has six seconds."""
+    monkeypatch.setattr(turns_module, "SHARE", 0.0)
+    monkeypatch.setattr(turns_module, "MOST_PATIENCE", 0.02)
+    turns = Turns()
+    with turns.request():
+        for _ in range(100_000):  # for eight minutes, if each of them waited
+            await turns.give_way()
 
 
 async def test_a_request_that_fails_is_no_request_any_more() -> None:
