@@ -41,12 +41,18 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def followed(
-    port: int, *queues: Queue, **settings: Any
+    port: int,
+    *queues: Queue,
+    watched: Callable[[], tuple[Queue, ...]] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Callable[[Callable[[Tallies], Any]], Awaitable[Tallies]]]:
-    """Follows the queues; what is yielded waits until something is so, and gives the tallies."""
+    """Follows the queues, or those that are `watched`, which may change; what is yielded waits
+    until something is so, and gives the tallies.
+    """
     reader = RedisReader(RedisSettings(host="127.0.0.1", port=port, timeout=2), connections=1)
-    watched = queues or (QUEUE,)
-    follower = Follower(reader, EventsSettings(**settings), lambda: watched, redis_timeout=2)
+    fixed = queues or (QUEUE,)
+    following_now = watched or (lambda: fixed)
+    follower = Follower(reader, EventsSettings(**settings), following_now, redis_timeout=2)
     task = asyncio.create_task(follower.run())
 
     async def until(check: Callable[[Tallies], Any]) -> Tallies:
@@ -561,37 +567,22 @@ async def test_queues_that_go_do_not_end_the_checks_of_others(
     monkeypatch.setattr(following, "PAUSE", 0.2)  # in which it goes
     other = Queue.named("bull", "indexing")
     watched: tuple[Queue, ...] = (QUEUE,)
-    reader = RedisReader(RedisSettings(port=server.port), connections=1)
-    follower = Follower(reader, EventsSettings(), lambda: watched, redis_timeout=2)
-    task = asyncio.create_task(follower.run())
-
-    async def until(check: Callable[[Tallies], Any]) -> None:
-        for _ in range(5000):
-            if (tallies := await follower.tallies()) is not None and check(tallies):
-                return
-            await asyncio.sleep(0.001)
-        pytest.fail(f"not so within 5 s: {tallies}")
-
     with server.client() as client:
         write(client, 0, "added", name="import")
-        await until(lambda _: True)
-        for number in range(5):
-            read = await follower.tallies()
-            assert read is not None
-            watched = (QUEUE, other)
-            client.xadd(other.events_key, {"event": "added", "jobId": str(number), "name": "a"})
-            await until(lambda now, read=read: now.events_read > read.events_read)
-            watched = (QUEUE,)
-            await until(lambda now: other not in now.queues)
-        pipeline = client.pipeline()
-        for number in range(3):
-            pipeline.xadd(KEY, {"event": "added", "jobId": f"late-{number}", "name": "import"})
-        pipeline.xtrim(KEY, maxlen=0, approximate=False)
-        pipeline.execute()
-        await until(lambda now: now.queues[QUEUE].missed == 3)
-    task.cancel()
-    await asyncio.wait({task})
-    await reader.close()
+        async with followed(server.port, watched=lambda: watched) as until:
+            for number in range(5):
+                read = (await until(lambda _: True)).events_read
+                watched = (QUEUE, other)
+                client.xadd(other.events_key, {"event": "added", "jobId": str(number), "name": "a"})
+                await until(lambda now, read=read: now.events_read > read)
+                watched = (QUEUE,)
+                await until(lambda now: other not in now.queues)
+            pipeline = client.pipeline()
+            for number in range(3):
+                pipeline.xadd(KEY, {"event": "added", "jobId": f"late-{number}", "name": "import"})
+            pipeline.xtrim(KEY, maxlen=0, approximate=False)
+            pipeline.execute()
+            await until(lambda now: now.queues[QUEUE].missed == 3)
 
 
 async def test_a_stream_that_is_behind_and_becomes_something_else_is_left_alone(

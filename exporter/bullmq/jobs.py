@@ -168,11 +168,10 @@ async def _read(
         _Reading.of([field for field in usual.fields if field not in large]) if large else usual
         for large in left_out
     ]
-    keys = map(queue.job_key, ids)
     commands = b"".join(
         [
-            b"%b$%d\r\n%b\r\n%b" % (reading.begin, len(key), key, reading.end)
-            for key, reading in zip(keys, readings, strict=True)
+            b"%b%b%b" % (reading.begin, packed_word(queue.job_key(job_id)), reading.end)
+            for job_id, reading in zip(ids, readings, strict=True)
         ]
     )
     hashes = readable(await redis.packed(commands, len(ids)))

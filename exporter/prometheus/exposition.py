@@ -202,11 +202,9 @@ class Exposition:
             self._waiting += 1
             try:
                 async with self._rendering:
-                    pages = self._pages
+                    pages = self._pages  # not those of an outage meanwhile
                     if form not in pages:
-                        page = await self._done(self._encode(self._contents(), form))
-                        # Into those of an outage meanwhile it does not go.
-                        pages[form] = page
+                        pages[form] = await self._done(self._encode(self._contents(), form))
             finally:
                 self._waiting -= 1
         for part, content in self._contents():
