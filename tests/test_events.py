@@ -13,6 +13,7 @@ import pytest
 from bullmq import Queue, Worker
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
+from exporter.bullmq.events.ledger import CLOCK_SKEW
 from tests.conftest import (
     Exporter,
     Server,
@@ -228,6 +229,31 @@ def test_a_killed_exporter_goes_on_where_it_was_and_counts_what_happened_meanwhi
     # An end that is no kill loses nothing either, nor does one without anything to do.
     exporter = start_exporter(server.url, **state)
     assert_counted(exporter, truth)
+
+
+def test_a_queue_that_appears_shortly_before_a_restart_is_counted_after_it(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, tmp_path: Path
+) -> None:
+    state = {
+        "EXPORTER_EVENTS_STATE_FILE": str(tmp_path / "state"),
+        "EXPORTER_DISCOVERY_INTERVAL": "3600",
+    }
+    with server.client() as client:
+        client.hset("bull:old:meta", "version", "bullmq:5.56.3")
+    exporter = wait_following(start_exporter(server.url, **state))
+    truth: Truth = {}
+    for version in ("bullmq5", "bullmq6"):
+        work = start_work(version, server.port)
+        work.add(version, "plain", 80)
+        work.add(version, "fails", 20)
+        work.work(version, {"concurrency": 20})
+        truth |= work.settle()
+    time.sleep(2 * CLOCK_SKEW / 1000)  # all of it is over well before the end
+    assert exporter.terminate() == 0
+    exporter = start_exporter(server.url, **state)
+    assert_counted(exporter, truth)
+    assert total(exporter, "bullmq_exporter_events_missed_total") == 0
+    assert '"level": "warning"' not in exporter.log
 
 
 def test_without_a_state_file_counters_begin_at_zero_with_what_happens_from_now_on(

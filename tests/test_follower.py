@@ -351,7 +351,7 @@ async def test_a_queue_that_appeared_while_we_were_away_is_counted_from_its_firs
 
 
 async def test_a_queue_that_is_watched_anew_is_not_counted_for_what_was_before(
-    server: Server, tmp_path: Path
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "state"
     other = Queue.named("bull", "indexing")
@@ -369,6 +369,7 @@ async def test_a_queue_that_is_watched_anew_is_not_counted_for_what_was_before(
             await asyncio.sleep(0.2)
             tallies = await until(lambda _: True)
     assert tallies.queues[other].by_name["import"].values[Count.ADDED] == 1
+    assert not caplog.records
 
 
 async def test_a_start_without_redis_forgets_nothing(server: Server, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class Target:
                 lambda: self.watcher.queues,
                 redis_timeout=settings.redis.timeout,
                 turns=turns,
+                searched_at=lambda: self.watcher.searched_at,
             )
 
     async def run(self) -> None:

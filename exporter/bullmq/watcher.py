@@ -70,6 +70,7 @@ class Watcher:
         self._workers_due = 0.0
         self._alive: Sequence[Queue] = ()  # those of the last poll
         self._discovered: float | None = None
+        self._searched_at: int | None = None
         self._up = False
         self._complained: set[tuple[Queue, str]] = set()
 
@@ -77,6 +78,11 @@ class Watcher:
     def queues(self) -> tuple[Queue, ...] | None:
         """The queues that are watched now, None before the first discovery."""
         return self._queues
+
+    @property
+    def searched_at(self) -> int | None:
+        """When the search began that found `queues`, epoch ms; None where they are named."""
+        return self._searched_at
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -110,8 +116,9 @@ class Watcher:
 
     async def _snapshot(self) -> Snapshot:
         if self._queues is None:
+            began = time.time()
             self._queues = await self._discover(pace=0)
-            self._discovered = time.time()
+            self._discovered, self._searched_at = time.time(), int(1000 * began)
         # Each call has its limit; this is one for all of them: what is told must not be old.
         limit = max(self._settings.poll_interval, 2 * self._settings.redis.timeout)
         try:
@@ -175,6 +182,7 @@ class Watcher:
             before = self._queues
             if before is None:
                 continue  # the first discovery is the poll's
+            began = time.time()
             try:
                 found = await self._discover(SCAN_PACE)
             except RedisUnavailable as error:
@@ -189,7 +197,7 @@ class Watcher:
             await self._turns.give_way()
             now = sorted({*found, *self._alive}, key=lambda queue: queue.base)
             queues = tuple(now[: self._settings.max_queues])
-            self._discovered = time.time()
+            self._discovered, self._searched_at = time.time(), int(1000 * began)
             if queues != before:
                 self._queues = queues
                 self._log_changes(before, queues)

@@ -91,7 +91,9 @@ class Behind(NamedTuple):
 
 
 class Follower:
-    """Counts what happens to jobs. `queues` tells which queues there are now."""
+    """Counts what happens to jobs. `queues` returns the queues to follow, and `searched_at` when
+    the search began that found them (epoch ms; None: they were not searched for).
+    """
 
     def __init__(
         self,
@@ -101,10 +103,12 @@ class Follower:
         *,
         redis_timeout: float,
         turns: Turns | None = None,
+        searched_at: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._redis = redis
         self._settings = settings
         self._queues = queues
+        self._searched_at = searched_at
         self._turns = turns or Turns()
         self._block = int(1000 * min(BLOCK, redis_timeout / 3))
         self._layout = Layout(
@@ -121,7 +125,9 @@ class Follower:
         self._gapped: set[Queue] = set()  # those that have gaps to mend
         self._departed: dict[Queue, Ledger] = {}
         self._remembered: dict[bytes, Any] = {}
-        self._saved_at: int | None = None  # epoch ms of the memory that we began with
+        # Of the state file that we began with, epoch ms: up to when all queues are in it.
+        self._complete_until: int | None = None
+        self._searched: int | None = None  # when the search began that found those in `_known`
         self._unreadable: set[Queue] = set()
         self._count = FIRST_COUNT
         self._limit = FIRST_COUNT  # the COUNT of the last read
@@ -147,7 +153,7 @@ class Follower:
     async def run(self) -> None:
         """Follow until cancelled, then save."""
         if self._state_file is not None:
-            self._remembered, self._saved_at = self._state_file.load(self._layout)
+            self._remembered, self._complete_until = self._state_file.load(self._layout)
         failures, last_reason = 0, ""
         try:
             while True:
@@ -337,15 +343,16 @@ class Follower:
 
     async def _keep_up_with_queues(self) -> bool:
         """Begin to follow the queues that have appeared; False before there are any to know of."""
-        queues = self._queues()
+        queues, searched = self._queues(), self._searched_at()
         if queues is None:
             return False
         if queues is self._known:
+            self._searched = searched
             return True
         first = self._known is None
         new = [queue for queue in queues if queue not in self._ledgers]
         ledgers = [self._open(queue) for queue in new]
-        if first and self._saved_at is None:
+        if first and self._complete_until is None:
             # What was there before us is not counted.
             await self._start_from_now(ledgers)
         for queue in self._ledgers.keys() - set(queues):
@@ -360,7 +367,7 @@ class Follower:
         self._ledgers |= {ledger.queue: ledger for ledger in ledgers}
         self._by_stream = {ledger.stream: ledger for ledger in self._ledgers.values()}
         self._gapped = {queue for queue, ledger in self._ledgers.items() if ledger.gaps}
-        self._known = queues
+        self._known, self._searched = queues, searched
         # Of queues that went while we were away: they may come back as well.
         while len(self._remembered) > MOST_DEPARTED:
             del self._remembered[next(iter(self._remembered))]
@@ -372,9 +379,9 @@ class Follower:
         ledger = Ledger(queue, self._layout, self._room, max_names=self._settings.max_names)
         if queue.base in self._remembered:
             ledger.remember(self._remembered.pop(queue.base))
-        elif self._saved_at is not None and self._known is None:
-            # It appeared while we were away, or was not watched then: not what is older.
-            since = self._saved_at - CLOCK_SKEW
+        elif self._complete_until is not None and self._known is None:
+            # It appeared later, or was not watched then: not what is older.
+            since = self._complete_until - CLOCK_SKEW
             ledger.place.position, ledger.place.number = b"%d-0" % since, None
         return ledger
 
@@ -442,6 +449,10 @@ class Follower:
             return
         info = StreamInfo.of(answer)
         queue = ledger.queue.name
+        if ledger.place.has_gone_back(info) and not entries and not ledger.place.is_entry:
+            # It has nothing of the time from which on it is to be read.
+            ledger.place.start(info)
+            return
         if ledger.place.has_gone_back(info) and not entries:
             ledger.forget_all()
             anew = ledger.place.go_back(info)
@@ -556,6 +567,7 @@ class Follower:
     def _memory(self) -> dict[str, Any]:
         return {
             "saved": int(time.time() * 1000),
+            "searched": self._searched,
             "bounds": self._layout.bounds,
             QUEUES: {
                 **self._remembered,

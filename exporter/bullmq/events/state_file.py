@@ -44,7 +44,12 @@ class StateFile:
         return time.monotonic() >= self._due
 
     def load(self, layout: Layout) -> tuple[dict[bytes, Any], int | None]:
-        """The memory of each queue by its base, and when it was saved (epoch ms; None: never).
+        """The memory of each queue by its base, and up to when no queue is missing in it (epoch ms;
+        None: there is no memory).
+
+        That is when the last search for queues before it was saved began: a queue that appeared
+        later was not found yet. Where none was searched for (the queues are named, or the file is
+        an older one), it is when it was saved.
 
         A file that cannot be used is kept as `….unusable`, and the log says so. Histograms are left
         out where their bounds have changed.
@@ -59,7 +64,7 @@ class StateFile:
                 trial = Ledger(Queue(base, "", ""), layout, Room(0), max_names=1)
                 trial.remember(queue)
                 order(trial.place.position)
-            return memory[QUEUES], int(memory["saved"])
+            return memory[QUEUES], int(memory.get("searched") or memory["saved"])
         except FileNotFoundError:
             return {}, None
         except (

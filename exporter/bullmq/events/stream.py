@@ -114,6 +114,14 @@ class Place:
         """There is no stream (any more)."""
         self.number, self.first, self.length, self.checked = 0, None, 0, self.position
 
+    @property
+    def is_entry(self) -> bool:
+        """Whether the position is that of an entry that was read, or the stream's end as it was.
+
+        False for a mere time, from which on a queue is read that was not followed before.
+        """
+        return self.number is not None or self.first is not None
+
     def has_gone_back(self, info: StreamInfo) -> bool:
         """Whether the newest entry is older than what was read: see `go_back`."""
         return order(info.last) < order(self.position)
@@ -130,9 +138,7 @@ class Place:
             untrimmed = info.added == info.length
         else:
             untrimmed = info.length < self.length
-        # A position that is a mere time, of a queue that was not followed before, shows nothing.
-        followed = self.number is not None or self.first is not None
-        anew = info.length > 0 and followed and untrimmed and info.first != self.first
+        anew = info.length > 0 and self.is_entry and untrimmed and info.first != self.first
         if anew:
             self.position, self.number = BEGIN, 0
             self._note(info)
