@@ -33,6 +33,12 @@ SOURCES = {
     "bullmq_queue_paused": "`paused` in `meta`",
     "bullmq_queue_retention_limit": "the setting `retention`, else `removeOnComplete` and "
     "`removeOnFail` of the newest finished job",
+    "bullmq_queue_concurrency_limit": "`concurrency` in `meta`, each minute",
+    "bullmq_queue_rate_limit_max": "`max` in `meta`, each minute; BullMQ 5.56.3 has no such limit",
+    "bullmq_queue_rate_limit_duration_seconds": "`duration` in `meta`, each minute",
+    "bullmq_queue_rate_limited_until_timestamp_seconds": "`limiter` and when it expires, of queues "
+    "whose jobs wait: each poll while none is active or a limiter was seen, else each minute",
+    "bullmq_queue_rate_limit_window_end_timestamp_seconds": "the same",
     "bullmq_queue_schedulers": "length of `repeat`",
     "bullmq_queue_duplicate_schedulers": "the schedulers' hashes",
     "bullmq_scheduler_next_run_timestamp_seconds": "scores of `repeat`",

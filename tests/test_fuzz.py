@@ -219,7 +219,7 @@ META = st.fixed_dictionaries(
     optional={
         b"paused": st.sampled_from([b"1", b"0", b"", b"\xff"]),
         b"version": st.sampled_from([b"bullmq:5.56.3", b"", b'\xff"\\\n', b"v" * 3000]),
-        b"opts.maxLenEvents": NUMBERS,
+        **dict.fromkeys((b"opts.maxLenEvents", b"concurrency", b"max", b"duration"), NUMBERS),
     },
 )
 IDS = mostly(
@@ -391,6 +391,8 @@ def filled(draw: st.DrawFn) -> Filled:
             if draw(st.integers(0, 2)):
                 keys[suffix] = draw(value_of(kind))
     if draw(st.booleans()):
+        keys[b"limiter"] = draw(value_of("string", usual=NUMBERS))
+    if draw(st.booleans()):
         keys[b"repeat"] = draw(value_of("zset", SCHEDULERS | IDS))
         for scheduler in draw(st.lists(SCHEDULERS, max_size=3)):
             keys[b"repeat:" + scheduler] = draw(value_of("hash"))
@@ -413,7 +415,8 @@ def put(client: redis.Redis, key: bytes, value: Value) -> None:
     content = value.content
     match value.kind:
         case "string":
-            client.set(key, content)
+            # A limiter without an end would not be looked at.
+            client.set(key, content, px=900_000 if key.endswith(b":limiter") else None)
         case "list":
             client.rpush(key, *content)
         case "set":
@@ -537,7 +540,7 @@ VARIANTS = (
         "text=a",
         "text=%EF%BF%BD&order=desc",
         "brief=true&order=desc",
-        "limit=1&page=2",
+        "limit=1&page=2&detail=true",
         "name=import",
     ),
     *("window=1h", "fingerprint=0&limit=1", "text=%5Cxff&brief=true&page=2&limit=2"),

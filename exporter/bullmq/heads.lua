@@ -100,6 +100,22 @@ local function number(value)
   return value
 end
 
+-- What of `meta` is told: limits.Meta has the same order.
+local function meta(base)
+  local told = read('HMGET', base .. 'meta', 'version', 'concurrency', 'max', 'duration')
+  if is_error(told) then return told end
+  return { shown(told[1]), number(told[2]), number(told[3]), number(told[4]) }
+end
+
+-- The rate limiter: how many jobs it has counted, and for how many ms more it does; false where it
+-- does not. Without an expiry it limits nothing (BullMQ 5.56.3, 6.7.0: getRateLimitTTL).
+local function limiter(base)
+  local taken = read('GET', base .. 'limiter')
+  if not taken or is_error(taken) then return taken end
+  local left = read('PTTL', base .. 'limiter')
+  return left > 0 and { number(taken), left }
+end
+
 -- The first schedulers with their next runs. Those that have ended by `limit` or `endDate` stay in
 -- the set for ever, with their last run (seen in 5.56.3 and 6.7.0): nothing is overdue there.
 local function next_runs(base)
@@ -146,7 +162,7 @@ for i, base in ipairs(KEYS) do
   if next_delayed and not is_error(next_delayed) then next_delayed = next_delayed[2] or false end
 
   result[i] = {
-    shown(has('v') and read('HGET', base .. 'meta', 'version')),
+    has('v') and meta(base),
     ends_in_marker(last_waiting),
     ends_in_marker(has('h') and last_of(base .. 'paused') or {}),
     oldest_waiting and string.format('%.0f', oldest_waiting),
@@ -155,6 +171,7 @@ for i, base in ipairs(KEYS) do
     next_delayed,
     has('s') and next_runs(base) or {},
     heartbeat ~= '' and number(read('GET', heartbeat)),
+    has('l') and limiter(base),
   }
 end
 return result

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, RedisRefused, Script, packed
 from exporter.bullmq.keys import Queue, State, text
+from exporter.bullmq.limits import Meta, Window, limits_of
 from exporter.bullmq.snapshot import QueueReading
 from exporter.bullmq.turns import Turns
 
@@ -41,8 +42,8 @@ HEADS_AT_ONCE = 25
 # Heartbeats whose existence one command asks for.
 HEARTBEATS_AT_ONCE = 25
 
-# Seconds for which a queue's version is not read again, nor whether a queue with jobs still has its
-# `meta`; an upgrade is told within this time.
+# Seconds for which a queue's version and configured limits are not read again, nor whether a queue
+# with jobs still has its `meta`; an upgrade, or another limit, is told within this time.
 VERSION_KNOWN = 60.0
 
 # A delayed job's score is its due time in ms, times this, plus a counter (BullMQ: addDelayedJob).
@@ -114,6 +115,7 @@ class Heads(NamedTuple):
     next_delayed: Any = None
     runs: Sequence[Any] = ()
     heartbeat: Any = None
+    limiter: Any = None  # a limits.Window, once _look_at_heads has made it one
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> Heads:
@@ -130,7 +132,7 @@ class _Memory:
     __slots__ = (
         *("queue", "heartbeat_key", "rested", "asked", "asked_in_doubt"),
         *("answers", "counted", "doubtful", "letters", "beats", "heads"),
-        *("exists", "exists_due", "version", "version_due", "read", "reading"),
+        *("exists", "exists_due", "meta", "meta_due", "read", "reading"),
     )
 
     def __init__(self, queue: Queue) -> None:
@@ -144,9 +146,9 @@ class _Memory:
         self.letters = ""  # what they make us look at
         self.beats = False  # whether the heartbeat is there, or that of one beside it
         self.heads = NOTHING
-        self.version: Any = None
-        self.version_due = 0.0
-        self.read: tuple[Counted, Heads, Any] | None = None  # what the reading was made from
+        self.meta = Meta()
+        self.meta_due = 0.0
+        self.read: tuple[Counted, Heads, Meta] | None = None  # what the reading was made from
         self.reading: QueueReading | None = None
         self.ask(rested=False)
 
@@ -163,6 +165,19 @@ class _Memory:
     def _packed(self, asked: Iterable[Sequence[bytes]]) -> bytes:
         base = self.queue.base
         return b"".join(packed((command, base + name, *rest)) for command, name, *rest in asked)
+
+    def letters_at(self, now: float) -> str:
+        """What to look at in this poll, by the letters of heads.lua; '' where nothing is.
+
+        A rate limit is looked for where jobs wait and none is active, once it was seen, and else
+        as often as `meta` is read: in a queue where jobs are active it can wait.
+        """
+        limitable = "o" in self.letters or "d" in self.letters
+        if self.meta_due <= now:
+            return self.letters + ("vl" if limitable else "v")
+        if limitable and self.heads.limiter is not None:
+            return self.letters + "l"
+        return self.letters
 
     @property
     def told(self) -> Counted:
@@ -312,7 +327,7 @@ class Poller:
         return turned
 
     def _letters(self, row: Counted) -> str:
-        """What to look at beside the version: heads.lua knows these letters."""
+        """What to look at beside `meta`: heads.lua knows these letters."""
         ready = row.flag == 0 and (_some(row.wait) or _some(row.prioritized))
         return "".join(
             letter
@@ -321,6 +336,7 @@ class Poller:
                 ("h", _some(row.held)),  # the same of `paused`
                 ("o", ready),  # since when the oldest waits
                 ("p", ready and _some(row.prioritized)),
+                ("l", ready and row.active == 0),  # whether a rate limit is reached
                 ("a", _some(row.active)),
                 ("d", _some(row.delayed)),
                 ("s", self._max_schedulers and _some(row.schedulers)),
@@ -332,33 +348,34 @@ class Poller:
         now = time.monotonic()
         asked = []
         for each in memories:
-            if each.letters or each.beats or each.version_due <= now:
+            if each.letters or each.beats or each.meta_due <= now:
                 asked.append(each)
             else:
                 each.heads = NOTHING
 
-        async def ask(batch: list[_Memory]) -> Any:
-            arguments: list[bytes | str | int] = [self._max_schedulers, int(time.time() * 1000)]
+        async def ask(batch: list[_Memory]) -> tuple[float, Any]:
+            at = time.time()
+            arguments: list[bytes | str | int] = [self._max_schedulers, int(at * 1000)]
             for each in batch:
-                arguments += (
-                    each.letters + ("v" if each.version_due <= now else ""),
-                    each.heartbeat_key if each.beats else b"",
-                )
-            return await self._redis.run(HEADS, [each.queue.base for each in batch], arguments)
+                arguments += (each.letters_at(now), each.heartbeat_key if each.beats else b"")
+            return at, await self._redis.run(HEADS, [each.queue.base for each in batch], arguments)
 
-        def take(batch: list[_Memory], rows: Any) -> None:
-            for each, (version, *heads) in zip(batch, rows, strict=True):
-                each.heads = Heads.of(heads)
-                if each.version_due <= now:
-                    each.version = version
-                    failed = isinstance(version, Exception)
-                    each.version_due = now if failed else now + VERSION_KNOWN
+        def take(batch: list[_Memory], answer: tuple[float, Any]) -> None:
+            at, rows = answer
+            for each, (meta, *heads) in zip(batch, rows, strict=True):
+                found = Heads.of(heads)
+                window = Window.of(found.limiter, at, each.heads.limiter)
+                each.heads = found._replace(limiter=window)
+                if meta is not None:
+                    each.meta = Meta.of(meta)
+                    failed = isinstance(meta, Exception)
+                    each.meta_due = now if failed else now + VERSION_KNOWN
 
         await self._ask(batched(asked, HEADS_AT_ONCE), ask, take)
 
 
 def _read(memory: _Memory) -> QueueReading:
-    told = (memory.told, memory.heads, memory.version)
+    told = (memory.told, memory.heads, memory.meta)
     # Most queues stand as they stood.
     if memory.reading is None or memory.read != told:
         memory.read = told
@@ -422,7 +439,7 @@ def _less_marker(size: Any, marked: int) -> Any:
     return max(size - 1, 0) if marked and isinstance(size, int) else size
 
 
-def _reading(queue: Queue, counted: Counted, heads: Heads, version: Any) -> QueueReading:
+def _reading(queue: Queue, counted: Counted, heads: Heads, meta: Meta) -> QueueReading:
     unreadable: list[tuple[str, str]] = []
 
     def readable(what: str, value: Any) -> Any:
@@ -462,7 +479,7 @@ def _reading(queue: Queue, counted: Counted, heads: Heads, version: Any) -> Queu
         return ((name, at) for name, at in times.items() if at is not None)
 
     paused = readable("paused", counted.flag)
-    version = readable("version", version)
+    version = readable("version", meta.version)
     sizes = (
         _less_marker(counted.wait, heads.wait_marked),
         _less_marker(counted.held, heads.held_marked),
@@ -482,5 +499,6 @@ def _reading(queue: Queue, counted: Counted, heads: Heads, version: Any) -> Queu
         schedulers=readable("schedulers", counted.schedulers),
         scheduler_runs=tuple(scheduler_runs()),
         heartbeat=seconds("heartbeat", heads.heartbeat),
+        limits=limits_of(meta, heads.limiter, number),
         unreadable=tuple(unreadable),
     )

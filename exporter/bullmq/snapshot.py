@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from exporter.bullmq.keys import Queue, State
+from exporter.bullmq.limits import NO_LIMITS, QueueLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class QueueReading:
     schedulers: int | None = None
     scheduler_runs: tuple[tuple[str, float], ...] = ()  # the soonest first
     heartbeat: float | None = None
+    limits: QueueLimits = NO_LIMITS
     unreadable: tuple[tuple[str, str], ...] = ()  # what could not be read, and why
 
 

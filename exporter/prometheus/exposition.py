@@ -22,7 +22,15 @@ from exporter.bullmq.keys import Queue
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome
-from exporter.prometheus import job_ages, job_counts, job_events, queue_state, schedulers, workers
+from exporter.prometheus import (
+    job_ages,
+    job_counts,
+    job_events,
+    queue_limits,
+    queue_state,
+    schedulers,
+    workers,
+)
 from exporter.prometheus.event_family import Begun, EventFamily, EventRenderer, event_head
 from exporter.prometheus.family import (
     LOOKED_AT_AT_ONCE,
@@ -39,6 +47,7 @@ GAUGES: tuple[Family, ...] = (
     *job_counts.FAMILIES,
     *job_ages.FAMILIES,
     *queue_state.FAMILIES,
+    *queue_limits.FAMILIES,
     *schedulers.FAMILIES,
     *workers.FAMILIES,
 )

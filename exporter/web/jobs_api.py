@@ -18,6 +18,7 @@ from exporter.bullmq.failures import fault_of, grouped
 from exporter.bullmq.job_detail import JobDetail, read_job
 from exporter.bullmq.jobs import BULKY, Job, Limits, Page, Scan, read_jobs, read_page
 from exporter.bullmq.keys import JobKey, Queue, State
+from exporter.bullmq.poll import Poller
 from exporter.bullmq.target import Target
 from exporter.web import shown
 from exporter.web.answers import Busy, NotFound, json_response
@@ -80,8 +81,8 @@ class JobsApi:
         )
 
     async def list_queues(self, request: web.Request) -> web.Response:
-        """Every queue with its counts; with `detail`, since when its jobs wait and run as well."""
-        detailed = choice(request, "detail", ["true", "false"], "false") == "true"
+        """Every queue with its counts; with `detail`, its ages and limits as well."""
+        detailed = _is_detailed(request)
         targets = self._asked(request)
         found = await asyncio.gather(
             *(self._queues_of(target, detailed=detailed) for target in targets),
@@ -113,7 +114,11 @@ class JobsApi:
         ]
 
     async def list_jobs(self, request: web.Request) -> web.Response:
-        """One page of a queue's jobs of one status, or of those among them that are looked for."""
+        """One page of a queue's jobs of one status, or of those among them that are looked for.
+
+        With `detail`, what the list of queues tells with it.
+        """
+        detailed = _is_detailed(request)
         status = State(choice(request, "status", [state.value for state in State], "failed"))
         newest_first = choice(request, "order", ["asc", "desc"], "asc") == "desc"
         page = whole_number(request, "page", 1, MAX_PAGE)
@@ -144,6 +149,7 @@ class JobsApi:
             search = {"search": {"seen": scan.seen, "complete": scan.complete}}
         return json_response(
             self._name(place)
+            | (await _detail_of(place) if detailed else {})
             | {
                 "counts": shown.counts(counts),
                 "jobs": [shown.job(job, self._redaction, brief=brief) for job in jobs],
@@ -340,6 +346,19 @@ class JobsApi:
             for each in target.settings.prefix
             if prefix in (None, each)
         ]
+
+
+def _is_detailed(request: web.Request) -> bool:
+    given: str = choice(request, "detail", ["true", "false"], "false")
+    return given == "true"
+
+
+async def _detail_of(place: Place) -> dict[str, Any]:
+    """What a poll finds of the queue beside its counts. Raises RedisUnavailable."""
+    # A poller of its own: that of the list forgets the queues that it is not asked for.
+    poller = Poller(place.redis, max_schedulers=0)
+    (reading,) = await poller.poll([place.queue], configured=frozenset([place.queue]))
+    return shown.reading(reading)
 
 
 async def _first(

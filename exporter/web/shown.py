@@ -13,6 +13,7 @@ from exporter.bullmq.failures import Group
 from exporter.bullmq.job_detail import Children, JobDetail
 from exporter.bullmq.jobs import Job, NotJson
 from exporter.bullmq.keys import JobKey, State
+from exporter.bullmq.limits import QueueLimits
 from exporter.bullmq.snapshot import QueueReading
 
 REDACTED = "[redacted]"
@@ -77,6 +78,17 @@ def reading(given: QueueReading) -> dict[str, Any]:
         "oldestWaiting": _milliseconds(given.oldest_waiting),
         "oldestActive": _milliseconds(given.oldest_active),
         "nextDelayed": _milliseconds(given.next_delayed),
+        "limits": _limits(given.limits),
+    }
+
+
+def _limits(given: QueueLimits) -> dict[str, float | None]:
+    return {
+        "concurrency": _whole(given.concurrency),
+        "rateMax": _whole(given.rate_max),
+        "rateDuration": _milliseconds(given.rate_duration),
+        "rateLimitedUntil": _milliseconds(given.rate_limited_until),
+        "rateWindowEnd": _milliseconds(given.rate_window_end),
     }
 
 
@@ -158,6 +170,11 @@ def _children(given: Children, *, with_prefix: bool) -> dict[str, Any]:
 
 def _between(begin: int | None, end: int | None) -> int | None:
     return None if begin is None or end is None else end - begin
+
+
+def _whole(number: float | None) -> float | None:
+    """A whole number without a decimal point."""
+    return int(number) if number is not None and number.is_integer() else number
 
 
 def _milliseconds(seconds: float | None) -> int | None:

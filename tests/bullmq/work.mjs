@@ -43,7 +43,7 @@ async function process_(worker, job, token) {
   }
   if (name === 'rate-limits' && !job.data.limited) {
     await job.updateData({ ...job.data, limited: true });
-    await worker.rateLimit(30);
+    await worker.rateLimit(job.data.limit ?? 30);
     throw new RateLimitError();
   }
   return { done: job.id };
