@@ -151,7 +151,7 @@ def inbox() -> Iterator[Inbox]:
         http.shutdown()
 
 
-def start_alertmanager(spawn: Spawn, directory: Path, inbox: Inbox) -> str:
+def start_alertmanager(spawn: Spawn, directory: Path, inbox: Inbox, binary: str = "") -> str:
     """The shipped configuration, but for addresses and speed; gives its host and port."""
     config = yaml.safe_load((CONFIG / "alertmanager" / "alertmanager.yml").read_text())
     config["global"] = {"smtp_smarthost": inbox.smtp, "smtp_from": "a@b.example"}
@@ -170,7 +170,7 @@ def start_alertmanager(spawn: Spawn, directory: Path, inbox: Inbox) -> str:
     file, address = directory / "alertmanager.yml", f"127.0.0.1:{free_port()}"
     file.write_text(json.dumps(config))
     spawn(
-        program("prometheus-alertmanager", "prometheus-alertmanager"),
+        binary or program("prometheus-alertmanager", "prometheus-alertmanager"),
         f"--config.file={file}",
         f"--storage.path={directory}/alertmanager",
         f"--web.listen-address={address}",

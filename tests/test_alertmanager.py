@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 import yaml
@@ -77,7 +79,13 @@ def alert(name: str, status: str = "firing", **texts: str) -> dict[str, Any]:
     }
 
 
-def render(template: str, directory: Path, *alerts: dict[str, Any], kind: str = "text") -> str:
+def render(
+    template: str,
+    directory: Path,
+    *alerts: dict[str, Any],
+    kind: str = "text",
+    newer: bool = False,
+) -> str:
     data = directory / "data.json"
     status = "firing" if any(each["status"] == "firing" for each in alerts) else "resolved"
     data.write_text(
@@ -96,6 +104,7 @@ def render(template: str, directory: Path, *alerts: dict[str, Any], kind: str = 
         f'--template.text={{{{ template "{template}" . }}}}',
         f"--template.type={kind}",
         f"--template.data={data}",
+        binary=newest("amtool") if newer else "",
     )
 
 
@@ -122,21 +131,21 @@ A of q
 
 Why.
 
-Most of all:  send (40), bounce (5)
+Top jobs:     send (40), bounce (5)
 Since:        2026-11-24 03:12 UTC
 Alert:        A (critical)
-Told by:      i:9538
+Source:       i:9538
 Jobs:         http://api/?queue=q&status=failed
 Dashboard:    http://grafana/d/bullmq-queue?var-instance=i&var-queue=q
 Runbook:      http://runbooks/A.md
 
 --------
 
-Over: B of q
+Resolved: B of q
 
 Since:        2026-11-24 03:12 UTC until 2026-11-24 04:00 UTC
 Alert:        B (critical)
-Told by:      i:9538
+Source:       i:9538
 Dashboard:    http://grafana/d/bullmq-queue?var-instance=i&var-queue=q
 Runbook:      http://runbooks/B.md
 
@@ -147,15 +156,15 @@ Runbook:      http://runbooks/B.md
     assert (
         render("bullmq.slack.text", tmp_path, *alerts)
         == """\
-*A of q*
+A of q
 Why.
-Most of all: send (40), bounce (5)
+Top jobs: send (40), bounce (5)
 critical, since 2026-11-24 03:12 UTC, i:9538
 <http://api/?queue=q&amp;status=failed|Jobs> · \
 <http://grafana/d/bullmq-queue?var-instance=i&amp;var-queue=q|Dashboard> · \
 <http://runbooks/A.md|Runbook>
 
-Over: *B of q*
+Resolved: B of q
 critical, since 2026-11-24 03:12 UTC until 04:00 UTC, i:9538
 <http://grafana/d/bullmq-queue?var-instance=i&amp;var-queue=q|Dashboard> · \
 <http://runbooks/B.md|Runbook>
@@ -164,11 +173,81 @@ critical, since 2026-11-24 03:12 UTC until 04:00 UTC, i:9538
     )
 
 
-def test_names_of_queues_and_jobs_are_only_text(tmp_path: Path) -> None:
-    """They come from the application, and whoever adds jobs may choose them."""
-    odd = "<!channel> <script>alert(1)</script>"
-    told = alert("A", summary=odd, description=odd, top_jobs=odd, jobs_url="javascript:alert(1)")
-    assert "<!channel>" not in render("bullmq.slack.text", tmp_path, told)
+# What a queue or a job may be called: mentions, markup, templates, headers, line breaks, text that
+# runs from right to left, and a NUL.
+ODD_NAME = (
+    '<!channel> *bold* _it_ ~st~ `code` & "quoted" {{ .Alerts }} <script>alert(1)</script>|x>'
+    "\r\nBcc: everybody@example.com\n\nRunbook: http://evil\u2028 \u202egnp.exe \0 \x7f end"
+)
+
+
+def odd_alert() -> dict[str, Any]:
+    return alert(
+        "A",
+        summary=f"{ODD_NAME}: 45 jobs failed",
+        description=f"Why: {ODD_NAME}.",
+        top_jobs=f"{ODD_NAME} (40)",
+        jobs_url=f"http://api/?queue={quote_plus(ODD_NAME)}&status=failed",
+    )
+
+
+@pytest.mark.parametrize("newer", [False, True])
+@pytest.mark.parametrize("template", ["title", "slack.title", "slack.text", "email.text"])
+def test_each_text_of_a_name_stays_on_its_line_and_reads_from_left_to_right(
+    template: str, newer: bool, tmp_path: Path
+) -> None:
+    plain, odd = (
+        render(f"bullmq.{template}", tmp_path, each, newer=newer)
+        for each in (alert("A", top_jobs="b", jobs_url="http://api/"), odd_alert())
+    )
+    assert len(odd.split("\n")) == len(plain.split("\n"))
+    assert all(character.isprintable() for character in odd.replace("\n", ""))
+    assert "{{ .Alerts }}" in odd
+
+
+@pytest.mark.parametrize("template", ["slack.title", "slack.text"])
+def test_a_name_is_no_mention_and_no_link_in_slack(template: str, tmp_path: Path) -> None:
+    chat = render(f"bullmq.{template}", tmp_path, odd_alert())
+    assert "&lt;!channel&gt; *bold* _it_ ~st~ `code` &amp;" in chat
+    links = re.compile(r"<http://[^<>|\s]+\|(Jobs|Dashboard|Runbook)>")
+    assert set("<>").isdisjoint(links.sub("", chat))
+    assert len(links.findall(chat)) == (3 if template == "slack.text" else 0)
+
+
+def test_the_configuration_escapes_each_field_of_slack_and_formats_none() -> None:
+    slack = [
+        config
+        for receiver in ALERTMANAGER["receivers"]
+        for config in receiver.get("slack_configs", [])
+    ]
+    assert slack
+    for config in slack:
+        assert config["title"] == config["fallback"] == '{{ template "bullmq.slack.title" . }}'
+        assert config["text"] == '{{ template "bullmq.slack.text" . }}'
+        assert config["mrkdwn_in"] == ["pretext"]
+        assert "pretext" not in config
+
+
+def test_a_name_is_only_text_in_html(tmp_path: Path) -> None:
+    told = odd_alert()
+    told["annotations"]["dashboard_url"] = "javascript:alert(1)"
     html = render("bullmq.email.html", tmp_path, told, kind="html")
     assert "<script>" not in html
     assert 'href="javascript' not in html
+    assert "&lt;!channel&gt; *bold*" in html
+    assert all(character.isprintable() for character in html.replace("\n", ""))
+
+
+@pytest.mark.parametrize("template", ["title", "slack.title"])
+def test_a_title_has_room_for_a_mail_server(template: str, tmp_path: Path) -> None:
+    for length, shown in ((230, 230), (100_000, 249)):
+        title = render(f"bullmq.{template}", tmp_path, alert("A", summary="é" * length))
+        assert title.count("é") == shown
+        assert title.endswith("…") == (length > shown)
+
+
+def test_a_link_from_a_title_is_an_address_and_nothing_else(tmp_path: Path) -> None:
+    link = "http://api/?queue=a&status=failed"
+    assert render("bullmq.link", tmp_path, alert("A", jobs_url=link)) == link
+    odd = alert("A", jobs_url=f"{link}|x> <!channel>\n")
+    assert render("bullmq.link", tmp_path, odd) == f"{link}x!channel"
