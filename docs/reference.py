@@ -87,6 +87,9 @@ takes gzip. With several prefixes, each metric of a queue has the label `prefix`
 A value that could not be read is absent, never 0 and never an old one. While Redis is away, `bullmq_up`
 is 0 and all metrics of its queues are absent.
 
+A label's value has at most 200 bytes: of a longer name its beginning is shown, then `~` and eight digits
+of its hash. Bytes that are not UTF-8 are shown as `\\xff`.
+
 ## Queues, by polls
 Each `poll_interval` (5 seconds). Times are Unix timestamps: `time() - x` is an age.
 

@@ -336,12 +336,17 @@ def scrape(tmp_path: Path, spawn: Spawn) -> Callable[[Exporter], Prometheus]:
 
 
 def start_prometheus(
-    spawn: Spawn, directory: Path, config: dict[str, Any], *flags: str
+    spawn: Spawn,
+    directory: Path,
+    config: dict[str, Any],
+    *flags: str,
+    binary: str | None = None,
 ) -> Prometheus:
+    """A Prometheus of this configuration: Debian's, or the `binary` of another one."""
     file, port = directory / "prometheus.yml", free_port()
     file.write_text(json.dumps(config))
     spawn(
-        program("prometheus", "prometheus"),
+        binary or program("prometheus", "prometheus"),
         f"--config.file={file}",
         f"--storage.tsdb.path={directory}/data",
         f"--web.listen-address=127.0.0.1:{port}",

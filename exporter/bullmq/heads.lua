@@ -89,9 +89,11 @@ local function oldest_taken(base)
   return #ids > 0 and NO_HASH, false
 end
 
--- What becomes a label is not told at any length: a version of 20 MB would make a page of 20 MB.
+-- A value of 20 MB is not handed on, since it becomes a label. A hash keeps those apart that begin
+-- alike.
 local function shown(value)
-  return type(value) == 'string' and string.sub(value, 1, 200) or value
+  if type(value) ~= 'string' or #value <= 200 then return value end
+  return string.sub(value, 1, 191) .. '~' .. string.sub(redis.sha1hex(value), 1, 8)
 end
 
 -- A time is a few digits; 50 MB in its place would cost a poll a second to hand on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Iterable
 from enum import StrEnum
@@ -25,6 +26,30 @@ class State(StrEnum):
 def text(raw: bytes) -> str:
     r"""Bytes from Redis as text that can be shown anywhere; what is not UTF-8 becomes `\xff`."""
     return raw.decode("utf-8", "backslashreplace")
+
+
+# Bytes of UTF-8. Prometheus drops a whole scrape for one label value that is longer than its
+# `label_value_length_limit`, which it counts in bytes; 200 is the lowest limit in common use.
+MAX_LABEL_BYTES = 200
+_HASH_DIGITS = 8
+
+
+def shorten(value: str) -> str:
+    """The value as it is, or, where it is longer than MAX_LABEL_BYTES, its beginning and a hash.
+
+    The hash keeps values apart that begin alike, and is the same in every process.
+    """
+    encoded = value.encode("utf-8", "backslashreplace")
+    if len(encoded) <= MAX_LABEL_BYTES:
+        return value
+    digest = hashlib.sha256(encoded).hexdigest()[:_HASH_DIGITS]
+    kept = encoded[: MAX_LABEL_BYTES - len(digest) - 1].decode("utf-8", "ignore")
+    return f"{kept}~{digest}"
+
+
+def label_text(raw: bytes) -> str:
+    """Bytes from Redis as a label's value: as `text`, and at most MAX_LABEL_BYTES long."""
+    return shorten(text(raw))
 
 
 class JobKey(NamedTuple):
@@ -51,7 +76,8 @@ class Queue(NamedTuple):
     """One BullMQ queue: what it is called, and where its keys are.
 
     `base` begins each of its keys (`bull:ingestion:`); `name` is for people, and for labels and
-    addresses. Neither this nor the prefix differs where `base` does not.
+    addresses, and so a long one is shortened. Neither this nor the prefix differs where `base` does
+    not.
     """
 
     base: bytes
@@ -61,7 +87,7 @@ class Queue(NamedTuple):
     @classmethod
     def named(cls, prefix: str, name: str | bytes) -> Queue:
         raw = name.encode() if isinstance(name, str) else name
-        return cls(b"%b:%b:" % (prefix.encode(), raw), prefix, text(raw))
+        return cls(b"%b:%b:" % (prefix.encode(), raw), prefix, label_text(raw))
 
     @property
     def raw_name(self) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, RedisRefused, Script, packed
-from exporter.bullmq.keys import Queue, State, text
+from exporter.bullmq.keys import Queue, State, label_text, text
 from exporter.bullmq.limits import Meta, Window, limits_of
 from exporter.bullmq.snapshot import QueueReading
 from exporter.bullmq.turns import Turns
@@ -475,7 +475,7 @@ def _reading(queue: Queue, counted: Counted, heads: Heads, meta: Meta) -> QueueR
     def scheduler_runs() -> Iterator[tuple[str, float]]:
         # By the name as it is shown: two samples with the same labels would be one too many.
         named = zip(heads.runs[::2], heads.runs[1::2], strict=True)
-        times = {text(name): seconds("scheduler", at) for name, at in named}
+        times = {label_text(name): seconds("scheduler", at) for name, at in named}
         return ((name, at) for name, at in times.items() if at is not None)
 
     paused = readable("paused", counted.flag)
@@ -489,7 +489,7 @@ def _reading(queue: Queue, counted: Counted, heads: Heads, meta: Meta) -> QueueR
         queue=queue,
         counts=counts_of((counted.flag, *sizes), unreadable),
         paused=None if paused is None else bool(paused),
-        version=None if version is None else text(version),
+        version=None if version is None else label_text(version),
         oldest_waiting=seconds("oldest waiting", heads.oldest_waiting),
         oldest_active=seconds("oldest active", heads.oldest_active),
         oldest_active_locked=(

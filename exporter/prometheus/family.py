@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from exporter.bullmq.keys import Queue
+from exporter.bullmq.keys import Queue, shorten
 from exporter.bullmq.snapshot import Beside, QueueReading, Snapshot
 
 # Of a queue's reading and what is beside it alone: only where these change it is rendered anew.
@@ -47,7 +47,7 @@ def escape(value: str) -> str:
 def labels_of(queue: Queue, target: str | None, *, with_prefix: bool) -> str:
     """A queue's labels, as they stand in braces."""
     named = f'target="{escape(target)}",' if target is not None else ""
-    prefix = f'prefix="{escape(queue.prefix)}",' if with_prefix else ""
+    prefix = f'prefix="{escape(shorten(queue.prefix))}",' if with_prefix else ""
     return f'{named}{prefix}queue="{escape(queue.name)}"'
 
 

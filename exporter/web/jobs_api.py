@@ -17,7 +17,7 @@ from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.failures import fault_of, grouped
 from exporter.bullmq.job_detail import JobDetail, read_job
 from exporter.bullmq.jobs import BULKY, Job, Limits, Page, Scan, read_jobs, read_page
-from exporter.bullmq.keys import JobKey, Queue, State
+from exporter.bullmq.keys import JobKey, Queue, State, shorten
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.target import Target
 from exporter.web import shown
@@ -229,7 +229,7 @@ class JobsApi:
             Place(target, queue)
             for target in targets
             for queue in target.watcher.queues or ()
-            if (queue.prefix, queue.name) == (prefix, name) and job_id
+            if (queue.prefix, queue.name) == (prefix, shorten(name)) and job_id
         ]
 
         async def exists(place: Place) -> bool | None:
@@ -334,7 +334,7 @@ class JobsApi:
             Place(target, queue)
             for target in targets
             for queue in target.watcher.queues or ()
-            if queue.name == name and prefix in (None, queue.prefix)
+            if queue.name == shorten(name) and prefix in (None, queue.prefix)
         ]
         if watched or not name or ":" in name:
             return watched

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from exporter.bullmq.events.job_facts import JobFacts
 from exporter.bullmq.events.stream import Entry, Gap, Place, StreamInfo, milliseconds
 from exporter.bullmq.events.tallies import OTHER, UNKNOWN, Count, Layout, QueueTallies, Tally
-from exporter.bullmq.keys import Queue, text
+from exporter.bullmq.keys import MAX_LABEL_BYTES, Queue, label_text
 
 # Plain numbers: an IntEnum's members cost the loop below a tenth of its time.
 ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED = map(int, Count)
@@ -28,10 +28,6 @@ MOST_FINISHED = 50_000
 
 # Gaps that wait to be mended; two of more are taken as one.
 MOST_GAPS = 20
-
-
-# Bytes of a job's name that are told.
-LONGEST_NAME = 200
 
 # After so many seconds without an event the ids of finished jobs are let go.
 IDLE = 60.0
@@ -285,14 +281,14 @@ class Ledger:
     def _tally_of(self, raw_name: bytes | None) -> Tally:
         if raw_name is not None and (tally := self._by_name.get(raw_name)):
             return tally
-        name = UNKNOWN if raw_name is None else text(raw_name[:LONGEST_NAME])
+        name = UNKNOWN if raw_name is None else label_text(raw_name)
         if name not in self.tallies and name != UNKNOWN:
             names = len(self.tallies) - (UNKNOWN in self.tallies) - (OTHER in self.tallies)
             name = name if names < self._max_names else OTHER
         tally = self.tallies.get(name)
         if tally is None:
             tally = self.tallies[name] = Tally(name, self._layout.size)
-        if raw_name is not None and name != OTHER and len(raw_name) <= LONGEST_NAME:
+        if raw_name is not None and name != OTHER and len(raw_name) <= MAX_LABEL_BYTES:
             self._by_name[raw_name] = tally
         return tally
 
