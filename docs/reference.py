@@ -99,7 +99,10 @@ Each `poll_interval` (5 seconds). Times are Unix timestamps: `time() - x` is an 
 From each queue's event stream, so they count every job, however few finished ones are kept. They begin
 at 0 when the exporter starts, or go on where they were with
 [`events.state_file`](settings.md#eventsstate_file). A job's counters are told once its name was seen;
-the first scrape that sees a series gets 0. Past `events.max_names` names are told as `__other__`. In
+a series that is new shows 0 to Prometheus for
+[`metrics.scrape_interval`](settings.md#metricsscrape_interval) (60 seconds; from the first scrape on), so
+that its first count is an increase; whoever reads the page without the header of a Prometheus sees what
+is counted, and changes nothing for others. Past `events.max_names` names are told as `__other__`. In
 OpenMetrics, the counter of failed jobs and the histograms' buckets carry their last job as an exemplar (`job_key="bull:ingestion:42"`).
 
 {_table([*head[:-1], "events"], counted)}

@@ -54,9 +54,21 @@ async def run(
         with_prefix = any(len(each.prefix) > 1 for each in watched.values())
         health = Health(tuple(watched))
         targets, turns = [], Turns()
-        exposition = Exposition(health, tuple(watched), with_prefix=with_prefix, turns=turns)
+        exposition = Exposition(
+            health,
+            tuple(watched),
+            with_prefix=with_prefix,
+            scrape_interval=settings.metrics.scrape_interval,
+            turns=turns,
+        )
         for name, each in watched.items():
-            target = Target(name, each, partial(exposition.publish, name), turns)
+            target = Target(
+                name,
+                each,
+                partial(exposition.publish, name),
+                partial(exposition.publish_counts, name),
+                turns,
+            )
             stack.push_async_callback(target.close)
             targets.append(target)
         jobs = JobsApi(

@@ -265,6 +265,7 @@ class MetricsSettings(Section):
     """The port that Prometheus scrapes."""
 
     listen: Listen = Address("", 9538)
+    scrape_interval: Annotated[float, Field(ge=0, le=3600)] = 60.0
     user: str | None = None
     password: Secret | None = None
     tls_cert: Path | None = None

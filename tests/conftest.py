@@ -267,6 +267,8 @@ def start_exporter(tmp_path: Path) -> Iterator[StartExporter]:
             "EXPORTER_POLL_INTERVAL": "0.2",
             "EXPORTER_DISCOVERY_INTERVAL": "0.5",
             "EXPORTER_WORKERS_INTERVAL": "0.2",
+            # A real Prometheus of these tests scrapes at least as often.
+            "EXPORTER_METRICS_SCRAPE_INTERVAL": "1",
         }
         started.append(spawn_exporter(url, log, *flags, **(quick | variables)))
         if ready:

@@ -649,7 +649,7 @@ class Inside:
         return outcome
 
     async def page(self, outcome: Outcome, tallies: Tallies | None, accept: str = "") -> str:
-        exposition = Exposition(Health(), with_prefix=True, turns=Turns())
+        exposition = Exposition(Health(), with_prefix=True, scrape_interval=60, turns=Turns())
         await exposition.publish(None, outcome, tallies)
         # The second time counters are no longer 0.
         for _ in range(2):

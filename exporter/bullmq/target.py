@@ -18,18 +18,28 @@ from exporter.settings import Settings
 # Connections for requests of the API; further requests wait for one, within the Redis time limit.
 API_CONNECTIONS = 8
 
+# Seconds between two publications of what was counted, where polls come less often.
+COUNTS_INTERVAL_SECONDS = 5.0
+
 Publish = Callable[[Outcome, Tallies | None], Awaitable[None]]
+PublishCounts = Callable[[Tallies | None], Awaitable[None]]
 
 
 class Target:
-    """Hands each poll, with what was counted up to it, to `publish`. Nothing is shared with others:
-    a target that is slow or away delays none.
+    """Hands each poll, with what was counted up to it, to `publish`, and what was counted between
+    two polls to `publish_counts`. Nothing is shared with others: a target that is slow or away
+    delays none.
 
     `name` is None where there is only one, which then needs none.
     """
 
     def __init__(
-        self, name: str | None, settings: Settings, publish: Publish, turns: Turns
+        self,
+        name: str | None,
+        settings: Settings,
+        publish: Publish,
+        publish_counts: PublishCounts,
+        turns: Turns,
     ) -> None:
         self.name, self.settings = name, settings
         slot = settings.cluster_slot
@@ -40,7 +50,10 @@ class Target:
         self.reading = RedisReader(settings.redis, connections=API_CONNECTIONS, slot=slot)
         # It gives way to none: a request asks it.
         self.lister = Poller(self.reading, max_schedulers=0)
-        self._publish = publish
+        self._publish, self._publish_counts = publish, publish_counts
+        # One at a time: an older count never replaces a newer one, nor one from before an outage
+        # the page without queues.
+        self._publishing = asyncio.Lock()
         self.watcher = Watcher(self._polling, settings, self._told, turns)
         self._follower: Follower | None = None
         if settings.events.enabled:
@@ -61,11 +74,21 @@ class Target:
             tasks.create_task(self.watcher.run())
             if self._follower is not None:
                 tasks.create_task(self._follower.run())
+                if self.settings.poll_interval > COUNTS_INTERVAL_SECONDS:
+                    tasks.create_task(self._publish_counts_forever(self._follower))
 
     async def close(self) -> None:
         for redis in (self._polling, self._following, self.reading):
             await redis.close()
 
     async def _told(self, outcome: Outcome) -> None:
-        tallies = await self._follower.tallies() if self._follower is not None else None
-        await self._publish(outcome, tallies)
+        async with self._publishing:
+            tallies = await self._follower.tallies() if self._follower is not None else None
+            await self._publish(outcome, tallies)
+
+    async def _publish_counts_forever(self, follower: Follower) -> None:
+        """Counters move as events come, however seldom the queues are polled."""
+        while True:
+            await asyncio.sleep(COUNTS_INTERVAL_SECONDS)
+            async with self._publishing:
+                await self._publish_counts(await follower.tallies())

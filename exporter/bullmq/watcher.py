@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
@@ -71,6 +72,7 @@ class Watcher:
         self._alive: Sequence[Queue] = ()  # those of the last poll
         self._discovered: float | None = None
         self._searched_at: int | None = None
+        self._queues_changed = asyncio.Event()
         self._up = False
         self._complained: set[tuple[Queue, str]] = set()
 
@@ -200,6 +202,7 @@ class Watcher:
             self._discovered, self._searched_at = time.time(), int(1000 * began)
             if queues != before:
                 self._queues = queues
+                self._queues_changed.set()
                 self._log_changes(before, queues)
 
     def _log_changes(self, before: tuple[Queue, ...], now: tuple[Queue, ...]) -> None:
@@ -225,7 +228,7 @@ class Watcher:
                     log.info("Redis is back", extra={"failed_polls": failures})
                 failures, last_error = 0, None
                 # At most half of the time goes into polls.
-                await asyncio.sleep(max(self._settings.poll_interval - took, took))
+                await self._rest(max(self._settings.poll_interval - took, took))
                 continue
             if outcome.error != last_error:
                 log.error("Redis is unavailable", extra={"reason": outcome.error})
@@ -235,6 +238,13 @@ class Watcher:
             delay = min(longest, 0.25 * 2 ** min(failures - 1, 16))
             # Jitter, so that many sidecars do not come back to one Redis together.
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
+
+    async def _rest(self, seconds: float) -> None:
+        """Until the next poll; a queue that was found meanwhile does not wait for it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._queues_changed.wait()
+        self._queues_changed.clear()
 
     def _complain_once(self, snapshot: Snapshot) -> None:
         """A line for each value that cannot be read, when that begins; at most so many a poll."""

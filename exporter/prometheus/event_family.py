@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -25,13 +25,13 @@ from exporter.prometheus.family import (
     escape,
     head,
 )
+from exporter.prometheus.new_series import Held, Name
 
 # OpenMetrics allows an exemplar's labels so many characters, names and values together; Prometheus
 # drops longer ones.
 LONGEST_EXEMPLAR = 128
 
-# What was told when it was last asked for: of these queues, and of their jobs of these names.
-Begun = Mapping[Queue, QueueTallies]
+NOTHING_HELD: frozenset[Name] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class _Rendered(NamedTuple):
     """What a queue was rendered from, and the text for each family."""
 
     counted: QueueTallies
-    all_begun: bool
-    series: dict[str | None, tuple[FrozenTally | int, tuple[str, ...]]]  # by job name
+    held: frozenset[Name]
+    series: dict[Name, tuple[FrozenTally | int, tuple[str, ...]]]
     texts: tuple[str, ...]
 
 
@@ -94,11 +94,10 @@ class EventRenderer:
         self._openmetrics = openmetrics
         self._rendered: dict[Queue, _Rendered] = {}
 
-    def render(self, tallies: Tallies, queues: Iterable[Queue], begun: Begun) -> Work[Texts]:
+    def render(self, tallies: Tallies, queues: Iterable[Queue], held: Held) -> Work[Texts]:
         """The samples of each of these queues, and of these the text for each family.
 
-        A series that has not `begun` shows 0: Prometheus takes the first value that it sees of a
-        counter for its past, so a first failure that came with the series would be no increase.
+        A series that is `held` shows 0.
         """
         known, rendered = self._rendered, dict[Queue, _Rendered]()
         done = 0
@@ -110,10 +109,10 @@ class EventRenderer:
             counted = tallies.queues.get(queue)
             if counted is None:
                 continue
-            before = known.get(queue)
-            if before is None or before.counted is not counted or not before.all_begun:
+            before, at_zero = known.get(queue), held.get(queue, NOTHING_HELD)
+            if before is None or before.counted is not counted or before.held != at_zero:
                 before = self._of_queue(
-                    queue, counted, begun=begun.get(queue), layout=tallies.layout, before=before
+                    queue, counted, held=at_zero, layout=tallies.layout, before=before
                 )
                 done += RENDERED_AS_MANY * (1 + len(counted.by_name))
             rendered[queue] = before
@@ -125,23 +124,18 @@ class EventRenderer:
         queue: Queue,
         counted: QueueTallies,
         *,
-        begun: QueueTallies | None,
+        held: frozenset[Name],
         layout: Layout,
         before: _Rendered | None,
     ) -> _Rendered:
         nothing = FrozenTally((0,) * layout.size, {}, restored=False)
         labels = self._labels(queue)
-        begun_names: Collection[str] = () if begun is None else begun.by_name
-        has_begun: dict[str | None, bool] = {
-            name: tally.restored or name in begun_names for name, tally in counted.by_name.items()
+        values: dict[Name, FrozenTally | int] = {
+            name: nothing if name in held else tally for name, tally in counted.by_name.items()
         }
-        has_begun[None] = counted.restored or begun is not None
-        shown: dict[str | None, FrozenTally | int] = {
-            name: tally if has_begun[name] else nothing for name, tally in counted.by_name.items()
-        }
-        shown[None] = counted.missed if has_begun[None] else 0
-        series: dict[str | None, tuple[FrozenTally | int, tuple[str, ...]]] = {}
-        for name, value in shown.items():
+        values[None] = 0 if None in held else counted.missed
+        series: dict[Name, tuple[FrozenTally | int, tuple[str, ...]]] = {}
+        for name, value in values.items():
             known = before.series.get(name) if before is not None else None
             if known is None or known[0] != value:
                 of_name = labels if name is None else f'{labels},name="{escape(name)}"'
@@ -153,7 +147,7 @@ class EventRenderer:
         by_name = [texts for _, texts in series.values()]
         # Without the empty ones: of one text alone `join` makes no copy.
         texts = ["".join(filter(None, of_family)) for of_family in zip(*by_name, strict=True)]
-        return _Rendered(counted, all(has_begun.values()), series, tuple(texts))
+        return _Rendered(counted, held, series, tuple(texts))
 
     def _sample(
         self,

@@ -17,7 +17,7 @@ from prometheus_client.openmetrics import exposition as openmetrics_format
 from zlib_ng import zlib_ng
 
 from exporter.bullmq.batches import batched
-from exporter.bullmq.events.tallies import QueueTallies, Tallies
+from exporter.bullmq.events.tallies import Tallies
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.turns import Turns
@@ -31,9 +31,8 @@ from exporter.prometheus import (
     schedulers,
     workers,
 )
-from exporter.prometheus.event_family import Begun, EventFamily, EventRenderer, event_head
+from exporter.prometheus.event_family import EventFamily, EventRenderer, event_head
 from exporter.prometheus.family import (
-    LOOKED_AT_AT_ONCE,
     Family,
     GaugeRenderer,
     Texts,
@@ -42,6 +41,7 @@ from exporter.prometheus.family import (
     labels_of,
 )
 from exporter.prometheus.health import Health
+from exporter.prometheus.new_series import Held, NewSeries
 
 GAUGES: tuple[Family, ...] = (
     *job_counts.FAMILIES,
@@ -73,10 +73,14 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 class Form(NamedTuple):
-    """How a page is asked for: one of the two content types above, and whether as gzip."""
+    """How a page is asked for: one of the two content types above, and whether as gzip.
+
+    `for_prometheus`: series that are new to Prometheus show 0; all others read what is counted.
+    """
 
     content_type: str
     compressed: bool
+    for_prometheus: bool
 
 
 def family_names() -> frozenset[str]:
@@ -109,45 +113,52 @@ class Content(NamedTuple):
     queues: tuple[Queue, ...]
     gauges: Texts  # of each queue the samples of each of GAUGES
     tallies: Tallies | None
-    begun: Begun  # the series that scrapers had seen before
-    shown: Begun  # those that they have seen once this is told
+    held: Held  # the series that show 0 to Prometheus
 
 
 class Part:
-    """One target's part of the page, as it renders it and remembers what was shown."""
+    """One target's part of the page, as it renders it."""
 
-    def __init__(self, target: str | None, *, with_prefix: bool) -> None:
+    def __init__(self, target: str | None, *, with_prefix: bool, scrape_interval: float) -> None:
         labels = partial(labels_of, target=target, with_prefix=with_prefix)
         self._gauges = GaugeRenderer(GAUGES, labels)
+        # By the content type and whether series are held: who reads in two ways by turns has
+        # rendered anew only what has changed.
         self._events = {
-            form: EventRenderer(COUNTED, labels, target, openmetrics=form == OPENMETRICS)
+            (form, held): EventRenderer(COUNTED, labels, target, openmetrics=form == OPENMETRICS)
             for form in (TEXT, OPENMETRICS)
+            for held in (False, True)
         }
+        self._new_series = NewSeries(scrape_interval)
         self.content: Content | None = None  # None: there was no good poll
-        self.begun: Begun = {}  # the series that scrapers have seen
 
-    def content_of(self, snapshot: Snapshot, tallies: Tallies | None) -> Work[Content]:
+    def content_of(
+        self, snapshot: Snapshot, tallies: Tallies | None, *, scraped: bool
+    ) -> Work[Content]:
         queues = tuple([reading.queue for reading in snapshot.readings])
         gauges = yield from self._gauges.render(snapshot)
-        begun = self.begun
-        if tallies is None:
-            return Content(queues, gauges, None, begun, {})
-        # Events may be followed of queues that this poll does not know yet; and of those that it
-        # does not find any more what was told counts as told, should they come back.
-        shown: dict[Queue, QueueTallies] = dict(begun)
-        for some in batched(queues, LOOKED_AT_AT_ONCE):
-            yield
-            shown.update({each: tallies.queues[each] for each in some if each in tallies.queues})
-        for gone in shown.keys() - tallies.queues.keys():
-            del shown[gone]
-        return Content(queues, gauges, tallies, begun, shown)
+        held = yield from self._held(tallies, scraped=scraped)
+        return Content(queues, gauges, tallies, held)
 
-    def events(self, content: Content, content_type: str) -> Work[Texts | None]:
+    def with_counts(
+        self, content: Content, tallies: Tallies | None, *, scraped: bool
+    ) -> Work[Content]:
+        """The same with what was counted since."""
+        held = yield from self._held(tallies, scraped=scraped)
+        return content._replace(tallies=tallies, held=held)
+
+    def _held(self, tallies: Tallies | None, *, scraped: bool) -> Work[Held]:
+        if tallies is None:
+            return {}
+        return (yield from self._new_series.update(tallies, scraped=scraped, now=time.monotonic()))
+
+    def events(self, content: Content, form: Form) -> Work[Texts | None]:
         """Of each queue the samples of each of COUNTED; None where events cannot be followed."""
         if content.tallies is None:
             return None
-        renderer = self._events[content_type]
-        return (yield from renderer.render(content.tallies, content.queues, content.begun))
+        held = content.held if form.for_prometheus else {}
+        renderer = self._events[form.content_type, bool(held)]
+        return (yield from renderer.render(content.tallies, content.queues, held))
 
 
 class Exposition:
@@ -162,11 +173,16 @@ class Exposition:
         targets: Sequence[str | None] = (None,),
         *,
         with_prefix: bool,
+        scrape_interval: float,
         turns: Turns,
     ) -> None:
         self._health = health
         self._turns = turns
-        self._parts = {target: Part(target, with_prefix=with_prefix) for target in targets}
+        self._parts = {
+            target: Part(target, with_prefix=with_prefix, scrape_interval=scrape_interval)
+            for target in targets
+        }
+        self._scraped = False  # whether a Prometheus has come by yet
         self._pages: dict[Form, bytes] = {}
         self._asked: dict[Form, float] = {}
         self._rendering = asyncio.Lock()
@@ -189,25 +205,41 @@ class Exposition:
         would say that nothing happens.
         """
         self._health.record(target, outcome, tallies)
-        now = time.monotonic()
-        self._asked = {form: at for form, at in self._asked.items() if now - at < WANTED_FOR}
         part = self._parts[target]
         if outcome.snapshot is None:
             # Without a wait: what was true before is not told a moment longer.
             part.content, self._pages = None, {}
             return
-        # Of several targets each would make all pages anew; they are made when they are asked for.
-        ahead = tuple(self._asked) if len(self._parts) == 1 else ()
         async with self._rendering:
-            part.content, self._pages = await self._done(
-                self._render(part, outcome.snapshot, tallies, ahead)
+            await self._replace(
+                part, part.content_of(outcome.snapshot, tallies, scraped=self._scraped)
             )
 
-    async def page(self, accept: str, *, compressed: bool) -> tuple[str, bytes]:
+    async def publish_counts(self, target: str | None, tallies: Tallies | None) -> None:
+        """Replace what is counted of a target's queues, between two polls."""
+        self._health.record_counts(target, tallies)
+        part = self._parts[target]
+        async with self._rendering:
+            if part.content is not None:  # not since a poll has failed
+                await self._replace(
+                    part, part.with_counts(part.content, tallies, scraped=self._scraped)
+                )
+
+    async def _replace(self, part: Part, work: Work[Content]) -> None:
+        now = time.monotonic()
+        self._asked = {form: at for form, at in self._asked.items() if now - at < WANTED_FOR}
+        # Of several targets each would make all pages anew; they are made when they are asked for.
+        ahead = tuple(self._asked) if len(self._parts) == 1 else ()
+        part.content, self._pages = await self._done(self._render(part, work, ahead))
+
+    async def page(
+        self, accept: str, *, compressed: bool, for_prometheus: bool = False
+    ) -> tuple[str, bytes]:
         """The content type and the page, in the form that the scraper accepts."""
-        form = Form(negotiate(accept), compressed)
-        self._asked[form] = time.monotonic()
-        while form not in self._pages:
+        self._scraped = self._scraped or for_prometheus
+        asked = Form(negotiate(accept), compressed, for_prometheus)
+        self._asked[asked] = time.monotonic()
+        while (form := _distinct(asked, self._contents())) not in self._pages:
             self._waiting += 1
             try:
                 async with self._rendering:
@@ -216,9 +248,6 @@ class Exposition:
                         pages[form] = await self._done(self._encode(self._contents(), form))
             finally:
                 self._waiting -= 1
-        for part, content in self._contents():
-            if content.tallies is not None:
-                part.begun = content.shown
         return form.content_type, self._pages[form]
 
     async def _done(self, work: Work[Done]) -> Done:
@@ -238,19 +267,20 @@ class Exposition:
         return [(part, part.content) for part in self._parts.values() if part.content is not None]
 
     def _render(
-        self, part: Part, snapshot: Snapshot, tallies: Tallies | None, forms: Iterable[Form]
+        self, part: Part, work: Work[Content], forms: Iterable[Form]
     ) -> Work[tuple[Content, dict[Form, bytes]]]:
-        content = yield from part.content_of(snapshot, tallies)
+        content = yield from work
+        contents = [(part, content)]
         pages = {}
-        for form in forms:
-            pages[form] = yield from self._encode([(part, content)], form)
+        for form in dict.fromkeys(_distinct(form, contents) for form in forms):
+            pages[form] = yield from self._encode(contents, form)
         return content, pages
 
     def _encode(self, contents: Contents, form: Form) -> Work[bytes]:
         # Piece by piece: the page of 10,000 queues, of 6 MB, is never there as a whole.
         packer = zlib_ng.compressobj(level=GZIP_LEVEL, wbits=GZIP)
         packed, at_once = [], 0
-        for piece in self._pieces(contents, form.content_type):
+        for piece in self._pieces(contents, form):
             if piece is None or at_once >= ENCODED_AT_ONCE:
                 yield
                 at_once = 0
@@ -261,7 +291,7 @@ class Exposition:
             packed.append(packer.flush())
         return b"".join(packed)
 
-    def _pieces(self, contents: Contents, content_type: str) -> Generator[bytes | None, None, None]:
+    def _pieces(self, contents: Contents, form: Form) -> Generator[bytes | None, None, None]:
         """The page, family by family: a format's reader wants each in one place.
 
         None is no piece: others may have their turn.
@@ -270,10 +300,10 @@ class Exposition:
             yield head(gauge.name, "gauge", gauge.help).encode()
             for _, content in contents:
                 yield from _joined(content.gauges, at)
-        openmetrics = content_type == OPENMETRICS
+        openmetrics = form.content_type == OPENMETRICS
         counted = []
         for part, content in contents:
-            samples = yield from part.events(content, content_type)
+            samples = yield from part.events(content, form)
             if samples is not None:
                 counted.append(samples)
         for at, family in enumerate(COUNTED if counted else ()):
@@ -286,6 +316,12 @@ class Exposition:
 
 
 Contents = list[tuple[Part, Content]]
+
+
+def _distinct(form: Form, contents: Contents) -> Form:
+    """The form without what makes no difference: nearly always no series is held."""
+    held = any(content.held for _, content in contents)
+    return form._replace(for_prometheus=form.for_prometheus and held)
 
 
 def _joined(texts: Texts, at: int) -> Iterator[bytes]:

@@ -155,10 +155,14 @@ class Health:
             for family, name, _, _ in _EVENTS
         }
 
+    def record_counts(self, target: str | None, tallies: Tallies | None) -> None:
+        """Take note of what was counted of this target; None: events cannot be followed."""
+        self._events.tallies[() if target is None else (target,)] = tallies
+
     def record(self, target: str | None, outcome: Outcome, tallies: Tallies | None) -> None:
         """Take note of a poll of this target, and of what was counted up to it."""
         of = partial(self._of, target=target)
-        self._events.tallies[() if target is None else (target,)] = tallies
+        self.record_counts(target, tallies)
         of(self._polls).observe(outcome.duration)
         if outcome.snapshot is None:
             for family in (self._up, self._queues, self._unreadable):

@@ -13,6 +13,9 @@ from exporter import __version__
 from exporter.prometheus.exposition import Exposition
 from exporter.settings import MetricsSettings
 
+# Prometheus sends it with each scrape, as do the agents that are made of its parts.
+SCRAPER_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
+
 
 def metrics_app(exposition: Exposition, settings: MetricsSettings) -> web.Application:
     """The application of the metrics port."""
@@ -22,7 +25,9 @@ def metrics_app(exposition: Exposition, settings: MetricsSettings) -> web.Applic
     async def metrics(request: web.Request) -> web.Response:
         compressed = _takes_gzip(request)
         accept = ",".join(request.headers.getall("Accept", []))
-        content_type, page = await exposition.page(accept, compressed=compressed)
+        content_type, page = await exposition.page(
+            accept, compressed=compressed, for_prometheus=SCRAPER_HEADER in request.headers
+        )
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         if compressed:
             headers["Content-Encoding"] = "gzip"

@@ -1,0 +1,67 @@
+"""Counters that are new to Prometheus: they show 0 at first, or their first count would be lost.
+
+Prometheus takes the first value that it sees of a counter for its past: a first failure that comes
+together with its series is no increase. So a new series shows 0 to Prometheus for as long as a
+scrape may take to come, whoever else reads the page meanwhile. Time alone decides: of two
+Prometheus servers behind one address nobody could tell which has seen it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from exporter.bullmq.batches import batched
+from exporter.bullmq.events.tallies import QueueTallies, Tallies
+from exporter.bullmq.keys import Queue
+from exporter.prometheus.family import LOOKED_AT_AT_ONCE, Work
+
+# A scrape is not always punctual.
+TOLERANCE = 1.1
+
+# A job's name, or None for the counter of the queue itself.
+Name = str | None
+# The series that show 0.
+Held = Mapping[Queue, frozenset[Name]]
+
+
+class NewSeries:
+    """The series of one target that are new to Prometheus.
+
+    `scrape_interval` is the longest time between two scrapes, in seconds; 0 holds nothing back.
+    """
+
+    def __init__(self, scrape_interval: float) -> None:
+        self._hold = scrape_interval * TOLERANCE
+        self._known: Mapping[Queue, QueueTallies] = {}
+        self._held: dict[Queue, dict[Name, float]] = {}  # until when, monotonic
+
+    def update(self, tallies: Tallies, *, scraped: bool, now: float) -> Work[Held]:
+        """The series that show 0 among what is published now (a monotonic time).
+
+        `scraped`: whether any Prometheus has scraped us yet; before that all are new.
+        """
+        if not self._hold:
+            return {}
+        known = self._known if scraped else {}
+        for some in batched(tallies.queues.items(), LOOKED_AT_AT_ONCE):
+            yield
+            for queue, counted in some:
+                before = known.get(queue)
+                if before is not counted and (new := _names(counted) - _names(before)):
+                    until = self._held.setdefault(queue, {})
+                    until.update(dict.fromkeys(new, now + self._hold))
+        if scraped:
+            self._known = tallies.queues
+        for queue in [queue for queue, until in self._held.items() if min(until.values()) <= now]:
+            left = {name: at for name, at in self._held.pop(queue).items() if at > now}
+            if left:
+                self._held[queue] = left
+        return {queue: frozenset(until) for queue, until in self._held.items()}
+
+
+def _names(counted: QueueTallies | None) -> set[Name]:
+    """The series that begin with this process: those of a restart before it are known."""
+    if counted is None:
+        return set()
+    names: set[Name] = {name for name, tally in counted.by_name.items() if not tally.restored}
+    return names if counted.restored else {None, *names}
