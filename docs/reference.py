@@ -29,6 +29,7 @@ SOURCES = {
     "bullmq_queue_oldest_active_timestamp_seconds": "`processedOn` of the jobs at the end of `active`",
     "bullmq_queue_oldest_active_locked": "that job's `lock`",
     "bullmq_queue_next_delayed_timestamp_seconds": "lowest score of `delayed`",
+    "bullmq_queue_oldest_waiting_children_timestamp_seconds": "lowest score of `waiting-children`",
     "bullmq_queue_info": "`version` in `meta`",
     "bullmq_queue_paused": "`paused` in `meta`",
     "bullmq_queue_retention_limit": "the setting `retention`, else `removeOnComplete` and "

@@ -577,3 +577,33 @@ def test_nobody_is_kept_out(
     visitor.open(queue="nothing")
     expect(page.locator("#main")).to_contain_text("There is no such queue")
     check("gone")
+
+
+def test_a_parent_that_waits_for_ever_shows_which_child_failed_and_why(
+    server: Server, work: Work, start_exporter: StartExporter, visit: Visit
+) -> None:
+    children = [
+        {"name": "throws", "queueName": "mails", "data": {"reason": f"no mailbox {SCRIPT}\nat x"}},
+        {"name": "works", "queueName": "idle", "opts": {"jobId": "evicted"}},
+        {"name": "works", "queueName": "idle", "opts": {"jobId": "waits"}},
+    ]
+    children[0]["opts"] = {"jobId": "fails"}
+    work.flow(
+        {"name": "import", "queueName": "flows", "opts": {"jobId": "p"}, "children": children}
+    )
+    work.work("mails")
+    with server.client() as client:
+        client.delete("bull:idle:evicted")
+        eventually(lambda: client.zcard("bull:mails:failed") == 1)
+    page = visit(start_exporter(server.url)).open(queue="flows", job="p")
+    listed = page.locator("#flow .children li")
+    expect(listed).to_have_count(3)
+    expect(listed.filter(has_text="mails / fails")).to_contain_text("failed no mailbox <script>")
+    expect(listed.filter(has_text="idle / evicted")).to_contain_text("removed")
+    expect(listed.filter(has_text="idle / waits")).to_contain_text("waiting")
+    expect(page.locator("#flow")).to_contain_text(
+        "1 child failed. This job waits until it is retried"
+    )
+    expect(page.locator("#flow")).to_contain_text("1 child was removed. This job will never go on")
+    page.click("#flow >> text=fails")
+    expect(page.locator("#view-heading")).to_contain_text("fails")

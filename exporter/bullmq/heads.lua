@@ -138,6 +138,14 @@ local function next_runs(base)
   return kept
 end
 
+-- When the parent that has waited the longest for its children began to, in ms: the lowest score of
+-- `waiting-children` (addParentJob-5 and moveToWaitingChildren-8 of 5.56.3, -6 and -7 of 6.7.0).
+local function longest_waiting_parent(base)
+  local first = read('ZRANGE', base .. 'waiting-children', 0, 0, 'WITHSCORES')
+  if is_error(first) then return first end
+  return first[2] or false
+end
+
 local function ends_in_marker(ids)
   return #ids > 0 and string.sub(ids[#ids], 1, 2) == '0:' and 1 or 0
 end
@@ -174,6 +182,7 @@ for i, base in ipairs(KEYS) do
     has('s') and next_runs(base) or {},
     heartbeat ~= '' and number(read('GET', heartbeat)),
     has('l') and limiter(base),
+    has('c') and longest_waiting_parent(base),
   }
 end
 return result

@@ -7,32 +7,6 @@ local base, id = KEYS[1], ARGV[1]
 local key = base .. id
 local longest, reach, most = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
-local function in_list(name)
-  for rank = 1, -1, -2 do
-    local found = read('LPOS', base .. name, id, 'RANK', rank, 'MAXLEN', reach)
-    if found and not is_error(found) then return true end
-  end
-  return false
-end
-
--- As BullMQ's getStateV2 looks, but not through the whole of a long list: `waiting` lies between
--- the ends of one where a job is in no set.
-local function state()
-  for _, name in ipairs({ 'completed', 'failed', 'delayed', 'prioritized', 'waiting-children' }) do
-    local score = read('ZSCORE', base .. name, id)
-    if score and not is_error(score) then return name end
-  end
-  if in_list('active') then return 'active' end
-  local stopped = read('HEXISTS', base .. 'meta', 'paused') == 1 and 'paused' or 'waiting'
-  if in_list('wait') then return stopped end
-  if in_list('paused') then return 'paused' end
-  for name, told in pairs({ wait = stopped, paused = 'paused' }) do
-    local length = read('LLEN', base .. name)
-    if not is_error(length) and length > 2 * reach then return told end
-  end
-  return false
-end
-
 -- The number of a kind of children, and the keys of the first: of a large hash or set none, since
 -- there is no way to read a part of it that takes a known time.
 local function children(kind, count, all)
@@ -61,7 +35,7 @@ for at = tonumber(ARGV[2]), math.min(tonumber(ARGV[3]), logged - 1) do
 end
 
 return {
-  state(),
+  state_of(base, id, reach),
   field_lengths(key, 7),
   logged,
   lines,

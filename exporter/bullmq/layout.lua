@@ -40,3 +40,30 @@ local function field_lengths(key, first)
   end
   return lengths
 end
+
+-- Whether a job is within `reach` of either end of a list.
+local function is_near_an_end(key, id, reach)
+  for rank = 1, -1, -2 do
+    local found = read('LPOS', key, id, 'RANK', rank, 'MAXLEN', reach)
+    if found and not is_error(found) then return true end
+  end
+  return false
+end
+
+-- The state of a job, false where it is in none. As BullMQ's getStateV2 looks, but not through the
+-- whole of a long list: `waiting` lies between the ends of one where a job is in no set.
+local function state_of(base, id, reach)
+  for _, name in ipairs({ 'completed', 'failed', 'delayed', 'prioritized', 'waiting-children' }) do
+    local score = read('ZSCORE', base .. name, id)
+    if score and not is_error(score) then return name end
+  end
+  if is_near_an_end(base .. 'active', id, reach) then return 'active' end
+  local stopped = read('HEXISTS', base .. 'meta', 'paused') == 1 and 'paused' or 'waiting'
+  if is_near_an_end(base .. 'wait', id, reach) then return stopped end
+  if is_near_an_end(base .. 'paused', id, reach) then return 'paused' end
+  for name, told in pairs({ wait = stopped, paused = 'paused' }) do
+    local length = read('LLEN', base .. name)
+    if not is_error(length) and length > 2 * reach then return told end
+  end
+  return false
+end

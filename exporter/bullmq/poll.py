@@ -116,6 +116,7 @@ class Heads(NamedTuple):
     runs: Sequence[Any] = ()
     heartbeat: Any = None
     limiter: Any = None  # a limits.Window, once _look_at_heads has made it one
+    oldest_waiting_children: Any = None
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> Heads:
@@ -339,6 +340,7 @@ class Poller:
                 ("l", ready and row.active == 0),  # whether a rate limit is reached
                 ("a", _some(row.active)),
                 ("d", _some(row.delayed)),
+                ("c", _some(row.waiting_children)),  # since when a parent waits
                 ("s", self._max_schedulers and _some(row.schedulers)),
             )
             if wanted
@@ -500,5 +502,8 @@ def _reading(queue: Queue, counted: Counted, heads: Heads, meta: Meta) -> QueueR
         scheduler_runs=tuple(scheduler_runs()),
         heartbeat=seconds("heartbeat", heads.heartbeat),
         limits=limits_of(meta, heads.limiter, number),
+        oldest_waiting_children=seconds(
+            "oldest waiting for children", heads.oldest_waiting_children
+        ),
         unreadable=tuple(unreadable),
     )

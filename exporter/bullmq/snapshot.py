@@ -29,6 +29,7 @@ class QueueReading:
     scheduler_runs: tuple[tuple[str, float], ...] = ()  # the soonest first
     heartbeat: float | None = None
     limits: QueueLimits = NO_LIMITS
+    oldest_waiting_children: float | None = None  # a flow's parent
     unreadable: tuple[tuple[str, str], ...] = ()  # what could not be read, and why
 
 

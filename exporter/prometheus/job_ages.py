@@ -29,4 +29,10 @@ FAMILIES = (
         "When the next delayed job is due, in the past if it is overdue; absent while none is.",
         lambda reading, _: reading.next_delayed,
     ),
+    QueueGauge(
+        "bullmq_queue_oldest_waiting_children_timestamp_seconds",
+        "When the flow's parent that has waited the longest for its children began to wait; absent "
+        "while none waits.",
+        lambda reading, _: reading.oldest_waiting_children,
+    ),
 )

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from exporter.bullmq.failures import Group
-from exporter.bullmq.job_detail import Children, JobDetail
+from exporter.bullmq.job_detail import Child, Children, JobDetail
 from exporter.bullmq.jobs import Job, NotJson
 from exporter.bullmq.keys import JobKey, State
 from exporter.bullmq.limits import QueueLimits
@@ -78,6 +78,7 @@ def reading(given: QueueReading) -> dict[str, Any]:
         "oldestWaiting": _milliseconds(given.oldest_waiting),
         "oldestActive": _milliseconds(given.oldest_active),
         "nextDelayed": _milliseconds(given.next_delayed),
+        "oldestWaitingChildren": _milliseconds(given.oldest_waiting_children),
         "limits": _limits(given.limits),
     }
 
@@ -161,11 +162,21 @@ def _children(given: Children, *, with_prefix: bool) -> dict[str, Any]:
     return {
         "counts": dict(given.counts),
         "jobs": [
-            _place(key, with_prefix=with_prefix) | {"outcome": outcome}
-            for key, outcome in given.jobs
+            _place(child.key, with_prefix=with_prefix) | {"outcome": child.outcome} | _now(child)
+            for child in given.jobs
         ],
         "complete": given.complete,
     }
+
+
+def _now(child: Child) -> dict[str, Any]:
+    """What a child that is not processed is in its own queue; null where that cannot be read."""
+    if child.outcome == "processed":
+        return {}
+    if child.now is None:
+        return {"state": None, "failedReason": None}
+    state = "removed" if child.now.removed else child.now.state
+    return {"state": state, "failedReason": child.now.failed_reason}
 
 
 def _between(begin: int | None, end: int | None) -> int | None:

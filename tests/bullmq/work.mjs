@@ -7,6 +7,7 @@
 //   ["work", queue, options]               starts a worker; its truth is told by `truth`
 //   ["settle"]                             waits until no job is waiting, active or delayed
 //   ["call", queue, method, ...args]       calls a method of the queue
+//   ["retry", queue, id]                   retries a failed job by hand
 //   ["truth"]                              what has happened by now
 import { createInterface } from 'node:readline';
 
@@ -89,6 +90,7 @@ const commands = {
     await flows.close();
     return job.id;
   },
+  retry: async (queue, id) => (await open(queue).getJob(id)).retry(),
   call: (queue, method, ...args) => open(queue)[method](...args).then((result) => result ?? null),
   truth: async () => counts,
 };

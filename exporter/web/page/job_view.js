@@ -154,10 +154,38 @@ function flow({ address }, { parent, children }) {
     children && element("div", { key: "children", class: "whole" },
       element("dt", {}, "Children: ", OUTCOMES.filter((name) => children.counts?.[name])
         .map((name) => `${number(children.counts[name])} ${name}`).join(", ") || "none"),
-      element("dd", {}, element("ul", { class: "children" }, (children.jobs ?? []).map((child) =>
-        element("li", {}, relative(address, child), " ", badge(child.outcome,
-          child.outcome === "failed" ? "bad" : "")))),
+      element("dd", {}, stuck(children.jobs ?? []),
+        element("ul", { class: "children" }, (children.jobs ?? []).map((child) =>
+          element("li", {}, relative(address, child), " ", childBadge(child), childReason(child)))),
       !children.complete && notice("quiet", "There are more children than are listed here."))));
+}
+
+/** What keeps the parent waiting for ever, unless somebody helps. */
+function stuck(children) {
+  const pending = children.filter(({ outcome }) => outcome === "unprocessed");
+  const failed = pending.filter(({ state }) => state === "failed").length;
+  const removed = pending.filter(({ state }) => state === "removed").length;
+  return [
+    failed > 0 && notice("bad", element("strong", {}, `${counted(failed, "child", "children")} `
+      + "failed. "), "This job waits until ", failed === 1 ? "it is" : "they are", " retried."),
+    removed > 0 && notice("bad", element("strong", {}, `${counted(removed, "child", "children")} `
+      + `${removed === 1 ? "was" : "were"} removed. `), "This job will never go on by itself."),
+  ];
+}
+
+/** A child's state in its own queue says more than that its parent has not heard of it. */
+function childBadge({ outcome, state }) {
+  if (outcome === "unprocessed" && state) {
+    const bad = state === "failed" || state === "removed";
+    return badge(state, bad ? "bad" : STATE_KINDS[state] ?? "");
+  }
+  return badge(outcome, outcome === "failed" ? "bad" : "");
+}
+
+function childReason({ failedReason }) {
+  if (!failedReason) return null;
+  return element("span", { class: "muted", title: cut(visible(failedReason), 400) }, " ",
+    short(firstLine(failedReason), 200));
 }
 
 function relative(address, { queue, id, prefix }) {
