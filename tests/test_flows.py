@@ -121,11 +121,16 @@ def test_a_child_in_a_queue_that_may_not_be_read_has_no_state(
         )
     )
     with server.client() as client:
-        client.execute_command(
-            *"ACL SETUSER exporter on >secret resetkeys %R~bull:* resetchannels -@all".split(),
-            *"+@read +ping +evalsha_ro +eval_ro".split(),
+        client.acl_setuser(
+            "reads-bull",
+            enabled=True,
+            reset=True,
+            passwords=["+secret"],
+            keys=["bull:*"],
+            categories=["+@read"],
+            commands=["+ping", "+evalsha_ro", "+eval_ro"],
         )
-    exporter = start_exporter(server.url, REDIS_USER="exporter", REDIS_PASSWORD="secret")
+    exporter = start_exporter(server.url, REDIS_USER="reads-bull", REDIS_PASSWORD="secret")
     eventually(lambda: exporter.api.get("/v1/jobs/queues").json["queues"])
     assert children(exporter, "import") == {
         "here": ("unprocessed", "waiting", None),
