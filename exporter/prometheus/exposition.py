@@ -122,12 +122,9 @@ class Part:
     def __init__(self, target: str | None, *, with_prefix: bool, scrape_interval: float) -> None:
         labels = partial(labels_of, target=target, with_prefix=with_prefix)
         self._gauges = GaugeRenderer(GAUGES, labels)
-        # By the content type and whether series are held: who reads in two ways by turns has
-        # rendered anew only what has changed.
         self._events = {
-            (form, held): EventRenderer(COUNTED, labels, target, openmetrics=form == OPENMETRICS)
+            form: EventRenderer(COUNTED, labels, target, openmetrics=form == OPENMETRICS)
             for form in (TEXT, OPENMETRICS)
-            for held in (False, True)
         }
         self._new_series = NewSeries(scrape_interval)
         self.content: Content | None = None  # None: there was no good poll
@@ -156,8 +153,9 @@ class Part:
         """Of each queue the samples of each of COUNTED; None where events cannot be followed."""
         if content.tallies is None:
             return None
+        # While series are held, their queues are rendered anew for whoever reads in the other way.
         held = content.held if form.for_prometheus else {}
-        renderer = self._events[form.content_type, bool(held)]
+        renderer = self._events[form.content_type]
         return (yield from renderer.render(content.tallies, content.queues, held))
 
 
