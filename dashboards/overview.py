@@ -48,6 +48,12 @@ def happened(counter: str, window: str) -> str:
     return f"sum {EACH} (increase({counter}{{{QUEUES}}}[{window}]))"
 
 
+def until(end: str) -> str:
+    """Until when, of the last 5 minutes' values; absent once that is past."""
+    return f"max {EACH} (max_over_time({end}{{{QUEUES}}}[5m])) > time()"
+
+
+RATE_LIMITED = until("bullmq_queue_rate_limited_until_timestamp_seconds")
 # As BullMQQueueStandsStill, but told at once: that alert waits for 5 minutes more.
 STANDS_STILL = " unless ".join(
     [
@@ -62,11 +68,13 @@ STANDS_STILL = " unless ".join(
             )
         ),
         f"(max {EACH} (bullmq_queue_oldest_active_locked{{{QUEUES}}}) == 1)",
+        f"({RATE_LIMITED})",
+        f"({until('bullmq_queue_rate_limit_window_end_timestamp_seconds')})",
     ]
 )
-# The worst of the queues of a name. 0: works; 1: paused; 2: stands still.
+# The worst of the queues of a name. 0: works; 1: rate limited; 2: paused; 3: stands still.
 STATE = (
-    f"max by (queue) (0 * ({STANDS_STILL}) + 2 or ({PAUSED})"
+    f"max by (queue) (0 * ({STANDS_STILL}) + 3 or 2 * ({PAUSED}) or 0 * ({RATE_LIMITED}) + 1"
     f" or 0 * sum {EACH} (bullmq_job_count{{{QUEUES}}}))"
 )
 READY_BY_QUEUE = f"sum by (queue) ({READY})"
@@ -113,8 +121,8 @@ def dashboard() -> Dashboard:
             tile(
                 "Standing still",
                 f"count({STANDS_STILL}) {ELSE_ZERO}",
-                "Queues in which jobs have waited for 3 minutes, none was taken or finished, and no "
-                "worker holds one.",
+                "Queues in which jobs have waited for 3 minutes, none was taken or finished, no worker "
+                "holds one, and no rate limit holds them back.",
                 unit="none",
                 colors=thresholds((None, GREEN), (1, RED)),
                 nothing=UNREADABLE,
@@ -175,8 +183,9 @@ def dashboard() -> Dashboard:
                             "mappings": worded(
                                 {
                                     "0": ("works", "transparent"),
-                                    "1": ("paused", AMBER),
-                                    "2": ("stands still", RED),
+                                    "1": ("rate limited", BLUE),
+                                    "2": ("paused", AMBER),
+                                    "3": ("stands still", RED),
                                 }
                             ),
                             "custom.cellOptions": {"type": "color-background", "mode": "basic"},

@@ -40,6 +40,13 @@ def state(name: str) -> str:
     return f'sum(bullmq_job_count{{{QUEUE},state="{name}"}})'
 
 
+# BullMQ does not count those with a priority as paused.
+HELD = (
+    f'sum(bullmq_job_count{{{QUEUE},state=~"paused|prioritized"}})'
+    f" and (max(bullmq_queue_paused{{{QUEUE}}}) == 1) or {state('paused')}"
+)
+
+
 def per_minute(counter: str) -> str:
     return f"60 * sum(rate({counter}{{{QUEUE}}}[$__rate_interval]))"
 
@@ -85,7 +92,7 @@ def tiles() -> list[Panel]:
         *(
             tile(
                 title,
-                state(name),
+                HELD if name == "paused" else state(name),
                 f"Jobs that are {name} now. Click for the jobs.",
                 unit="short",
                 colors=colors,
@@ -274,6 +281,71 @@ def durations() -> list[Panel]:
     ]
 
 
+def limits() -> list[Panel]:
+    """What the queue as a whole may do at once and over time, and how much of it is used."""
+    active = state("active")
+    concurrency = f"max(bullmq_queue_concurrency_limit{{{QUEUE}}})"
+    return [
+        graph(
+            "Active jobs and their limit",
+            [query(active, "active"), query(concurrency, "concurrency limit")],
+            "Of all workers together. At the limit (setGlobalConcurrency) more workers do not help.",
+            unit="short",
+            nothing=UNREADABLE,
+            size=(8, 8),
+        ),
+        graph(
+            "Rate limit ends in",
+            [
+                query(
+                    f"max(bullmq_queue_rate_limited_until_timestamp_seconds{{{QUEUE}}}) - time() > 0",
+                    "rate limit",
+                ),
+                query(
+                    f"max(bullmq_queue_rate_limit_window_end_timestamp_seconds{{{QUEUE}}})"
+                    " - time() > 0",
+                    "window of a worker's limiter",
+                ),
+            ],
+            "For how long no job is taken, since the rate limit is reached; or until a worker's own "
+            "limiter begins anew, whose maximum is not stored in Redis.",
+            unit="s",
+            nothing="No rate limit is reached",
+            size=(7, 8),
+        ),
+        tile(
+            "Concurrency used",
+            f"{active} / ({concurrency} > 0)",
+            "Active jobs of those that the concurrency limit allows.",
+            unit="percentunit",
+            colors=thresholds((None, GREEN), (1, AMBER)),
+            nothing="No limit",
+            width=3,
+            height=8,
+        ),
+        tile(
+            "Rate limit",
+            f"max(bullmq_queue_rate_limit_max{{{QUEUE}}})",
+            "Jobs that may be taken within the time beside it (setGlobalRateLimit).",
+            unit="short",
+            colors=thresholds((None, BLUE)),
+            nothing="No limit",
+            width=3,
+            height=8,
+        ),
+        tile(
+            "Within",
+            f"max(bullmq_queue_rate_limit_duration_seconds{{{QUEUE}}})",
+            "The time in which so many jobs may be taken.",
+            unit="s",
+            colors=thresholds((None, BLUE)),
+            nothing="No limit",
+            width=3,
+            height=8,
+        ),
+    ]
+
+
 def workers() -> list[Panel]:
     """Who works, and what is planned."""
     return [
@@ -387,6 +459,7 @@ def dashboard() -> Dashboard:
         (None, tiles() + course()),
         ("Failures", failures()),
         ("Durations", durations()),
+        ("Limits", limits()),
         ("Workers and schedules", workers()),
     ):
         if title:

@@ -199,3 +199,23 @@ async def test_a_limiter_is_looked_for_only_where_it_may_hold_jobs_back(server: 
         (limited,) = (each for each in await read() if each.queue.name == "limited")
         assert limited.limits.rate_limited_until
     await redis.close()
+
+
+def test_of_a_paused_queue_those_with_a_priority_are_told_as_bullmq_counts_them(
+    server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    """BullMQ keeps them in `prioritized`, paused or not; the alert counts both states."""
+    truths = {}
+    for version in VERSIONS:
+        work = start_work(version, server.port)
+        work.add(version, "import", 9, {"priority": 5})
+        work.call(version, "pause")
+        truths[version] = work.call(version, "getJobCounts")
+    exporter = start_exporter(server.url)
+    for version, truth in truths.items():
+        assert exporter.metrics.value("bullmq_queue_paused", queue=version) == 1
+        told = exporter.metrics.samples("bullmq_job_count", queue=version)
+        assert {state: told[state,] for state in truth} == truth
+        assert (told["prioritized",], told["paused",]) == (9, 0)
+        page = exporter.api.get(f"/v1/jobs/queues/{version}?status=prioritized&detail=true").json
+        assert (page["paused"], page["pagination"]["totalJobs"]) == (True, 9)
