@@ -24,6 +24,7 @@ from playwright.sync_api import Browser, expect
 from tests.conftest import (
     API_KEY,
     Exporter,
+    Prometheus,
     Server,
     Spawn,
     StartExporter,
@@ -179,15 +180,21 @@ def start_alertmanager(spawn: Spawn, directory: Path, inbox: Inbox, binary: str 
     return address
 
 
+@dataclass(frozen=True)
+class Monitored:
+    exporter: Exporter
+    prometheus: Prometheus
+
+
 @pytest.fixture
-def watched(
+def monitored(
     # In this order: who sends ends before who receives.
     inbox: Inbox,
     own_server: Server,
     start_exporter: StartExporter,
     spawn: Spawn,
     tmp_path: Path,
-) -> Exporter:
+) -> Monitored:
     """The exporter at `own_server`, with Prometheus and Alertmanager behind it."""
     exporter = start_exporter(own_server.url)
     alertmanager = start_alertmanager(spawn, tmp_path, inbox)
@@ -201,7 +208,12 @@ def watched(
     config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [alertmanager]
     prometheus = start_prometheus(spawn, tmp_path, config)
     eventually(lambda: prometheus.query("bullmq_up == 1"))
-    return exporter
+    return Monitored(exporter, prometheus)
+
+
+@pytest.fixture
+def watched(monitored: Monitored) -> Exporter:
+    return monitored.exporter
 
 
 def arrives(check: Callable[[], Any]) -> Any:

@@ -40,12 +40,14 @@ def test_what_is_critical_wakes_people_and_the_rest_waits_for_the_morning(
     rule: dict[str, Any],
 ) -> None:
     severity = rule["labels"]["severity"]
+    # That a queue has gone is no state to be reminded of.
+    morning = "morning-once" if "Gone" in rule["alert"] and "Queue" in rule["alert"] else "morning"
     amtool(
         "config",
         "routes",
         "test",
         f"--config.file={CONFIG / 'alertmanager.yml'}",
-        f"--verify.receivers={'night' if severity == 'critical' else 'morning'}",
+        f"--verify.receivers={'night' if severity == 'critical' else morning}",
         f"alertname={rule['alert']}",
         f"severity={severity}",
         "queue=ingestion",

@@ -10,11 +10,20 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Spawn, eventually, newest
-from tests.test_alerting import Inbox, inbox, start_alertmanager
+from tests.conftest import Server, Spawn, StartWork, eventually, newest
+from tests.test_alerting import (
+    Inbox,
+    Monitored,
+    annotations,
+    arrives,
+    inbox,
+    monitored,
+    start_alertmanager,
+)
 from tests.test_alertmanager import ODD_NAME, odd_alert
 
-__all__ = ["inbox"]  # a fixture
+__all__ = ["inbox", "monitored"]  # fixtures
+pytestmark = pytest.mark.timeout(300)
 
 
 def send(alertmanager: str, alerts: list[dict[str, Any]]) -> bool:
@@ -80,3 +89,38 @@ def test_no_name_of_a_queue_or_a_job_changes_what_a_notification_is(
     }
     assert webhooks.keys() == {ODD_NAME, "long"}
     assert webhooks[ODD_NAME]["annotations"] == told["annotations"]
+
+
+def test_200_queues_that_are_removed_are_one_notification_and_so_are_all_of_a_flushed_redis(
+    inbox: Inbox, monitored: Monitored, own_server: Server, start_work: StartWork
+) -> None:
+    def value(expression: str) -> float:
+        return sum(float(sample["value"][1]) for sample in monitored.prometheus.query(expression))
+
+    work = start_work("bullmq6", own_server.port)
+    tenants = [f"tenant-{number:03}" for number in range(200)]
+    for queue in (*tenants, "stays"):
+        work.call(queue, "count")  # opened, it writes `meta`
+    arrives(lambda: value("count(bullmq:queue_within_day)") == 201)
+    for queue in tenants:
+        work.call(queue, "obliterate")
+
+    def mails() -> list[EmailMessage]:
+        return [mail for mail in inbox.mails if "gone" in mail["Subject"]]
+
+    [mail] = arrives(mails)
+    assert mail["Subject"].endswith("queues are gone from Redis at once")
+    assert f"the first by name are {', '.join(tenants[:10])}. " in part(mail, "plain")
+    arrives(lambda: value("count(bullmq:queue_gone_together)") == 200)
+    arrives(lambda: not monitored.prometheus.query('ALERTS{alertname="BullMQQueueGone"}'))
+    assert inbox.told("firing", "BullMQQueuesGone") == [], "nobody is woken"
+
+    with own_server.client() as client:
+        client.flushall()
+    [told] = arrives(lambda: inbox.told("firing", "BullMQQueuesGone"))
+    summary = annotations(told, "BullMQQueuesGone")["summary"]
+    assert summary == "All 201 queues are gone from Redis"
+    assert told["commonLabels"]["severity"] == "critical"
+    assert [each["Subject"] for each in arrives(lambda: mails()[1:])] == [f"FIRING {summary}"]
+    single = 'max_over_time(ALERTS{alertname="BullMQQueueGone",alertstate="firing"}[1h])'
+    assert monitored.prometheus.query(single) == []

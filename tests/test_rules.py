@@ -151,6 +151,43 @@ def test_a_queue_can_have_its_own_limit_as_limits_yml_says(tmp_path: Path) -> No
     promtool("test", "rules", history)
 
 
+@pytest.mark.parametrize("made_of", ["bullmq:queue_within_day", "bullmq:queue"])
+def test_queues_that_come_and_go_are_left_out_by_a_pattern(made_of: str, tmp_path: Path) -> None:
+    """Made of the queues that are there as well, as the other limits are."""
+    for file in RULES.glob("*.yml"):
+        (tmp_path / file.name).write_text(file.read_text())
+    limits = (tmp_path / "limits.yml").read_text()
+    own = f'expr: 0 * {made_of}{{queue=~"tenant-.+"}} or 1 * {made_of}\n'
+    changed = re.sub(r"(always_there\n +)expr: 1 \* bullmq:queue_within_day\n", rf"\1{own}", limits)
+    assert changed != limits
+    (tmp_path / "limits.yml").write_text(changed)
+    count = 'bullmq_job_count{job="bullmq",instance="i",state="waiting",queue="%s"}'
+    gone = [*(f"tenant-{number}" for number in range(20)), "mail"]
+    firing = (
+        'group by (alertname, queue) (ALERTS{alertname=~"BullMQQueues?Gone",alertstate="firing"})'
+    )
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": 'bullmq_up{job="bullmq",instance="i"}', "values": "1x90"},
+            {"series": count % "there", "values": "0x90"},
+            *({"series": count % name, "values": "0x30 stale"} for name in gone),
+        ],
+        "promql_expr_test": [
+            {
+                "expr": firing,
+                "eval_time": "80m",
+                "exp_samples": [
+                    {"labels": '{alertname="BullMQQueueGone",queue="mail"}', "value": 1}
+                ],
+            }
+        ],
+    }
+    history = tmp_path / "history"
+    history.write_text(json.dumps({"rule_files": [f"{tmp_path}/*.yml"], "tests": [test]}))
+    promtool("test", "rules", history)
+
+
 @pytest.mark.timeout(400)  # a minute of computing, where nothing else runs
 def test_a_healthy_week_raises_nothing(tmp_path: Path) -> None:
     assert fired(tmp_path, Week()) == set()
