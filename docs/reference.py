@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.bullmq.events.tallies import Layout, Tallies
+from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.watcher import Outcome
 from exporter.prometheus.event_family import EventHistogram, MissedCounter
 from exporter.prometheus.exposition import COUNTED, GAUGES
@@ -119,7 +120,8 @@ def _own() -> Iterator[list[str]]:
     health.api_requests.labels("", "").inc()
     health.api_durations.labels("").observe(0)
     tallies = Tallies(Layout((), ()), {}, events_read=0, lag=0, tracked_jobs=0, untracked_jobs=0)
-    health.record(None, Outcome(None, None, duration=0), tallies)
+    snapshot = Snapshot((), None, {}, {}, None, unwatched={"prefix": 0})
+    health.record(None, Outcome(snapshot, None, duration=0), tallies)
     for metric in sorted(health.registry.collect(), key=_own_first):
         labels = {name: None for sample in metric.samples for name in sample.labels if name != "le"}
         name = f"{metric.name}_total" if metric.type == "counter" else metric.name

@@ -51,7 +51,7 @@ async def run(
         log.info("starting", extra={"version": __version__, "redis": addresses})
         _warn(settings, watched.values())
 
-        with_prefix = any(len(each.prefix) > 1 for each in watched.values())
+        with_prefix = any(each.has_several_prefixes for each in watched.values())
         health = Health(tuple(watched))
         targets, turns = [], Turns()
         exposition = Exposition(
@@ -140,7 +140,7 @@ async def _poll_once(settings: Settings) -> Outcome:
 
 
 def _table(target: str | None, settings: Settings, snapshot: Snapshot) -> str:
-    several = len(settings.prefix) > 1
+    several = settings.has_several_prefixes
     head = (
         *(["PREFIX"] if several else []),
         "QUEUE",

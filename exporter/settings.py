@@ -13,6 +13,7 @@ import re
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
@@ -112,9 +113,17 @@ def _prefix(value: str) -> str:
 
 
 def _queue_name(value: str) -> str:
-    if not value or ":" in value:
-        raise ValueError("a queue's name has at least one character and no colon (BullMQ)")
+    if not value:
+        raise ValueError("a queue's name has at least one character")
     return value
+
+
+def is_pattern(value: str) -> bool:
+    """Whether a prefix or a queue's name is a pattern as of file names: `mail-*`, `{t?}`, `[ab]*`.
+
+    Braces stand for themselves; `[*]` is an asterisk.
+    """
+    return any(special in value for special in "*?[")
 
 
 def _slot(key: str) -> int:
@@ -384,11 +393,19 @@ class Watched(Section):
         BeforeValidator(_comma_list),
         Field(min_length=1),
     ] = ("bull",)
+    queues_exclude: Annotated[
+        tuple[Annotated[str, AfterValidator(_queue_name)], ...], BeforeValidator(_comma_list)
+    ] = ()
     redis: RedisSettings = RedisSettings()
     retention: RetentionSettings = RetentionSettings()
 
     @model_validator(mode="after")
     def _one_slot(self) -> Self:
+        if self.redis.cluster and any(map(is_pattern, self.prefix)):
+            raise ValueError(
+                f"{names_of('prefix')}: in a cluster it cannot hold a pattern, since the queues of "
+                "one hash tag are read; name it, such as {bull}; others are targets of their own"
+            )
         if self.redis.cluster and (
             len({_slot(prefix) for prefix in self.prefix}) > 1
             or not all(re.search(r"\{[^{}]+\}", prefix) for prefix in self.prefix)
@@ -398,6 +415,36 @@ class Watched(Section):
                 "{bull} (BullMQ); prefixes of other slots are targets of their own"
             )
         return self
+
+    @property
+    def has_search(self) -> bool:
+        """Whether queues are searched for, rather than all of them named."""
+        return not self.queues or any(map(is_pattern, (*self.queues, *self.prefix)))
+
+    @property
+    def has_several_prefixes(self) -> bool:
+        """Whether a queue's name alone may not say which queue it is."""
+        return len(self.prefix) > 1 or self.has_prefix_patterns
+
+    @property
+    def has_prefix_patterns(self) -> bool:
+        return any(map(is_pattern, self.prefix))
+
+    @property
+    def plain_prefixes(self) -> tuple[str, ...]:
+        return tuple(prefix for prefix in self.prefix if not is_pattern(prefix))
+
+    @property
+    def plain_queues(self) -> tuple[str, ...]:
+        return tuple(name for name in self.queues if not is_pattern(name))
+
+    def selects(self, name: str) -> bool:
+        """Whether a queue of this name is to be watched where it is found."""
+        if any(fnmatchcase(name, pattern) for pattern in self.queues_exclude):
+            return False
+        return not self.queues or any(
+            name == pattern or fnmatchcase(name, pattern) for pattern in self.queues
+        )
 
     @property
     def cluster_slot(self) -> int | None:

@@ -630,11 +630,16 @@ def test_prefixes_with_colons_hash_tags_and_wildcards_find_their_own_queues_alon
             client.hset(f"{prefix}:mail:meta", "version", "bullmq:5.56.3")
             client.lpush(f"{prefix}:mail:wait", *(["j"] * len(prefix)))
         client.hset("bull:mail:some:meta", "name", "a job whose id ends in :meta")
-    for prefix in ("bull", "bull:eu", "{bull}", "b*ll"):
+    for prefix in ("bull", "bull:eu", "{bull}"):
         exporter = start_exporter(server.url, "--prefix", prefix)
         told = exporter.metrics.samples("bullmq_job_count", state="waiting")
         assert told == {("mail",): len(prefix)}
         exporter.terminate()
+    # An asterisk that stands for itself; without the brackets it would be a pattern.
+    exporter = start_exporter(server.url, "--prefix", "b[*]ll")
+    told = exporter.metrics.samples("bullmq_job_count", state="waiting")
+    assert told == {("b*ll", "mail"): 4}
+    exporter.terminate()
 
     exporter = start_exporter(server.url, "--prefix", "bull:eu,{bull}")
     told = exporter.metrics.samples("bullmq_job_count", state="waiting")
@@ -697,8 +702,21 @@ def test_queues_and_schedulers_are_bounded(server: Server, start_exporter: Start
         client.zadd("bull:q00:repeat", {f"s{n:03}": 1_800_000_000_000 + n for n in range(150)})
     exporter = start_exporter(server.url, EXPORTER_MAX_QUEUES="20")
     assert len(exporter.metrics.samples("bullmq_queue_paused")) == 20
-    assert exporter.lines("left out: queues beyond max_queues")
+    assert [line["count"] for line in exporter.lines("left out: queues beyond max_queues")] == [10]
     runs = exporter.metrics.samples("bullmq_scheduler_next_run_timestamp_seconds", queue="q00")
     assert len(runs) == 100
     assert runs["s000",] == 1_800_000_000
     assert exporter.metrics.value("bullmq_queue_schedulers", queue="q00") == 150
+
+    # One whose name comes first puts none out; it takes the place of one that goes.
+    watched = exporter.metrics.samples("bullmq_queue_paused").keys()
+    with server.client() as client:
+        client.hset("bull:a-new-one:meta", "version", "bullmq:5.56.3")
+        left_out = "bullmq_exporter_unwatched_queues"
+        eventually(lambda: exporter.metrics.value(left_out, reason="max_queues") == 11)
+        assert exporter.metrics.samples("bullmq_queue_paused").keys() == watched
+        client.delete("bull:q07:meta")
+        with_it = (watched - {("q07",)}) | {("a-new-one",)}
+        eventually(lambda: exporter.metrics.samples("bullmq_queue_paused").keys() == with_it)
+    assert len(exporter.lines("left out: queues beyond max_queues")) == 1
+    assert [line["queues"] for line in exporter.lines("queues are gone")] == ["q07"]

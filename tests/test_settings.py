@@ -656,7 +656,6 @@ def test_an_address_is_text_and_nothing_else(value: str, tmp_path: Path) -> None
         ("EXPORTER_POLL_INTERVAL", "-inf", "must be at least 0.1"),
         ("EXPORTER_LOG_LEVEL", "loud", "must be 'debug', 'info', 'warning' or 'error', not 'loud'"),
         ("EXPORTER_LOG_FORMAT", "xml", "must be 'logfmt' or 'json', not 'xml'"),
-        ("EXPORTER_QUEUES", "a:b", "no colon"),
         ("EXPORTER_PREFIX", "bull:", "ends in a colon"),
         ("EXPORTER_PREFIX", ",", "must not be empty"),
         ("EXPORTER_API_CORS_ORIGINS", "https://a/b", "without a path"),

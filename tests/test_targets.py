@@ -229,6 +229,11 @@ def test_check_shows_each_target_or_what_is_wrong_with_it(
         ("targets: [{name: a}]\nprefix: b", {}, "prefix: goes not with targets"),
         ("targets: [{name: a}]", {"REDIS_HOST": "h"}, "REDIS_HOST: goes not with targets"),
         ("targets: [{name: a, prefix: '{x},{y}', redis: {cluster: true}}]", {}, "same hash tag"),
+        (
+            "targets: [{name: a, prefix: '{x*}', redis: {cluster: true}}]",
+            {},
+            "cannot hold a pattern",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_target_is_said(

@@ -109,11 +109,13 @@ async def read_job(
     first_log: int,
     logs: int,
     prefixes: Sequence[str],
+    queues: Mapping[str, Queue],
     limits: Limits,
 ) -> JobDetail | None:
     """The job, with `logs` of its log lines from index `first_log` on; None where it is gone.
 
-    `prefixes` tell where the queues of its relatives may be. Raises RedisUnavailable.
+    `prefixes` and `queues` tell where its relatives may be (see `JobKey.parsed`). Raises
+    RedisUnavailable.
     """
     raw_id = job_id.encode("utf-8", "replace")
     state, sizes, log_total, lines, *children = await redis.run(
@@ -145,8 +147,8 @@ async def read_job(
         delay=integer(fields["delay"]) or 0,
         stalled_count=integer(fields["stc"]) or 0,
         worker=text(fields["pb"]) if fields["pb"] else None,
-        parent=JobKey.parsed(text(parent), prefixes) if parent else None,
-        children=await _children(redis, children, prefixes),
+        parent=JobKey.parsed(text(parent), prefixes, queues) if parent else None,
+        children=await _children(redis, children, prefixes, queues),
         log_lines=tuple(map(text, lines)),
         log_total=log_total,
     )
@@ -159,7 +161,10 @@ def _options(given: Any) -> Any:
 
 
 async def _children(
-    redis: RedisReader, kinds: Sequence[tuple[int, Sequence[bytes]]], prefixes: Sequence[str]
+    redis: RedisReader,
+    kinds: Sequence[tuple[int, Sequence[bytes]]],
+    prefixes: Sequence[str],
+    queues: Mapping[str, Queue],
 ) -> Children | None:
     # BullMQ keeps those that failed and do not matter (ignoreDependencyOnFailure) in `:failed`.
     named = dict(zip(("processed", "unprocessed", "failed", "ignored"), kinds, strict=True))
@@ -167,7 +172,7 @@ async def _children(
     if not any(counts.values()):
         return None
     children = [
-        Child(JobKey.parsed(text(key), prefixes), kind)
+        Child(JobKey.parsed(text(key), prefixes, queues), kind)
         for kind, (_, keys) in named.items()
         for key in keys
     ]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -60,10 +59,17 @@ class JobKey(NamedTuple):
     id: str
 
     @classmethod
-    def parsed(cls, key: str, prefixes: Iterable[str]) -> JobKey:
-        """The parts of a key. A prefix may hold colons, a queue's name none: the longest of the
+    def parsed(
+        cls, key: str, prefixes: Iterable[str], queues: Mapping[str, Queue] | None = None
+    ) -> JobKey:
+        """The parts of a key, by the `queues` that are known (see `Watcher.by_key`): the longest
+        that fits is taken.
+
+        Of other queues a prefix may hold colons and a name holds none: the longest of the
         `prefixes` that fits is taken, or what stands before the first colon.
         """
+        for known, job_id in queues_of_key(key, queues or {}):
+            return cls(known.prefix, text(known.raw_name), job_id)
         fitting = [prefix for prefix in prefixes if key.startswith(f"{prefix}:")]
         prefix = max(fitting, key=len, default=key.partition(":")[0])
         queue, _, job_id = key[len(prefix) + 1 :].partition(":")
@@ -130,19 +136,13 @@ class Queue(NamedTuple):
         return self.base[:-1]
 
 
-def meta_pattern(prefix: str) -> bytes:
-    """The SCAN pattern that finds every queue of a prefix."""
-    escaped = re.sub(r"([*?\[\]\\])", r"\\\1", prefix)
-    return f"{escaped}:*:meta".encode()
+def queues_of_key(key: str, queues: Mapping[str, Queue]) -> Iterator[tuple[Queue, str]]:
+    """The queues that a job of this key may be in, by what their keys begin with, and its id there.
 
-
-def queue_of_meta_key(prefix: str, key: bytes) -> Queue | None:
-    """The queue whose `meta` this is.
-
-    None where the name would hold a colon: BullMQ refuses such names, and the key then is a job
-    called `…:meta` or the queue of a longer prefix (`bull:eu` beside `bull`).
+    The longest first: names of queues and ids of jobs may both hold colons.
     """
-    name = key[len(prefix.encode()) + 1 : -len(b":meta")]
-    if not name or b":" in name:
-        return None
-    return Queue.named(prefix, name)
+    end = key.rfind(":")
+    while end > 0:
+        if (queue := queues.get(key[:end])) is not None:
+            yield queue, key[end + 1 :]
+        end = key.rfind(":", 0, end)

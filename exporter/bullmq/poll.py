@@ -95,6 +95,11 @@ class Counted(NamedTuple):
         return flag == 0 and all(size == 0 for size in (wait, held, active, *others))
 
     @property
+    def holds_jobs(self) -> bool:
+        """Whether there are jobs or schedulers: then the queue exists, with `meta` or without."""
+        return any(map(_some, self[1:]))
+
+    @property
     def doubtful(self) -> bool:
         """Whether the queue may be gone, or have been paused or resumed while it was counted.
 
@@ -210,7 +215,7 @@ class Poller:
             await self._count(memories)
             # A second time in the same moment is not to be expected.
             await self._count(await self._settle_doubts(memories))
-            # `meta` is gone when the queue is (Queue.obliterate).
+            # All of its keys are gone when the queue is (Queue.obliterate).
             there = [each for each in memories if each.exists or each.queue in configured]
             await self._look_at_heads(there)
             for batch in batched(there, READ_AT_ONCE):
@@ -318,7 +323,8 @@ class Poller:
 
         def take(batch: list[_Memory], told: list[Any]) -> None:
             for each, exists, flag in zip(batch, told[::size], told[1::size], strict=True):
-                each.exists, each.exists_due = bool(exists), now + VERSION_KNOWN
+                each.exists = bool(exists) or each.told.holds_jobs
+                each.exists_due = now + VERSION_KNOWN
                 if not isinstance(flag, Exception) and flag != each.told.flag:
                     each.answers = ()
                     turned.append(each)

@@ -50,6 +50,9 @@ class Snapshot:
     retention: Mapping[Queue, Mapping[State, int]]
     duplicate_schedulers: Mapping[Queue, int]
     discovered: float | None  # when the queues were last searched for; None where they are named
+    # Queues that were found and are not watched, by why (watcher.UNWATCHED_…); None where none were
+    # searched for.
+    unwatched: Mapping[str, int] | None = None
 
     @property
     def beside_all(self) -> tuple[object, ...]:

@@ -6,13 +6,13 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
-from exporter.bullmq.discovery import discover
-from exporter.bullmq.keys import Queue, State
+from exporter.bullmq.discovery import Findings, Search, within_limit
+from exporter.bullmq.keys import Queue, State, text
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.retention import learn_retention
 from exporter.bullmq.schedulers import count_duplicates
@@ -29,6 +29,16 @@ LONGEST_RETRY = 5.0
 
 # A scan of all keys, once the first is done, rests nine times as long as it works.
 SCAN_PACE = 9.0
+
+# Seconds after which a search looks at all keys again, for queues that nobody watches.
+SEARCH_EVERYWHERE_SECONDS = 3600.0
+
+# Why queues are not watched: beyond max_queues; by the settings queues and queues_exclude; of a
+# prefix that is not configured; of Bull 3 or 4, whose keys have another layout.
+UNWATCHED_LIMIT = "max_queues"
+UNWATCHED_EXCLUDED = "excluded"
+UNWATCHED_PREFIX = "prefix"
+UNWATCHED_BULL = "bull"
 
 # How many values that cannot be read one poll names in the log.
 COMPLAINTS = 20
@@ -58,12 +68,19 @@ class Watcher:
         self._publish = publish
         self._turns = turns or Turns()
         self._poller = Poller(redis, max_schedulers=settings.max_schedulers, turns=self._turns)
+        self._search = Search(redis, settings, limit=settings.max_queues, turns=self._turns)
+        self._search_everywhere_due = 0.0
+        # Those that are named are watched, whether Redis knows them or not.
         self.configured = frozenset(
-            Queue.named(prefix, name) for prefix in settings.prefix for name in settings.queues
+            Queue.named(prefix, name)
+            for prefix in settings.plain_prefixes
+            for name in settings.plain_queues
         )
         self._queues: tuple[Queue, ...] | None = None
-        if self.configured:
+        if not settings.has_search:
             self._queues = tuple(sorted(self.configured, key=lambda queue: queue.base))
+        self._unwatched: Mapping[str, int] | None = None
+        self._by_key: tuple[tuple[Queue, ...] | None, Mapping[str, Queue]] = (None, {})
         self._retention: Mapping[Queue, Mapping[State, int]] = {}
         self._duplicate_schedulers: Mapping[Queue, int] = {}
         self._options_due = 0.0
@@ -82,6 +99,14 @@ class Watcher:
         return self._queues
 
     @property
+    def by_key(self) -> Mapping[str, Queue]:
+        """The queues that are watched, by what their keys begin with (without the last colon)."""
+        if self._by_key[0] is not self._queues:
+            queues = self._queues or ()
+            self._by_key = (self._queues, {text(each.base[:-1]): each for each in queues})
+        return self._by_key[1]
+
+    @property
     def searched_at(self) -> int | None:
         """When the search began that found `queues`, epoch ms; None where they are named."""
         return self._searched_at
@@ -90,7 +115,7 @@ class Watcher:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._poll_forever())
-            if not self.configured:
+            if self._settings.has_search:
                 tasks.create_task(self._discover_forever())
 
     async def poll(self) -> Outcome:
@@ -119,7 +144,7 @@ class Watcher:
     async def _snapshot(self) -> Snapshot:
         if self._queues is None:
             began = time.time()
-            self._queues = await self._discover(pace=0)
+            self._queues = self._watch(await self._discover(pace=0))
             self._discovered, self._searched_at = time.time(), int(1000 * began)
         # Each call has its limit; this is one for all of them: what is told must not be old.
         limit = max(self._settings.poll_interval, 2 * self._settings.redis.timeout)
@@ -155,19 +180,43 @@ class Watcher:
             )
             self._options_due = now + self._settings.discovery_interval
         return Snapshot(
-            readings, self._workers, self._retention, self._duplicate_schedulers, self._discovered
+            readings,
+            self._workers,
+            self._retention,
+            self._duplicate_schedulers,
+            self._discovered,
+            self._unwatched,
         )
 
-    async def _discover(self, pace: float) -> tuple[Queue, ...]:
-        settings = self._settings
-        return await discover(
-            self._redis,
-            settings.prefix,
-            limit=settings.max_queues,
-            pace=pace,
-            turns=self._turns,
-            known=self._queues or (),
+    async def _discover(self, pace: float) -> Findings:
+        now = time.monotonic()
+        everywhere = now >= self._search_everywhere_due
+        findings = await self._search.run(
+            pace=pace, known=self._queues or (), everywhere=everywhere
         )
+        if everywhere:
+            self._search_everywhere_due = now + SEARCH_EVERYWHERE_SECONDS
+        return findings
+
+    def _watch(self, findings: Findings, alive: Iterable[Queue] = ()) -> tuple[Queue, ...]:
+        """The queues to watch, and note how many are not."""
+        queues, left_out = within_limit(
+            {*findings.queues, *alive, *self.configured},
+            {*alive, *self.configured},
+            self._settings.max_queues,
+        )
+        before = dict(self._unwatched or {})
+        if left_out and not before.get(UNWATCHED_LIMIT):
+            log.warning(
+                "left out: queues beyond max_queues",
+                extra={"max_queues": self._settings.max_queues, "count": left_out},
+            )
+        now = {UNWATCHED_LIMIT: left_out, UNWATCHED_EXCLUDED: findings.excluded}
+        if findings.other_prefixes is not None and findings.bull is not None:
+            now[UNWATCHED_PREFIX] = sum(findings.other_prefixes.values())
+            now[UNWATCHED_BULL] = len(findings.bull)
+        self._unwatched = before | now
+        return queues
 
     async def _count_workers(self, queues: list[Queue]) -> Mapping[Queue, int] | None:
         try:
@@ -197,8 +246,7 @@ class Watcher:
             # A scan that a reconnect to another server broke into misses queues: those that the
             # last poll still found stay.
             await self._turns.give_way()
-            now = sorted({*found, *self._alive}, key=lambda queue: queue.base)
-            queues = tuple(now[: self._settings.max_queues])
+            queues = self._watch(found, self._alive)
             self._discovered, self._searched_at = time.time(), int(1000 * began)
             if queues != before:
                 self._queues = queues

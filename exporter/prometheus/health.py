@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -66,6 +66,30 @@ class _Events(Collector):
             yield family
 
 
+class _Unwatched(Collector):
+    """The queues of each target that are not watched; nothing where none are searched for."""
+
+    NAME = "bullmq_exporter_unwatched_queues"
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = labels
+        self.by_reason: dict[tuple[str, ...], Mapping[str, int] | None] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            self.NAME,
+            "Queues that were found and are not watched, by reason: max_queues is reached, the "
+            "settings queues and queues_exclude leave them out, their prefix is not configured, or "
+            "they are of Bull 3 or 4.",
+            labels=(*self._labels, "reason"),
+        )
+        for values, by_reason in self.by_reason.items():
+            for reason, number in (by_reason or {}).items():
+                family.add_metric((*values, reason), number)
+        if family.samples:
+            yield family
+
+
 class Health:
     """Counts what the exporter itself does. Low in volume, so prometheus_client renders it.
 
@@ -116,6 +140,8 @@ class Health:
         )
         self._events = _Events(self._labels)
         self.registry.register(self._events)
+        self._unwatched = _Unwatched(self._labels)
+        self.registry.register(self._unwatched)
         self.api_requests = Counter(
             "bullmq_exporter_api_requests_total",
             "Requests that the Jobs API has answered.",
@@ -150,10 +176,14 @@ class Health:
             f"{metric.name}_total" if metric.type == "counter" else metric.name
             for metric in self.registry.collect()
         }
-        return told | {
-            f"{name}_total" if family is CounterMetricFamily else name
-            for family, name, _, _ in _EVENTS
-        }
+        return (
+            told
+            | {_Unwatched.NAME}
+            | {
+                f"{name}_total" if family is CounterMetricFamily else name
+                for family, name, _, _ in _EVENTS
+            }
+        )
 
     def record_counts(self, target: str | None, tallies: Tallies | None) -> None:
         """Take note of what was counted of this target; None: events cannot be followed."""
@@ -163,6 +193,9 @@ class Health:
         """Take note of a poll of this target, and of what was counted up to it."""
         of = partial(self._of, target=target)
         self.record_counts(target, tallies)
+        self._unwatched.by_reason[() if target is None else (target,)] = (
+            None if outcome.snapshot is None else outcome.snapshot.unwatched
+        )
         of(self._polls).observe(outcome.duration)
         if outcome.snapshot is None:
             for family in (self._up, self._queues, self._unreadable):

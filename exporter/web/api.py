@@ -22,12 +22,13 @@ from exporter.web.static import page_routes
 PREFIXES = ("", "/api")
 
 
-def openapi_document(prefixes: Sequence[str], targets: Sequence[str]) -> dict[str, object]:
+def openapi_document(prefixes: Sequence[str] | None, targets: Sequence[str]) -> dict[str, object]:
     """The API in OpenAPI 3.1, with the key prefixes and the targets that may be asked for."""
     document = orjson.loads(resources.files("exporter.web").joinpath("openapi.json").read_bytes())
     document["info"]["version"] = __version__
     parameters = document["components"]["parameters"]
-    parameters["Prefix"]["schema"]["enum"] = list(prefixes)
+    if prefixes is not None:
+        parameters["Prefix"]["schema"]["enum"] = list(prefixes)
     # An empty list would be no valid schema; without targets any value is as good as none.
     if targets:
         parameters["Target"]["schema"]["enum"] = list(targets)

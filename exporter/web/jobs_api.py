@@ -17,7 +17,7 @@ from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.failures import fault_of, grouped
 from exporter.bullmq.job_detail import JobDetail, read_job
 from exporter.bullmq.jobs import BULKY, Job, Limits, Page, Scan, read_jobs, read_page
-from exporter.bullmq.keys import JobKey, Queue, State, shorten
+from exporter.bullmq.keys import Queue, State, queues_of_key, shorten, text
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.target import Target
 from exporter.web import shown
@@ -57,12 +57,18 @@ class JobsApi:
         limits: Limits,
     ) -> None:
         self._targets = targets
-        self.prefixes = list(
-            dict.fromkeys(prefix for target in targets for prefix in target.settings.prefix)
+        self._has_prefix_patterns = any(each.settings.has_prefix_patterns for each in targets)
+        self._prefixes = list(
+            dict.fromkeys(prefix for target in targets for prefix in target.settings.plain_prefixes)
         )
         self._redaction = redaction
         self._limits = limits
         self._scans = asyncio.Semaphore(SCANS)
+
+    @property
+    def prefixes(self) -> list[str] | None:
+        """The prefixes that may be asked for; None where some are patterns, and any may be."""
+        return None if self._has_prefix_patterns else self._prefixes
 
     @property
     def targets(self) -> list[str]:
@@ -197,7 +203,8 @@ class JobsApi:
                 job_id,
                 first_log=(logs_page - 1) * LOG_LINES,
                 logs=LOG_LINES,
-                prefixes=self.prefixes,
+                prefixes=self._prefixes,
+                queues=place.target.watcher.by_key,
                 limits=self._limits,
             )
 
@@ -224,26 +231,25 @@ class JobsApi:
         named, _, rest = key.partition("/")
         if named in self.targets:
             targets, plain = [target for target in targets if target.name == named], rest
-        prefix, name, job_id = JobKey.parsed(plain, self.prefixes)
-        places = [
-            Place(target, queue)
+        ids = {
+            Place(target, queue): job_id
             for target in targets
-            for queue in target.watcher.queues or ()
-            if (queue.prefix, queue.name) == (prefix, shorten(name)) and job_id
-        ]
+            for queue, job_id in queues_of_key(plain, target.watcher.by_key)
+            if job_id
+        }
 
         async def exists(place: Place) -> bool | None:
-            raw = place.queue.job_key(job_id.encode("utf-8", "replace"))
+            raw = place.queue.job_key(ids[place].encode("utf-8", "replace"))
             return bool(await place.redis.command("EXISTS", raw)) or None
 
-        if (told := await _first(places, exists)) is not None:
-            return json_response(self._name(told[0]) | {"id": job_id})
+        if (told := await _first(ids, exists)) is not None:
+            return json_response(self._name(told[0]) | {"id": ids[told[0]]})
         raise NotFound(f"There is no job {key}: it was removed, or its queue is not watched")
 
     @property
     def _several(self) -> bool:
         """Whether a queue's name alone does not say which one it is."""
-        return len(self.prefixes) > 1
+        return len(self._prefixes) > 1 or self._has_prefix_patterns
 
     def _name(self, place: Place) -> dict[str, Any]:
         queue, target = place.queue, place.target.name
@@ -310,8 +316,10 @@ class JobsApi:
 
         async def read(place: Place) -> Page | None:
             found = await read_page(place.redis, place.queue, status, limits=self._limits, **page)
-            exists = found.exists or place.queue in place.target.watcher.configured
-            return found if exists else None
+            watcher, queue = place.target.watcher, place.queue
+            known = watcher.by_key.get(text(queue.base[:-1])) == queue
+            exists = found.exists or queue in watcher.configured
+            return found if exists or (known and any(found.counts.values())) else None
 
         if (told := await _first(self._places(request), read)) is not None:
             return told
@@ -327,7 +335,10 @@ class JobsApi:
     def _places(self, request: web.Request) -> list[Place]:
         """Where the queue may be that is asked for. Raises BadRequest."""
         name = request.match_info["queue"]
-        prefix = choice(request, "prefix", self.prefixes, None)
+        if self.prefixes is None:
+            prefix = parameter(request, "prefix") or None
+        else:
+            prefix = choice(request, "prefix", self.prefixes, None)
         targets = self._asked(request)
         # By the name as it is shown: one that is not UTF-8 has no other way in.
         watched = [
@@ -342,8 +353,8 @@ class JobsApi:
         return [
             Place(target, Queue.named(each, name.encode("utf-8", "replace")))
             for target in targets
-            if not target.watcher.configured
-            for each in target.settings.prefix
+            if target.settings.has_search and target.settings.selects(name)
+            for each in target.settings.plain_prefixes
             if prefix in (None, each)
         ]
 
