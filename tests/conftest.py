@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -42,6 +43,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=seconds, reverse=True)
 
 
+# Waits until the tests' process has ended, however it did, and kills what it has left running.
+KILL_ORPHANS = """
+import os, sys
+mark = sys.argv[1].encode()
+sys.stdin.read()
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as environ:
+            if mark in environ.read() and int(pid) != os.getpid():
+                os.kill(int(pid), 9)
+    except OSError:
+        pass
+"""
+
+
+def pytest_configure() -> None:
+    """Nothing that a run started outlives it: an orphan would disturb every later run."""
+    mark = os.environ["BULLMQ_EXPORTER_TESTS"] = f"run-{os.getpid()}-{random.getrandbits(64):x}"
+    until_our_end, _ours = os.pipe()  # whose other end is closed when this process ends
+    os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-c", KILL_ORPHANS, f"BULLMQ_EXPORTER_TESTS={mark}"],
+        {},
+        file_actions=[(os.POSIX_SPAWN_DUP2, until_our_end, 0)],
+        setsid=True,  # Ctrl-C is not meant for it
+    )
+    os.close(until_our_end)
+
+
 def program(name: str, package: str) -> str:
     """The path of a program. Without it the test fails: what is not tested must not look tested."""
     found = shutil.which(name)
@@ -68,13 +98,40 @@ def needs_root(why: str) -> None:
         pytest.skip(f"{why}: run it as root")
 
 
+def _first_ephemeral_port() -> int:
+    return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+
+
+# In another order in each process, so that several seldom try the same one.
+_ports = list(range(10_000, max(_first_ephemeral_port(), 20_000)))
+random.shuffle(_ports)
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+    """A port that nobody listens on, and that stays so until the test uses it.
+
+    Not one that the system would choose: until a server listens on it, or while one restarts, any
+    connection of this machine could get it as its own. The abstract socket reserves it among all
+    processes that run tests, until they end.
+    """
+    while _ports:
+        port = _ports.pop()
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            reservation.bind(f"\0bullmq-exporter-tests-port-{port}")
+            with socket.create_server(("127.0.0.1", port)):
+                reservation.detach()  # open until this process ends
+                return port
+        except OSError:
+            reservation.close()
+    raise AssertionError("no port is left")
 
 
-def eventually(check: Callable[[], Any], within: float = 20.0, pause: float = 0.05) -> Any:
-    """What `check` gives once it is true; its last AssertionError or value where it never is."""
+def eventually(check: Callable[[], Any], within: float = 60.0, pause: float = 0.05) -> Any:
+    """What `check` gives once it is true; its last AssertionError or value where it never is.
+
+    `within` only ends the wait for what never comes: it says nothing of how fast a machine is.
+    """
     deadline = time.monotonic() + within
     while True:
         try:
@@ -96,7 +153,10 @@ class Server:
     ) -> None:
         self.port = port or free_port()
         self._command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
-        self._command += ["--dir", str(directory), "--appendonly", "yes", *options]
+        # Each write is in the file, though not on the disk, before it is answered: a killed server
+        # loses nothing, and none waits for a disk that others keep busy.
+        self._command += ["--dir", str(directory), "--appendonly", "yes", "--appendfsync", "no"]
+        self._command += options
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -119,9 +179,9 @@ class Server:
         self._process.send_signal(signal.SIGCONT)
 
     def client(self, **options: Any) -> redis.Redis:
-        # redis-py would try again by itself, with pauses of seconds.
-        retry = Retry(NoBackoff(), 0)
-        return redis.Redis(port=self.port, protocol=2, driver_info=None, retry=retry, **options)
+        # redis-py would try again by itself, with pauses of seconds, and give up after a few.
+        options = {"retry": Retry(NoBackoff(), 0), "socket_timeout": 60} | options
+        return redis.Redis(port=self.port, protocol=2, driver_info=None, **options)
 
     @property
     def url(self) -> str:
@@ -217,12 +277,23 @@ class Exporter:
         lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
         return [line for line in lines if line["msg"] == message]
 
+    @property
+    def outages(self) -> list[list[str]]:
+        """Of each outage of Redis that the log tells of, the reasons."""
+        outages: list[list[str]] = [[]]
+        for line in map(json.loads, filter(lambda each: each[0] == "{", self.log.splitlines())):
+            if line["msg"] == "Redis is unavailable":
+                outages[-1].append(line["reason"])
+            elif line["msg"] == "Redis is back":
+                outages.append([])
+        return outages if outages[-1] else outages[:-1]
+
     def wait_ready(self) -> None:
         eventually(lambda: self.metrics.get("/-/ready").status == 200)
 
     def terminate(self) -> int:
         self.process.terminate()
-        return self.process.wait(10)
+        return self.process.wait(60)
 
 
 StartExporter = Callable[..., Exporter]
@@ -364,7 +435,7 @@ StartPrometheus = Callable[[Exporter], Prometheus]
 def browser() -> Iterator[Browser]:
     """Chromium. Of a module: Playwright's event loop and that of asynchronous tests do not mix."""
     with sync_playwright() as playwright:
-        expect.set_options(timeout=20_000)  # machines are shared, and some are slow
+        expect.set_options(timeout=60_000)  # machines are shared, and some are slow
         # Whoever runs the tests may be root, in a container.
         chromium = program("chromium", "chromium")
         running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

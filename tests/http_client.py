@@ -39,7 +39,7 @@ class Client:
         self.headers = dict(headers or {})
 
     def request(
-        self, method: str, path: str, headers: Mapping[str, str] | None = None, timeout: float = 10
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, timeout: float = 60
     ) -> Answer:
         merged = self.headers | dict(headers or {})
         request = urllib.request.Request(self.url + path, headers=merged, method=method)

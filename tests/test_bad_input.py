@@ -39,7 +39,7 @@ def run(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -172,7 +172,7 @@ def test_a_key_with_a_password_is_refused_and_no_password_asked_for(tmp_path: Pa
             stdin=theirs,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=120,
             start_new_session=True,
         )
     finally:

@@ -215,4 +215,4 @@ def test_every_query_answers_with_the_demos_data(demo: Prometheus) -> None:
                 pending.discard(each)
         return {each for each in pending if each[1] not in MAY_BE_EMPTY}
 
-    eventually(lambda: not unanswered(), within=150, pause=2)
+    eventually(lambda: not unanswered(), within=240, pause=2)

@@ -134,10 +134,10 @@ HOSTILE = (
 @pytest.mark.parametrize("part", HOSTILE)
 def test_no_reason_and_no_trace_takes_long(part: str) -> None:
     for text in (part * 65_536, "z" + part * 65_536, part * 30_000 + "!"):
-        began = time.process_time()
+        began = time.thread_time()
         fault_of(failed(text, text))
         # Not a measurement: what backtracks takes seconds or minutes, all else milliseconds.
-        assert time.process_time() - began < 1
+        assert time.thread_time() - began < 2
 
 
 def reasons(number: int) -> list[tuple[int, str]]:

@@ -38,8 +38,10 @@ from tests.proxy import Proxy
 from tests.test_events import assert_counted, told, total, wait_following
 from tests.test_truth import expected_counts, told_counts
 
-TIMEOUT = 0.5  # EXPORTER_REDIS_TIMEOUT
-LIMIT = 5.0  # seconds that any answer may take, and that a page may be old: far above what is usual
+# EXPORTER_REDIS_TIMEOUT. Nothing but a fault takes so long, however busy the machine is.
+TIMEOUT = 2.0
+# Seconds that any answer may take, and that a page may be old: docs/reliability.md.
+LIMIT = 10 * TIMEOUT
 
 QUEUE = "ingestion"
 QUEUES = "/v1/jobs/queues"
@@ -47,12 +49,13 @@ JOBS = f"{QUEUES}/{QUEUE}?status=completed&limit=20&brief=true"
 FAILURES = f"{QUEUES}/{QUEUE}/failures"
 JOB = f"{QUEUES}/{QUEUE}/jobs/1"
 PATHS = (QUEUES, JOBS, FAILURES, JOB)
-# A killed server loses nothing that it has answered; DEBUG is for the tests alone.
-OPTIONS = ("--appendfsync", "always", "--enable-debug-command", "yes")
+OPTIONS = ("--enable-debug-command", "yes")  # for the tests alone
+# How it shows that a server has gone, at first in this way and then in that.
+GONE = "refused|reset|closed"
 # Jobs that a fault takes from their worker are given to it again, soon and however often.
 WORKER = {
     "concurrency": 5,
-    "lockDuration": 1000,
+    "lockDuration": 5000,
     "stalledInterval": 500,
     "maxStalledCount": 1000,
     "maxStartedAttempts": 1000,
@@ -99,12 +102,12 @@ class Clients:
             assert self.pages[1] and self.answers[200]
 
     @contextmanager
-    def outage(self, within: float = 10) -> Iterator[None]:
+    def outage(self) -> Iterator[None]:
         """Redis cannot be read in this block: as soon as that is known, everybody is told so."""
         value = self.exporter.metrics.value
-        eventually(lambda: value("bullmq_up") == 0, within)
+        eventually(lambda: value("bullmq_up") == 0)
         # The API reads by itself, and may be a moment later.
-        eventually(lambda: self.exporter.api.get(QUEUES).status == 503, within)
+        eventually(lambda: self.exporter.api.get(QUEUES).status == 503)
         down, refused = self.pages[0], self.answers[503]
         failed = value("bullmq_exporter_poll_errors_total")
         with self._certain(0):
@@ -236,15 +239,15 @@ class Stack:
         """
         truth = self.work.settle()
         counts = expected_counts({"counts": self.work.call(QUEUE, "getJobCounts")}, paused=False)
-        eventually(lambda: self.exporter.metrics.value("bullmq_up") == 1, 10)
-        eventually(lambda: told_counts(self.exporter, QUEUE) == counts, 10)
+        eventually(lambda: self.exporter.metrics.value("bullmq_up") == 1)
+        eventually(lambda: told_counts(self.exporter, QUEUE) == counts)
         eventually(lambda: self.exporter.metrics.value("bullmq_queue_workers", queue=QUEUE) == 1)
         [queue] = self.exporter.api.get(QUEUES).json["queues"]
         assert queue["counts"] == counts
         if not disturbed:
-            assert_counted(self.exporter, truth, 10)
+            assert_counted(self.exporter, truth)
         else:
-            eventually(self._all_ends_are_counted, 10)
+            eventually(self._all_ends_are_counted)
         assert total(self.exporter, "bullmq_exporter_events_missed_total") == 0
 
     def _all_ends_are_counted(self) -> bool:
@@ -257,21 +260,26 @@ class Stack:
         assert kept.total() == self.added.total()
         counted = {
             (name, what): number
-            for name, of_name in told(self.exporter)[QUEUE].items()
+            for name, of_name in told(self.exporter).get(QUEUE, {}).items()
             for what, number in of_name.items()
             if what in ("added", "completed", "failed")
         }
         assert counted == kept | {(name, "added"): n for name, n in self.added.items()}
         return True
 
-    def assert_told_once(self, reason: str, *, lines: int = 1) -> None:
-        """One line when the outage began and one when it ended; further ones, up to `lines`, only
-        where its reason changed."""
+    def assert_told_once(self, reason: str, *, others: str = "") -> None:
+        """One line when the outage began, with this reason, and one when it ended.
+
+        Where some of the polls may fail in `others` ways too, one further line for each of them.
+        """
         assert "Traceback" not in self.exporter.log
-        reasons = [line["reason"] for line in self.exporter.lines("Redis is unavailable")]
-        assert 1 <= len(reasons) <= lines, reasons
-        assert all(one != next_one for one, next_one in itertools.pairwise(reasons)), reasons
+        [reasons] = self.exporter.outages
+        assert len(reasons) == len(set(reasons)), reasons
         assert any(re.search(reason, each) for each in reasons), reasons
+        if not others:
+            assert len(reasons) == 1, reasons
+        for each in reasons:
+            assert re.search(f"{reason}|{others or reason}", each), reasons
         assert len(self.exporter.lines("Redis is back")) == 1
         assert '"level": "critical"' not in self.exporter.log
         assert self.exporter.log.count('"level": "error"') == len(reasons)
@@ -380,7 +388,7 @@ def test_redis_killed_and_started_with_its_data_is_an_outage_that_loses_nothing(
             pass
         either.start()
         stack.assert_truth(disturbed=True)
-    stack.assert_told_once("refused|reset|closed", lines=3)
+    stack.assert_told_once(GONE, others=GONE)
 
 
 def test_redis_killed_and_started_empty_is_told_as_empty_and_counted_on(
@@ -401,7 +409,7 @@ def test_redis_killed_and_started_empty_is_told_as_empty_and_counted_on(
         # The gauge is of what is there, the counter of all that there ever was.
         assert completed == before[QUEUE]["plain"]["completed"] == 20
         assert stack.ends("completed") == 40
-    stack.assert_told_once("refused|reset|closed", lines=3)
+    stack.assert_told_once(GONE, others=GONE)
 
 
 def test_redis_flushed_while_it_runs_is_told_as_empty_and_counted_on(
@@ -425,15 +433,16 @@ def test_redis_flushed_while_it_runs_is_told_as_empty_and_counted_on(
 
 
 def test_redis_that_loads_its_data_is_an_outage_until_it_has(tmp_path: Path, begin: Begin) -> None:
-    # It takes its time for each command that it finds in its file: some seconds. Every 1,024
-    # of them it looks who is there, which must not take so long that we give up.
-    with running("redis", tmp_path, *OPTIONS, "--key-load-delay", "20") as server:
+    # It takes its time for each command that it finds in its file: a minute, which is ended below.
+    # Every 1,024 of them it looks who is there, which must not take so long that we give up.
+    with running("redis", tmp_path, *OPTIONS, "--key-load-delay", "200") as server:
         stack = begin(server)
         with server.client() as client:
-            pipeline = client.pipeline(transaction=False)
-            for number in range(60_000):
-                pipeline.set(f"other:{number}", number)
-            pipeline.execute()
+            for _ in range(10):
+                pipeline = client.pipeline(transaction=False)
+                for number in range(20_000):
+                    pipeline.set(f"other:{number}", number)
+                pipeline.execute()
         stack.add("plain", 700)
         stack.work.settle()
         with Clients(stack.exporter) as clients:
@@ -442,10 +451,12 @@ def test_redis_that_loads_its_data_is_an_outage_until_it_has(tmp_path: Path, beg
             starting.start()
             with clients.outage():
                 eventually(lambda: any("loading" in r for r in reasons_of(stack.exporter)))
+            with server.client() as client:
+                client.config_set("key-load-delay", 0)
             starting.join()
             stack.add_some()
             stack.assert_truth()
-        stack.assert_told_once("loading", lines=4)
+        stack.assert_told_once("loading", others=f"{GONE}|did not answer within 2 s")
 
 
 def reasons_of(exporter: Exporter) -> list[str]:
@@ -464,11 +475,11 @@ def test_redis_paused_for_longer_than_the_timeout_is_an_outage(own: Server, begi
         own.pause()
         try:
             with clients.outage():
-                time.sleep(2 * TIMEOUT)
+                pass
         finally:
             own.resume()
         stack.assert_truth(disturbed=True)
-    stack.assert_told_once("did not answer within 0.5 s")
+    stack.assert_told_once("did not answer within 2 s")
 
 
 def test_redis_asleep_by_a_command_of_somebody_else_is_an_outage(own: Server, begin: Begin) -> None:
@@ -477,13 +488,14 @@ def test_redis_asleep_by_a_command_of_somebody_else_is_an_outage(own: Server, be
         before = stack.ends("completed")
         stack.add_much()
         eventually(lambda: stack.ends("completed") > before)
-        sleeping = threading.Thread(target=lambda: other.execute_command("DEBUG", "SLEEP", "3"))
+        # Nothing can end it: long enough for two polls that fail, and requests.
+        sleeping = threading.Thread(target=lambda: other.execute_command("DEBUG", "SLEEP", "15"))
         sleeping.start()
         with clients.outage():
             pass
         sleeping.join()
         stack.assert_truth(disturbed=True)
-    stack.assert_told_once("did not answer within 0.5 s")
+    stack.assert_told_once("did not answer within 2 s")
 
 
 def test_redis_busy_with_an_endless_script_of_somebody_else_is_an_outage(
@@ -514,7 +526,7 @@ def test_redis_busy_with_an_endless_script_of_somebody_else_is_an_outage(
             endless.join()
         stack.assert_truth(disturbed=True)
     # Where the first poll came before Redis said that it is busy, it did not answer.
-    stack.assert_told_once("BUSY", lines=2)
+    stack.assert_told_once("BUSY", others="did not answer within 2 s")
 
 
 # The server refuses
@@ -563,7 +575,7 @@ def test_a_redis_that_refuses_to_write_is_read_on(
             with pytest.raises(redis.RedisError, match=error):
                 admin.set("any", "thing")
             # BullMQ stands still, or nearly so; that is told.
-            eventually(lambda: told_counts(stack.exporter, QUEUE) == counts_in(server), 10)
+            eventually(lambda: told_counts(stack.exporter, QUEUE) == counts_in(server))
             end()
             stack.assert_truth(disturbed=True)
         stack.assert_quiet()
@@ -602,7 +614,7 @@ def test_a_replica_is_read_while_its_primary_is_there_and_told_as_stale_when_it_
         assert_counted(stack.exporter, stack.work.settle())
         eventually(lambda: told_counts(stack.exporter, QUEUE) == counts_in(primary))
         # While the replica takes over the data anew it may say that it is loading.
-        stack.assert_told_once("Link with MASTER is down", lines=4)
+        stack.assert_told_once("Link with MASTER is down", others=f"{GONE}|loading")
         assert total(stack.exporter, "bullmq_exporter_events_missed_total") == 0
 
 
@@ -701,6 +713,27 @@ def test_a_password_that_is_changed_is_an_outage_until_it_is_valid_again(reader:
     assert "a-password" not in stack.exporter.log
 
 
+def test_reasons_that_come_by_turns_are_each_logged_once(reader: Reader) -> None:
+    admin, stack = reader
+    failed = partial(stack.exporter.metrics.value, "bullmq_exporter_poll_errors_total")
+
+    def switch_off() -> None:
+        admin.execute_command("ACL", "SETUSER", "reader", "off")
+        kill_connections_of(admin, "reader")
+
+    with Clients(stack.exporter) as clients:
+        switch_off()
+        with clients.outage():
+            admin.execute_command("ACL", "SETUSER", "reader", "on", "resetkeys")
+            eventually(lambda: len(reasons_of(stack.exporter)) == 2)
+            switch_off()
+            before = failed()
+            eventually(lambda: failed() >= before + 2)  # the second began after that
+        admin.execute_command("ACL", "SETUSER", "reader", "on", "%R~bull:*")
+        stack.assert_truth()
+    stack.assert_told_once("refused the credentials", others="does not let user 'reader' read")
+
+
 # The host
 
 
@@ -735,7 +768,7 @@ def test_a_clock_that_is_stepped_changes_nothing_that_is_told(
         stack.add_some()
         eventually(lambda n=polls: value("bullmq_exporter_poll_duration_seconds_count") >= n + 5)
         stack.work.settle()
-        assert_counted(stack.exporter, stack.work.settle(), 10)
+        assert_counted(stack.exporter, stack.work.settle())
         eventually(lambda: told_counts(stack.exporter, QUEUE) == counts_in(own))
         assert value(since, queue="idle") == added / 1000
         assert value("bullmq_job_wait_duration_seconds_sum", queue=QUEUE, name="plain") < 600
@@ -783,8 +816,8 @@ def reset_within_an_answer(after: int) -> Callable[[Proxy], Callable[[], None]]:
     ("disturb", "reason"),
     [
         pytest.param(cut, "cannot be reached: .*(closed|reset)", id="cut"),
-        pytest.param(half_open, "did not answer within 0.5 s", id="half-open"),
-        pytest.param(too_slow, "did not answer within 0.5 s", id="too slow"),
+        pytest.param(half_open, "did not answer within 2 s", id="half-open"),
+        pytest.param(too_slow, "did not answer within 2 s", id="too slow"),
         pytest.param(reset_within_an_answer(1), "cannot be reached", id="reset after 1 byte"),
         pytest.param(reset_within_an_answer(60), "cannot be reached", id="reset after 60 bytes"),
     ],
@@ -805,7 +838,7 @@ def test_a_network_that_fails_is_an_outage_and_what_happened_meanwhile_is_counte
         mend()
         stack.add_some()
         stack.assert_truth()
-    stack.assert_told_once(reason, lines=2)
+    stack.assert_told_once(reason, others=f"{GONE}|did not answer within 2 s")
 
 
 def test_a_network_that_is_slow_within_the_timeout_changes_nothing(
@@ -813,7 +846,7 @@ def test_a_network_that_is_slow_within_the_timeout_changes_nothing(
 ) -> None:
     proxy, stack = proxied
     with Clients(stack.exporter) as clients, clients.no_outage():
-        proxy.delay = TIMEOUT / 25  # room enough for a busy machine too
+        proxy.delay = TIMEOUT / 100  # room enough for a busy machine too
         for _ in range(5):
             stack.add_some()
             time.sleep(0.3)
@@ -873,20 +906,37 @@ def test_connections_killed_again_and_again_lose_nothing(either: Server, begin: 
         stack.add_much()
         eventually(lambda: stack.ends("completed") > before)
 
+        kills = 0
+
         def kill() -> None:
+            nonlocal kills
             admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            kills += 1
 
         scraped = clients.pages[1]
         with again_and_again(kill, 0.1):
-            time.sleep(3)
-        # Polls go on between the kills.
-        assert clients.pages[1] > scraped + 10
+            # Polls go on between the kills.
+            eventually(lambda: kills >= 30 and clients.pages[1] > scraped + 10)
         stack.assert_truth(disturbed=True)
-    told_down, told_up = (
-        len(stack.exporter.lines(line)) for line in ("Redis is unavailable", "Redis is back")
-    )
-    assert told_up <= told_down <= 10
+    # A poll fails where it is hit twice: a busy machine is slow to open a connection anew.
+    assert len(stack.exporter.outages) == len(stack.exporter.lines("Redis is back")) < kills
     assert "Traceback" not in stack.exporter.log
+
+
+def test_a_connection_that_is_killed_is_opened_anew_without_an_outage(
+    either: Server, begin: Begin
+) -> None:
+    stack = begin(either)
+    polls = partial(stack.exporter.metrics.value, "bullmq_exporter_poll_duration_seconds_count")
+    with Clients(stack.exporter) as clients, either.client() as admin, clients.no_outage():
+        for _ in range(10):
+            # The next kill after a poll has ended: none is hit twice.
+            ended = polls()
+            admin.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            eventually(lambda before=ended: polls() > before)
+        stack.add_some()
+        stack.assert_truth(disturbed=True)
+    stack.assert_quiet()
 
 
 def test_scripts_flushed_again_and_again_change_nothing(either: Server, begin: Begin) -> None:

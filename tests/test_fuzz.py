@@ -803,12 +803,12 @@ def test_what_is_read_of_a_job_can_be_written(fields: dict[bytes, bytes], source
     wanted: dict[str, bytes | None] = {
         name: fields.get(name.encode()) for name in (*FIELDS, *MORE_FIELDS)
     }
-    began = time.monotonic()
+    began = time.thread_time()
     told = wanted | {"data": source}
     job = job_of(b"1", State.FAILED, [told[field] for field in FIELDS])
     fault = fault_of(job)
-    took = time.monotonic() - began
-    assert took < 1, "others wait meanwhile"
+    # Not a measurement: what backtracks takes seconds or minutes, all else milliseconds.
+    assert time.thread_time() - began < 2, "others wait meanwhile"
     assert len(fault.fingerprint) == 12
     for redaction in REDACTIONS:
         shown_job = shown.job(job, redaction)
@@ -913,13 +913,13 @@ async def sound_event(inside: Inside, follower: Follower, number: int) -> Tallie
 
 async def until(follower: Follower, check: Callable[[Tallies], bool]) -> Tallies:
     tallies = None
-    for _ in range(2000):
+    for _ in range(12_000):
         tallies = await follower.tallies()
         with suppress(KeyError):
             if tallies is not None and check(tallies):
                 return tallies
         await asyncio.sleep(0.005)
-    pytest.fail(f"not so within 10 s: {tallies}")
+    pytest.fail(f"not so within a minute: {tallies}")
 
 
 # All of it at once.

@@ -57,7 +57,7 @@ class Container:
 
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         command = self.command(*arguments, **variables)
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
     @contextmanager
     def exporter(self, log: Path, **variables: str) -> Iterator[Exporter]:

@@ -103,11 +103,11 @@ def test_redis_stopped_and_started_under_load_is_told_and_survived(
             thread.join()
     assert problems == []
     assert statuses == {200, 503}
-    outages = exporter.lines("Redis is unavailable")
-    assert len(outages) == 2
-    for outage in outages:
-        assert re.search("refused|reset|closed", outage["reason"]), outage
     eventually(lambda: len(exporter.lines("Redis is back")) == 2)
+    assert len(exporter.outages) == 2
+    for reasons in exporter.outages:
+        assert len(reasons) == len(set(reasons))
+        assert all(re.search("refused|reset|closed", reason) for reason in reasons), reasons
     assert "Traceback" not in exporter.log
 
 
@@ -115,7 +115,7 @@ def test_a_redis_that_hangs_costs_a_timeout_never_a_hang(
     own_server: Server, start_exporter: StartExporter
 ) -> None:
     make_queue(own_server)
-    exporter = start_exporter(own_server.url, EXPORTER_REDIS_TIMEOUT="0.5")
+    exporter = start_exporter(own_server.url, EXPORTER_REDIS_TIMEOUT="2")
     own_server.pause()
     try:
         eventually(lambda: exporter.metrics.value("bullmq_up") == 0)
@@ -127,10 +127,10 @@ def test_a_redis_that_hangs_costs_a_timeout_never_a_hang(
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join()
         assert answers == [503] * 20
         [line] = exporter.lines("Redis is unavailable")
-        assert "did not answer within 0.5 s" in line["reason"]
+        assert "did not answer within 2 s" in line["reason"]
         assert "REDIS_HOST" in line["reason"]
     finally:
         own_server.resume()
@@ -158,7 +158,8 @@ def test_the_log_tells_when_the_reason_of_an_outage_changes(
         )
         polls = exporter.metrics.value("bullmq_exporter_poll_errors_total")
         eventually(lambda: exporter.metrics.value("bullmq_exporter_poll_errors_total") > polls + 2)
-        assert len(exporter.lines("Redis is unavailable")) <= 4
+        [reasons] = exporter.outages
+        assert len(reasons) == len(set(reasons)) >= 2
     finally:
         locked.stop()
 
@@ -183,17 +184,20 @@ def test_a_server_that_only_looks_like_redis_is_an_outage_not_an_end(
 
         threading.Thread(target=serve, daemon=True).start()
         port = listener.getsockname()[1]
-        exporter = start_exporter(f"redis://127.0.0.1:{port}", ready=False)
+        # Some of its answers are too few: they are waited for.
+        short = {"EXPORTER_REDIS_TIMEOUT": "1"}
+        exporter = start_exporter(f"redis://127.0.0.1:{port}", ready=False, **short)
         eventually(lambda: exporter.metrics.value("bullmq_exporter_poll_errors_total") >= 3)
         assert exporter.metrics.value("bullmq_up") == 0
         assert exporter.api.get(QUEUES).status == 503
-        assert len(exporter.lines("Redis is unavailable")) <= 2
+        [reasons] = exporter.outages
+        assert len(reasons) == len(set(reasons))
         assert exporter.terminate() == 0
 
         command = [sys.executable, "-m", "exporter", "--check", "--redis-url"]
         checked = subprocess.run(
             [*command, f"redis://127.0.0.1:{port}"],
-            env=clean_environment(),
+            env=clean_environment(**short),
             capture_output=True,
             text=True,
             check=False,
@@ -234,7 +238,7 @@ def test_it_ends_in_time_with_code_0_whatever_clients_do(
     half = socket.create_connection((host, int(port)))
     half.sendall(b"GET /v1/jobs/queues HTTP/1.1\r\nHost: x\r\n")
     exporter.process.send_signal(number)
-    assert exporter.process.wait(10) == 0
+    assert exporter.process.wait(30) == 0
     idle.close()
     half.close()
     assert exporter.lines("stopping")
@@ -245,7 +249,7 @@ def test_an_answer_in_flight_is_finished_before_it_ends(
     own_server: Server, start_exporter: StartExporter
 ) -> None:
     make_queue(own_server)
-    exporter = start_exporter(own_server.url)
+    exporter = start_exporter(own_server.url, EXPORTER_DISCOVERY_INTERVAL="3600")
     answers: list[tuple[int, object]] = []
 
     def ask() -> None:
@@ -253,15 +257,23 @@ def test_an_answer_in_flight_is_finished_before_it_ends(
         answers.append((answer.status, answer.json["pagination"]["totalJobs"]))
 
     own_server.pause()
+    before = connections_to(own_server.port)
     thread = threading.Thread(target=ask)
     thread.start()
-    time.sleep(0.3)  # the request is on its way, and waits for Redis
+    # Requests have connections of their own, and this is the first one: it waits for Redis.
+    eventually(lambda: connections_to(own_server.port) > before)
     exporter.process.terminate()
-    time.sleep(0.2)
+    eventually(lambda: exporter.lines("stopping"), pause=0.01)
     own_server.resume()
-    thread.join(10)
+    thread.join()
     assert answers == [(200, 3)]
-    assert exporter.process.wait(10) == 0
+    assert exporter.process.wait(30) == 0
+
+
+def connections_to(port: int) -> int:
+    """How many there are, as the system knows them."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 
 
 async def test_it_ends_whatever_it_was_doing_when_it_was_told_to(server: Server) -> None:
@@ -277,7 +289,7 @@ async def test_it_ends_whatever_it_was_doing_when_it_was_told_to(server: Server)
         for _ in range(steps):
             await asyncio.sleep(0)
         os.kill(os.getpid(), signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await running
 
 
@@ -287,7 +299,7 @@ def test_it_ends_while_redis_hangs(own_server: Server, start_exporter: StartExpo
     try:
         time.sleep(0.5)
         exporter.process.terminate()
-        assert exporter.process.wait(10) == 0
+        assert exporter.process.wait(30) == 0
     finally:
         own_server.resume()
     with pytest.raises((urllib.error.URLError, ConnectionError)):

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 # the poll interval, whichever is longer: an outage ends within seconds of Redis being back.
 LONGEST_RETRY = 5.0
 
+# How many reasons of one outage are logged, each once.
+MAX_OUTAGE_REASONS = 10
+
 # A scan of all keys, once the first is done, rests nine times as long as it works.
 SCAN_PACE = 9.0
 
@@ -264,7 +267,7 @@ class Watcher:
                 log.info(what, extra={"count": len(names), "queues": shown})
 
     async def _poll_forever(self) -> None:
-        failures, last_error = 0, None
+        failures, reasons = 0, set[str | None]()
         while True:
             began = time.monotonic()
             outcome = await self.poll()
@@ -274,13 +277,16 @@ class Watcher:
             if self._up:
                 if failures:
                     log.info("Redis is back", extra={"failed_polls": failures})
-                failures, last_error = 0, None
+                failures, reasons = 0, set()
                 # At most half of the time goes into polls.
                 await self._rest(max(self._settings.poll_interval - took, took))
                 continue
-            if outcome.error != last_error:
+            # Each reason once in an outage: a Redis that is loading and too busy to answer by turns
+            # would fill the log.
+            if outcome.error not in reasons and len(reasons) < MAX_OUTAGE_REASONS:
+                reasons.add(outcome.error)
                 log.error("Redis is unavailable", extra={"reason": outcome.error})
-            failures, last_error = failures + 1, outcome.error
+            failures += 1
             self._workers, self._workers_due, self._options_due = None, 0.0, 0.0
             longest = max(self._settings.poll_interval, LONGEST_RETRY)
             delay = min(longest, 0.25 * 2 ** min(failures - 1, 16))

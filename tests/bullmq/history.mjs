@@ -20,7 +20,7 @@ const worker = new Worker(queueName, async (job) => {
 }, { ...options, concurrency: 5, name: 'tester' });
 
 const settled = async (states, expected) => {
-  for (let i = 0; i < 400; i++) {
+  for (let i = 0; i < 2400; i++) {
     const counts = await queue.getJobCounts(...states);
     if (Object.values(counts).reduce((a, b) => a + b, 0) === expected) return;
     await sleep(25);

@@ -77,7 +77,8 @@ const commands = {
         still = Object.values(now).reduce((a, b) => a + b, 0);
       }
     }
-    await sleep(200); // the workers' own events
+    // The workers' own events: their answers have come, so some turns of the event loop.
+    for (let turn = 0; turn < 10; turn++) await sleep(20);
     return counts;
   },
   async addJobs(queue, jobs) {
