@@ -1,4 +1,4 @@
-"""From a job that fails to what people read, and back: all parts real, sixty times as fast."""
+"""From a job that fails to what people read, and back: all parts real, thirty times as fast."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ from tests.conftest import (
 from tests.http_client import Answer
 
 CONFIG = Path(__file__).parents[1] / "config"
-pytestmark = pytest.mark.timeout(300)
-SPEED = 60  # a minute of the shipped configuration lasts a second here
+pytestmark = pytest.mark.timeout(600)
+SPEED = 30  # a minute of the shipped configuration lasts two seconds here
+# Limits of how fast the exporter itself is.
+OF_THE_MACHINE = ("bullmq:limit:poll_seconds", "bullmq:limit:event_lag_seconds")
 UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -49,6 +51,11 @@ def faster(text: str) -> str:
         lambda found: f"{int(found[1]) * UNITS[found[2]] // SPEED}ms",
         text,
     )
+
+
+def minutes_pass(number: int) -> None:
+    """Of the shipped configuration: long enough for what must not happen."""
+    time.sleep(60 * number / SPEED)
 
 
 def faster_rules(api: str) -> dict[str, Any]:
@@ -65,7 +72,8 @@ def faster_rules(api: str) -> dict[str, Any]:
                 r"\b(300|3600) \*", lambda found: f"{int(found[1]) // SPEED} *", rule["expr"]
             )
             rule["expr"] = faster(per_window)
-            if rule.get("record", "").endswith("_seconds"):
+            name = rule.get("record", "")
+            if name.endswith("_seconds") and name not in OF_THE_MACHINE:
                 rule["expr"] = f"({rule['expr']}) / {SPEED}"
             if rule.get("record") == "bullmq:links":
                 rule["labels"]["jobs"] = api
@@ -90,6 +98,14 @@ class Inbox:
         assert isinstance(mail, EmailMessage)
         self.mails.append(mail)
         return "250 OK"
+
+    def mails_of(self, subject: str) -> list[EmailMessage]:
+        """The mails whose subject begins so."""
+        return [mail for mail in self.mails if mail["Subject"].startswith(subject)]
+
+    def groups_told(self, alert: str) -> set[str]:
+        """The groups, one for each queue, of which this alert was told."""
+        return {webhook["groupKey"] for webhook in self.told("firing", alert)}
 
     def told(self, status: str, alert: str | None = None) -> list[dict[str, Any]]:
         """The webhooks that tell of an alert of this status."""
@@ -211,14 +227,9 @@ def monitored(
     return Monitored(exporter, prometheus)
 
 
-@pytest.fixture
-def watched(monitored: Monitored) -> Exporter:
-    return monitored.exporter
-
-
 def arrives(check: Callable[[], Any]) -> Any:
     """As `eventually`: a notification takes its `for` and its group_wait, and machines are slow."""
-    return eventually(check, within=60)
+    return eventually(check, within=180)
 
 
 def annotations(webhook: dict[str, Any], alert: str) -> dict[str, str]:
@@ -227,13 +238,17 @@ def annotations(webhook: dict[str, Any], alert: str) -> dict[str, str]:
 
 
 def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
-    browser: Browser, inbox: Inbox, own_server: Server, start_work: StartWork, watched: Exporter
+    browser: Browser, inbox: Inbox, own_server: Server, start_work: StartWork, monitored: Monitored
 ) -> None:
     work = start_work("bullmq5", own_server.port)
     work.work("ingestion", {"concurrency": 10})
+    known = monitored.prometheus.query
+    arrives(lambda: known('queue:bullmq_job_completed:sum{queue="ingestion"} == 0'))
     work.add("ingestion", "process-mailbox", 200)
     work.settle()
-    time.sleep(3)
+    # The queue has a past in which jobs succeeded.
+    arrives(lambda: known('queue:bullmq_job_completed:increase1d{queue="ingestion"} > 100'))
+    minutes_pass(3)
     assert inbox.webhooks == []
 
     work.add("ingestion", "fails", 20)
@@ -246,7 +261,7 @@ def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
     assert re.fullmatch(r"ingestion: \d+ jobs failed within 5 minutes", texts["summary"])
     assert "fails (" in texts["top_jobs"]
 
-    page = linked_jobs(watched, texts)
+    page = linked_jobs(monitored.exporter, texts)
     failed = {job["id"] for job in work.call("ingestion", "getFailed")}
     assert len(failed) == 25
     assert {job["id"] for job in page.json["jobs"]} == failed
@@ -262,14 +277,16 @@ def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
     expect(tab.locator("#traces")).to_contain_text("work.mjs")
     tab.close()
 
-    [chat] = arrives(lambda: inbox.chats)
+    firing = f"FIRING {texts['summary']}"
+    # By now it may be over, and that be told as well.
+    [chat] = arrives(lambda: [each for each in inbox.chats if title(each).startswith("FIRING")])
     [attachment] = chat["attachments"]
     assert attachment["title"] == f"FIRING {texts['summary']}"
     assert attachment["title_link"] == texts["jobs_url"]
     escaped = texts["jobs_url"].replace("&", "&amp;")
     assert f"<{escaped}|Jobs>" in attachment["text"]
-    [mail] = arrives(lambda: inbox.mails)
-    assert mail["Subject"] == f"FIRING {texts['summary']}"
+    [mail] = arrives(lambda: inbox.mails_of("FIRING"))
+    assert mail["Subject"] == firing
     plain, html = (
         mail.get_body(preferencelist=(kind,)).get_content()  # type: ignore[union-attr]
         for kind in ("plain", "html")
@@ -281,15 +298,22 @@ def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
 
     arrives(lambda: inbox.told("resolved", "BullMQFailedJobsSpike"))
     assert len(inbox.told("firing", "BullMQFailedJobsSpike")) == 1
-    assert arrives(lambda: inbox.mails[1:])[-1]["Subject"].startswith("Resolved ingestion: ")
+    # Mails of other alerts, to which it gave way, may come before that of its end.
+    [over] = arrives(lambda: inbox.mails_of("Resolved ingestion: "))
+    assert "jobs failed within 5 minutes" in over["Subject"]
+    assert not inbox.mails_of("Warning ingestion: no job succeeds"), "200 did"
 
 
-def linked_jobs(watched: Exporter, texts: dict[str, str]) -> Answer:
+def title(chat: dict[str, Any]) -> str:
+    return str(chat["attachments"][0]["title"])
+
+
+def linked_jobs(exporter: Exporter, texts: dict[str, str]) -> Answer:
     """What the page shows that an alert links to."""
     link = urlsplit(texts["jobs_url"])
-    assert f"{link.scheme}://{link.netloc}{link.path}" == f"{watched.api.url}/"
+    assert f"{link.scheme}://{link.netloc}{link.path}" == f"{exporter.api.url}/"
     query = dict(parse_qsl(link.query))
-    answer = watched.api.get(
+    answer = exporter.api.get(
         f"/v1/jobs/queues/{quote(query.pop('queue'))}?{urlencode(query)}&limit=100"
     )
     assert answer.status == 200
@@ -297,7 +321,7 @@ def linked_jobs(watched: Exporter, texts: dict[str, str]) -> Answer:
 
 
 def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolves_it(
-    inbox: Inbox, own_server: Server, start_work: StartWork, watched: Exporter
+    inbox: Inbox, own_server: Server, start_work: StartWork, monitored: Monitored
 ) -> None:
     application, worker = (start_work("bullmq6", own_server.port) for _ in range(2))
     worker.work("indexing")
@@ -310,7 +334,7 @@ def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolve
     texts = annotations(still, "BullMQQueueStandsStill")
     assert texts["summary"] == "indexing stands still: 40 jobs wait and none is taken"
     assert "No worker is connected: start it" in texts["description"]
-    page = linked_jobs(watched, texts)
+    page = linked_jobs(monitored.exporter, texts)
     assert page.json["pagination"]["totalJobs"] == 40
     assert {webhook["groupKey"] for webhook in inbox.webhooks} == {still["groupKey"]}
     told = {alert["labels"]["alertname"] for alert in still["alerts"]}
@@ -325,32 +349,32 @@ def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolve
 
 
 def test_a_dead_redis_or_exporter_is_one_notification_and_no_recovery_of_what_was_told(
-    inbox: Inbox, own_server: Server, start_work: StartWork, watched: Exporter
+    inbox: Inbox, own_server: Server, start_work: StartWork, monitored: Monitored
 ) -> None:
     application = start_work("bullmq5", own_server.port)
     for number in range(20):
         application.add(f"queue-{number}", "a-job", 1)
     application.add("stuck", "a-job", 7)
-    arrives(lambda: inbox.told("firing", "BullMQQueueStandsStill"))
+    # All that there is to say of them is said.
+    for alert in ("BullMQNoWorker", "BullMQQueueStandsStill"):
+        arrives(lambda about=alert: len(inbox.groups_told(about)) == 21)
     application.close()
-    arrives(lambda: len({each["groupKey"] for each in inbox.webhooks}) == 21)
-    time.sleep(6)  # more than a group_interval: all that there was to say is said
     before = len(inbox.webhooks)
 
     own_server.stop()
     [told] = arrives(lambda: inbox.told("firing", "BullMQRedisUnreachable"))
     assert [alert["labels"]["alertname"] for alert in told["alerts"]] == ["BullMQRedisUnreachable"]
-    time.sleep(12)  # keep_firing_for is over, and so are two of Alertmanager's group_intervals
+    minutes_pass(12)  # keep_firing_for is over, and so are two of Alertmanager's group_intervals
     assert len(inbox.webhooks) == before + 1
     assert not inbox.told("resolved")
 
     own_server.start()
     arrives(lambda: inbox.told("resolved", "BullMQRedisUnreachable"))
-    time.sleep(3)
+    minutes_pass(3)
     assert not inbox.told("resolved", "BullMQQueueStandsStill"), "the queue still stands"
 
-    watched.terminate()
+    monitored.exporter.terminate()
     [told] = arrives(lambda: inbox.told("firing", "BullMQExporterDown"))
     assert [alert["labels"]["alertname"] for alert in told["alerts"]] == ["BullMQExporterDown"]
-    time.sleep(12)
+    minutes_pass(12)
     assert not inbox.told("resolved", "BullMQQueueStandsStill"), "nobody knows"

@@ -79,8 +79,8 @@ def test_the_counters_are_what_the_workers_wrote_down(
     # Its worker is killed with five jobs in hand.
     killed = start_work(version, server.port)
     killed.add("indexing", "stalls", 5, backoff)
-    # It renews its locks in time, however busy the machine is, and looks for no others.
-    killed.work("indexing", {"concurrency": 5, "lockDuration": 3000, "stalledInterval": 300_000})
+    # It renews its locks in time, however busy the machine is.
+    killed.work("indexing", {"concurrency": 5, "lockDuration": 5000, "stalledInterval": 1000})
     with server.client() as client:
         eventually(lambda: client.llen("bull:indexing:active") == 5)
     killed.close()
