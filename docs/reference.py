@@ -49,9 +49,12 @@ SOURCES = {
     "bullmq_job_added_total": "`added`",
     "bullmq_job_completed_total": "`completed`",
     "bullmq_job_failed_total": "`failed`",
-    "bullmq_job_retried_total": "`waiting` or `delayed` of a job that was active",
+    "bullmq_job_retried_total": "`waiting` or `delayed` of a job that was active; its hash tells failed "
+    "attempts from rate limits and deferrals (`DelayedError`)",
     "bullmq_job_stalled_total": "`stalled`",
     "bullmq_job_retries_exhausted_total": "`retries-exhausted`",
+    "bullmq_job_deduplicated_total": "`deduplicated`; `debounced` where it comes without (early 5.x)",
+    "bullmq_job_duplicated_total": "`duplicated`",
     "bullmq_job_wait_duration_seconds": "from `waiting`, `delayed` or `added` to `active`",
     "bullmq_job_process_duration_seconds": "from `active` to `completed` or `failed`",
     "bullmq_exporter_events_missed_total": "gaps in the stream",
@@ -106,6 +109,16 @@ a series that is new shows 0 to Prometheus for
 that its first count is an increase; whoever reads the page without the header of a Prometheus sees what
 is counted, and changes nothing for others. Past `events.max_names` names are told as `__other__`. In
 OpenMetrics, the counter of failed jobs and the histograms' buckets carry their last job as an exemplar (`job_key="bull:ingestion:42"`).
+
+`__unknown__` is the name of jobs whose name could not be read: only `added` says it, so of a job that
+was added before the exporter began, in a gap of the stream or beyond `events.max_jobs` its hash is
+asked, and that is gone where the job was removed at once (`removeOnComplete`). Failed jobs are
+remembered, the last 20,000 of all queues, so that they keep their names when they are retried by hand.
+
+A retry is counted where the events or the job's hash show that an attempt failed. Of a job that was
+active before the exporter began and then put off (`DelayedError`, a rate limit), or failed in between,
+the first may stay uncounted. Where a job is put off, completed and removed before its hash can be
+asked, within a fraction of a second, it counts as one retry too many.
 
 {_table([*head[:-1], "events"], counted)}
 

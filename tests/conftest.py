@@ -443,16 +443,29 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
+def faked_time(clock: str) -> dict[str, str]:
+    """The environment of a process whose clock is ahead or behind (`-90s`)."""
+    program("faketime", "faketime")
+    [library] = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME": clock,
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
 class Node:
     """A script of tests/bullmq with a real BullMQ: answers a JSON line to each line it is told."""
 
-    def __init__(self, script: str, version: str, *arguments: str) -> None:
+    def __init__(self, script: str, version: str, *arguments: str, clock: str = "+0s") -> None:
+        """`clock`: by how much the time that it sees differs, as faketime takes it."""
         if not (BULLMQ / "node_modules" / version).is_dir():
             pytest.fail("BullMQ is missing: make test installs it")
         self._script = script
         self._process = subprocess.Popen(
             [program("node", "nodejs"), script, version, *arguments],
             cwd=BULLMQ,
+            env=None if clock == "+0s" else {**os.environ, **faked_time(clock)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -495,8 +508,10 @@ class History(Node):
 class Work(Node):
     """Adds jobs and works on them; each command of work.mjs is a method here."""
 
-    def __init__(self, version: str, port: int, prefix: str = "bull") -> None:
-        super().__init__("work.mjs", version, str(port), prefix)
+    def __init__(
+        self, version: str, port: int, prefix: str = "bull", *, clock: str = "+0s"
+    ) -> None:
+        super().__init__("work.mjs", version, str(port), prefix, clock=clock)
 
     def __getattr__(self, command: str) -> Callable[..., Any]:
         return lambda *arguments: self.ask(json.dumps([command, *arguments]))
@@ -509,8 +524,8 @@ StartWork = Callable[..., Work]
 def start_work() -> Iterator[StartWork]:
     started: list[Work] = []
 
-    def start(version: str, port: int, prefix: str = "bull") -> Work:
-        started.append(Work(version, port, prefix))
+    def start(version: str, port: int, prefix: str = "bull", *, clock: str = "+0s") -> Work:
+        started.append(Work(version, port, prefix, clock=clock))
         return started[-1]
 
     yield start

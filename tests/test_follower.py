@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 import redis
 
@@ -16,10 +17,11 @@ from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.events import follower as following
 from exporter.bullmq.events import mending
 from exporter.bullmq.events.follower import Follower
-from exporter.bullmq.events.ledger import Ledger, Room
+from exporter.bullmq.events.ledger import Ledger
 from exporter.bullmq.events.state_file import QUEUES, StateFile
 from exporter.bullmq.events.stream import Entry, Gap, Place, StreamInfo
 from exporter.bullmq.events.tallies import Count, FrozenTally, Layout, Tallies
+from exporter.bullmq.events.tracked_jobs import Room
 from exporter.bullmq.keys import Queue
 from exporter.settings import EventsSettings, RedisSettings
 from tests.conftest import Server, running
@@ -149,7 +151,7 @@ async def test_a_delay_and_a_backoff_are_no_wait_and_the_last_attempt_is_what_co
             write(client, 10_017, "failed", failedReason="no", prev="active")
             write(client, 10_017, "retries-exhausted", attemptsMade="2")
             tallies = await until(lambda now: count(now, Count.RETRIES_EXHAUSTED))
-    assert tally(tallies).values[: len(Count)] == (1, 0, 1, 1, 0, 1)
+    assert tally(tallies).values[: len(Count)] == (1, 0, 1, 1, 0, 1, 0, 0)
     assert durations(tallies, "wait") == (2, 30 + 7)
     assert durations(tallies, "process") == (1, 11)
 
@@ -188,7 +190,7 @@ async def test_jobs_that_are_removed_cleaned_or_drained_leave_nothing_behind(
             client.delete("bull:ingestion:there")
             client.xadd(KEY, {"event": "cleaned", "count": "1"})
             tallies = await until(lambda now: now.tracked_jobs == 0)
-    assert tally(tallies).values[: len(Count)] == (3, 0, 0, 0, 0, 0)
+    assert tally(tallies).values[: len(Count)] == (3, 0, 0, 0, 0, 0, 0, 0)
     assert durations(tallies, "wait")[0] == (3 if "active" in events else 0)
     assert durations(tallies, "process")[0] == 0
 
@@ -369,6 +371,55 @@ async def test_a_queue_that_is_watched_anew_is_not_counted_for_what_was_before(
             tallies = await until(lambda _: True)
     assert tallies.queues[other].by_name["import"].values[Count.ADDED] == 1
     assert not caplog.records
+
+
+async def test_a_swallowed_add_is_counted_once_whichever_of_its_events_are_written(
+    server: Server, tmp_path: Path
+) -> None:
+    """5.56.3 writes `debounced` and `deduplicated`, one after the other; others one of them."""
+    path = tmp_path / "state"
+    with server.client() as client:
+        client.hset("bull:ingestion:1", "name", "import")
+        async with followed(server.port, state_file=path) as until:
+            write(client, 0, "added", name="import")
+            for _ in range(2):
+                write(client, 1, "debounced", debounceId="a")
+                write(client, 1, "deduplicated", deduplicationId="a", deduplicatedJobId="2")
+            write(client, 2, "deduplicated", deduplicationId="a", deduplicatedJobId="2")
+            write(client, 3, "debounced", debounceId="a")
+            write(client, 4, "debounced", debounceId="a")
+            await until(lambda now: count(now, Count.DEDUPLICATED) == 5)
+        # A read, and the exporter, may end between the two.
+        write(client, 4, "deduplicated", deduplicationId="a", deduplicatedJobId="2")
+        async with followed(server.port, state_file=path) as until:
+            write(client, 5, "deduplicated", deduplicationId="a", deduplicatedJobId="2")
+            tallies = await until(lambda now: now.events_read == 2)
+    assert count(tallies, Count.DEDUPLICATED) == 6
+    assert tallies.tracked_jobs == 1
+
+
+async def test_a_state_file_of_before_there_were_more_counters_goes_on(
+    server: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "state"
+    with server.client() as client:
+        async with followed(server.port, state_file=path) as until:
+            write(client, 0, "added", name="import")
+            write(client, 0, "waiting")
+            write(client, 40, "active", prev="waiting")
+            await until(lambda now: durations(now, "wait")[0] == 1)
+        memory = msgpack.unpackb(path.read_bytes(), strict_map_key=False)
+        queues = memory["queues-1"] = memory.pop(QUEUES)
+        for queue in queues.values():
+            del queue["failed"], queue["retry_prev"], queue["debounced"]
+            for values in queue["tallies"].values():
+                del values[6:8]
+        for bounds in ({}, {"wait_buckets": (1, 2)}):
+            path.write_bytes(msgpack.packb(memory))
+            async with followed(server.port, state_file=path, **bounds) as until:
+                tallies = await until(lambda now: count(now, Count.ADDED) == 1)
+            assert tally(tallies).values[: len(Count)] == (1, 0, 0, 0, 0, 0, 0, 0)
+            assert durations(tallies, "wait") == ((0, 0) if bounds else (1, 40))
 
 
 async def test_a_start_without_redis_forgets_nothing(server: Server, tmp_path: Path) -> None:

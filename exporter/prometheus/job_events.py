@@ -14,7 +14,10 @@ FAMILIES = (
         Count.FAILED,
     ),
     EventCounter(
-        "bullmq_job_retried_total", "Failed attempts that are tried again.", Count.RETRIED
+        "bullmq_job_retried_total",
+        "Failed attempts that are tried again by themselves; retrying a failed job by hand counts "
+        "as none.",
+        Count.RETRIED,
     ),
     EventCounter(
         "bullmq_job_stalled_total",
@@ -25,6 +28,18 @@ FAMILIES = (
         "bullmq_job_retries_exhausted_total",
         "Jobs that failed with no attempt left; the other failed jobs were not to be tried again.",
         Count.RETRIES_EXHAUSTED,
+    ),
+    EventCounter(
+        "bullmq_job_deduplicated_total",
+        "Adds that deduplication swallowed, or that took the place of a job which was not due yet; "
+        "name is that of the job that stays.",
+        Count.DEDUPLICATED,
+    ),
+    EventCounter(
+        "bullmq_job_duplicated_total",
+        "Adds that came to nothing since the queue holds a job of the same id; name is that of the "
+        "job that stays.",
+        Count.DUPLICATED,
     ),
     EventHistogram(
         "bullmq_job_wait_duration_seconds",

@@ -8,6 +8,7 @@
 //   ["settle"]                             waits until no job is waiting, active or delayed
 //   ["call", queue, method, ...args]       calls a method of the queue
 //   ["retry", queue, id]                   retries a failed job by hand
+//   ["retryAll", queue, state, options]    Job.retry() of each job of the state; how many
 //   ["truth"]                              what has happened by now
 import { createInterface } from 'node:readline';
 
@@ -24,6 +25,7 @@ const count = (queue, name, what) => {
 
 // What a job does is in its name: `fails`, `fails-first`, `unrecoverable`, `sleeps-300`,
 // `throws` (data.reason), `logs` (data.lines, then fails), `delays-itself`, `rate-limits`, `stalls` (hangs in its first attempt); all others complete.
+// `fails-delays-itself` and `fails-rate-limits` fail in their first attempt and do so in the next, data.times times.
 async function process_(worker, job, token) {
   const name = job.name ?? '';
   if (name === 'stalls' && job.attemptsStarted <= 1) await new Promise(() => {});
@@ -41,6 +43,19 @@ async function process_(worker, job, token) {
     await job.updateData({ ...job.data, delayed: true });
     await job.moveToDelayed(Date.now() + 30, token);
     throw new DelayedError();
+  }
+  if (name.startsWith('fails-') && name !== 'fails-first') {
+    if (job.attemptsMade === 0) throw new Error('not yet');
+    const times = job.data.times ?? 1;
+    if (times > 0) {
+      await job.updateData({ ...job.data, times: times - 1 });
+      if (name === 'fails-rate-limits') {
+        await worker.rateLimit(20);
+        throw new RateLimitError();
+      }
+      await job.moveToDelayed(Date.now() + 20, token);
+      throw new DelayedError();
+    }
   }
   if (name === 'rate-limits' && !job.data.limited) {
     await job.updateData({ ...job.data, limited: true });
@@ -92,6 +107,11 @@ const commands = {
     return job.id;
   },
   retry: async (queue, id) => (await open(queue).getJob(id)).retry(),
+  async retryAll(queue, state, options) {
+    const jobs = await open(queue).getJobs([state]);
+    for (const job of jobs) await job.retry(state, options);
+    return jobs.length;
+  },
   call: (queue, method, ...args) => open(queue)[method](...args).then((result) => result ?? null),
   truth: async () => counts,
 };

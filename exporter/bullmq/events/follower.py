@@ -20,11 +20,12 @@ from exporter.bullmq.connection import (
     packed,
 )
 from exporter.bullmq.events import job_facts
-from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger, Room, TrackedJob
+from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger
 from exporter.bullmq.events.mending import find_missed
 from exporter.bullmq.events.state_file import QUEUES, StateFile
 from exporter.bullmq.events.stream import Entry, Gap, StreamInfo, milliseconds
 from exporter.bullmq.events.tallies import Count, Layout, QueueTallies, Tallies
+from exporter.bullmq.events.tracked_jobs import Room, TrackedJob
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.turns import Turns
 from exporter.settings import EventsSettings
@@ -500,7 +501,14 @@ class Follower:
         """Ask for the names, and for what the events left open."""
         while self._unsettled:
             ledger = self._unsettled[-1]
-            ledger.settle(await job_facts.ask(self._redis, ledger.queue, ledger.questions()))
+            ledger.settle(
+                await job_facts.ask(
+                    self._redis,
+                    ledger.queue,
+                    ledger.questions(),
+                    in_detail=ledger.questions_in_detail(),
+                )
+            )
             self._unsettled.pop()
 
     # Gaps

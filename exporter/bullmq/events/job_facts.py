@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, RedisRefused
 from exporter.bullmq.keys import Queue
 
-FIELDS = ("name", "atm", "attemptsMade", "processedOn", "finishedOn")
+FIELDS = ("name", "atm", "attemptsMade", "ats", "processedOn", "finishedOn")
 
 # How many jobs one pipeline asks for.
 BATCH = 1000
@@ -21,8 +22,14 @@ class JobFacts(NamedTuple):
     name: bytes | None
     atm: bytes | None  # attempts made
     attempts_made: bytes | None  # the same, before 5.0
+    ats: bytes | None  # attempts started; None before 5.0
     processed_on: bytes | None
     finished_on: bytes | None
+    # Asked only of the jobs that need it: whether a worker holds the job now, whether its last
+    # attempt that failed left a reason (its text may be megabytes), and its options.
+    locked: bool = False
+    has_failed_reason: bool = False
+    opts: bytes | None = None
 
     @property
     def exists(self) -> bool:
@@ -36,12 +43,31 @@ class JobFacts(NamedTuple):
         return made - 1 if self.finished_on else made
 
     @property
+    def every_start_failed(self) -> bool:
+        """Whether each attempt that began and ended was one that failed, and there was one.
+
+        A start raises `ats` (prepareJobForProcessing), the failed attempt that ends it `atm`
+        (retryJob, moveToDelayed, moveToFinished). A job that is given back for another reason (rate
+        limit, DelayedError, stalled) has more starts than attempts for the rest of its life.
+        """
+        failed = _number(self.atm)
+        return failed > 0 and failed == _number(self.ats) - self.locked
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts the job has, as far as its options say so."""
+        try:
+            return int(json.loads(self.opts or b"{}")["attempts"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return 0
+
+    @property
     def started(self) -> int:
         """When its last attempt began, by the worker's clock in epoch ms; 0 if none has."""
         return _number(self.processed_on)
 
 
-NO_JOB = JobFacts(None, None, None, None, None)
+NO_JOB = JobFacts(None, None, None, None, None, None)
 
 
 def _number(raw: bytes | None) -> int:
@@ -51,18 +77,39 @@ def _number(raw: bytes | None) -> int:
         return 0
 
 
-async def ask(redis: RedisReader, queue: Queue, job_ids: Iterable[bytes]) -> dict[bytes, JobFacts]:
-    """The facts of each job. Raises RedisUnavailable."""
+async def ask(
+    redis: RedisReader,
+    queue: Queue,
+    job_ids: Iterable[bytes],
+    *,
+    in_detail: Collection[bytes] = (),
+) -> dict[bytes, JobFacts]:
+    """The facts of each job; those `in_detail` with all of them. Raises RedisUnavailable."""
     facts: dict[bytes, JobFacts] = {}
     for batch in batched(job_ids, BATCH):
+        detailed = [job_id for job_id in batch if job_id in in_detail]
+        keys = {job_id: queue.job_key(job_id) for job_id in batch}
         answers = await redis.pipeline(
-            [(b"HMGET", queue.job_key(job_id), *FIELDS) for job_id in batch]
+            [
+                *((b"HMGET", keys[job_id], *FIELDS) for job_id in batch),
+                *((b"EXISTS", keys[job_id] + b":lock") for job_id in detailed),
+                *((b"HEXISTS", keys[job_id], b"failedReason") for job_id in detailed),
+                *((b"HGET", keys[job_id], b"opts") for job_id in detailed),
+            ]
         )
-        for job_id, answer in zip(batch, answers, strict=True):
+        for job_id, answer in zip(batch, answers, strict=False):
             if not isinstance(answer, Exception):
                 facts[job_id] = JobFacts(*answer)
             elif "WRONGTYPE" in str(answer):
                 facts[job_id] = NO_JOB
             else:
                 raise RedisRefused(f"Redis refused HMGET: {answer}")
+        details = batched(answers[len(batch) :], len(detailed)) if detailed else ()
+        for job_id, lock, reason, opts in zip(detailed, *details, strict=False):
+            # An error is one that HMGET met as well: a key that is no hash.
+            facts[job_id] = facts[job_id]._replace(
+                locked=lock == 1,
+                has_failed_reason=reason == 1,
+                opts=opts if isinstance(opts, bytes) else None,
+            )
     return facts

@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 from exporter.bullmq.events.job_facts import JobFacts
 from exporter.bullmq.events.stream import Entry, Gap, Place, StreamInfo, milliseconds
 from exporter.bullmq.events.tallies import OTHER, UNKNOWN, Count, Layout, QueueTallies, Tally
+from exporter.bullmq.events.tracked_jobs import UNKNOWN_RETRIES, Room, TrackedJob
 from exporter.bullmq.keys import MAX_LABEL_BYTES, Queue, label_text
 
 # Plain numbers: an IntEnum's members cost the loop below a tenth of its time.
-ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED = map(int, Count)
+ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED, DEDUPLICATED, DUPLICATED = map(
+    int, Count
+)
 
 # By how much `finishedOn` may differ from the time of its event (ms): a worker's clock differs from
 # that of Redis, and is looked at before the script runs.
@@ -29,31 +32,13 @@ MOST_FINISHED = 50_000
 # Gaps that wait to be mended; two of more are taken as one.
 MOST_GAPS = 20
 
+
+# The reason with which 5.x fails a parent that is about to wait for its children
+# (moveToWaitingChildren), without counting an attempt.
+CHILDREN_FAILED = b"children are failed"
+
 # After so many seconds without an event the ids of finished jobs are let go.
 IDLE = 60.0
-
-
-class Room:
-    """How many jobs may still be kept track of, in all queues together."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.taken = 0
-        self.refused = 0  # jobs that were added while there was none
-
-
-class TrackedJob:
-    """A job that is not finished. Times are the ids of entries: only two of them are ever needed
-    as numbers.
-    """
-
-    __slots__ = ("ready", "retries", "taken", "tally")
-
-    def __init__(self, tally: Tally) -> None:
-        self.tally = tally
-        self.ready: bytes | None = None  # when it could be taken, while it waits
-        self.taken: bytes | None = None  # when a worker took it, while it is active
-        self.retries = 0  # how many of its attempts were counted as retried
 
 
 class Doubt(NamedTuple):
@@ -61,12 +46,14 @@ class Doubt(NamedTuple):
 
     Its hash tells, by the attempts made. Neither 6.x, where `waiting` with `prev` = `active` is a
     retry as well as a job put back because of a rate limit, nor the `delayed` of any version, which
-    is a retry's backoff as well as Job.moveToDelayed(), says it in the stream.
+    is a retry's backoff as well as Job.moveToDelayed(), says it in the stream. And where we do not
+    know of the job that it was active, 5.x has one more: `waiting` with `prev` = `failed`, which is
+    a failed attempt as well as Job.retry() of a failed job.
     """
 
     job_id: bytes
     job: TrackedJob
-    by_hand: bool  # perhaps Job.retry() of a failed job, which is no failed attempt
+    prev: bytes  # that of its `waiting`, `active` or `failed`; empty for its `delayed`
     at: bytes  # id of the entry
 
 
@@ -92,6 +79,12 @@ class Ledger:
         self._by_name: dict[bytes, Tally] = {}
         self._nameless: list[tuple[bytes, TrackedJob]] = []
         self._doubts: list[Doubt] = []
+        # Jobs that were retried by hand, perhaps with their attempts set back to 0.
+        self._again: list[tuple[bytes, TrackedJob]] = []
+        # `prev` of the `waiting` that a failed attempt writes in this queue, once one was seen:
+        # b"failed" (5.56.3) or b"active" (5.81.5, 6.x).
+        self._retry_prev: bytes | None = None
+        self._debounced: bytes | None = None  # the job of the `debounced` that came last
         self._last_failed: tuple[bytes, TrackedJob] | None = None
         # Jobs whose end was read, for as long as a gap may be mended for which it matters: lists,
         # each with the time of the last entry before it.
@@ -132,26 +125,62 @@ class Ledger:
         name = fields[5]
         tally = self._by_name.get(name) or self._tally_of(name)
         tally.values[ADDED] += 1
+        if self._nameless and self._nameless[-1][0] == job_id and job_id not in self.jobs:
+            # It took the place of another one, of which the `deduplicated` before it told.
+            tally.add(self._nameless.pop()[1].tally)
         if not self._track(job_id, TrackedJob(tally)):
             self._room.refused += 1
+            # A job of the same id may have failed, and been removed.
+            self._room.failed.take(self.queue.base, job_id)
+
+    def _deduplicated(self, _: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
+        """Job `job_id` is there already, or takes the place of one that was not due yet.
+
+        5.x writes `debounced` and `deduplicated` for one add that is swallowed, one after the other
+        (deduplicateJob); older ones `debounced` alone, 6.x `deduplicated` alone.
+        """
+        counted = self._debounced
+        self._debounced = job_id if fields[1] == b"debounced" else None
+        if fields[1] == b"debounced" or counted != job_id:
+            self._tally_of_job(job_id).values[DEDUPLICATED] += 1
+
+    def _duplicated(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
+        # Nothing was added: a job of this id is there already (handleDuplicatedJob).
+        self._tally_of_job(job_id).values[DUPLICATED] += 1
 
     def _waiting(self, entry_id: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
-        known = self.jobs.get(job_id)
-        job = known or self._job(job_id)
-        if len(fields) > 5 and (known is None or known.taken is not None):
-            if fields[5] == b"failed" and known is not None:
-                # 5.x: the attempt failed, and the next one follows without a backoff.
-                job.tally.values[RETRIED] += 1
-                job.retries += 1
-            elif fields[5] in (b"active", b"failed"):
-                self._doubts.append(Doubt(job_id, job, fields[5] == b"failed", entry_id))
+        prev = fields[5] if len(fields) > 5 else b""
+        job = self.jobs.get(job_id)
+        if job is None:
+            job = self._retried_by_hand(job_id) if prev == b"failed" else None
+            if job is None:
+                job = self._job(job_id)
+                if prev in (b"active", b"failed"):
+                    self._doubts.append(Doubt(job_id, job, prev, entry_id))
+        elif job.taken is not None and prev == b"failed":
+            # 5.x: the attempt failed, and the next one follows without a backoff.
+            self._retry_prev = prev
+            job.tally.values[RETRIED] += 1
+            job.note_failed_attempt()
+        elif job.taken is not None and prev == b"active":
+            self._doubts.append(Doubt(job_id, job, prev, entry_id))
         job.ready, job.taken = entry_id, None
+
+    def _retried_by_hand(self, job_id: bytes) -> TrackedJob | None:
+        """A job that failed, and is tracked again; None where we do not know that it failed."""
+        job = self._room.failed.take(self.queue.base, job_id)
+        if job is not None:
+            # The attempt that failed it at last is among those of its hash.
+            job.note_failed_attempt()
+            self._again.append((job_id, job))
+            self._track(job_id, job)
+        return job
 
     def _delayed(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
         known = self.jobs.get(job_id)
         job = known or self._job(job_id)
         if known is None or known.taken is not None:
-            self._doubts.append(Doubt(job_id, job, False, entry_id))
+            self._doubts.append(Doubt(job_id, job, b"", entry_id))
         job.ready = job.taken = None
 
     def _active(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
@@ -166,11 +195,15 @@ class Ledger:
     def _completed(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
         self._finish(entry_id, job_id).tally.values[COMPLETED] += 1
 
-    def _failed(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
+    def _failed(self, entry_id: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
         job = self._finish(entry_id, job_id)
         job.tally.values[FAILED] += 1
         job.tally.exemplars[FAILED] = (job_id, 1000, entry_id)
+        job.ready = job.taken = None
+        if len(fields) > 5 and fields[5] == CHILDREN_FAILED and job.retries > 0:
+            job.retries -= 1  # its last attempt is not among those of its hash
         self._last_failed = (job_id, job)
+        self._room.failed.remember(self.queue.base, job_id, job)
 
     def _finish(self, entry_id: bytes, job_id: bytes) -> TrackedJob:
         job = self.jobs.pop(job_id, None)
@@ -226,13 +259,21 @@ class Ledger:
     def _nameless_job(self, job_id: bytes) -> TrackedJob:
         # It counts into a tally of its own until its name is known.
         job = TrackedJob(Tally(UNKNOWN, self._layout.size))
+        job.retries = UNKNOWN_RETRIES
         self._nameless.append((job_id, job))
         return job
+
+    def _tally_of_job(self, job_id: bytes) -> Tally:
+        """The tally of a job that is not moved by its event, and may be finished."""
+        job = self.jobs.get(job_id) or self._room.failed.get(self.queue.base, job_id)
+        return (job or self._nameless_job(job_id)).tally
 
     def forget(self, job_id: bytes) -> None:
         """Keep track of this job no longer."""
         if self.jobs.pop(job_id, None):
             self._room.taken -= 1
+        else:
+            self._room.failed.take(self.queue.base, job_id)
 
     def put_away(self) -> None:
         """The queue is gone, and its series with it.
@@ -250,33 +291,55 @@ class Ledger:
         """Keep track of none of the jobs; what was counted stays."""
         self._room.taken -= len(self.jobs)
         self.jobs.clear()
+        self._room.failed.forget_queue(self.queue.base)
 
     # Names and doubts
 
     def questions(self) -> set[bytes]:
         """Ids of the jobs whose `JobFacts` are needed before the book is right."""
-        return {job_id for job_id, _ in self._nameless} | {doubt.job_id for doubt in self._doubts}
+        asked = (*self._nameless, *self._again)
+        return {job_id for job_id, _ in asked} | {doubt.job_id for doubt in self._doubts}
+
+    def questions_in_detail(self) -> set[bytes]:
+        """Those of them of which all facts are needed: jobs that events before ours have moved."""
+        return {each.job_id for each in self._doubts if each.job.retries == UNKNOWN_RETRIES}
 
     def settle(self, facts: Mapping[bytes, JobFacts]) -> None:
         """Finish the book with the answers to all `questions`."""
         self._frozen = None
+        for job_id, job in self._again:
+            if facts[job_id].exists and facts[job_id].retries < job.retries:
+                # Set back (6.x: `resetAttemptsMade`); what has failed since is still to be counted.
+                job.retries = 0
         for doubt in self._doubts:
             self._decide(doubt, facts[doubt.job_id])
         for job_id, job in self._nameless:
             scratch, job.tally = job.tally, self._tally_of(facts[job_id].name)
             job.tally.add(scratch)
-        self._doubts, self._nameless = [], []
+            if job.retries == UNKNOWN_RETRIES:
+                job.retries = facts[job_id].retries
+        self._doubts, self._nameless, self._again = [], [], []
 
     def _decide(self, doubt: Doubt, told: JobFacts) -> None:
-        job = doubt.job
-        if told.exists:
-            if told.retries <= job.retries:
-                return
-            if doubt.by_hand and not 0 < told.started <= milliseconds(doubt.at):
-                return  # Job.retry() deletes `processedOn`
-        # Where the hash is gone, the far more usual reason is taken: it was tried again.
+        job, prev = doubt.job, doubt.prev
+        if not told.exists:
+            # The far more usual reason is taken: that it was tried again; or, where we do not know
+            # that it was active, that it was retried by hand.
+            failed = prev != b"failed" and (prev != b"active" or self._retry_prev != b"failed")
+        elif job.retries != UNKNOWN_RETRIES:
+            failed = told.retries > job.retries
+        elif prev == b"failed":
+            failed = self._retry_prev != b"active" and _was_active(told, doubt.at)
+        else:
+            # How many attempts had failed before we followed is not known: only where all have
+            # that is known of this one.
+            failed = told.every_start_failed
+        if not failed:
+            return
         job.tally.values[RETRIED] += 1
-        job.retries += 1
+        job.note_failed_attempt()
+        if prev and told.exists:
+            self._retry_prev = prev
 
     def _tally_of(self, raw_name: bytes | None) -> Tally:
         if raw_name is not None and (tally := self._by_name.get(raw_name)):
@@ -341,8 +404,13 @@ class Ledger:
         """Count finished jobs whose events were missed."""
         self._frozen = None
         for job_id, facts in found.items():
-            self._tally_of(facts.name).values[count] += 1
+            tally = self._tally_of(facts.name)
+            tally.values[count] += 1
             self.forget(job_id)
+            if count is Count.FAILED:
+                job = TrackedJob(tally)
+                job.retries = facts.retries
+                self._room.failed.remember(self.queue.base, job_id, job)
         # They are not to be found again when another gap is mended, or this one after an error.
         self._finished[-1][1].extend(found)
 
@@ -373,6 +441,12 @@ class Ledger:
                 (job_id, job.tally.name, job.ready, job.taken, job.retries)
                 for job_id, job in self.jobs.items()
             ],
+            "failed": [
+                (job_id, job.tally.name, job.retries)
+                for job_id, job in self._room.failed.of_queue(self.queue.base).items()
+            ],
+            "retry_prev": self._retry_prev,
+            "debounced": self._debounced,
         }
 
     def remember(self, memory: Mapping[str, Any]) -> None:
@@ -395,6 +469,26 @@ class Ledger:
             job = TrackedJob(self.tallies[name])
             job.ready, job.taken, job.retries = ready, taken, retries
             self._track(job_id, job)
+        for job_id, name, retries in memory.get("failed", ()):
+            job = TrackedJob(self.tallies[name])
+            job.retries = retries
+            self._room.failed.remember(self.queue.base, job_id, job)
+        self._retry_prev = memory.get("retry_prev")
+        self._debounced = memory.get("debounced")
+
+
+def _was_active(told: JobFacts, at: bytes) -> bool:
+    """Whether a job that then became `waiting`, with `prev` = `failed`, was active until then.
+
+    Job.retry() and Queue.retryJobs() delete `processedOn` and `failedReason` of the job that they
+    take out of `failed` (reprocessJob, moveJobsToWait). Both are there again only after the job was
+    tried once more and failed: then only the worker's clock tells, unless it had no attempt left.
+    """
+    return (
+        told.has_failed_reason
+        and told.retries < told.attempts
+        and 0 < told.started < milliseconds(at)
+    )
 
 
 # One table for all: one in each ledger would take 14 MB for 10,000 queues.
@@ -409,4 +503,7 @@ _HANDLERS: Mapping[bytes, Callable[[Ledger, bytes, bytes, Sequence[bytes]], None
     b"retries-exhausted": Ledger._retries_exhausted,
     b"waiting-children": Ledger._waiting_children,
     b"removed": Ledger._removed,
+    b"deduplicated": Ledger._deduplicated,
+    b"debounced": Ledger._deduplicated,
+    b"duplicated": Ledger._duplicated,
 }

@@ -16,15 +16,19 @@ from typing import Any
 
 import msgpack
 
-from exporter.bullmq.events.ledger import Ledger, Room
+from exporter.bullmq.events.ledger import Ledger
 from exporter.bullmq.events.stream import order
 from exporter.bullmq.events.tallies import Count, Layout
+from exporter.bullmq.events.tracked_jobs import Room
 from exporter.bullmq.keys import Queue
 
 log = logging.getLogger(__name__)
 
-# The key under which the memory of the queues stands; a change of it makes older files unusable.
-QUEUES = "queues-1"
+# The key under which the memory of the queues stands. Another key: an older exporter begins anew.
+QUEUES = "queues-2"
+# As above, when tallies had only so many counts before their histograms.
+QUEUES_1 = "queues-1"
+COUNTS_1 = 6
 
 
 class StateFile:
@@ -56,6 +60,8 @@ class StateFile:
         """
         try:
             memory = msgpack.unpackb(self._path.read_bytes(), strict_map_key=False)
+            if QUEUES_1 in memory:
+                memory[QUEUES] = _with_more_counts(memory.pop(QUEUES_1))
             size = layout.size if memory["bounds"] == layout.bounds else len(Count)
             for base, queue in memory[QUEUES].items():
                 queue["tallies"] = {
@@ -123,3 +129,14 @@ class StateFile:
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._path)
+
+
+def _with_more_counts(queues: dict[bytes, Any]) -> dict[bytes, Any]:
+    """The memory of queues from a file under QUEUES_1, with 0 for what was not counted then."""
+    more = [0] * (len(Count) - COUNTS_1)
+    for queue in queues.values():
+        queue["tallies"] = {
+            name: [*values[:COUNTS_1], *more, *values[COUNTS_1:]]
+            for name, values in queue["tallies"].items()
+        }
+    return queues

@@ -23,6 +23,8 @@ class Count(IntEnum):
     RETRIED = 3  # a failed attempt that another one follows
     STALLED = 4
     RETRIES_EXHAUSTED = 5
+    DEDUPLICATED = 6  # adds that were swallowed by deduplication
+    DUPLICATED = 7  # adds with an id that is there already
 
 
 @dataclass(frozen=True)
