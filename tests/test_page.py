@@ -371,6 +371,60 @@ def assert_fits_the_screen(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_a_limit_or_a_pause_is_named_as_the_reason_why_jobs_wait(
+    server: Server, start_work: StartWork, start_exporter: StartExporter, visit: Visit
+) -> None:
+    work = start_work("bullmq6", server.port)
+    old = {"timestamp": int((time.time() - 3600) * 1000)}
+    work.call("serial", "setGlobalConcurrency", 1)
+    work.call("by-plan", "setGlobalRateLimit", 2, 3_600_000)
+    for queue in ("serial", "by-plan", "by-hand", "own-limiter", "still"):
+        work.add(queue, "sleeps-600000" if queue == "serial" else "import", 5, old)
+    work.work("serial")
+    work.work("by-plan")
+    work.work("own-limiter", {"limiter": {"max": 2, "duration": 3_600_000}})
+    work.call("by-hand", "rateLimit", 900_000)
+    work.add("paused", "import", 9, {"priority": 5})
+    work.call("paused", "pause")
+    waiting = {"serial": 4, "by-plan": 3, "own-limiter": 3}
+    with server.client() as client:
+        for queue, number in waiting.items():
+            eventually(
+                lambda queue=queue, number=number: client.llen(f"bull:{queue}:wait") == number
+            )
+        eventually(lambda: client.llen("bull:serial:active") == 1)
+        for queue in ("by-plan", "own-limiter"):  # both jobs are done
+            eventually(lambda queue=queue: not client.exists(f"bull:{queue}:active"))
+    page = visit(start_exporter(server.url), viewport={"width": 1280, "height": 900}).open()
+    expect(page.locator("#queues tbody tr")).to_have_count(6)
+
+    def row(queue: str) -> Any:
+        name = page.locator("a.queue", has_text=re.compile(f"^{queue}$"))
+        return page.locator("#queues tbody tr", has=name)
+
+    until = re.compile(r"^rate limited until (....-..-.. )?..:..:..$")
+    for queue in ("by-plan", "by-hand"):
+        expect(row(queue).locator("td.state")).to_have_text(until)
+    may_be = re.compile(r"^may be rate limited until (....-..-.. )?..:..:..$")
+    expect(row("own-limiter").locator("td.state")).to_have_text(may_be)
+    expect(row("still").locator("td.state")).to_have_text("stands still")
+    expect(row("paused").locator("td.state")).to_have_text("paused with jobs")
+    expect(row("paused").locator("td[data-label=Paused]")).to_have_text("yes  + 9")
+    expect(row("serial").locator("td[data-label=Active]")).to_have_text("1 of 1")
+    expect(page.locator("#tile-still")).to_contain_text("1 queue stands still")
+
+    row("by-plan").locator("a.queue").click()
+    expect(page.locator("#limits")).to_contain_text("Rate limited until")
+    expect(page.locator("#limits")).to_contain_text("Rate limit: 2 jobs in 1 h.")
+    page.click("#crumb-all")
+    row("own-limiter").locator("a.queue").click()
+    expect(page.locator("#limits")).to_contain_text("A worker's own rate limit counts jobs until")
+    page.click("#crumb-all")
+    row("serial").locator("a.queue").click()
+    expect(page.locator("#limits")).to_contain_text("Concurrency limit reached.")
+    expect(page.locator("#limits")).to_contain_text("Concurrency limit: 1 of 1 active.")
+
+
 def test_the_page_is_strict_about_what_may_run(failing: Exporter, visit: Visit) -> None:
     client = failing.api.without_credentials()
     policy = client.get("/").headers["Content-Security-Policy"]

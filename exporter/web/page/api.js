@@ -59,7 +59,7 @@ export function jobsRequest(address) {
   // A window alone would read all jobs for a page of them; a group does so anyway.
   const window = group ? address.window : "";
   const query = { status, page, limit: PER_PAGE, order, prefix, target, name, text,
-    window, fingerprint: group, brief: "true" };
+    window, fingerprint: group, brief: "true", detail: "true" };
   return { path: queuePath(queue, "", query), every: 10, trim: trimJobs,
     series: `jobs ${status} ${target} ${prefix} ${queue}` };
 }

@@ -5,6 +5,7 @@ import { count, heading, loading, notice, section, whereabouts } from "./parts.j
 import { element } from "./dom.js";
 import { failuresSection } from "./failures_view.js";
 import { jobsSection } from "./jobs_view.js";
+import { limitNotices } from "./limits.js";
 import { short } from "./text.js";
 
 export function queueView(context) {
@@ -12,7 +13,7 @@ export function queueView(context) {
   // Told by the answer: without one in the address the first prefix that has the queue is shown.
   const title = heading(short(address.queue), whereabouts(jobs.answer ?? address));
   if (jobs.problem?.status === 404) return [title, gone(address)];
-  return [title, statusTabs(context),
+  return [title, statusTabs(context), jobs.answer && limitNotices(jobs.answer),
     groups && failuresSection(context),
     jobs.answer || jobs.problem ? jobsSection(context)
       : section(null, { id: "jobs-section" }, element("h2", { id: "jobs-heading",

@@ -5,8 +5,9 @@ import {
   badge, count, followRow, heading, loading, notice, section, table, whereabouts,
 } from "./parts.js";
 import { element } from "./dom.js";
+import { isAtConcurrencyLimit, isRateLimited, limitEnd, mayBeRateLimited } from "./limits.js";
 import { counted, number, short } from "./text.js";
-import { time } from "./times.js";
+import { endTime, time } from "./times.js";
 
 const STANDS_STILL_AFTER = 5 * 60_000;
 
@@ -26,14 +27,28 @@ const REASONS = [
   { fits: pausedWithJobs, text: "paused with jobs", kind: "warn" },
   { fits: ({ counts }) => counts.failed === null || counts.waiting === null,
     text: "not readable", kind: "warn", title: "counts could not be read" },
+  { fits: (queue) => isRateLimited(queue) && hasReadyJobs(queue), text: "rate limited", kind: "warn",
+    title: "no worker takes a job before that time" },
+  { fits: (queue) => mayBeRateLimited(queue) && isIdleWithOldJobs(queue),
+    text: "may be rate limited", kind: "warn",
+    title: "a worker's own limiter counts jobs until then; its maximum is not stored in Redis: "
+      + "either it is reached, or no worker takes jobs" },
   { fits: ({ oldestWaiting, counts }) => oldestWaiting !== null
     || counts.waiting + counts.prioritized > 0, text: "jobs wait", kind: "" },
   { fits: ({ counts }) => counts.active > 0, text: "working", kind: "good" },
   { fits: () => true, text: "idle", kind: "" },
 ];
 
-function standsStill({ counts, oldestWaiting }) {
-  return counts.waiting + counts.prioritized > 0 && counts.active === 0
+function standsStill(queue) {
+  return isIdleWithOldJobs(queue) && !isRateLimited(queue) && !mayBeRateLimited(queue);
+}
+
+function hasReadyJobs({ counts }) {
+  return counts.waiting + counts.prioritized > 0;
+}
+
+function isIdleWithOldJobs({ counts, oldestWaiting }) {
+  return hasReadyJobs({ counts }) && counts.active === 0
     && oldestWaiting !== null && Date.now() - oldestWaiting > STANDS_STILL_AFTER;
 }
 
@@ -99,13 +114,12 @@ function unavailable(targets) {
 
 function row(queue) {
   const { counts, name, prefix, target } = queue;
-  const reason = REASONS[queue.rank];
   const to = (status) => statusLink(queue, status);
   return { key: `${target ?? ""} ${prefix ?? ""} ${name}`, onclick: followRow, className: "follow", cells: [
     [link(queueAddress({ queue: name, prefix, target }), { class: "queue" }, short(name)),
       whereabouts(queue)],
-    badge(reason.text, reason.kind, reason.title),
-    to("failed"), [to("waiting"), prioritized(queue)], time(queue.oldestWaiting), to("active"),
+    state(queue),
+    to("failed"), [to("waiting"), prioritized(queue)], time(queue.oldestWaiting), active(queue),
     time(queue.oldestActive), delayed(queue), paused(queue), to("completed"),
   ] };
 }
@@ -116,6 +130,21 @@ function statusLink({ name, prefix, target, counts }, status) {
   return link(queueAddress({ queue: name, prefix, target }, status), {
     class: status === "failed" ? "bad" : null,
     "aria-label": `${number(value)} ${status} in ${name}` }, number(value));
+}
+
+function state(queue) {
+  const { text, kind, title } = REASONS[queue.rank];
+  const end = text.endsWith("rate limited") ? limitEnd(queue) : null;
+  return [badge(text, kind, title),
+    end && element("span", { class: "muted small" }, " until ", endTime(end))];
+}
+
+function active(queue) {
+  const limit = queue.limits?.concurrency ?? null;
+  return [statusLink(queue, "active"), limit !== null && element("span", {
+    class: isAtConcurrencyLimit(queue) ? "full" : "muted",
+    title: "the concurrency limit of the queue, of all workers together" },
+  ` of ${number(limit)}`)];
 }
 
 function prioritized(queue) {
@@ -136,6 +165,6 @@ function paused(queue) {
   const jobs = statusLink(queue, "paused");
   if (queue.paused === null) return element("span", { class: "unknown",
     title: "could not be read" }, "?");
-  return queue.paused ? ["yes ", queue.counts.paused ? jobs : null]
+  return queue.paused ? ["yes ", queue.counts.paused ? jobs : null, prioritized(queue)]
     : element("span", { class: "none" }, queue.counts.paused ? jobs : "no");
 }

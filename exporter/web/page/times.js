@@ -71,6 +71,13 @@ export function time(ms) {
   return isDate(ms) ? timeElement(ms, shown(ms), "list") : String(ms);
 }
 
+/** An end, as "until …" wants it: the time of day, with the date unless it is today. */
+export function endTime(ms) {
+  if (!isDate(ms)) return String(ms);
+  const today = new Date(ms).toDateString() === new Date().toDateString();
+  return timeElement(ms, today ? clock(ms) : absolute(ms), null);
+}
+
 /** A time in full: both ways at once. */
 export function fullTime(ms) {
   if (ms === null || ms === undefined) return "–";

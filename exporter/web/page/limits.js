@@ -1,0 +1,48 @@
+// What limits how fast a queue's jobs are taken, as the API's `limits` say.
+
+import { notice } from "./parts.js";
+import { element } from "./dom.js";
+import { counted, number } from "./text.js";
+import { duration, endTime } from "./times.js";
+
+export function isRateLimited({ limits }) {
+  return (limits?.rateLimitedUntil ?? 0) > Date.now();
+}
+
+/** A worker's own limiter: its maximum is not stored in Redis, so nobody knows if it is reached. */
+export function mayBeRateLimited({ limits }) {
+  return (limits?.rateWindowEnd ?? 0) > Date.now();
+}
+
+export function limitEnd({ limits }) {
+  return limits?.rateLimitedUntil ?? limits?.rateWindowEnd ?? null;
+}
+
+export function isAtConcurrencyLimit({ limits, counts }) {
+  const limit = limits?.concurrency ?? null;
+  return limit !== null && counts.active !== null && counts.active >= limit;
+}
+
+/** What is known of the limits of one queue; nothing where it has none. */
+export function limitNotices(queue) {
+  const { limits, counts } = queue;
+  if (!limits) return null;
+  const configured = [
+    limits.rateMax !== null && `Rate limit: ${counted(limits.rateMax, "job")}`
+      + (limits.rateDuration === null ? "." : ` in ${duration(limits.rateDuration)}.`),
+    limits.concurrency !== null
+      && `Concurrency limit: ${counts.active === null ? "?" : number(counts.active)} of ${number(limits.concurrency)
+      } active.`,
+  ].filter(Boolean);
+  return element("div", { id: "limits", class: "limits" },
+    isRateLimited(queue) && notice("warn", element("strong", {}, "Rate limited until "),
+      endTime(limits.rateLimitedUntil), ". No worker takes a job before."),
+    mayBeRateLimited(queue) && element("p", { class: "muted" }, "A worker's own rate limit counts ",
+      "jobs until ", endTime(limits.rateWindowEnd), ". Its maximum is not stored in Redis: whether ",
+      "it is reached is not known."),
+    isAtConcurrencyLimit(queue) && counts.waiting + counts.prioritized > 0
+      && notice("warn", element("strong", {}, "Concurrency limit reached. "),
+        "More workers do not help: the queue allows ", number(limits.concurrency),
+        " active at once."),
+    configured.length > 0 && element("p", { class: "muted small" }, configured.join(" ")));
+}
