@@ -259,6 +259,7 @@ def test_answers_are_what_the_openapi_document_says(exporter: Exporter) -> None:
     assert_fits(exporter.api.get(f"{QUEUES[0]}?detail=true"), QUEUES[0])
     assert_fits(exporter.api.get(f"{QUEUES[0]}?detail=yes"), QUEUES[0])
     assert_fits(exporter.api.get(f"{QUEUES[0]}/ingestion?text=source-1"), one)
+    assert_fits(exporter.api.get(f"{QUEUES[0]}/ingestion?detail=true"), one)
     assert_fits(exporter.api.get(f"{QUEUES[0]}/ingestion/failures?window=9999w"), f"{one}/failures")
     for job in ("7", "none"):
         assert_fits(exporter.api.get(f"{QUEUES[0]}/ingestion/jobs/{job}"), f"{one}/jobs/{{jobId}}")
