@@ -170,7 +170,8 @@ def settings() -> str:
     return f"""{MADE}# Settings
 Flags win over environment variables, those over the file that `--config` names, the file over defaults.
 [config/exporter.yml](../config/exporter.yml) holds the same list as a file to begin with.
-`bullmq-exporter --check` tries out what is set: it connects, lists the queues and exits. An unknown name
+`bullmq-exporter --check` tries out what is set: it connects, lists the queues and what is not watched or
+not read, and exits with 0, or with 1 where a target has no queue. An unknown name
 or a value that is not allowed ends the start with exit code 2 and one line that says what is allowed.
 
 Lists are written `a,b` in flags and variables. A secret can stand in a file of its own, whose path is

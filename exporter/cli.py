@@ -54,14 +54,21 @@ def _parser() -> _Parser:
         metavar, text = HELP[path]
         parser.add_argument(flag, dest=path, metavar=metavar, help=text)
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--check", action="store_true", help="validate, connect, list queues, exit")
+    mode.add_argument(
+        "--check",
+        action="store_true",
+        help="validate, connect, list queues, exit (1 without any)",
+    )
     mode.add_argument("--demo", action="store_true", help="run on a Valkey and queues of its own")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
 
 def main() -> None:
-    """Run the command line; exits 0, or 2 with one line that says what is wrong."""
+    """Run the command line.
+
+    Exits 0, 1 where --check finds no queue, or 2 with one line that says what is wrong.
+    """
     try:
         _run(sys.argv[1:])
     except (SettingsError, RedisUnavailable) as error:
@@ -92,7 +99,10 @@ def _run(arguments: list[str]) -> None:
     settings = load(flags, os.environ, parsed["config"])
     if parsed["check"]:
         logging.disable()
-        print(asyncio.run(service.check(settings)))
+        checked = asyncio.run(service.check(settings))
+        print(checked.text)
+        if not checked.has_found:
+            sys.exit(1)
         return
     logs.configure(settings.log, settings.secrets())
     _give_memory_back()

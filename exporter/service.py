@@ -9,9 +9,11 @@ import signal
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import NamedTuple
 
 from exporter import __version__
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
+from exporter.bullmq.coverage import Remark
 from exporter.bullmq.jobs import Limits
 from exporter.bullmq.keys import State
 from exporter.bullmq.snapshot import Snapshot
@@ -110,10 +112,18 @@ async def _collect_garbage() -> None:
         gc.collect()
 
 
-async def check(settings: Settings) -> str:
-    """What one poll of each target finds, as tables for people. Raises RedisUnavailable."""
+class Checked(NamedTuple):
+    """What one poll of each target finds, for people."""
+
+    text: str
+    has_found: bool  # whether there is a queue in each target
+
+
+async def check(settings: Settings) -> Checked:
+    """Poll each target once. Raises RedisUnavailable."""
     watched = settings.by_target()
-    outcomes = await asyncio.gather(*(_poll_once(each) for each in watched.values()))
+    checked = await asyncio.gather(*(_poll_once(each) for each in watched.values()))
+    outcomes = [outcome for outcome, _, _ in checked]
     problems = [
         outcome.error if name is None else f"{name}: {outcome.error}"
         for name, outcome in zip(watched, outcomes, strict=True)
@@ -121,20 +131,24 @@ async def check(settings: Settings) -> str:
     ]
     if problems:
         raise RedisUnavailable("; ".join(map(str, problems)))
-    return "\n\n".join(
-        _table(name, each, outcome.snapshot)
-        for (name, each), outcome in zip(watched.items(), outcomes, strict=True)
+    tables = [
+        "\n".join([_table(name, each, outcome.snapshot), *map(str, remarks)])
+        for (name, each), (outcome, remarks, _) in zip(watched.items(), checked, strict=True)
         if outcome.snapshot is not None
-    )
+    ]
+    return Checked("\n\n".join(tables), all(has_found for _, _, has_found in checked))
 
 
-async def _poll_once(settings: Settings) -> Outcome:
+async def _poll_once(settings: Settings) -> tuple[Outcome, list[Remark], bool]:
     redis = RedisReader(settings.redis, connections=1, slot=settings.cluster_slot)
 
     async def publish(_: Outcome) -> None: ...
 
     try:
-        return await Watcher(redis, settings, publish).poll()
+        watcher = Watcher(redis, settings, publish)
+        outcome = await watcher.poll()
+        remarks = [] if outcome.snapshot is None else await watcher.remarks()
+        return outcome, remarks, watcher.has_found
     finally:
         await redis.close()
 

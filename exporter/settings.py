@@ -416,6 +416,11 @@ class Watched(Section):
             )
         return self
 
+    def names_of(self, field: str) -> str:
+        """One of these settings by all its names, for a message."""
+        target = self.redis._target
+        return names_of(field) if target is None else f"{field} of the target {target}"
+
     @property
     def has_search(self) -> bool:
         """Whether queues are searched for, rather than all of them named."""

@@ -119,7 +119,30 @@ def test_a_search_for_queues_that_is_refused_is_told(
         assert exporter.metrics.value(searched) == stopped
         assert exporter.metrics.value("bullmq_up") == 1
         assert exporter.metrics.samples("bullmq_queue_paused").keys() == {("old",)}
-        assert len(exporter.lines("queues cannot be searched for")) == 1
+        [line] = exporter.lines("queues cannot be searched for")
+        assert "queues that are new are not watched" in line["detail"]
+        admin.execute_command("ACL", "SETUSER", "exporter", "+scan")
+        eventually(lambda: len(exporter.lines("queues can be searched for again")) == 1)
+        eventually(lambda: exporter.metrics.value(searched) > stopped)
+
+
+def test_that_workers_cannot_be_counted_is_said_once_and_when_it_is_over(
+    own_server: Server, start_exporter: StartExporter
+) -> None:
+    with own_server.client() as admin:
+        admin.execute_command(*readme_acl("a-password"))
+        admin.hset("bull:mail:meta", "version", "bullmq:5.56.3")
+        exporter = start_exporter(f"redis://exporter:a-password@127.0.0.1:{own_server.port}")
+        workers = "bullmq_queue_workers"
+        assert exporter.metrics.value(workers, queue="mail") == 0
+        admin.execute_command("ACL", "SETUSER", "exporter", "-client|list")
+        eventually(lambda: exporter.metrics.samples(workers) == {})
+        admin.execute_command("ACL", "SETUSER", "exporter", "+client|list")
+        eventually(lambda: exporter.metrics.value(workers, queue="mail") == 0)
+    [line] = exporter.lines("workers cannot be counted")
+    assert "client|list" in line["detail"]
+    assert "BullMQNoWorker cannot fire" in line["detail"]
+    assert len(exporter.lines("workers can be counted again")) == 1
 
 
 def test_a_server_that_drops_client_names_has_its_workers_absent_not_zero(
@@ -133,6 +156,8 @@ def test_a_server_that_drops_client_names_has_its_workers_absent_not_zero(
     exporter = start_exporter(f"redis://exporter:a-password@127.0.0.1:{own_server.port}")
     assert exporter.metrics.value("bullmq_up") == 1
     assert exporter.metrics.samples("bullmq_queue_workers") == {}
+    [line] = exporter.lines("workers cannot be counted")
+    assert "does not show the names" in line["detail"]
 
 
 def test_an_older_server_is_read_all_the_same(

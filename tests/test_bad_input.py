@@ -340,8 +340,8 @@ class Ended:
 def run_here(arguments: list[str]) -> Ended:
     async def started(*_: object) -> None: ...
 
-    async def checked(*_: object) -> str:
-        return "checked"
+    async def checked(*_: object) -> service.Checked:
+        return service.Checked("checked", has_found=True)
 
     ended = Ended()
     with pytest.MonkeyPatch.context() as patch:

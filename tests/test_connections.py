@@ -446,6 +446,8 @@ def test_a_cluster_whose_slot_moves_and_whose_node_dies(
         assert waits(exporter, 2)
         assert exporter.metrics.value("bullmq_exporter_unreadable_values") == 0
         assert exporter.metrics.value("bullmq_queue_workers", queue="mail") is None
+        [line] = exporter.lines("workers and heartbeats are not read in a cluster")
+        assert "BullMQNoWorker and BullMQWorkerHeartbeatGone cannot fire" in line["detail"]
         assert exporter.api.get("/v1/jobs/queues/mail/jobs/1").status == 200
 
         # Without being told that it is a cluster it says so, rather than that there are no queues.

@@ -807,9 +807,11 @@ def test_the_container_answers_its_probes_and_lets_in_who_has_the_key(tmp_path: 
             [told] = re.findall("exec .+ -- bullmq-exporter (.+)", rendered.notes)
             check = [*command[:3], *shlex.split(container.here(told))]
             checked = subprocess.run(
-                check, env=environment, capture_output=True, text=True, check=True
+                check, env=environment, capture_output=True, text=True, check=False
             )
+            assert checked.returncode == 1, checked.stderr
             assert "answers; 0 queues" in checked.stdout
+            assert "no BullMQ queue found" in checked.stdout
             eventually(Path(container.here("/var/lib/bullmq-exporter/state")).is_file)
             server.stop()
             eventually(lambda: probe("readiness") == 503)

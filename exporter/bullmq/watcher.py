@@ -10,13 +10,21 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from exporter.bullmq.connection import RedisReader, RedisUnavailable
+from exporter.bullmq.connection import RedisReader, RedisRefused, RedisUnavailable
+from exporter.bullmq.coverage import (
+    IN_A_CLUSTER,
+    Remark,
+    not_searched,
+    other_databases,
+    remarks_on,
+    workers_not_counted,
+)
 from exporter.bullmq.discovery import Findings, Search, within_limit
 from exporter.bullmq.keys import Queue, State, text
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.retention import learn_retention
 from exporter.bullmq.schedulers import count_duplicates
-from exporter.bullmq.snapshot import Snapshot
+from exporter.bullmq.snapshot import QueueReading, Snapshot
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.workers import count_workers
 from exporter.settings import Settings
@@ -35,6 +43,10 @@ SCAN_PACE = 9.0
 
 # Seconds after which a search looks at all keys again, for queues that nobody watches.
 SEARCH_EVERYWHERE_SECONDS = 3600.0
+
+# Seconds after which it is a warning that there is no queue at all: an application that starts with
+# the exporter has made its queues by then.
+PATIENCE_SECONDS = 60.0
 
 # Why queues are not watched: beyond max_queues; by the settings queues and queues_exclude; of a
 # prefix that is not configured; of Bull 3 or 4, whose keys have another layout.
@@ -83,6 +95,10 @@ class Watcher:
         if not settings.has_search:
             self._queues = tuple(sorted(self.configured, key=lambda queue: queue.base))
         self._unwatched: Mapping[str, int] | None = None
+        self._started = time.monotonic()
+        self._remarks: list[Remark] = []  # on what the last search of all keys found
+        self._workers_refused: str | None = None  # why workers are not counted
+        self._search_refused: str | None = None
         self._by_key: tuple[tuple[Queue, ...] | None, Mapping[str, Queue]] = (None, {})
         self._retention: Mapping[Queue, Mapping[State, int]] = {}
         self._duplicate_schedulers: Mapping[Queue, int] = {}
@@ -90,6 +106,8 @@ class Watcher:
         self._workers: Mapping[Queue, int] | None = None
         self._workers_due = 0.0
         self._alive: Sequence[Queue] = ()  # those of the last poll
+        self._readings: Sequence[QueueReading] = ()
+        self._read_once = asyncio.Event()
         self._discovered: float | None = None
         self._searched_at: int | None = None
         self._queues_changed = asyncio.Event()
@@ -116,10 +134,38 @@ class Watcher:
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        if self._settings.redis.cluster:
+            _log(IN_A_CLUSTER)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._poll_forever())
             if self._settings.has_search:
                 tasks.create_task(self._discover_forever())
+            else:
+                tasks.create_task(self._look_for_named())
+
+    async def remarks(self) -> list[Remark]:
+        """What is not watched or not read, after a poll: for people who check their settings."""
+        refused = []
+        if not self._settings.has_search:
+            try:
+                await self._search_for_named(pace=0)
+            except RedisUnavailable as error:
+                refused.append(not_searched(str(error)))
+        remarks = [*self._remarks, *refused]
+        if not self.has_found and (others := await other_databases(self._redis, self._settings)):
+            remarks.append(others)
+        if self._workers_refused is not None:
+            remarks.append(workers_not_counted(self._workers_refused))
+        return [*remarks, IN_A_CLUSTER] if self._settings.redis.cluster else remarks
+
+    @property
+    def has_found(self) -> bool:
+        """Whether any queue that is watched was in Redis at the last poll."""
+        return any(
+            reading.version is not None or any(reading.counts.values())
+            for reading in self._readings
+            if reading.queue in self.configured
+        ) or any(reading.queue not in self.configured for reading in self._readings)
 
     async def poll(self) -> Outcome:
         """One poll, after the first discovery where that is still to be done."""
@@ -164,7 +210,8 @@ class Watcher:
         readings = await self._poller.poll(known, configured=self.configured)
         now = time.monotonic()
         queues = [reading.queue for reading in readings]
-        self._alive = queues
+        self._alive, self._readings = queues, readings
+        self._read_once.set()
         # Of a cluster one node alone is asked, and not all workers need be connected to it.
         counted = self._settings.workers_interval and not self._settings.redis.cluster
         if now >= self._workers_due and counted:
@@ -193,13 +240,43 @@ class Watcher:
 
     async def _discover(self, pace: float) -> Findings:
         now = time.monotonic()
-        everywhere = now >= self._search_everywhere_due
+        everywhere = now >= self._search_everywhere_due or not self._queues
         findings = await self._search.run(
             pace=pace, known=self._queues or (), everywhere=everywhere
         )
         if everywhere:
             self._search_everywhere_due = now + SEARCH_EVERYWHERE_SECONDS
+            self._remark(findings)
         return findings
+
+    def _remark(self, findings: Findings) -> None:
+        """Say what is not watched, each thing once."""
+        remarks = remarks_on(
+            self._settings,
+            findings,
+            named=self.configured,
+            patient=time.monotonic() - self._started < PATIENCE_SECONDS,
+        )
+        for remark in remarks:
+            if remark not in self._remarks:
+                _log(remark)
+        self._remarks = remarks
+
+    async def _look_for_named(self) -> None:
+        """Say once which of the named queues are not in Redis, and what may have been meant."""
+        await self._read_once.wait()
+        if all(each.version or any(each.counts.values()) for each in self._readings):
+            return
+        try:
+            await self._search_for_named(SCAN_PACE)
+        except RedisUnavailable as error:
+            log.debug("named queues could not be looked for", extra={"reason": str(error)})
+
+    async def _search_for_named(self, pace: float) -> None:
+        all_names = self._settings.model_copy(update={"queues": (), "queues_exclude": ()})
+        limit = self._settings.max_queues
+        search = Search(self._redis, all_names, limit=limit, turns=self._turns)
+        self._remark(await search.run(pace=pace, everywhere=True))
 
     def _watch(self, findings: Findings, alive: Iterable[Queue] = ()) -> tuple[Queue, ...]:
         """The queues to watch, and note how many are not."""
@@ -224,13 +301,21 @@ class Watcher:
     async def _count_workers(self, queues: list[Queue]) -> Mapping[Queue, int] | None:
         try:
             database = self._settings.redis.db
-            return await count_workers(self._redis, queues, database=database, turns=self._turns)
+            counted = await count_workers(self._redis, queues, database=database, turns=self._turns)
+        except RedisRefused as error:
+            if self._workers_refused is None:
+                _log(workers_not_counted(str(error)))
+            self._workers_refused = str(error)
+            return None
         except RedisUnavailable as error:
             log.debug("workers could not be counted", extra={"reason": str(error)})
             return None
+        if self._workers_refused is not None:
+            log.info("workers can be counted again")
+            self._workers_refused = None
+        return counted
 
     async def _discover_forever(self) -> None:
-        failing = False
         while True:
             await asyncio.sleep(self._settings.discovery_interval)
             before = self._queues
@@ -241,11 +326,13 @@ class Watcher:
                 found = await self._discover(SCAN_PACE)
             except RedisUnavailable as error:
                 # The poll tells of an outage; but SCAN may be refused while all else works.
-                if not failing and self._up:
-                    log.warning("queues cannot be searched for", extra={"reason": str(error)})
-                failing = True
+                if self._search_refused is None and self._up:
+                    _log(not_searched(str(error)))
+                    self._search_refused = str(error)
                 continue
-            failing = False
+            if self._search_refused is not None:
+                log.info("queues can be searched for again")
+                self._search_refused = None
             # A scan that a reconnect to another server broke into misses queues: those that the
             # last poll still found stay.
             await self._turns.give_way()
@@ -316,3 +403,7 @@ class Watcher:
         if len(new) > COMPLAINTS:
             log.warning("more values cannot be read", extra={"count": len(new) - COMPLAINTS})
         self._complained = set(unreadable)
+
+
+def _log(remark: Remark) -> None:
+    log.log(remark.level, remark.what, extra={"detail": remark.detail})

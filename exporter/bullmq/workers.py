@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from exporter.bullmq.batches import batched
-from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.connection import RedisReader, RedisRefused
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.turns import Turns
 
@@ -18,18 +18,19 @@ OUR_NAME = b"bullmq-exporter"
 
 async def count_workers(
     redis: RedisReader, queues: Iterable[Queue], *, database: int, turns: Turns
-) -> Mapping[Queue, int] | None:
-    """The connections that BullMQ's workers have named, by queue; None where it cannot be known.
+) -> Mapping[Queue, int]:
+    """The connections that BullMQ's workers have named, by queue.
 
     Managed Redis often forbids CLIENT LIST, or drops the names that clients set: Open Archiver saw
     0 workers there while 48 were connected. So we name our own connection first, and where the list
-    does not show that name, it is not to be believed. Raises RedisUnavailable.
+    does not show that name, it is not to be believed. Raises RedisUnavailable, and RedisRefused
+    where the workers cannot be known.
     """
     _, listed = await redis.pipeline(
         [("CLIENT", "SETNAME", OUR_NAME), ("CLIENT", "LIST", "TYPE", "normal")]
     )
     if not isinstance(listed, bytes):
-        return None
+        raise RedisRefused(f"Redis refused CLIENT LIST: {listed}")
     names: Counter[bytes] = Counter()
     for line in listed.splitlines():
         client = dict(field.partition(b"=")[::2] for field in line.split(b" "))
@@ -37,7 +38,7 @@ async def count_workers(
         if client.get(b"db") == b"%d" % database:
             names.update(_and_unnamed(client.get(b"name", b"")))
     if OUR_NAME not in names:
-        return None
+        raise RedisRefused("CLIENT LIST does not show the names that clients set")
     workers: dict[Queue, int] = {}
     for batch in batched(queues, QUEUES_AT_ONCE):
         for queue in batch:
