@@ -13,7 +13,7 @@ from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.watcher import Outcome
 from exporter.prometheus.event_family import EventHistogram, MissedCounter
 from exporter.prometheus.exposition import COUNTED, GAUGES
-from exporter.prometheus.family import LabelledQueueGauge
+from exporter.prometheus.family import Family, LabelledQueueGauge, QueueInfo
 from exporter.prometheus.health import Health
 from exporter.settings import FLAGS, LEAVES, OPEN_ARCHIVER_NAMES
 from exporter.settings_sources import FILE_ONLY
@@ -45,6 +45,10 @@ SOURCES = {
     "bullmq_queue_schedulers": "length of `repeat`",
     "bullmq_queue_duplicate_schedulers": "the schedulers' hashes",
     "bullmq_scheduler_next_run_timestamp_seconds": "scores of `repeat`",
+    "bullmq_scheduler_last_run_timestamp_seconds": "`timestamp` of the scheduler's next job, which is "
+    "added when the one before is taken; each `discovery_interval`",
+    "bullmq_scheduler_interval_seconds": "`every` of the schedulers' hashes; each `discovery_interval`",
+    "bullmq_scheduler_info": "`pattern` and `tz` of the schedulers' hashes; each `discovery_interval`",
     "bullmq_queue_workers": "`CLIENT LIST`",
     "bullmq_worker_heartbeat_timestamp_seconds": "Open Archiver's `oa:worker:<queue>:alive`",
     "bullmq_job_added_total": "`added`",
@@ -68,7 +72,7 @@ def metrics() -> str:
         _row(
             family.name,
             "gauge",
-            ["queue", *([family.label] if isinstance(family, LabelledQueueGauge) else [])],
+            ["queue", *_labels(family)],
             family.help,
             SOURCES[family.name],
         )
@@ -126,6 +130,13 @@ asked, within a fraction of a second, it counts as one retry too many.
 ## The exporter itself
 {_table(head[:-1], [*_own()])}
 """
+
+
+def _labels(family: Family) -> Sequence[str]:
+    """The labels beside those that say which queue it is."""
+    if isinstance(family, QueueInfo):
+        return family.labels
+    return [family.label] if isinstance(family, LabelledQueueGauge) else []
 
 
 def _own() -> Iterator[list[str]]:

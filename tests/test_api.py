@@ -240,7 +240,14 @@ def test_answers_are_what_the_openapi_document_says(exporter: Exporter) -> None:
         for path in document["paths"]
     }
     queue = f"{QUEUES[0]}/{{queueName}}"
-    ours = (QUEUES[0], queue, f"{queue}/failures", f"{queue}/jobs/{{jobId}}", KEYS)
+    ours = (
+        QUEUES[0],
+        queue,
+        f"{queue}/failures",
+        f"{queue}/schedulers",
+        f"{queue}/jobs/{{jobId}}",
+        KEYS,
+    )
     assert stated == {f"{prefix}{path}" for prefix in ("", "/api") for path in ours}
 
     def assert_fits(answer: Answer, template: str) -> None:

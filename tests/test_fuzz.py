@@ -559,6 +559,7 @@ def paths_of(
     for status, variant in zip(statuses, variants, strict=False):
         yield ONE, f"{path}?{prefix}&limit=1000&status={status}"
         yield ONE, f"{path}?{prefix}&status={status}&{variant}"
+    yield f"{ONE}/schedulers", f"{path}/schedulers?{prefix}"
     yield f"{ONE}/failures", f"{path}/failures?{prefix}"
     yield f"{ONE}/failures", f"{path}/failures?{prefix}&window=9999w&limit=1"
     for raw_id in queue.job_ids:
@@ -608,6 +609,10 @@ class Inside:
     @property
     def watcher(self) -> Inside:
         return self
+
+    @property
+    def by_key(self) -> dict[str, Queue]:
+        return {text(each.base[:-1]): each for each in self.queues or ()}
 
     async def open(self) -> None:
         self._reader = self.reading = RedisReader(self.settings.redis, connections=4)

@@ -662,3 +662,37 @@ def test_a_parent_that_waits_for_ever_shows_which_child_failed_and_why(
     expect(page.locator("#flow")).to_contain_text("1 child was removed. This job will never go on")
     page.click("#flow >> text=fails")
     expect(page.locator("#view-heading")).to_contain_text("fails")
+
+
+def test_a_queue_shows_what_its_schedulers_repeat_and_which_is_overdue(
+    server: Server, work: Work, start_exporter: StartExporter, visit: Visit
+) -> None:
+    berlin = {"pattern": "0 3 * * *", "tz": "Europe/Berlin"}
+    work.call("mail", "upsertJobScheduler", "nightly", berlin, {"name": "clean"})
+    work.call("mail", "upsertJobScheduler", SCRIPT, {"every": 5_400_000}, {"name": "sync"})
+    work.call("idle", "add", "x", {})
+    with server.client() as client:
+        client.zadd("bull:mail:repeat", {"late": 1_700_000_000_000, "over": 1_600_000_000_000})
+        client.hset("bull:mail:repeat:late", mapping={"name": "late", "every": 60_000})
+        ran = {"timestamp": 1_650_000_000_000, "opts": '{"repeat":{"count":3}}'}
+        client.hset("bull:mail:repeat:late:1700000000000", mapping=ran)
+        client.hset("bull:mail:repeat:over", mapping={"name": "over", "limit": 2, "ic": 2})
+    exporter = start_exporter(server.url)
+    eventually(lambda: len(exporter.api.get("/v1/jobs/queues").json["queues"]) == 2)
+    page = visit(exporter).open(queue="mail", status="delayed")
+    expect(page.locator("#schedulers-heading")).to_have_text("Schedulers (4)")
+    rows = page.locator("#schedulers tbody tr")
+    expect(rows).to_have_count(4)
+    expect(rows.nth(0)).to_contain_text("ended")
+    expect(rows.nth(1)).to_contain_text("every 1 min")
+    expect(rows.nth(1)).to_contain_text("overdue")
+    nightly = rows.filter(has_text="nightly")
+    for text in ("clean", "0 3 * * *", "Europe/Berlin", "not known", "in "):
+        expect(nightly).to_contain_text(text)
+    expect(nightly).not_to_contain_text("overdue")
+    added = rows.filter(has_text="<script>")
+    expect(added).to_contain_text("every 1 h 30 min")
+    expect(added).not_to_contain_text("overdue")
+    page = visit(exporter).open(queue="idle", status="waiting")
+    expect(page.locator("#jobs tbody tr")).to_have_count(1)
+    expect(page.locator("#schedulers-heading")).to_have_count(0)

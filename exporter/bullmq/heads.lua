@@ -89,13 +89,6 @@ local function oldest_taken(base)
   return #ids > 0 and NO_HASH, false
 end
 
--- A value of 20 MB is not handed on, since it becomes a label. A hash keeps those apart that begin
--- alike.
-local function shown(value)
-  if type(value) ~= 'string' or #value <= 200 then return value end
-  return string.sub(value, 1, 191) .. '~' .. string.sub(redis.sha1hex(value), 1, 8)
-end
-
 -- A time is a few digits; 50 MB in its place would cost a poll a second to hand on.
 local function number(value)
   if type(value) == 'string' and #value > 40 then return { err = 'longer than any number' } end

@@ -67,3 +67,10 @@ local function state_of(base, id, reach)
   end
   return false
 end
+
+-- A value of 20 MB is not handed on, since it becomes a label. A hash keeps those apart that begin
+-- alike.
+local function shown(value)
+  if type(value) ~= 'string' or #value <= 200 then return value end
+  return string.sub(value, 1, 191) .. '~' .. string.sub(redis.sha1hex(value), 1, 8)
+end

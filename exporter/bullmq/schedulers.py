@@ -1,88 +1,179 @@
-"""Schedulers that are registered more than once: each makes its job run once too often."""
+"""Job schedulers and old repeatable jobs: what they repeat, when they ran, and duplicates."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from exporter.bullmq.batches import batched
-from exporter.bullmq.connection import RedisReader, scored
-from exporter.bullmq.keys import Queue
-from exporter.bullmq.snapshot import QueueReading
+from exporter.bullmq.connection import RedisReader, Script, readable
+from exporter.bullmq.keys import Queue, label_text
+from exporter.bullmq.poll import LATEST
+from exporter.bullmq.snapshot import QueueReading, Scheduler, SchedulerFacts
 
-# With the default of 100 schedulers each, one round trip is at most 500 commands.
-BATCH = 5
+SCHEDULERS = Script("schedulers.lua")
 
-# Data of more bytes are not read: those of the same length are taken as the same.
-LARGEST = 16 * 1024
+# Schedulers that one script call reads: it holds Redis 7.0 for about 1 ms.
+SCHEDULER_BATCH_SIZE = 50
+# Schedulers whose data are compared in one round trip.
+DATA_BATCH_SIZE = 250
 
-
-class _Scheduler(NamedTuple):
-    queue: Queue
-    key: bytes
-    at: bytes  # when it runs next, as Redis writes the score
-
-    @property
-    def places(self) -> tuple[bytes, bytes]:
-        """Where the data of its jobs are: in its template, or else in its next job.
-
-        A repeatable job has no template. The job's id: BullMQ's Repeat.getRepeatDelayedJobId().
-        """
-        next_job = self.queue.job_key(b"repeat:%b:%b" % (self.key, self.at))
-        return self.queue.scheduler_key(self.key), next_job
+# Options of a job of more bytes are not parsed, and data of more are not read: those of the same
+# length are taken as the same.
+MAX_BYTES = 16 * 1024
 
 
-async def count_duplicates(
+async def read_schedulers(
     redis: RedisReader, readings: Iterable[QueueReading], most: int
-) -> dict[Queue, int]:
-    """How many of each queue's schedulers, of the first `most`, do what another one does already.
+) -> SchedulerFacts:
+    """The first `most` schedulers of each queue, and how many of them are duplicates.
 
-    That is: add a job of the same name with the same data. A repeatable job's key is made from its
-    pattern, so a changed pattern registers a second one beside the first, and BullMQ has changed
-    the key's format; Open Archiver had three that synced the same mail (sync-scheduler.ts). No
-    entry where the schedulers could not be read. Raises RedisUnavailable.
+    A duplicate is one that adds a job of the same name with the same data as another one does. A
+    repeatable job's key is made from its pattern, so a changed pattern registers a second one
+    beside the first, and BullMQ has changed the key's format; Open Archiver had three that synced
+    the same mail (sync-scheduler.ts). Raises RedisUnavailable.
     """
-    counted = [reading for reading in readings if reading.schedulers is not None]
-    duplicates = {reading.queue: 0 for reading in counted if reading.schedulers in (0, 1)}
-    several = [reading.queue for reading in counted if reading.queue not in duplicates]
-    for batch in batched(several if most else (), BATCH):
-        answers = await redis.pipeline(
-            [("ZRANGE", queue.repeat_key, 0, most - 1, "WITHSCORES") for queue in batch]
+    counted = {
+        reading.queue: reading.schedulers for reading in readings if reading.schedulers is not None
+    }
+    # Of `most` 0 nothing is known but that one alone has no double.
+    with_some = {queue: min(number, most) for queue, number in counted.items() if number and most}
+    found = await _read_parts(redis, list(_parts(with_some)))
+    duplicates = {queue: 0 for queue, number in counted.items() if number in (0, 1)}
+    return SchedulerFacts(found, duplicates | await _count_duplicates(redis, found))
+
+
+async def read_scheduler_page(
+    redis: RedisReader, queue: Queue, *, start: int, limit: int
+) -> tuple[int | None, tuple[Scheduler, ...]]:
+    """How many schedulers a queue has, and `limit` of them from index `start` on, the next to run
+    first; None and nothing where they cannot be read. Raises RedisUnavailable.
+    """
+    [total] = readable(await redis.pipeline([("ZCARD", queue.repeat_key)]))
+    if not isinstance(total, int):
+        return None, ()
+    number = max(0, min(limit, total - start))
+    parts = list(_parts({queue: number}, start))
+    return total, (await _read_parts(redis, parts)).get(queue, ())
+
+
+class _Part(NamedTuple):
+    """A run of a queue's schedulers: the indexes of the first and the last."""
+
+    queue: Queue
+    first: int
+    last: int
+
+
+def _parts(numbers: Mapping[Queue, int], start: int = 0) -> Iterator[_Part]:
+    for queue, number in numbers.items():
+        for first in range(start, start + number, SCHEDULER_BATCH_SIZE):
+            yield _Part(queue, first, min(first + SCHEDULER_BATCH_SIZE, start + number) - 1)
+
+
+async def _read_parts(
+    redis: RedisReader, parts: Sequence[_Part]
+) -> dict[Queue, tuple[Scheduler, ...]]:
+    found: dict[Queue, tuple[Scheduler, ...]] = {}
+    unreadable: set[Queue] = set()
+    for batch in _batches(parts):
+        indexes = [index for part in batch for index in (part.first, part.last)]
+        answers = await redis.run(
+            SCHEDULERS, [part.queue.base for part in batch], (MAX_BYTES, *indexes)
         )
-        schedulers = [
-            _Scheduler(queue, key, at)
-            for queue, answer in zip(batch, answers, strict=True)
-            if isinstance(answer, list)
-            for key, at in scored(answer)
-        ]
-        names = await _names(redis, schedulers)
-        times = Counter((each.queue, name) for each, name in names.items())
-        namesakes = [each for each in names if times[each.queue, names[each]] > 1]
-        jobs = {
-            (each.queue, names[each], data)
-            for each, data in zip(namesakes, await _data(redis, namesakes), strict=True)
-        }
-        for queue, answer in zip(batch, answers, strict=True):
-            if isinstance(answer, list):
-                duplicates[queue] = sum(each.queue == queue for each in namesakes) - sum(
-                    of == queue for of, _, _ in jobs
-                )
+        for part, rows in zip(batch, answers, strict=True):
+            if isinstance(rows, list):
+                some = tuple(_scheduler(part.queue, row) for row in rows)
+                found[part.queue] = found.get(part.queue, ()) + some
+            else:
+                unreadable.add(part.queue)
+    return {queue: some for queue, some in found.items() if queue not in unreadable}
+
+
+def _batches(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
+    """Parts of at most SCHEDULER_BATCH_SIZE schedulers together."""
+    batch: list[_Part] = []
+    size = 0
+    for part in parts:
+        number = part.last - part.first + 1
+        if batch and size + number > SCHEDULER_BATCH_SIZE:
+            yield batch
+            batch, size = [], 0
+        batch.append(part)
+        size += number
+    if batch:
+        yield batch
+
+
+def _scheduler(queue: Queue, row: Sequence[Any]) -> Scheduler:
+    key, label, at, added, last_run, *fields = row
+    raw = [field if isinstance(field, bytes) else None for field in fields]
+    name, pattern, every, tz, limit, iterations, end_date = raw
+    if name is None and not isinstance(fields[0], Exception):
+        name, pattern, every, tz, end_date = _of_key(key)
+    return Scheduler(
+        queue,
+        key,
+        at,
+        label_text(label),
+        None if name is None else label_text(name),
+        label_text(pattern) if pattern else None,
+        _whole(every),
+        label_text(tz) if tz else None,
+        _whole(limit),
+        _whole(end_date),
+        _whole(iterations),
+        _whole(at),
+        _whole(added),
+        _whole(last_run),
+    )
+
+
+def _of_key(key: bytes) -> tuple[bytes, bytes | None, bytes | None, bytes | None, bytes | None]:
+    """Name, pattern, every, time zone and end date of a repeatable job without a hash.
+
+    Before BullMQ 5.0 all of it was in the key, `name:jobId:endDate:tz:pattern`, with the interval
+    in milliseconds in place of a pattern (getRepeatConcatOptions).
+    """
+    name, *rest = key.split(b":", 4)
+    if len(rest) < 4:
+        return name, None, None, None, None
+    _, end_date, tz, suffix = rest
+    pattern, every = (None, suffix) if suffix.isdigit() else (suffix, None)
+    return name, pattern, every, tz or None, end_date or None
+
+
+def _whole(raw: Any) -> int | None:
+    """A number that BullMQ writes, without what stands behind its point."""
+    if not isinstance(raw, bytes) or not re.fullmatch(rb"[0-9]{1,16}(\.[0-9]+)?", raw):
+        return None
+    number = int(raw.partition(b".")[0])
+    return number if number <= LATEST else None
+
+
+async def _count_duplicates(
+    redis: RedisReader, found: Mapping[Queue, Sequence[Scheduler]]
+) -> dict[Queue, int]:
+    # Without those whose name cannot be read.
+    named = [each for some in found.values() for each in some if each.name is not None]
+    times = Counter((each.queue, each.name) for each in named)
+    namesakes = [each for each in named if times[each.queue, each.name] > 1]
+    duplicates = dict.fromkeys(found, 0)
+    duplicates.update(Counter(each.queue for each in namesakes))
+    jobs: set[tuple[Queue, str | None, Any]] = set()
+    for batch in batched(namesakes, DATA_BATCH_SIZE):
+        data = await _data(redis, batch)
+        jobs.update(
+            (each.queue, each.name, of_each) for each, of_each in zip(batch, data, strict=True)
+        )
+    for queue, number in Counter(queue for queue, _, _ in jobs).items():
+        duplicates[queue] -= number
     return duplicates
 
 
-async def _names(redis: RedisReader, schedulers: Sequence[_Scheduler]) -> dict[_Scheduler, bytes]:
-    """The names of the jobs that they add, but for those that cannot be read."""
-    answers = await redis.pipeline([("HGET", each.places[0], "name") for each in schedulers])
-    return {
-        # Before BullMQ 5.0 there was no hash; the key was `name:jobId:endDate:tz:pattern`.
-        each: each.key.partition(b":")[0] if name is None else name
-        for each, name in zip(schedulers, answers, strict=True)
-        if not isinstance(name, Exception)
-    }
-
-
-async def _data(redis: RedisReader, schedulers: Sequence[_Scheduler]) -> list[Any]:
+async def _data(redis: RedisReader, schedulers: Sequence[Scheduler]) -> list[Any]:
     """Something for each that is equal if the data of their jobs are."""
     places = [place for each in schedulers for place in each.places]
     lengths = await redis.pipeline([("HSTRLEN", place, "data") for place in places])
@@ -91,7 +182,7 @@ async def _data(redis: RedisReader, schedulers: Sequence[_Scheduler]) -> list[An
         next((at for at in (i, i + 1) if isinstance(lengths[at], int) and lengths[at]), None)
         for i in range(0, len(places), 2)
     ]
-    small = [at for at in found if at is not None and lengths[at] <= LARGEST]
+    small = [at for at in found if at is not None and lengths[at] <= MAX_BYTES]
     answers = await redis.pipeline([("HGET", places[at], "data") for at in small])
     data = dict(zip(small, answers, strict=True))
     return [b"{}" if at is None else data.get(at, lengths[at]) for at in found]

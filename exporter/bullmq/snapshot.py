@@ -33,12 +33,77 @@ class QueueReading:
     unreadable: tuple[tuple[str, str], ...] = ()  # what could not be read, and why
 
 
+# A run is late by less than this where a worker is at work. Milliseconds.
+LATE_AFTER_MS = 60_000
+
+
+class Scheduler(NamedTuple):
+    """A job scheduler, or an old repeatable job. Times are epoch milliseconds.
+
+    Source: storeJobScheduler in addJobScheduler-11 (5.56.3 and 6.7.0), Repeat.keyToData() for what
+    was registered before BullMQ 5.0. What is not known is None.
+    """
+
+    queue: Queue
+    key: bytes  # its member of `repeat`
+    at: bytes  # when it runs next, as Redis writes the score
+    label: str  # the key as it is shown
+    name: str | None  # of the jobs that it adds
+    pattern: str | None  # cron
+    every: int | None  # milliseconds
+    tz: str | None
+    limit: int | None  # of runs
+    end_date: int | None
+    iterations: int | None
+    next_run: int | None
+    next_added: int | None  # when the job of that run was added
+    last_run: int | None  # when a worker last took a job of it
+
+    @property
+    def places(self) -> tuple[bytes, bytes]:
+        """Where the data of its jobs are: in its template, or else in its next job.
+
+        A repeatable job has no template. The job's id: BullMQ's Repeat.getRepeatDelayedJobId().
+        """
+        next_job = self.queue.job_key(b"repeat:%b:%b" % (self.key, self.at))
+        return self.queue.scheduler_key(self.key), next_job
+
+    def has_ended(self, now: int) -> bool:
+        """Whether it stays in `repeat`, with its last run, though it has run for the last time."""
+        if self.next_run is None or self.next_run >= now - LATE_AFTER_MS:
+            return False
+        is_past = self.end_date is not None and self.end_date < now
+        return is_past or (self.limit is not None and (self.iterations or 0) >= self.limit)
+
+    def is_overdue(self, now: int) -> bool:
+        """Whether no worker has taken its next job in time.
+
+        Of a new scheduler with an interval 5.56.3 plans the first run for the begin of the present
+        interval, which may be hours ago.
+        """
+        if self.next_run is None or self.has_ended(now):
+            return False
+        return max(self.next_run, self.next_added or 0) < now - LATE_AFTER_MS
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerFacts:
+    """What the last slow read knows of the schedulers of each queue.
+
+    No entry where they could not be read.
+    """
+
+    schedulers: Mapping[Queue, tuple[Scheduler, ...]]
+    duplicates: Mapping[Queue, int]
+
+
 class Beside(NamedTuple):
     """What a snapshot tells of a queue beside its reading: read less often, or of all at once."""
 
     workers: int | None
     retention: Mapping[State, int]
     duplicate_schedulers: int | None
+    schedulers: tuple[Scheduler, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +113,7 @@ class Snapshot:
     readings: tuple[QueueReading, ...]
     workers: Mapping[Queue, int] | None  # None where the server does not tell
     retention: Mapping[Queue, Mapping[State, int]]
-    duplicate_schedulers: Mapping[Queue, int]
+    scheduler_facts: SchedulerFacts
     discovered: float | None  # when the queues were last searched for; None where they are named
     # Queues that were found and are not watched, by why (watcher.UNWATCHED_…); None where none were
     # searched for.
@@ -57,11 +122,12 @@ class Snapshot:
     @property
     def beside_all(self) -> tuple[object, ...]:
         """What `beside` is taken from: the same objects for as long as it tells the same."""
-        return (self.workers, self.retention, self.duplicate_schedulers)
+        return (self.workers, self.retention, self.scheduler_facts)
 
     def beside(self, queue: Queue) -> Beside:
         return Beside(
             None if self.workers is None else self.workers.get(queue),
             self.retention.get(queue, {}),
-            self.duplicate_schedulers.get(queue),
+            self.scheduler_facts.duplicates.get(queue),
+            self.scheduler_facts.schedulers.get(queue, ()),
         )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from exporter.bullmq.connection import RedisReader, RedisRefused, RedisUnavailable
 from exporter.bullmq.coverage import (
@@ -23,13 +24,15 @@ from exporter.bullmq.discovery import Findings, Search, within_limit
 from exporter.bullmq.keys import Queue, State, text
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.retention import learn_retention
-from exporter.bullmq.schedulers import count_duplicates
-from exporter.bullmq.snapshot import QueueReading, Snapshot
+from exporter.bullmq.schedulers import read_schedulers
+from exporter.bullmq.snapshot import QueueReading, SchedulerFacts, Snapshot
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.workers import count_workers
 from exporter.settings import Settings
 
 log = logging.getLogger(__name__)
+
+Slow = TypeVar("Slow")
 
 # After a failed poll the next one follows within a quarter of a second, then half, … up to this or
 # the poll interval, whichever is longer: an outage ends within seconds of Redis being back.
@@ -101,7 +104,7 @@ class Watcher:
         self._search_refused: str | None = None
         self._by_key: tuple[tuple[Queue, ...] | None, Mapping[str, Queue]] = (None, {})
         self._retention: Mapping[Queue, Mapping[State, int]] = {}
-        self._duplicate_schedulers: Mapping[Queue, int] = {}
+        self._scheduler_facts = SchedulerFacts({}, {})
         self._options_due = 0.0
         self._workers: Mapping[Queue, int] | None = None
         self._workers_due = 0.0
@@ -225,15 +228,16 @@ class Watcher:
             self._retention = await learn_retention(
                 self._redis, queues, {State(state): limit for state, limit in configured.items()}
             )
-            self._duplicate_schedulers = await count_duplicates(
-                self._redis, readings, self._settings.max_schedulers
+            self._scheduler_facts = await _or_nothing(
+                read_schedulers(self._redis, readings, self._settings.max_schedulers),
+                SchedulerFacts({}, {}),
             )
             self._options_due = now + self._settings.discovery_interval
         return Snapshot(
             readings,
             self._workers,
             self._retention,
-            self._duplicate_schedulers,
+            self._scheduler_facts,
             self._discovered,
             self._unwatched,
         )
@@ -407,3 +411,12 @@ class Watcher:
 
 def _log(remark: Remark) -> None:
     log.log(remark.level, remark.what, extra={"detail": remark.detail})
+
+
+async def _or_nothing(read: Awaitable[Slow], nothing: Slow) -> Slow:
+    """What a slow read finds, or `nothing` where it fails: it takes no poll down with it."""
+    try:
+        return await read
+    except RedisUnavailable as error:
+        log.debug("a slow read failed", extra={"reason": str(error)})
+        return nothing

@@ -13,6 +13,7 @@ from exporter.bullmq.snapshot import Beside, QueueReading, Snapshot
 # Of a queue's reading and what is beside it alone: only where these change it is rendered anew.
 Read = Callable[[QueueReading, Beside], float | None]
 ReadEach = Callable[[QueueReading, Beside], Iterable[tuple[str, float]]]
+ReadInfo = Callable[[QueueReading, Beside], Iterable[Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,17 @@ class LabelledQueueGauge:
     read: ReadEach
 
 
-Family = QueueGauge | LabelledQueueGauge
+@dataclass(frozen=True, slots=True)
+class QueueInfo:
+    """Samples for each queue whose values are 1: what is told is in further labels."""
+
+    name: str
+    help: str
+    labels: tuple[str, ...]
+    read: ReadInfo
+
+
+Family = QueueGauge | LabelledQueueGauge | QueueInfo
 
 Outcome = TypeVar("Outcome")
 
@@ -126,8 +137,17 @@ def _samples(family: Family, reading: QueueReading, beside: Beside, labels: str)
     if isinstance(family, QueueGauge):
         value = family.read(reading, beside)
         return "" if value is None else f"{name}{{{labels}}} {value}\n"
+    if isinstance(family, QueueInfo):
+        return "".join(
+            f"{name}{{{labels},{_pairs(family.labels, values)}}} 1\n"
+            for values in family.read(reading, beside)
+        )
     label = family.label
     return "".join(
         f'{name}{{{labels},{label}="{escape(of_label)}"}} {value}\n'
         for of_label, value in family.read(reading, beside)
     )
+
+
+def _pairs(names: Sequence[str], values: Sequence[str]) -> str:
+    return ",".join(f'{name}="{escape(value)}"' for name, value in zip(names, values, strict=True))

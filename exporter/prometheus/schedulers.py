@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from exporter.prometheus.family import LabelledQueueGauge, QueueGauge
+from collections.abc import Callable, Iterator
+
+from exporter.bullmq.snapshot import Beside, Scheduler
+from exporter.prometheus.family import LabelledQueueGauge, QueueGauge, QueueInfo
+
+
+def _each(beside: Beside, read: Callable[[Scheduler], int | None]) -> Iterator[tuple[str, float]]:
+    """A value in milliseconds of each scheduler, as seconds."""
+    for label, scheduler in _by_label(beside):
+        if (value := read(scheduler)) is not None:
+            yield label, value / 1000
+
+
+def _by_label(beside: Beside) -> Iterator[tuple[str, Scheduler]]:
+    # By the name as it is shown: two samples with the same labels would be one too many.
+    yield from {each.label: each for each in beside.schedulers}.items()
+
 
 FAMILIES = (
     QueueGauge(
@@ -21,5 +37,27 @@ FAMILIES = (
         "When the scheduler runs next; the first 100 of a queue, but for those that have ended.",
         "scheduler",
         lambda reading, _: reading.scheduler_runs,
+    ),
+    LabelledQueueGauge(
+        "bullmq_scheduler_last_run_timestamp_seconds",
+        "When a worker last took a job of the scheduler; absent until it has run since it was "
+        "registered, and for repeatable jobs of BullMQ before 5.0.",
+        "scheduler",
+        lambda _, beside: _each(beside, lambda scheduler: scheduler.last_run),
+    ),
+    LabelledQueueGauge(
+        "bullmq_scheduler_interval_seconds",
+        "How often the scheduler runs; absent where a cron pattern says when.",
+        "scheduler",
+        lambda _, beside: _each(beside, lambda scheduler: scheduler.every),
+    ),
+    QueueInfo(
+        "bullmq_scheduler_info",
+        "Always 1; the scheduler's cron pattern and time zone, empty where it has none.",
+        ("scheduler", "pattern", "tz"),
+        lambda _, beside: (
+            (label, scheduler.pattern or "", scheduler.tz or "")
+            for label, scheduler in _by_label(beside)
+        ),
     ),
 )

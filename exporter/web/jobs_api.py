@@ -19,6 +19,7 @@ from exporter.bullmq.job_detail import JobDetail, read_job
 from exporter.bullmq.jobs import BULKY, Job, Limits, Page, Scan, read_jobs, read_page
 from exporter.bullmq.keys import Queue, State, queues_of_key, shorten, text
 from exporter.bullmq.poll import Poller
+from exporter.bullmq.schedulers import read_scheduler_page
 from exporter.bullmq.target import Target
 from exporter.web import shown
 from exporter.web.answers import Busy, NotFound, json_response
@@ -82,6 +83,7 @@ class JobsApi:
             ("/v1/jobs/queues", self.list_queues),
             (queue, self.list_jobs),
             (f"{queue}/failures", self.list_failures),
+            (f"{queue}/schedulers", self.list_schedulers),
             (f"{queue}/jobs/{{id:.+}}", self.show_job),
             ("/v1/jobs/keys/{key:.+}", self.find_key),
         )
@@ -188,6 +190,28 @@ class JobsApi:
                 "failed": sum(group.count for group in groups),
                 "groupsTotal": len(groups),
                 "groups": [shown.group(group, self._redaction) for group in groups[:limit]],
+            }
+        )
+
+    async def list_schedulers(self, request: web.Request) -> web.Response:
+        """One page of a queue's schedulers, the next to run first."""
+        page = whole_number(request, "page", 1, MAX_PAGE)
+        limit = whole_number(request, "limit", 100, MAX_LIMIT)
+        place, _ = await self._page(request, State.FAILED, start=0, limit=1, newest_first=True)
+        total, schedulers = await read_scheduler_page(
+            place.redis, place.queue, start=(page - 1) * limit, limit=limit
+        )
+        now = int(time.time() * 1000)
+        return json_response(
+            self._name(place)
+            | {
+                "schedulers": [shown.scheduler(each, now) for each in schedulers],
+                "pagination": {
+                    "currentPage": page,
+                    "totalPages": None if total is None else math.ceil(total / limit),
+                    "totalSchedulers": total,
+                    "limit": limit,
+                },
             }
         )
 

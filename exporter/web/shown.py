@@ -14,7 +14,7 @@ from exporter.bullmq.job_detail import Child, Children, JobDetail
 from exporter.bullmq.jobs import Job, NotJson
 from exporter.bullmq.keys import JobKey, State
 from exporter.bullmq.limits import QueueLimits
-from exporter.bullmq.snapshot import QueueReading
+from exporter.bullmq.snapshot import QueueReading, Scheduler
 
 REDACTED = "[redacted]"
 NOT_JSON = "[redacted: not JSON]"
@@ -151,6 +151,24 @@ def group(given: Group, redaction: Redaction) -> dict[str, Any]:
         ],
         "exampleId": given.example_id,
         "exampleReason": given.example_reason,
+    }
+
+
+def scheduler(given: Scheduler, now: int) -> dict[str, Any]:
+    """A scheduler without what its jobs are made of, which may be secret."""
+    return {
+        "key": given.label,
+        "name": given.name,
+        "pattern": given.pattern,
+        "every": given.every,
+        "tz": given.tz,
+        "nextRun": given.next_run,
+        "lastRun": given.last_run,
+        "overdue": given.is_overdue(now),
+        "ended": given.has_ended(now),
+        "limit": given.limit,
+        "endDate": given.end_date,
+        "iterations": given.iterations,
     }
 
 

@@ -3,6 +3,7 @@
 import { forget, recall, remember } from "./session.js";
 
 export const PER_PAGE = 25;
+const SCHEDULERS_SHOWN = 100;
 const TIME_LIMIT = 60_000;
 const REASON_IN_LISTS = 400;
 
@@ -73,6 +74,11 @@ export function failuresRequest({ queue, prefix, target, window }) {
   // Grouping reads many jobs: only once a minute, or when the number of failed jobs changes.
   return { path, every: 60, series: `failures ${target} ${prefix} ${queue}`,
     watch: (sources) => sources.jobs?.answer?.counts?.failed };
+}
+
+export function schedulersRequest({ queue, prefix, target }) {
+  const path = queuePath(queue, "/schedulers", { limit: SCHEDULERS_SHOWN, prefix, target });
+  return { path, every: 60, series: `schedulers ${target} ${prefix} ${queue}` };
 }
 
 export function jobRequest({ queue, prefix, target, job, logs }) {

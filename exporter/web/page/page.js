@@ -2,7 +2,7 @@
 
 import { jobAddress, link, misread, queueAddress, readAddress, writeAddress } from "./address.js";
 import { credential, dropCredential, failuresRequest, jobRequest, jobsRequest, keepCredential,
-  keyRequest, queuesRequest } from "./api.js";
+  keyRequest, queuesRequest, schedulersRequest } from "./api.js";
 import { banner, countdown } from "./banner.js";
 import { element, fill } from "./dom.js";
 import { jobView, keyView } from "./job_view.js";
@@ -38,8 +38,8 @@ function requestsOf(view) {
   if (view.job_key) return { key: keyRequest(view) };
   if (!view.queue) return { queues: queuesRequest() };
   if (view.job) return { job: jobRequest(view) };
-  const jobs = jobsRequest(view);
-  return view.status === "failed" ? { jobs, groups: failuresRequest(view) } : { jobs };
+  const sources = { jobs: jobsRequest(view), schedulers: schedulersRequest(view) };
+  return view.status === "failed" ? { ...sources, groups: failuresRequest(view) } : sources;
 }
 
 function contentOf(view) {

@@ -6,10 +6,11 @@ import { element } from "./dom.js";
 import { failuresSection } from "./failures_view.js";
 import { jobsSection } from "./jobs_view.js";
 import { limitNotices } from "./limits.js";
+import { schedulersSection } from "./schedulers_view.js";
 import { short } from "./text.js";
 
 export function queueView(context) {
-  const { address, sources: { jobs, groups } } = context;
+  const { address, sources: { jobs, groups, schedulers } } = context;
   // Told by the answer: without one in the address the first prefix that has the queue is shown.
   const title = heading(short(address.queue), whereabouts(jobs.answer ?? address));
   if (jobs.problem?.status === 404) return [title, gone(address)];
@@ -17,7 +18,8 @@ export function queueView(context) {
     groups && failuresSection(context),
     jobs.answer || jobs.problem ? jobsSection(context)
       : section(null, { id: "jobs-section" }, element("h2", { id: "jobs-heading",
-        tabindex: "-1" }, "Jobs"), loading("the jobs"))];
+        tabindex: "-1" }, "Jobs"), loading("the jobs")),
+    schedulersSection(schedulers)];
 }
 
 function gone(address) {

@@ -1,0 +1,47 @@
+-- Job schedulers and old repeatable jobs: what they repeat, and when they last ran.
+-- KEYS: one for each part of a queue's schedulers, what the queue's keys begin with. ARGV[1]: the
+-- longest options of a job that are parsed (bytes); then the first and the last index of each part.
+-- For each part an error, or a row for each scheduler.
+
+local longest = tonumber(ARGV[1])
+local FIELDS = { 'name', 'pattern', 'every', 'tz', 'limit', 'ic', 'endDate' }
+
+-- How often the scheduler has run since it was registered, 1 for its first job, as the options of
+-- its next job tell; false where they do not.
+local function iteration(job)
+  local length = read('HSTRLEN', job, 'opts')
+  if is_error(length) or length == 0 or length > longest then return false end
+  local ok, opts = pcall(cjson.decode, read('HGET', job, 'opts'))
+  local repeated = ok and type(opts) == 'table' and opts['repeat']
+  return type(repeated) == 'table' and tonumber(repeated.count) or false
+end
+
+-- A worker adds the next job when it takes the one before (5.56.3 and 6.7.0: Worker
+-- nextJobFromJobData), so the `timestamp` of that job is when the scheduler last ran. The first job is
+-- added when the scheduler is registered, and again whenever the application registers it anew:
+-- that was no run. Once it has ended there is no next job, only the last one.
+local function last_run(job, added, taken)
+  if taken then return taken end
+  local count = iteration(job)
+  return count and count > 1 and added
+end
+
+local function rows(base, first, last)
+  local members = read('ZRANGE', base .. 'repeat', first, last, 'WITHSCORES')
+  if is_error(members) then return members end
+  local found = {}
+  for i = 1, #members, 2 do
+    local key = base .. 'repeat:' .. members[i]
+    local job = key .. ':' .. members[i + 1]
+    local added = shown(read('HGET', job, 'timestamp'))
+    local taken = shown(read('HGET', job, 'processedOn'))
+    local row = { members[i], shown(members[i]), members[i + 1], added, last_run(job, added, taken) }
+    for _, field in ipairs(FIELDS) do row[#row + 1] = shown(read('HGET', key, field)) end
+    found[#found + 1] = row
+  end
+  return found
+end
+
+local result = {}
+for i, base in ipairs(KEYS) do result[i] = rows(base, ARGV[2 * i], ARGV[2 * i + 1]) end
+return result
