@@ -54,7 +54,7 @@ async def run(
         _warn(settings, watched.values())
 
         with_prefix = any(each.has_several_prefixes for each in watched.values())
-        health = Health(tuple(watched))
+        health = Health(tuple(watched), follows_events=settings.events.enabled)
         targets, turns = [], Turns()
         exposition = Exposition(
             health,

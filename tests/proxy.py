@@ -16,8 +16,9 @@ class Proxy(socketserver.ThreadingTCPServer):
 
     `delay` holds each piece of an answer back, in seconds. While it is `silent`, it accepts and
     passes nothing on. An answer that comes in a piece of more than `cut_after` bytes ends there,
-    and its connection is reset. When its `with` ends, every connection is closed and every thread
-    has ended.
+    and its connection is reset; so does the answer to one request after `most` bytes. `rate` is how
+    many bytes of answers a second a connection passes on; `passed` counts them. When its `with`
+    ends, every connection is closed and every thread has ended.
     """
 
     def __init__(self, to: int) -> None:
@@ -27,6 +28,9 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.delay = 0.0
         self.silent = False
         self.cut_after: int | None = None
+        self.most: int | None = None
+        self.rate: float | None = None
+        self.passed = 0
         self._clients: set[socket.socket] = set()
 
     def __enter__(self) -> Self:
@@ -60,6 +64,7 @@ class Proxy(socketserver.ThreadingTCPServer):
 class _Connection(socketserver.BaseRequestHandler):
     server: Proxy
     request: socket.socket
+    _answered = 0  # bytes, of the answer to the last request
 
     def handle(self) -> None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.server.to)) as server:
@@ -74,14 +79,28 @@ class _Connection(socketserver.BaseRequestHandler):
                 time.sleep(self.server.delay if late else 0)
                 if self.server.silent:
                     continue
-                most = self.server.cut_after if late else None
-                sink.sendall(data[:most])
-                if most is not None and len(data) > most:
-                    # Without a rest to linger for, closing it sends a reset.
-                    sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if not late:
+                    self._answered = 0
+                    sink.sendall(data)
+                elif not self._answer(sink, data):
                     break
         _shut(source)
         _shut(sink)
+
+    def _answer(self, sink: socket.socket, data: bytes) -> bool:
+        """Pass a piece of an answer on; False where the connection ends with it."""
+        server = self.server
+        limits = [server.cut_after, None if server.most is None else server.most - self._answered]
+        passed = data[: min((limit for limit in limits if limit is not None), default=None)]
+        self._answered += len(passed)
+        server.passed += len(passed)
+        sink.sendall(passed)
+        time.sleep(len(passed) / server.rate if server.rate else 0)
+        if len(passed) < len(data):
+            # Without a rest to linger for, closing it sends a reset.
+            sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return False
+        return True
 
 
 def _shut(sock: socket.socket) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import signal
 import time
@@ -522,6 +523,7 @@ def test_without_the_right_to_read_streams_counters_are_absent_and_all_else_is_t
         assert exporter.metrics.value("bullmq_job_count", queue="ingestion", state="waiting") == 2
         assert exporter.metrics.samples("bullmq_job_added_total") == {}
         assert exporter.metrics.value("bullmq_exporter_event_lag_seconds") is None
+        assert exporter.metrics.value("bullmq_exporter_events_followed") == 0
         time.sleep(1)
         assert len(exporter.lines("events cannot be followed")) == 1
         admin.execute_command("ACL", "SETUSER", "reader", "+xread")
@@ -531,6 +533,29 @@ def test_without_the_right_to_read_streams_counters_are_absent_and_all_else_is_t
             exporter.metrics.value("bullmq_job_added_total", queue="ingestion", name="plain") == 3
         )
     )
+    assert exporter.metrics.value("bullmq_exporter_events_followed") == 1
+
+
+def test_of_each_target_is_told_whether_its_events_are_followed(
+    server: Server, start_exporter: StartExporter, tmp_path: Path
+) -> None:
+    config = tmp_path / "exporter.yml"
+    targets = [
+        {"name": "one", "redis": {"port": server.port}},
+        {"name": "away", "redis": {"port": 1}},
+    ]
+    config.write_text(json.dumps({"targets": targets}))
+    exporter = start_exporter("", f"--config={config}")
+
+    def followed() -> dict[str, float]:
+        told = exporter.metrics.samples("bullmq_exporter_events_followed")
+        return {target: value for (target,), value in told.items()}
+
+    eventually(lambda: followed().get("one") == 1)
+    assert followed() == {"one": 1, "away": 0}
+    assert exporter.terminate() == 0
+    exporter = start_exporter("", f"--config={config}", EXPORTER_EVENTS_ENABLED="false")
+    assert followed() == {}
 
 
 def test_a_state_file_that_is_none_is_said_and_counting_begins_anew(

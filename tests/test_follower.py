@@ -19,7 +19,7 @@ from exporter.bullmq.events import mending
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.ledger import Ledger
 from exporter.bullmq.events.state_file import QUEUES, StateFile
-from exporter.bullmq.events.stream import Entry, Gap, Place, StreamInfo
+from exporter.bullmq.events.stream import Entry, Gap, Place, StreamInfo, UncertainGap
 from exporter.bullmq.events.tallies import Count, FrozenTally, Layout, Tallies
 from exporter.bullmq.events.tracked_jobs import Room
 from exporter.bullmq.keys import Queue
@@ -573,7 +573,9 @@ def test_a_server_that_does_not_count_entries_shows_that_some_were_missed() -> N
     place.start(info(3, 1, 3))
     assert place.check(info(5, 1, 5), entries(4, 5), complete=True) is None
     place.advance(entries(4, 5))
-    assert place.check(info(2, 8, 9), entries(8, 9), complete=True) == Gap(1, 3, 8)
+    gap = place.check(info(2, 8, 9), entries(8, 9), complete=True)
+    assert gap == Gap(1, 3, 8)
+    assert isinstance(gap, UncertainGap)
     place.advance(entries(8, 9))
     assert place.check(info(3, 8, 10), entries(10), complete=True) is None
     assert place.number is None
@@ -588,6 +590,57 @@ def test_an_upgrade_to_a_server_that_counts_entries_is_no_gap() -> None:
     assert place.number == 4
 
 
+@pytest.mark.parametrize(
+    ("added", "kept", "missed"),
+    [
+        (100, 0, 100),  # fewer than were known of the old one
+        (100, 40, 60),
+        (100, 100, 0),  # nothing is trimmed, all is read
+        (300, 50, 50),  # of the 250 that are missed: it may as well be the old one, gone on
+        (250, 50, 0),  # of 200
+    ],
+)
+async def test_a_stream_made_anew_and_trimmed_between_two_checks_misses_what_can_be_shown(
+    server: Server, added: int, kept: int, missed: int
+) -> None:
+    def add(client: Any, first: int, number: int) -> None:
+        for i in range(first, first + number):
+            write(client, i, "added", str(i), name="import")
+
+    with server.client() as client:
+
+        def checks() -> int:
+            return int(client.info("commandstats")["cmdstat_xinfo|stream"]["calls"])
+
+        async with followed(server.port) as until:
+            pipeline = client.pipeline()
+            add(pipeline, 0, 200)
+            pipeline.execute()
+            await until(lambda now: count(now, Count.ADDED) == 200)
+            before = checks()
+            await until(lambda _: checks() >= before + 2)
+            pipeline = client.pipeline()
+            pipeline.delete(KEY)
+            add(pipeline, 10_000, added)
+            pipeline.xtrim(KEY, maxlen=kept, approximate=False)
+            pipeline.execute()
+            before = checks()
+            await until(lambda _: checks() >= before + 2)
+            tallies = await until(lambda now: count(now, Count.ADDED) == 200 + kept)
+    assert tallies.queues[QUEUE].missed == missed
+    assert tallies.uncertain_gaps == (0 if kept == added else 1)
+
+
+def test_an_older_copy_of_a_stream_that_went_on_is_no_gap() -> None:
+    """A failover to a replica that lagged, and newer events before the next check."""
+    place = Place()
+    place.start(StreamInfo(60, b"1-0", b"60-0", 60))
+    copy = StreamInfo(54, b"1-0", b"104-0", 54)
+    assert place.check(copy, entries(101, 102, 103, 104), complete=True) is None
+    place.advance(entries(101, 102, 103, 104))
+    assert place.number == 54
+
+
 async def test_streams_that_all_have_much_at_once_are_read_a_little_at_a_time(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -596,11 +649,11 @@ async def test_streams_that_all_have_much_at_once_are_read_a_little_at_a_time(
     most, _book = 0, Follower._book
 
     async def book(
-        self: Follower, ledgers: Sequence[Ledger], entries: dict[bytes, list[Entry]]
+        self: Follower, ledgers: Sequence[Ledger], entries: dict[bytes, list[Entry]], *more: Any
     ) -> int:
         nonlocal most
         most = max(most, sum(map(len, entries.values())))
-        return await _book(self, ledgers, entries)
+        return await _book(self, ledgers, entries, *more)
 
     monkeypatch.setattr(Follower, "_book", book)
     with server.client() as client:

@@ -16,10 +16,18 @@ from typing import Any
 import hiredis
 from redis import exceptions
 
-from exporter.bullmq.dialing import pool
+from exporter.bullmq.dialing import ConnectionCut, pool
 from exporter.settings import RedisSettings
 
 Command = Sequence[bytes | str | int]
+
+# Bytes of a reply whose size is not known before it is asked for: more of it is not read. hiredis
+# holds it once more while it parses, so one reply takes at most twice as much memory.
+MAX_REPLY_BYTES = 16 << 20
+# Bytes of the beginning of such a reply that are kept, should its end not arrive.
+REPLY_HEAD_BYTES = 1 << 16
+# How many times `redis.timeout` such a reply may take in all, while some of it keeps arriving.
+MAX_REPLY_TIMEOUTS = 10
 
 
 class RedisUnavailable(Exception):
@@ -28,6 +36,50 @@ class RedisUnavailable(Exception):
 
 class RedisRefused(RedisUnavailable):
     """Redis answered, and will not do it: wrong credentials, a missing permission or command."""
+
+
+class ReplyIncomplete(RedisUnavailable):
+    """A reply has begun to arrive, and its end cannot be had: it is too large, takes too long, or
+    the connection was cut. `head` is how it begins.
+    """
+
+    def __init__(self, message: str, head: bytes) -> None:
+        super().__init__(message)
+        self.head = head
+
+
+class _ReplyTooLarge(Exception):
+    pass
+
+
+class _Arriving:
+    """A reply of unknown size as it arrives: its time limit moves on with each piece."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._limit: asyncio.Timeout | None = None
+        self._deadline = 0.0
+        self.size = 0
+        self.head = b""
+
+    def begin(self, limit: asyncio.Timeout) -> None:
+        self._limit = limit
+        self._deadline = asyncio.get_running_loop().time() + MAX_REPLY_TIMEOUTS * self._timeout
+
+    def take(self, piece: bytes) -> None:
+        """Note a piece that has arrived. Raises _ReplyTooLarge."""
+        assert self._limit is not None
+        self.size += len(piece)
+        if self.size > MAX_REPLY_BYTES:
+            raise _ReplyTooLarge
+        if len(self.head) < REPLY_HEAD_BYTES:
+            self.head += piece[: REPLY_HEAD_BYTES - len(self.head)]
+        now = asyncio.get_running_loop().time()
+        self._limit.reschedule(min(now + self._timeout, self._deadline))
+
+    def is_incomplete(self, error: Exception) -> bool:
+        """Whether this error cut the reply off."""
+        return self.size > 0 and isinstance(error, OSError | ConnectionCut | _ReplyTooLarge)
 
 
 def readable(answers: Sequence[Any]) -> Sequence[Any]:
@@ -115,12 +167,21 @@ class RedisReader:
             return []
         return await self.packed(b"".join(map(packed, commands)), len(commands))
 
-    async def packed(self, commands: bytes, number: int) -> list[Any]:
+    async def packed(
+        self, commands: bytes, number: int, *, unknown_size: bool = False
+    ) -> list[Any]:
         """The answers to so many packed commands; one that failed is the exception itself.
 
-        Raises RedisUnavailable.
+        `unknown_size`: how large the answers are is not known before. Then the time limit holds for
+        each piece of them (and ten times as much for all), at most MAX_REPLY_BYTES are read, and
+        what cannot be had whole is not asked for again.
+
+        Raises RedisUnavailable, ReplyIncomplete among it where the size is unknown.
         """
-        answers: list[Any] = await self._call(lambda: self._exchange(commands, number))
+        arriving = _Arriving(self._settings.timeout) if unknown_size else None
+        answers: list[Any] = await self._call(
+            lambda: self._exchange(commands, number, arriving), arriving
+        )
         return answers
 
     async def _one(self, command: Command) -> Any:
@@ -129,22 +190,30 @@ class RedisReader:
             raise answer
         return answer
 
-    async def _exchange(self, commands: bytes, number: int) -> list[Any]:
+    async def _exchange(
+        self, commands: bytes, number: int, arriving: _Arriving | None = None
+    ) -> list[Any]:
         """The answers as the server gives them: what redis-py makes of them costs time, and differs
         between RESP2 and RESP3.
         """
         async with self._turn:
-            return await self._exchange_on(await self._pool.get_connection(), commands, number)
+            connection = await self._pool.get_connection()
+            return await self._exchange_on(connection, commands, number, arriving)
 
-    async def _exchange_on(self, connection: Any, commands: bytes, number: int) -> list[Any]:
+    async def _exchange_on(
+        self, connection: Any, commands: bytes, number: int, arriving: _Arriving | None
+    ) -> list[Any]:
+        arrived = arriving.take if arriving is not None else None
         try:
             try:
-                return list(await connection.exchange(commands, number))
-            except (exceptions.ConnectionError, OSError):
+                return list(await connection.exchange(commands, number, arrived))
+            except (exceptions.ConnectionError, OSError) as error:
+                if arriving is not None and arriving.is_incomplete(error):
+                    raise  # the same again would end in the same way
                 # The server may have closed it in the meantime.
                 await connection.disconnect()
                 await connection.connect()
-                return list(await connection.exchange(commands, number))
+                return list(await connection.exchange(commands, number, arrived))
         except BaseException:
             # What was not read of the answers would be taken for those to the next commands.
             await connection.disconnect(nowait=True)
@@ -172,12 +241,21 @@ class RedisReader:
 
         return await self._call(evaluated)
 
-    async def _call(self, operation: Callable[[], Awaitable[Any]]) -> Any:
+    async def _call(
+        self, operation: Callable[[], Awaitable[Any]], arriving: _Arriving | None = None
+    ) -> Any:
         """The operation within its time, and Redis's own errors as ours."""
         try:
-            async with asyncio.timeout(self._settings.timeout):
+            async with asyncio.timeout(self._settings.timeout) as limit:
+                if arriving is not None:
+                    arriving.begin(limit)
                 answer = await self._where_its_slot_is(operation)
-        except (TimeoutError, exceptions.RedisError, OSError, EOFError, UnicodeError) as error:
+        except (
+            *(TimeoutError, exceptions.RedisError, OSError, EOFError, UnicodeError),
+            _ReplyTooLarge,
+        ) as error:
+            if arriving is not None and arriving.is_incomplete(error):
+                raise ReplyIncomplete(self._cut_off(error, arriving.size), arriving.head) from None
             raise self._explained(error) from None
         self._has_answered = True
         return answer
@@ -200,6 +278,21 @@ class RedisReader:
             return await self._one((f"EVALSHA{suffix}", script.sha, *rest))
         except exceptions.NoScriptError:
             return await self._one((f"EVAL{suffix}", script.source, *rest))
+
+    def _cut_off(self, error: Exception, size: int) -> str:
+        """Why a reply did not arrive whole, in one line."""
+        settings = self._settings
+        match error:
+            case _ReplyTooLarge():
+                why = f"the reply is larger than {MAX_REPLY_BYTES >> 20} MiB"
+            case TimeoutError():
+                why = (
+                    f"only {size:,} bytes of the reply arrived in time; "
+                    f"see {settings.names_of('timeout')}"
+                )
+            case _:
+                why = f"the connection was cut after {size:,} bytes of the reply"
+        return f"Redis at {settings.address}: {why}"
 
     def _explained(self, error: Exception) -> RedisUnavailable:
         """What went wrong in one line, and the setting to look at."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -100,6 +100,10 @@ def _tls(settings: RedisSettings) -> dict[str, Any]:
     }
 
 
+class ConnectionCut(exceptions.ConnectionError):
+    """The server ended the connection before it had answered."""
+
+
 class _Speaking:
     """Goes on in RESP3 where the server has it, and knows the server's role then.
 
@@ -118,11 +122,19 @@ class _Speaking:
             told = await self.read_response()  # type: ignore[attr-defined]
             self.role = told.get(b"role")
 
-    async def exchange(self, commands: bytes, number: int) -> list[Any]:
+    async def exchange(
+        self,
+        commands: bytes,
+        number: int,
+        arrived: Callable[[bytes], None] | None = None,
+    ) -> list[Any]:
         """The answers to so many packed commands; one that failed is the exception itself.
 
-        Raises what concerns all of them: not logged in, loading, elsewhere. redis-py goes through
-        a coroutine for each answer, which costs ten times as much as all that is done here.
+        `arrived` is called with each piece of them as it arrives, and may raise to end it.
+
+        Raises what concerns all of them: not logged in, loading, elsewhere; ConnectionCut where the
+        server ends the connection. redis-py goes through a coroutine for each answer, which costs
+        ten times as much as all that is done here.
         """
         await self.send_packed_command([commands], check_health=False)  # type: ignore[attr-defined]
         missing, general = object(), list[Exception]()
@@ -140,7 +152,9 @@ class _Speaking:
         while len(answers) < number:
             received = await self._reader.read(1 << 16)  # type: ignore[attr-defined]
             if not received:
-                raise exceptions.ConnectionError("the server has closed the connection")
+                raise ConnectionCut("the server has closed the connection")
+            if arrived is not None:
+                arrived(received)
             reader.feed(received)
             answers.extend(iter(reader.gets, missing))
         if general:

@@ -47,6 +47,13 @@ _EVENTS = (
         "Jobs that are counted, but not kept track of, since events.max_jobs was reached.",
         "untracked_jobs",
     ),
+    (
+        CounterMetricFamily,
+        "bullmq_exporter_uncertain_gaps",
+        "Gaps in the events of which more may be missing than "
+        "bullmq_exporter_events_missed_total says, such as when a stream was deleted unread.",
+        "uncertain_gaps",
+    ),
 )
 
 
@@ -94,9 +101,12 @@ class Health:
     """Counts what the exporter itself does. Low in volume, so prometheus_client renders it.
 
     `targets` are the names of those that it watches: a label where they have names.
+    `follows_events`: whether their events are to be followed.
     """
 
-    def __init__(self, targets: Sequence[str | None] = (None,)) -> None:
+    def __init__(
+        self, targets: Sequence[str | None] = (None,), *, follows_events: bool = True
+    ) -> None:
         # A `_created` series for each counter would double them, and Prometheus does not need it.
         disable_created_metrics()
         self.registry = CollectorRegistry()
@@ -138,6 +148,12 @@ class Health:
             "bullmq_exporter_unreadable_values",
             "Values that the last poll had to leave out, such as keys of the wrong type.",
         )
+        self._events_followed = self._gauge(
+            "bullmq_exporter_events_followed",
+            "1 while the events of jobs are followed, 0 while they cannot be; absent where "
+            "events.enabled is false.",
+        )
+        self._follows_events = follows_events
         self._events = _Events(self._labels)
         self.registry.register(self._events)
         self._unwatched = _Unwatched(self._labels)
@@ -158,6 +174,9 @@ class Health:
             # That nothing is known of it is told from the first moment on.
             for family in self._of_targets:
                 self._of(family, target)
+            self._of(self._events_followed, target)
+        if not follows_events:
+            self.registry.unregister(self._events_followed)
 
     @property
     def _of_targets(self) -> tuple[Any, ...]:
@@ -188,6 +207,8 @@ class Health:
     def record_counts(self, target: str | None, tallies: Tallies | None) -> None:
         """Take note of what was counted of this target; None: events cannot be followed."""
         self._events.tallies[() if target is None else (target,)] = tallies
+        if self._follows_events:
+            self._of(self._events_followed, target).set(tallies is not None)
 
     def record(self, target: str | None, outcome: Outcome, tallies: Tallies | None) -> None:
         """Take note of a poll of this target, and of what was counted up to it."""

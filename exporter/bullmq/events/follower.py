@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -17,13 +17,21 @@ from exporter.bullmq.connection import (
     RedisReader,
     RedisRefused,
     RedisUnavailable,
+    ReplyIncomplete,
+    mapped,
     packed,
 )
 from exporter.bullmq.events import job_facts
+from exporter.bullmq.events.large_entries import (
+    LARGE_ENTRY_BYTES,
+    SCRIPT_STREAMS,
+    LargeEntries,
+    Reading,
+)
 from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger
 from exporter.bullmq.events.mending import find_missed
 from exporter.bullmq.events.state_file import QUEUES, StateFile
-from exporter.bullmq.events.stream import Entry, Gap, StreamInfo, milliseconds
+from exporter.bullmq.events.stream import Entry, Gap, StreamInfo, UncertainGap, milliseconds
 from exporter.bullmq.events.tallies import Count, Layout, QueueTallies, Tallies
 from exporter.bullmq.events.tracked_jobs import Room, TrackedJob
 from exporter.bullmq.keys import Queue
@@ -65,6 +73,8 @@ CHECK_EVERY = 5.0
 CHECK_ALL_EVERY = 60.0
 # Of one that is behind: how far is told.
 CHECK_BEHIND_EVERY = 0.5
+# The same where a check has Redis copy a large entry.
+CHECK_LARGE_SECONDS = 5.0
 CHECKS_AT_ONCE = 100
 
 # Jobs of which one read asks whether they still exist, and how often all of them are asked for
@@ -82,6 +92,13 @@ FROZEN_AT_ONCE = 100
 ALL_EVERY = 0.3
 
 LONGEST_RETRY = 5.0
+
+# Reads in a row of which nothing arrives after which their replies may be too large: something
+# between us and Redis may hold them back until they are complete.
+MAX_SILENT_READS = 2
+
+# Seconds of one step in which streams with large entries are read before all others are again.
+MAX_LARGE_SECONDS = 1.0
 
 
 class Behind(NamedTuple):
@@ -130,6 +147,10 @@ class Follower:
         self._complete_until: int | None = None
         self._searched: int | None = None  # when the search began that found those in `_known`
         self._unreadable: set[Queue] = set()
+        self._large = LargeEntries(redis)
+        self._silent_reads = 0  # in a row, of which nothing arrived
+        self._incomplete = ""  # why replies were incomplete, while their streams are read otherwise
+        self._incomplete_logged = False
         self._count = FIRST_COUNT
         self._limit = FIRST_COUNT  # the COUNT of the last read
         self._entry_cost = 1.0  # on average, in entries without a large value
@@ -146,6 +167,7 @@ class Follower:
         self._mending: tuple[Ledger, Gap, AsyncIterator[tuple[Count, Any]]] | None = None
         self._unsettled: list[Ledger] = []  # those that have `questions`
         self._events_read = 0
+        self._uncertain_gaps = 0
         self._lag = 0.0
         self._following = False
         self._consistent = asyncio.Lock()
@@ -236,6 +258,7 @@ class Follower:
             await self._read(ledgers, wait=wait)
             for ledgers in batched(followed, MOST_STREAMS if wait else READ_AT_ONCE)
         ]
+        costs.append(await self._read_large(followed))
         cost = sum(each or 0 for each in costs)
         self._lag = max((each.lag for each in self._behind.values()), default=0.0)
         if None not in costs:
@@ -244,6 +267,8 @@ class Follower:
         self._following = True
         if self._behind:
             return 0.0
+        if self._large and not cost and all(each.stream in self._large for each in followed):
+            return self._block / 1000  # as a read of the others would have waited
         # Reading next to nothing from 10,000 streams takes 20 ms of a core.
         many = 1.0 if cost > MOST_ENTRIES // 10 else len(followed) / MOST_STREAMS
         return PAUSE * min(max(many, 1.0), 3.0)
@@ -257,11 +282,23 @@ class Follower:
         checked = self._due_checks(ledgers)
         if self._unreadable:
             ledgers = [each for each in ledgers if each.queue not in self._unreadable]
+        if self._large:
+            ledgers = [each for each in ledgers if each.stream not in self._large]
         # The order matters: what XINFO tells was so before we read.
         commands = [packed((b"XINFO", "STREAM", each.stream)) for each in checked]
         if ledgers:
             commands.append(self._xread(ledgers, wait=wait))
-        answers = await self._redis.packed(b"".join(commands), len(commands)) if commands else []
+        if not commands:
+            return 0
+        try:
+            answers = await self._redis.packed(b"".join(commands), len(commands), unknown_size=True)
+        except RedisUnavailable as error:
+            self._round.update(each.queue for each in checked)
+            self._suspect(error, {each.stream for each in (*ledgers, *checked)})
+            if isinstance(error, ReplyIncomplete):
+                return None
+            raise
+        self._silent_reads = 0
         entries: dict[bytes, list[Entry]] = {}
         if ledgers:
             told = answers.pop()
@@ -274,11 +311,100 @@ class Follower:
             entries.update(told or ())
         await self._turns.give_way()
         async with self._consistent:
-            for ledger, info in zip(checked, answers, strict=True):
-                self._check(ledger, info, entries.get(ledger.stream, ()))
-            cost = await self._book(ledgers, entries)
+            unfinished = {stream for stream, new in entries.items() if len(new) >= self._limit}
+            for ledger, answer in zip(checked, answers, strict=True):
+                info = self._info(ledger, answer)
+                new = entries.get(ledger.stream, ())
+                self._check(ledger, info, new, complete=ledger.stream not in unfinished)
+            cost = await self._book(ledgers, entries, unfinished)
             await self._settle()
         return cost
+
+    def _info(self, ledger: Ledger, answer: Any) -> StreamInfo | Exception:
+        if isinstance(answer, Exception):
+            return answer
+        told = mapped(answer)
+        ends = [told.get(end) for end in (b"first-entry", b"last-entry")]
+        self._large.note_info(ledger.stream, *(sum(map(len, end[1])) if end else 0 for end in ends))
+        return StreamInfo.of(told)
+
+    # Large entries
+
+    def _suspect(self, error: RedisUnavailable, streams: set[bytes]) -> None:
+        """Read these streams in another way: a reply about them was incomplete, or may be."""
+        incomplete = isinstance(error, ReplyIncomplete)
+        if isinstance(error, RedisRefused):
+            return
+        self._silent_reads += not incomplete
+        if incomplete or self._silent_reads >= MAX_SILENT_READS:
+            self._large.suspect(streams)
+            self._incomplete, self._count = str(error), FIRST_COUNT
+
+    async def _read_large(self, followed: Sequence[Ledger]) -> int | None:
+        """Read those of these streams that have large entries; what that cost, in entries."""
+        ledgers = [
+            each
+            for each in self._large.in_turn(followed)
+            if each.queue not in self._unreadable
+            if each.stream in self._large or each.queue in self._round
+        ]
+        cost, end = 0, time.monotonic() + MAX_LARGE_SECONDS
+        while ledgers and time.monotonic() < end:
+            await self._turns.give_way()
+            due = self._due_large_checks(ledgers[:SCRIPT_STREAMS])
+            reading = await self._large.read(ledgers, due)
+            await self._turns.give_way()
+            async with self._consistent:
+                cost += await self._book_reading(reading)
+                await self._settle()
+            read = set(reading.ledgers)
+            ledgers = [each for each in ledgers if each not in read]
+        # Those that were not come to may have as much to read.
+        for ledger in ledgers:
+            self._behind.setdefault(ledger.queue, Behind(0.0, 0.0))
+        return cost
+
+    async def _book_reading(self, reading: Reading) -> int:
+        for ledger, info in reading.infos.items():
+            new = reading.entries.get(ledger.stream, reading.unread.get(ledger, []))
+            self._round.discard(ledger.queue)
+            if info is None:
+                ledger.note_check()
+                continue
+            if isinstance(info, Exception) and "WRONGTYPE" in str(info):
+                self._leave_out(ledger, str(info))
+                continue
+            self._check(ledger, info, new, complete=ledger.stream not in reading.unfinished)
+            if ledger.queue in self._behind:
+                due = time.monotonic() + CHECK_LARGE_SECONDS
+                self._behind[ledger.queue] = self._behind[ledger.queue]._replace(check_due=due)
+        cost = await self._book(reading.ledgers, reading.entries, reading.unfinished)
+        for ledger, unread in reading.unread.items():
+            ledger.pass_over(unread)
+            self._touched.add(ledger.queue)
+            log.warning("an event cannot be read: skipped", extra={"queue": ledger.queue.name})
+        self._log_large(reading)
+        return cost
+
+    def _log_large(self, reading: Reading) -> None:
+        if self._incomplete and reading.large and not self._incomplete_logged:
+            log.warning(
+                "replies with events are too large or too slow: reading them without return values",
+                extra={"queue": reading.ledgers[0].queue.name, "reason": self._incomplete},
+            )
+            self._incomplete_logged = True
+        if self._incomplete and not self._large.suspects:
+            if self._incomplete_logged:
+                log.info("events whose replies were too large or too slow have been read")
+            self._incomplete, self._incomplete_logged = "", False
+
+    def _due_large_checks(self, ledgers: Sequence[Ledger]) -> set[Ledger]:
+        now, nothing = time.monotonic(), Behind(0.0, math.inf)
+        return {
+            each
+            for each in ledgers
+            if each.queue in self._round or self._behind.get(each.queue, nothing).check_due <= now
+        }
 
     def _xread(self, ledgers: Sequence[Ledger], *, wait: bool) -> bytes:
         """The packed command that reads these streams."""
@@ -288,8 +414,13 @@ class Follower:
         places = [each.place.position for each in ledgers]
         return packed(("XREAD", "COUNT", self._limit, *block, "STREAMS", *streams, *places))
 
-    async def _book(self, ledgers: Sequence[Ledger], entries: Mapping[bytes, list[Entry]]) -> int:
-        """Book what is new; what that cost, in entries."""
+    async def _book(
+        self,
+        ledgers: Sequence[Ledger],
+        entries: Mapping[bytes, list[Entry]],
+        unfinished: Collection[bytes],
+    ) -> int:
+        """Book what is new; what that cost, in entries. `unfinished`: those that may have more."""
         behind: set[Queue] = set()
         cost = number = booked = 0
         for stream, new in entries.items():
@@ -298,14 +429,18 @@ class Follower:
                 booked = 0
                 await self._turns.give_way()
             booked += len(new)
-            if len(new) >= self._limit:
+            if stream in unfinished:
                 behind.add(ledger.queue)
                 # Whether it was stalled says the next entry, which this read does not have.
                 if len(new) > 1 and b"waiting" in new[-1][1]:
                     new.pop()
-            cost += len(new) + sum(len(fields[5]) for _, fields in new if len(fields) > 5) // (
-                ENTRY_BYTES
-            )
+            values = sum(len(fields[5]) for _, fields in new if len(fields) > 5)
+            if values >= LARGE_ENTRY_BYTES:
+                # From now on large ones are read otherwise: they are no measure of what is to come.
+                self._large.note_entries(stream, new)
+                sizes = (len(fields[5]) for _, fields in new if len(fields) > 5)
+                values = sum(size for size in sizes if size < LARGE_ENTRY_BYTES)
+            cost += len(new) + values // ENTRY_BYTES
             number += len(new)
             try:
                 ledger.read(new)
@@ -322,8 +457,9 @@ class Follower:
         self._note_behind(ledgers, behind)
         self._events_read += number
         if number:
-            # Falls slowly: after a quiet time large values come as they came before.
-            self._entry_cost = max(cost / number, 0.99 * self._entry_cost, 1.0)
+            # Falls slowly: after a quiet time large values come as they came before. But not for
+            # long: with a small COUNT all streams are read in many commands.
+            self._entry_cost = max(cost / number, 0.9 * self._entry_cost, 1.0)
         if cost > MOST_ENTRIES:
             self._count = self._count * MOST_ENTRIES // cost
         else:
@@ -360,6 +496,7 @@ class Follower:
             gone = self._departed[queue] = self._ledgers.pop(queue)
             gone.put_away()
             self._unreadable.discard(queue)
+            self._large.forget(gone.stream)
             self._behind.pop(queue, None)
             self._round.discard(queue)
             self._touched.discard(queue)
@@ -388,26 +525,47 @@ class Follower:
 
     async def _start_from_now(self, ledgers: Sequence[Ledger]) -> None:
         for batch in batched(ledgers, CHECKS_AT_ONCE):
-            answers = await self._redis.pipeline(
-                [(b"XINFO", "STREAM", ledger.stream) for ledger in batch]
-            )
-            for ledger, answer in zip(batch, answers, strict=True):
-                if not isinstance(answer, Exception):
-                    ledger.start(StreamInfo.of(answer))
-                elif "NOPERM" in str(answer):
-                    raise RedisRefused(f"Redis refused XINFO: {answer}")
+            for ledger, info in (await self._infos(batch)).items():
+                if isinstance(info, StreamInfo):
+                    ledger.start(info)
+                elif "NOPERM" in str(info):
+                    raise RedisRefused(f"Redis refused XINFO: {info}")
+
+    async def _infos(self, ledgers: Sequence[Ledger]) -> Mapping[Ledger, StreamInfo | Exception]:
+        """What XINFO tells of each stream."""
+        commands = b"".join([packed((b"XINFO", "STREAM", each.stream)) for each in ledgers])
+        try:
+            answers = await self._redis.packed(commands, len(ledgers), unknown_size=True)
+        except ReplyIncomplete as error:
+            # Each answer holds two entries.
+            log.debug("reading of streams one by one", extra={"reason": str(error)})
+        else:
+            return {
+                ledger: self._info(ledger, answer)
+                for ledger, answer in zip(ledgers, answers, strict=True)
+            }
+        infos: dict[Ledger, StreamInfo | Exception] = {}
+        left = list(ledgers)
+        while left:
+            reading = await self._large.read(left, left, entries=False)
+            infos.update({each: info for each, info in reading.infos.items() if info is not None})
+            left = [each for each in left if each not in reading.infos]
+        return infos
 
     async def _find_unreadable(self, followed: Sequence[Ledger]) -> None:
         """Leave out the keys that hold no stream: XREAD refuses all for the sake of one."""
         answers = await self._redis.pipeline([(b"TYPE", ledger.stream) for ledger in followed])
         for ledger, kind in zip(followed, answers, strict=True):
             if kind not in (b"stream", b"none"):
-                self._unreadable.add(ledger.queue)
-                self._behind.pop(ledger.queue, None)
-                log.warning(
-                    "events cannot be read: left out",
-                    extra={"queue": ledger.queue.name, "reason": f"the key is a {kind!r}"},
-                )
+                self._leave_out(ledger, f"the key is a {kind!r}")
+
+    def _leave_out(self, ledger: Ledger, reason: str) -> None:
+        self._unreadable.add(ledger.queue)
+        self._behind.pop(ledger.queue, None)
+        self._large.forget(ledger.stream)
+        log.warning(
+            "events cannot be read: left out", extra={"queue": ledger.queue.name, "reason": reason}
+        )
 
     # Checks
 
@@ -431,13 +589,21 @@ class Follower:
             each
             for each in ledgers
             if each.queue in self._round or self._behind.get(each.queue, nothing).check_due <= now
+            if not self._large.is_checked_here(each.stream)
         ][:CHECKS_AT_ONCE]
         self._round.difference_update(each.queue for each in due)
         return due
 
-    def _check(self, ledger: Ledger, answer: Any, entries: Sequence[Entry]) -> None:
-        if isinstance(answer, Exception):
-            if "no such key" in str(answer):
+    def _check(
+        self,
+        ledger: Ledger,
+        info: StreamInfo | Exception,
+        entries: Sequence[Entry],
+        *,
+        complete: bool,
+    ) -> None:
+        if isinstance(info, Exception):
+            if "no such key" in str(info):
                 if ledger.place.first is not None:
                     log.info("the events are gone", extra={"queue": ledger.queue.name})
                 ledger.place.vanish()
@@ -448,7 +614,6 @@ class Follower:
             self._unreadable.discard(ledger.queue)
             self._round.add(ledger.queue)
             return
-        info = StreamInfo.of(answer)
         queue = ledger.queue.name
         if ledger.place.has_gone_back(info) and not entries and not ledger.place.is_entry:
             # It has nothing of the time from which on it is to be read.
@@ -457,6 +622,7 @@ class Follower:
         if ledger.place.has_gone_back(info) and not entries:
             ledger.forget_all()
             anew = ledger.place.go_back(info)
+            self._uncertain_gaps += not anew  # what is new in it is not told from what is known
             log.warning(
                 "the events begin anew" if anew else "the events went back, those known are left",
                 extra={"queue": queue},
@@ -466,11 +632,16 @@ class Follower:
             lag = (milliseconds(info.last) - milliseconds(ledger.place.position)) / 1000
             self._behind[ledger.queue] = Behind(lag, time.monotonic() + CHECK_BEHIND_EVERY)
         known = ledger.place.number
-        gap = ledger.place.check(info, entries, complete=len(entries) < self._limit)
+        gap = ledger.place.check(info, entries, complete=complete)
         if known is not None and (ledger.place.number or 0) < known:
             log.info("the events begin anew", extra={"queue": queue})
         if gap is not None:
-            log.warning("events were missed", extra={"queue": queue, "count": gap.missed})
+            uncertain = isinstance(gap, UncertainGap)
+            self._uncertain_gaps += uncertain
+            at_least = {"at_least": True} if uncertain else {}
+            log.warning(
+                "events were missed", extra={"queue": queue, "count": gap.missed} | at_least
+            )
             ledger.note_gap(gap)
             self._gapped.add(ledger.queue)
         ledger.note_check()
@@ -570,6 +741,7 @@ class Follower:
             lag=self._lag,
             tracked_jobs=self._room.taken,
             untracked_jobs=self._room.refused,
+            uncertain_gaps=self._uncertain_gaps,
         )
 
     def _memory(self) -> dict[str, Any]:

@@ -13,6 +13,9 @@ Entry = tuple[bytes, Sequence[bytes]]  # its id, and its fields and values in tu
 
 BEGIN = b"0-0"
 
+# Entries that MAXLEN ~ removes at a time (stream-node-max-entries, the default of all servers).
+NODE_ENTRIES = 100
+
 
 def milliseconds(entry_id: bytes) -> int:
     """When the entry was written, by Redis's clock, in epoch milliseconds."""
@@ -37,6 +40,8 @@ class StreamInfo(NamedTuple):
     def of(cls, reply: Mapping[bytes, Any] | Sequence[Any]) -> StreamInfo:
         told = mapped(reply)
         first = told.get(b"first-entry")
+        if b"first-entry" not in told and told[b"length"]:
+            first = [told[b"recorded-first-entry-id"]]  # of a reply that was cut off
         added = told.get(b"entries-added")
         return cls(
             length=told[b"length"],
@@ -54,6 +59,44 @@ class Gap(NamedTuple):
     until: int
 
 
+class UncertainGap(Gap):
+    """More events may have been missed than `missed` says: so many can be shown."""
+
+    __slots__ = ()
+
+
+def first_items(head: bytes) -> list[Any]:
+    """The items at the beginning of a reply that is a list or a map, whose end is not known.
+
+    A list within it that is not complete has the items that are; a map is a flat list.
+    """
+    items, _, _ = _items(head, 0)
+    return items if isinstance(items, list) else []
+
+
+def _items(head: bytes, at: int) -> tuple[Any, int, bool]:
+    """What begins at `at` (None: nothing of it is there), where it ends, whether all is there."""
+    end = head.find(b"\r\n", at)
+    if end < 0:
+        return None, at, False
+    kind, rest, at = head[at : at + 1], head[at + 1 : end], end + 2
+    if kind == b"$" and rest != b"-1":
+        size = int(rest)
+        if len(head) < at + size + 2:
+            return None, at, False
+        return head[at : at + size], at + size + 2, True
+    if kind in (b"*", b"%") and rest != b"-1":
+        items = []
+        for _ in range(int(rest) * (2 if kind == b"%" else 1)):
+            item, at, complete = _items(head, at)
+            if complete or item is not None:
+                items.append(item)
+            if not complete:
+                return items, at, False
+        return items, at, True
+    return (int(rest) if kind == b":" else None), at, True
+
+
 @dataclass
 class Place:
     """How far a stream was read, and whether all of it.
@@ -62,6 +105,10 @@ class Place:
     position is known, and with it how many were trimmed (or deleted) unread: exactly, however late
     one looks. (`max-deleted-entry-id` does not tell: on Redis 7.0 and Valkey 9.1 XTRIM leaves it.)
     An older server only shows that the position was trimmed: then at least one is said.
+
+    A stream may also have been deleted and made anew between two checks. Where that shows, all that
+    was trimmed of the new one is missed, but what was still unread of the old one is not known:
+    such a gap is an UncertainGap, as is every one of an older server.
     """
 
     position: bytes = BEGIN
@@ -70,6 +117,7 @@ class Place:
     first: bytes | None = None
     length: int = 0
     checked: bytes = BEGIN  # the position
+    read: int = 0  # entries that were read since the last check
 
     def start(self, info: StreamInfo) -> None:
         """Begin behind the last entry."""
@@ -79,6 +127,7 @@ class Place:
     def advance(self, entries: Sequence[Entry]) -> None:
         if entries:
             self.position = entries[-1][0]
+            self.read += len(entries)
             if self.number is not None:
                 self.number += len(entries)
 
@@ -88,31 +137,49 @@ class Place:
         Call it before `advance`. `complete`: nothing came behind `entries` when they were read.
         """
         since = milliseconds(self.checked)
+        trimmed = info.first is not None and order(info.first) > order(self.position)
         gap = None
         if complete or (entries and order(entries[-1][0]) >= order(info.last)):
             unread = bisect_right(entries, order(info.last), key=lambda entry: order(entry[0]))
-            gap = self._compare(info.added, unread, since, milliseconds(info.last))
-        trimmed = info.first is not None and order(info.first) > order(self.position)
+            gap = self._compare(info, unread, since, milliseconds(info.last))
+            if unread == 0 and order(info.last) > order(self.position) and not entries:
+                # All that came is gone, and of what is older nothing can come any more.
+                self.position = info.last
         if info.first is not None and trimmed:
             until = milliseconds(info.first)
             if info.added is not None:
-                gap = gap or self._compare(info.added, info.length, since, until)
+                gap = gap or self._compare(info, info.length, since, until)
             elif self.position != BEGIN and self.first is not None:
-                gap = Gap(1, since, until)
+                gap = UncertainGap(1, since, until)
         self._note(info)
         return gap
 
-    def _compare(self, added: int | None, unread: int, since: int, until: int) -> Gap | None:
-        """`unread`: how many entries there are behind our position, of `added` in all."""
+    def _compare(self, info: StreamInfo, unread: int, since: int, until: int) -> Gap | None:
+        """`unread`: how many entries there are behind our position, of those ever added.
+
+        Of an UncertainGap it may be that none is shown to be missed.
+        """
+        added = info.added
         known, self.number = self.number, None if added is None else added - unread
-        if known is None or self.number is None or self.number <= known:
-            # Fewer than we know of: the stream was deleted and made anew.
+        if known is None or self.number is None:
             return None
-        return Gap(self.number - known, since, until)
+        if self.number < known:
+            # Fewer than we know of: the stream was deleted and made anew; or it is an older copy of
+            # it, which still has what we had read then. What was read since may be of the new one.
+            holds_ours = info.first is not None and order(info.first) <= order(self.checked)
+            missed = 0 if holds_ours else self.number - self.read
+            return UncertainGap(missed, since, until) if missed > 0 else None
+        missed = self.number - known
+        # XADD's MAXLEN does not make a stream shorter than that: somebody trimmed it by hand; or it
+        # is a new one, of which these are missed and as many more as we knew of the old one.
+        if info.length + NODE_ENTRIES < self.length and (missed or unread or self.read):
+            return UncertainGap(missed, since, until)
+        return Gap(missed, since, until) if missed else None
 
     def vanish(self) -> None:
         """There is no stream (any more)."""
         self.number, self.first, self.length, self.checked = 0, None, 0, self.position
+        self.read = 0
 
     @property
     def is_entry(self) -> bool:
@@ -148,3 +215,4 @@ class Place:
 
     def _note(self, info: StreamInfo) -> None:
         self.first, self.length, self.checked = info.first, info.length, self.position
+        self.read = 0

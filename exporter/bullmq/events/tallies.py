@@ -123,3 +123,4 @@ class Tallies:
     lag: float  # seconds by Redis's clock from the last entry read to the last one written
     tracked_jobs: int
     untracked_jobs: int  # counted while there was no room to keep track of them
+    uncertain_gaps: int = 0  # gaps of which more events may be missing than were counted

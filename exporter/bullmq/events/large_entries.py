@@ -1,0 +1,266 @@
+"""Reads event streams whose replies are too large, or arrive too slowly, to be had as they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from exporter.bullmq.connection import (
+    RedisReader,
+    RedisRefused,
+    RedisUnavailable,
+    ReplyIncomplete,
+    Script,
+    packed,
+)
+from exporter.bullmq.events.ledger import Ledger
+from exporter.bullmq.events.stream import Entry, StreamInfo, first_items
+
+# Bytes of an entry from which on it is large: what XREAD sends of it is mostly its return value.
+LARGE_ENTRY_BYTES = 1 << 16
+
+# Seconds after its last large entry in which a stream is read by the script alone: while jobs
+# return much, none of it is sent. Afterwards the stream costs what every other one costs.
+LARGE_TTL_SECONDS = 60.0
+
+# What one script reads. An entry beyond these bytes is read alone: XREAD would hold Redis for as
+# long.
+SCRIPT_STREAMS = 20
+SCRIPT_ENTRIES = 300
+SCRIPT_BYTES = 4_000_000
+
+# Failures in a row after which an entry is read from the beginning of its reply.
+MAX_SCRIPT_FAILURES = 2
+# Seconds after which scripts that Redis has refused are tried again.
+SCRIPT_RETRY_SECONDS = 60.0
+
+
+@dataclass
+class Reading:
+    """What one call has read, of the streams that it came to."""
+
+    ledgers: list[Ledger] = field(default_factory=list)
+    # Of those that were to be checked: an error, or None where the stream is as it was.
+    infos: dict[Ledger, StreamInfo | Exception | None] = field(default_factory=dict)
+    entries: dict[bytes, list[Entry]] = field(default_factory=dict)
+    unfinished: set[bytes] = field(default_factory=set)  # streams that may have more
+    unread: dict[Ledger, list[Entry]] = field(default_factory=dict)  # of which only the id is known
+    large: bool = False  # there were large entries
+
+
+class LargeEntries:
+    """Knows which streams have large entries, and reads these.
+
+    A read-only script reads entries within Redis and leaves out what is of no use. Where scripts
+    are refused or fail, XREAD is asked for one entry, and what is needed is read from the beginning
+    of the reply: the connection is closed before the rest has arrived.
+    """
+
+    def __init__(self, redis: RedisReader) -> None:
+        self._redis = redis
+        self._script = Script("events.lua")
+        # Until when (monotonic) a stream is read here, in the order in which they are to be read.
+        self._until: dict[bytes, float] = {}
+        # Those that an incomplete reply was about, until they are read to the end.
+        self.suspects: set[bytes] = set()
+        # Those whose first or last entry is large: XINFO STREAM would send both.
+        self._large_ends: set[bytes] = set()
+        self._failures = 0
+        self._scripts_refused_until = 0.0
+
+    def __contains__(self, stream: bytes) -> bool:
+        return stream in self._until
+
+    def __bool__(self) -> bool:
+        return bool(self._until)
+
+    def is_checked_here(self, stream: bytes) -> bool:
+        """Whether this stream is read here, or an ordinary XINFO would send a large entry."""
+        return stream in self._until or stream in self._large_ends
+
+    def suspect(self, streams: Collection[bytes]) -> None:
+        """Read these here until they are known not to be large."""
+        for stream in streams:
+            self._until.setdefault(stream, 0.0)
+        self.suspects.update(streams)
+
+    def note_entries(self, stream: bytes, entries: Sequence[Entry]) -> None:
+        """Read this stream here from now on if one of the entries is large."""
+        if any(map(_is_large, entries)):
+            self._until[stream] = time.monotonic() + LARGE_TTL_SECONDS
+            if _is_large(entries[-1]):
+                self._large_ends.add(stream)
+
+    def note_info(self, stream: bytes, *entry_bytes: int) -> None:
+        """Note how large the first and the last entry are."""
+        if max(entry_bytes) >= LARGE_ENTRY_BYTES:
+            self._large_ends.add(stream)
+        else:
+            self._large_ends.discard(stream)
+
+    def forget(self, stream: bytes) -> None:
+        """The queue is gone."""
+        self._until.pop(stream, None)
+        self.suspects.discard(stream)
+        self._large_ends.discard(stream)
+
+    def in_turn(self, ledgers: Collection[Ledger]) -> list[Ledger]:
+        """Those of these that are read here, that one first which was not for the longest time;
+        and then those that are only checked here.
+        """
+        if not self._until and not self._large_ends:
+            return []
+        by_stream = {ledger.stream: ledger for ledger in ledgers}
+        checked = self._large_ends - self._until.keys()
+        return [by_stream[each] for each in (*self._until, *checked) if each in by_stream]
+
+    async def read(
+        self, ledgers: Sequence[Ledger], due: Collection[Ledger], *, entries: bool = True
+    ) -> Reading:
+        """Read what is new in the first of these streams, and in the others as far as limits allow.
+
+        `due`: those to be checked. Without `entries` they are checked alone. Raises
+        RedisUnavailable; then the next call asks for less.
+        """
+        if self._failures:
+            ledgers = ledgers[:1]
+        for ledger in ledgers[:1]:  # should it fail, others have their turn
+            self._to_the_end(ledger)
+        try:
+            reading = await self._read(ledgers[:SCRIPT_STREAMS], due, entries)
+        except RedisUnavailable:
+            self._failures += 1
+            raise
+        self._failures = 0
+        for ledger in reading.ledgers:
+            self._to_the_end(ledger)
+            if entries and ledger.stream not in reading.unfinished:
+                self.suspects.discard(ledger.stream)
+                if self._until.get(ledger.stream, 0.0) <= time.monotonic():
+                    self._until.pop(ledger.stream, None)
+        return reading
+
+    def _to_the_end(self, ledger: Ledger) -> None:
+        if ledger.stream in self._until:
+            self._until[ledger.stream] = self._until.pop(ledger.stream)
+
+    async def _read(
+        self, ledgers: Sequence[Ledger], due: Collection[Ledger], entries: bool
+    ) -> Reading:
+        now = time.monotonic()
+        if self._failures < MAX_SCRIPT_FAILURES and now >= self._scripts_refused_until:
+            try:
+                return await self._run_script(ledgers, due, entries)
+            except RedisRefused as error:
+                if "MOVED" in str(error):
+                    raise
+                self._scripts_refused_until = now + SCRIPT_RETRY_SECONDS
+        return await self._read_beginnings(ledgers[0], due, entries)
+
+    # By the script
+
+    async def _run_script(
+        self, ledgers: Sequence[Ledger], due: Collection[Ledger], entries: bool
+    ) -> Reading:
+        arguments: list[bytes | str | int] = []
+        for ledger in ledgers:
+            place = ledger.place
+            # Where nothing was read since, a length that has not changed shows that nothing came.
+            rested = place.first is not None and place.checked == place.position
+            known: str | int = place.length if rested else -1
+            arguments += [place.position if entries else b"", known if ledger in due else b""]
+        told = await self._redis.run(
+            self._script,
+            [ledger.stream for ledger in ledgers],
+            (SCRIPT_ENTRIES, SCRIPT_BYTES, *arguments),
+        )
+        reading, until = Reading(), time.monotonic() + LARGE_TTL_SECONDS
+        for ledger, (info, unfinished, largest, found) in zip(ledgers, told, strict=False):
+            reading.ledgers.append(ledger)
+            if ledger in due or isinstance(info, Exception):
+                reading.infos[ledger] = self._info(ledger, info)
+            if found:
+                reading.entries[ledger.stream] = [(entry_id, words) for entry_id, words in found]
+            if unfinished:
+                reading.unfinished.add(ledger.stream)
+            if largest >= LARGE_ENTRY_BYTES:
+                reading.large = True
+                self._until[ledger.stream] = until
+                self._large_ends.add(ledger.stream)
+        return reading
+
+    def _info(self, ledger: Ledger, told: Any) -> StreamInfo | Exception | None:
+        if isinstance(told, Exception):
+            return told
+        if not told:
+            return None
+        length, first, last, added, first_bytes, last_bytes = told
+        self.note_info(ledger.stream, first_bytes, last_bytes)
+        return StreamInfo(length, first or None, last, None if added < 0 else added)
+
+    # From the beginning of a reply
+
+    async def _read_beginnings(
+        self, ledger: Ledger, due: Collection[Ledger], entries: bool
+    ) -> Reading:
+        reading = Reading([ledger])
+        if ledger in due:
+            reading.infos[ledger] = await self._info_by_beginning(ledger)
+        if entries:
+            command = ("XREAD", "COUNT", 1, "STREAMS", ledger.stream, ledger.place.position)
+            told, incomplete = await self._beginning(*command)
+            if isinstance(told, Exception):
+                reading.infos[ledger] = told
+            elif told:
+                entry = _first_entry(told)
+                if entry is None:
+                    raise incomplete or RedisUnavailable("XREAD: no entry in the reply")
+                self._take(reading, ledger, entry, whole=incomplete is None)
+        return reading
+
+    async def _info_by_beginning(self, ledger: Ledger) -> StreamInfo | Exception:
+        told, incomplete = await self._beginning("XINFO", "STREAM", ledger.stream)
+        if isinstance(told, Exception):
+            return told
+        if incomplete is not None:
+            self._large_ends.add(ledger.stream)
+            told = dict(zip(told[::2], told[1::2], strict=False))
+            if b"first-entry" not in told and b"recorded-first-entry-id" not in told:
+                raise incomplete
+        return StreamInfo.of(told)
+
+    def _take(self, reading: Reading, ledger: Ledger, entry: Entry, *, whole: bool) -> None:
+        reading.unfinished.add(ledger.stream)
+        if whole or len(entry[1]) >= 4:  # what happened, and to which job
+            reading.entries[ledger.stream] = [entry]
+        else:
+            reading.unread[ledger] = [entry]
+        if not whole or _is_large(entry):
+            reading.large = True
+            self._large_ends.add(ledger.stream)
+            self._until[ledger.stream] = time.monotonic() + LARGE_TTL_SECONDS
+
+    async def _beginning(self, *command: bytes | str | int) -> tuple[Any, ReplyIncomplete | None]:
+        """The reply; or the items at its beginning, and why it is not complete."""
+        try:
+            (told,) = await self._redis.packed(packed(command), 1, unknown_size=True)
+        except ReplyIncomplete as error:
+            return first_items(error.head), error
+        return told, None
+
+
+def _first_entry(told: Any) -> Entry | None:
+    """The first entry of an XREAD's reply, of which only the beginning may be known."""
+    # Streams are pairs in a list in RESP2, and a map in RESP3: flat where only items are known.
+    stream = next(iter(told.items())) if isinstance(told, dict) else told
+    if not isinstance(stream[0], bytes):
+        stream = stream[0]
+    entry = stream[1][0] if len(stream) > 1 and stream[1] else ()
+    return (entry[0], entry[1] if len(entry) > 1 else []) if entry else None
+
+
+def _is_large(entry: Entry) -> bool:
+    words = entry[1]
+    return len(words) > 5 and sum(map(len, words)) >= LARGE_ENTRY_BYTES
