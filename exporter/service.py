@@ -22,7 +22,7 @@ from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
-from exporter.settings import Settings
+from exporter.settings import Settings, names_of
 from exporter.web.api import api_app
 from exporter.web.credentials import Credentials
 from exporter.web.jobs_api import JobsApi
@@ -31,6 +31,12 @@ from exporter.web.server import Port, listen, serving
 from exporter.web.shown import Redaction
 
 log = logging.getLogger(__name__)
+
+# What the rules of config/prometheus allow. What one poll sees stands until the next one. Where it
+# is over by then, that must be before a rule fires: 8 minutes, by its windows and its `for`.
+# Without the counters of events a rule has to see the same at several polls.
+MAX_INTERVAL_SECONDS = 360
+MAX_INTERVAL_SECONDS_WITHOUT_EVENTS = 60
 
 
 async def run(
@@ -136,7 +142,8 @@ async def check(settings: Settings) -> Checked:
         for (name, each), (outcome, remarks, _) in zip(watched.items(), checked, strict=True)
         if outcome.snapshot is not None
     ]
-    return Checked("\n\n".join(tables), all(has_found for _, _, has_found in checked))
+    warnings = [f"Warning: {warning}" for warning in intervals_too_long(settings)]
+    return Checked("\n\n".join([*tables, *warnings]), all(has_found for _, _, has_found in checked))
 
 
 async def _poll_once(settings: Settings) -> tuple[Outcome, list[Remark], bool]:
@@ -179,6 +186,29 @@ def _table(target: str | None, settings: Settings, snapshot: Snapshot) -> str:
     return f"{named}Redis at {settings.redis.address} answers; {len(rows)} queues:\n{table}"
 
 
+def intervals_too_long(settings: Settings) -> list[str]:
+    """Return a line for each interval with which alert rules are wrong; see docs/scaling.md."""
+    limit, reason = MAX_INTERVAL_SECONDS, ""
+    if not settings.events.enabled:
+        limit, reason = MAX_INTERVAL_SECONDS_WITHOUT_EVENTS, " while events are not followed"
+    lines = []
+    if settings.poll_interval > limit:
+        alerts = ["BullMQQueueStandsStill", "BullMQQueueBlocked", "BullMQNoWorker"]
+        if settings.poll_interval > MAX_INTERVAL_SECONDS:
+            alerts.append("BullMQJobAbandoned")
+        lines.append(
+            f"{names_of('poll_interval')} is {settings.poll_interval:g} seconds, and the alert "
+            f"rules need at most {limit}{reason}: {', '.join(alerts)} may fire without a cause"
+        )
+    if settings.workers_interval > MAX_INTERVAL_SECONDS:
+        lines.append(
+            f"{names_of('workers_interval')} is {settings.workers_interval:g} seconds, and the "
+            f"alert rules need at most {MAX_INTERVAL_SECONDS}: BullMQNoWorker may fire without "
+            "a cause"
+        )
+    return lines
+
+
 def _warn(settings: Settings, watched: Iterable[Settings]) -> None:
     for each in watched:
         if each.redis.tls and not each.redis.tls_verify:
@@ -186,6 +216,8 @@ def _warn(settings: Settings, watched: Iterable[Settings]) -> None:
                 "the certificate of Redis is not verified, as in Open Archiver; "
                 f"set {each.redis.names_of('tls_verify')} to true to verify it"
             )
+    for warning in intervals_too_long(settings):
+        log.warning(warning)
     credentials = Credentials(settings.api)
     if not credentials.configured:
         log.warning(
