@@ -1,4 +1,4 @@
-"""Limits of a queue, as a real BullMQ sets them: each is told, or it is not known."""
+"""Limits of a queue, as a real BullMQ sets them: each is reported, or said to be unknown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONG = 900_000
 
 
 def listed_limits(exporter: Exporter, queue: str) -> dict[str, Any]:
-    """The limits that the list of queues and the queue's own page tell; both tell the same."""
+    """The limits that the list of queues and the queue's own page report, which must agree."""
     queues = exporter.api.get("/v1/jobs/queues?detail=true").json["queues"]
     (in_list,) = (each["limits"] for each in queues if each["name"] == queue)
     of_queue = exporter.api.get(f"/v1/jobs/queues/{queue}?status=waiting&detail=true").json
@@ -42,7 +42,7 @@ def expiry(server: Server, queue: str) -> Any:
     return pytest.approx(time.time() + left / 1000, abs=5)
 
 
-def test_a_rate_limit_set_by_a_worker_is_told_until_it_ends(
+def test_a_rate_limit_set_by_a_worker_is_reported_until_it_ends(
     any_server: Server, start_exporter: StartExporter, start_work: StartWork
 ) -> None:
     works = {f"limited-{version}": start_work(version, any_server.port) for version in VERSIONS}
@@ -51,21 +51,22 @@ def test_a_rate_limit_set_by_a_worker_is_told_until_it_ends(
         work.work(queue)
     for queue, work in works.items():
         eventually(lambda queue=queue, work=work: work.call(queue, "getRateLimitTtl") > 0)
+        eventually(lambda queue=queue, work=work: work.call(queue, "getWaitingCount") == 6)
+        work.close()  # or it would begin the limit anew
     exporter = start_exporter(any_server.url)
     eventually(lambda: len(exporter.metrics.samples(UNTIL)) == len(works))
-    for queue, work in works.items():
+    for queue in works:
         until = exporter.metrics.value(UNTIL, queue=queue)
         assert until == expiry(any_server, queue)
         limits = listed_limits(exporter, queue)
         assert limits.pop("rateLimitedUntil") / 1000 == pytest.approx(until, abs=5)
         assert set(limits.values()) == {None}
-        work.close()  # or it would begin the limit anew
         with any_server.client() as client:
             client.delete(f"bull:{queue}:limiter")
     eventually(lambda: exporter.metrics.samples(UNTIL) == {})
 
 
-def test_a_global_rate_limit_is_told_and_whether_it_is_reached(
+def test_a_global_rate_limit_and_whether_it_is_reached_are_reported(
     server: Server, start_exporter: StartExporter, start_work: StartWork
 ) -> None:
     work = start_work("bullmq6", server.port)
@@ -94,7 +95,7 @@ def test_a_global_rate_limit_is_told_and_whether_it_is_reached(
     assert listed_limits(exporter, "not-reached")["rateLimitedUntil"] is None
 
 
-def test_a_workers_own_limiter_tells_its_window_and_not_whether_it_is_reached(
+def test_a_workers_own_limiter_has_a_window_and_whether_it_is_reached_is_unknown(
     server: Server, start_exporter: StartExporter, start_work: StartWork
 ) -> None:
     for version in VERSIONS:
@@ -114,7 +115,7 @@ def test_a_workers_own_limiter_tells_its_window_and_not_whether_it_is_reached(
         assert limits["rateWindowEnd"] / 1000 == pytest.approx(end, abs=5)
 
 
-def test_a_concurrency_limit_is_told_whether_or_not_there_is_work(
+def test_a_concurrency_limit_is_reported_whether_or_not_there_is_work(
     server: Server, start_exporter: StartExporter, start_work: StartWork
 ) -> None:
     for version in VERSIONS:
@@ -122,7 +123,7 @@ def test_a_concurrency_limit_is_told_whether_or_not_there_is_work(
         for queue, limit in (("busy", 1), ("idle", 20), ("stopped", 0)):
             work.call(f"{queue}-{version}", "setGlobalConcurrency", limit)
         work.add(f"free-{version}", "import", 1)
-        work.add(f"busy-{version}", "sleeps-60000", 3)
+        work.add(f"busy-{version}", "sleeps-600000", 3)
         work.work(f"busy-{version}", {"concurrency": 5})
     exporter = start_exporter(server.url)
     for version in VERSIONS:
@@ -201,7 +202,7 @@ async def test_a_limiter_is_looked_for_only_where_it_may_hold_jobs_back(server: 
     await redis.close()
 
 
-def test_of_a_paused_queue_those_with_a_priority_are_told_as_bullmq_counts_them(
+def test_prioritized_jobs_of_a_paused_queue_are_counted_as_bullmq_counts_them(
     server: Server, start_exporter: StartExporter, start_work: StartWork
 ) -> None:
     """BullMQ keeps them in `prioritized`, paused or not; the alert counts both states."""
@@ -214,8 +215,8 @@ def test_of_a_paused_queue_those_with_a_priority_are_told_as_bullmq_counts_them(
     exporter = start_exporter(server.url)
     for version, truth in truths.items():
         assert exporter.metrics.value("bullmq_queue_paused", queue=version) == 1
-        told = exporter.metrics.samples("bullmq_job_count", queue=version)
-        assert {state: told[state,] for state in truth} == truth
-        assert (told["prioritized",], told["paused",]) == (9, 0)
+        counts = exporter.metrics.samples("bullmq_job_count", queue=version)
+        assert {state: counts[state,] for state in truth} == truth
+        assert (counts["prioritized",], counts["paused",]) == (9, 0)
         page = exporter.api.get(f"/v1/jobs/queues/{version}?status=prioritized&detail=true").json
         assert (page["paused"], page["pagination"]["totalJobs"]) == (True, 9)

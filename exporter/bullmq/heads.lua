@@ -95,11 +95,11 @@ local function number(value)
   return value
 end
 
--- What of `meta` is told: limits.Meta has the same order.
+-- The fields of `meta` that limits.Meta holds, in its order.
 local function meta(base)
-  local told = read('HMGET', base .. 'meta', 'version', 'concurrency', 'max', 'duration')
-  if is_error(told) then return told end
-  return { shown(told[1]), number(told[2]), number(told[3]), number(told[4]) }
+  local fields = read('HMGET', base .. 'meta', 'version', 'concurrency', 'max', 'duration')
+  if is_error(fields) then return fields end
+  return { shown(fields[1]), number(fields[2]), number(fields[3]), number(fields[4]) }
 end
 
 -- The rate limiter: how many jobs it has counted, and for how many ms more it does; false where it
