@@ -194,6 +194,10 @@ def course() -> list[Panel]:
                     f"time() - min(bullmq_queue_next_delayed_timestamp_seconds{{{QUEUE}}}) > 0",
                     "delayed, overdue",
                 ),
+                query(
+                    f"time() - min(bullmq_queue_oldest_waiting_children_timestamp_seconds{{{QUEUE}}})",
+                    "waiting for children",
+                ),
             ],
             "Since when the oldest job has waited, or has been active; by how long a delayed one "
             "is overdue. No line: there is none.",
@@ -437,6 +441,30 @@ def workers() -> list[Panel]:
             nothing=UNCOUNTED,
             width=3,
             height=8,
+        ),
+        graph(
+            "Since the last run of each schedule",
+            [
+                query(
+                    f"time() - max by (scheduler) (bullmq_scheduler_last_run_timestamp_seconds{{{QUEUE}}})",
+                    "{{scheduler}}",
+                ),
+                query(
+                    f"max by (scheduler) (bullmq_scheduler_interval_seconds{{{QUEUE}}})",
+                    "interval of {{scheduler}}",
+                ),
+            ],
+            "When a worker last took a job of each schedule, and how often it should.",
+            unit="s",
+            nothing="None has run since it was registered, or Redis cannot be read",
+        ),
+        graph(
+            "Jobs without data",
+            [query(f"sum by (state) (bullmq_queue_missing_jobs{{{QUEUE}}})", "{{state}}")],
+            "Of the jobs at the ends of each state those whose data Redis evicted or somebody "
+            "deleted: they will never be done.",
+            unit="short",
+            nothing="There are no jobs, or Redis cannot be read",
         ),
     ]
 

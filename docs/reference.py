@@ -26,6 +26,8 @@ SOURCES = {
     "bullmq_job_count": "lengths of each state's list or sorted set, and `meta`: BullMQ 6 keeps the "
     "jobs of a paused queue in `wait`. Jobs with a priority stay `prioritized` while it is paused, as in "
     "BullMQ's getJobCounts",
+    "bullmq_queue_missing_jobs": "ids at both ends of each state's list or sorted set, and whether their "
+    "hashes exist; each `discovery_interval`, of 250 queues in turn",
     "bullmq_queue_oldest_waiting_timestamp_seconds": "jobs at both ends of `wait`, and the oldest of "
     "the highest and of the lowest priority of `prioritized`",
     "bullmq_queue_oldest_active_timestamp_seconds": "`processedOn` of the jobs at the end of `active`",

@@ -290,7 +290,7 @@ def test_what_the_document_allows_is_answered_and_what_it_does_not_is_refused(
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "Tested: 5" in done.stdout
+    assert "Tested: 6" in done.stdout
     assert "a request failed" not in exporter.log
 
 

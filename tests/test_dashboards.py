@@ -132,6 +132,7 @@ def test_a_query_of_a_series_that_is_not_there_is_refused() -> None:
 # What the exporter tells and no dashboard shows.
 NOT_SHOWN = {
     "bullmq_queue_info": "for joins",
+    "bullmq_scheduler_info": "for joins",
     "process_start_time_seconds": "for restarts, in Explore",
     "process_virtual_memory_bytes": "says nothing of a Python process",
     "process_max_fds": "a constant",
@@ -165,6 +166,7 @@ MAY_BE_EMPTY = {
     "Events missed by queue, per minute": "none is missed",
     "Longest wait": "no job has to wait at the moment",
     "Oldest jobs": "no job has to wait, be active or overdue at the moment",
+    "Since the last run of each schedule": "a schedule of the demo runs once a minute at most",
     "Queues, the worst first": "some columns: no job has to wait or be active at the moment",
 }
 

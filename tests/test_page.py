@@ -696,3 +696,28 @@ def test_a_queue_shows_what_its_schedulers_repeat_and_which_is_overdue(
     page = visit(exporter).open(queue="idle", status="waiting")
     expect(page.locator("#jobs tbody tr")).to_have_count(1)
     expect(page.locator("#schedulers-heading")).to_have_count(0)
+
+
+def test_jobs_without_data_are_said_to_be_there(
+    server: Server, work: Work, start_exporter: StartExporter, visit: Visit
+) -> None:
+    work.add("mail", "send", 10)
+    work.add("lost", "send", 1)
+    with server.client() as client:
+        ids = client.lrange("bull:mail:wait", 0, -1)
+        client.delete("bull:lost:1", *(b"bull:mail:" + each for each in ids[::2]))
+        exporter = start_exporter(server.url)
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            page = visit(exporter).open(queue="mail", status="waiting")
+            expect(page.locator("#missing")).to_contain_text(
+                "5 of 10 jobs have no data (evicted or"
+            )
+            expect(page.locator("#missing")).to_contain_text("(maxmemory-policy allkeys-lru)")
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+    expect(page.locator("#jobs tbody tr")).to_have_count(5)
+    expect(page.locator("#range")).to_have_text("1 to 10 of 10")
+    page = visit(exporter).open(queue="lost", status="waiting")
+    expect(page.locator("#missing")).to_contain_text("1 of 1 job has no data (evicted or deleted)")
+    expect(page.locator("#jobs-section")).not_to_contain_text("There are no waiting jobs")

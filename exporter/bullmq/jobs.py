@@ -92,6 +92,7 @@ class Page:
     jobs: tuple[Job, ...]
     ids: tuple[bytes, ...] = ()  # of the jobs, and of those that vanished meanwhile
     ended: bool = False  # whether there are no more behind it
+    missing: int = 0  # how many of the ids have no hash: evicted or deleted
 
 
 async def read_page(
@@ -124,7 +125,21 @@ async def read_page(
         ended = ended and fitting >= len(ids)
         ids, sizes = ids[:fitting], sizes[:fitting]
     jobs = await _read(redis, queue, state, ids, sizes=sizes, limits=limits, without=without)
-    return Page(bool(exists), counts_of(told, []), jobs, tuple(ids), ended)
+    missing = 0
+    # Those who read all jobs go on; what may have vanished meanwhile is looked at again.
+    if whole_within is None and len(jobs) < len(ids):
+        without_data = set(ids) - {job.raw_id for job in jobs}
+        _, _, listed, _ = await redis.run(
+            PAGE, [queue.base], (state, start, start + limit - 1, order, fits, *UNBOUNDED)
+        )
+        missing = await _count_missing(redis, queue, without_data & set(listed))
+    return Page(bool(exists), counts_of(told, []), jobs, tuple(ids), ended, missing)
+
+
+async def _count_missing(redis: RedisReader, queue: Queue, ids: set[bytes]) -> int:
+    """How many of these, which were listed a moment ago, still have no hash."""
+    exist = readable(await redis.pipeline([("EXISTS", queue.job_key(job_id)) for job_id in ids]))
+    return sum(number == 0 for number in exist)
 
 
 async def read_jobs(

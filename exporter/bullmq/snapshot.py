@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from exporter.bullmq.keys import Queue, State
@@ -104,6 +104,7 @@ class Beside(NamedTuple):
     retention: Mapping[State, int]
     duplicate_schedulers: int | None
     schedulers: tuple[Scheduler, ...]
+    missing: Mapping[State, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +119,13 @@ class Snapshot:
     # Queues that were found and are not watched, by why (watcher.UNWATCHED_…); None where none were
     # searched for.
     unwatched: Mapping[str, int] | None = None
+    # Jobs without their hash, of those that were looked at.
+    missing: Mapping[Queue, Mapping[State, int]] = field(default_factory=dict)
 
     @property
     def beside_all(self) -> tuple[object, ...]:
         """What `beside` is taken from: the same objects for as long as it tells the same."""
-        return (self.workers, self.retention, self.scheduler_facts)
+        return (self.workers, self.retention, self.scheduler_facts, self.missing)
 
     def beside(self, queue: Queue) -> Beside:
         return Beside(
@@ -130,4 +133,5 @@ class Snapshot:
             self.retention.get(queue, {}),
             self.scheduler_facts.duplicates.get(queue),
             self.scheduler_facts.schedulers.get(queue, ()),
+            self.missing.get(queue, {}),
         )

@@ -22,6 +22,7 @@ from exporter.bullmq.coverage import (
 )
 from exporter.bullmq.discovery import Findings, Search, within_limit
 from exporter.bullmq.keys import Queue, State, text
+from exporter.bullmq.missing import Missing, MissingJobs
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.retention import learn_retention
 from exporter.bullmq.schedulers import read_schedulers
@@ -105,6 +106,8 @@ class Watcher:
         self._by_key: tuple[tuple[Queue, ...] | None, Mapping[str, Queue]] = (None, {})
         self._retention: Mapping[Queue, Mapping[State, int]] = {}
         self._scheduler_facts = SchedulerFacts({}, {})
+        self._missing_jobs = MissingJobs(redis)
+        self._missing: Missing = {}
         self._options_due = 0.0
         self._workers: Mapping[Queue, int] | None = None
         self._workers_due = 0.0
@@ -232,6 +235,7 @@ class Watcher:
                 read_schedulers(self._redis, readings, self._settings.max_schedulers),
                 SchedulerFacts({}, {}),
             )
+            self._missing = await _or_nothing(self._missing_jobs.look(readings), {})
             self._options_due = now + self._settings.discovery_interval
         return Snapshot(
             readings,
@@ -240,6 +244,7 @@ class Watcher:
             self._scheduler_facts,
             self._discovered,
             self._unwatched,
+            self._missing,
         )
 
     async def _discover(self, pace: float) -> Findings:

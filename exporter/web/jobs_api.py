@@ -18,6 +18,7 @@ from exporter.bullmq.failures import fault_of, grouped
 from exporter.bullmq.job_detail import JobDetail, read_job
 from exporter.bullmq.jobs import BULKY, Job, Limits, Page, Scan, read_jobs, read_page
 from exporter.bullmq.keys import Queue, State, queues_of_key, shorten, text
+from exporter.bullmq.missing import EvictionPolicy
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.schedulers import read_scheduler_page
 from exporter.bullmq.target import Target
@@ -65,6 +66,7 @@ class JobsApi:
         self._redaction = redaction
         self._limits = limits
         self._scans = asyncio.Semaphore(SCANS)
+        self._policies: dict[Target, EvictionPolicy] = {}
 
     @property
     def prefixes(self) -> list[str] | None:
@@ -145,7 +147,7 @@ class JobsApi:
             )
             jobs: Sequence[Job] = found.jobs
             counts, total = found.counts, found.counts.get(status)
-            search = {}
+            search = await self._missing(place, found.missing)
         else:
             async with self._scanning(request, status, newest_first=newest_first) as (place, scan):
                 ids, total = await _pick(scan, wanted, start, start + limit)
@@ -170,6 +172,13 @@ class JobsApi:
             }
             | search
         )
+
+    async def _missing(self, place: Place, number: int) -> dict[str, Any]:
+        """How many jobs of a page have no data, and what Redis does when it is full."""
+        if not number:
+            return {"missing": 0}
+        policy = self._policies.setdefault(place.target, EvictionPolicy(place.redis))
+        return {"missing": number, "maxmemoryPolicy": await policy.read()}
 
     async def list_failures(self, request: web.Request) -> web.Response:
         """A queue's failed jobs, grouped by what went wrong."""

@@ -4,7 +4,7 @@ import { change, link, unfiltered } from "./address.js";
 import { PER_PAGE } from "./api.js";
 import { element } from "./dom.js";
 import { followRow, notice, section, table } from "./parts.js";
-import { cut, firstLine, number, short, visible } from "./text.js";
+import { counted, cut, firstLine, number, short, visible } from "./text.js";
 import { time } from "./times.js";
 
 const APPLY_AFTER = 600;
@@ -86,12 +86,13 @@ function apply(form, { address, go }) {
 /** "26 to 50 of 812", as far as it is known. */
 function range(address, { answer, outdated }) {
   if (!answer || outdated) return "";
-  const { jobs, pagination } = answer;
+  const { jobs, pagination, missing = 0 } = answer;
   const { totalJobs } = pagination;
-  if (!jobs.length) return totalJobs ? `none of ${number(totalJobs)}` : "";
+  const listed = jobs.length + missing;
+  if (!listed) return totalJobs ? `none of ${number(totalJobs)}` : "";
   const first = (address.page - 1) * (pagination.limit ?? PER_PAGE) + 1;
   const total = totalJobs === null ? "" : ` of ${number(totalJobs)}`;
-  return `${number(first)} to ${number(first + jobs.length - 1)}${total}`;
+  return `${number(first)} to ${number(first + listed - 1)}${total}`;
 }
 
 function list(context, { answer, outdated }) {
@@ -99,8 +100,21 @@ function list(context, { answer, outdated }) {
   const { search } = answer;
   const partly = search && !search.complete && notice("warn", "The time limit ended the search: ",
     `it looked at ${number(search.seen)} jobs, not at all of them.`);
-  if (!answer.jobs.length) return [partly, nothing(address, outdated), pages(address, answer)];
-  return [partly, jobTable(address, answer.jobs), pages(address, answer)];
+  if (!answer.jobs.length) {
+    return [partly, withoutData(answer) ?? nothing(address, outdated), pages(address, answer)];
+  }
+  return [partly, withoutData(answer), jobTable(address, answer.jobs), pages(address, answer)];
+}
+
+/** Ids that are listed, and no more than that. */
+function withoutData({ jobs, missing, maxmemoryPolicy }) {
+  if (!missing) return null;
+  const evicts = maxmemoryPolicy && maxmemoryPolicy !== "noeviction";
+  return element("p", { id: "missing", class: "notice bad" },
+    element("strong", {}, `${number(missing)} of ${counted(jobs.length + missing, "job")} ${
+      missing === 1 ? "has" : "have"} no data (evicted or deleted). `),
+    evicts && `Redis evicts keys when it is full (maxmemory-policy ${maxmemoryPolicy}); `
+      + "BullMQ needs noeviction.");
 }
 
 function nothing(address, outdated) {

@@ -1,0 +1,228 @@
+"""Jobs that are listed without their hash: Redis evicted it, or somebody deleted it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from exporter.bullmq.batches import batched
+from exporter.bullmq.connection import Command, RedisReader, RedisRefused, RedisUnavailable
+from exporter.bullmq.keys import Queue, State
+from exporter.bullmq.snapshot import QueueReading
+
+log = logging.getLogger(__name__)
+
+# How many jobs are looked at, at either end of each list and set.
+EDGE_JOBS = 5
+# How many queues a round looks at, the next ones in the next round; and how many at once: some 100
+# commands of less than 1 ms in all.
+MAX_QUEUES_PER_ROUND = 250
+QUEUE_BATCH_SIZE = 10
+# How far from either end of a list a job is looked for again.
+LIST_REACH = 1000
+# How many queues one round names in the log.
+MAX_LOGGED_QUEUES = 5
+# Seconds for which the policy is not asked for again, and where the ACL user may not ask.
+POLICY_TTL_SECONDS = 60.0
+REFUSAL_TTL_SECONDS = 3600.0
+
+LISTS = (b"wait", b"paused", b"active")
+# Which keys hold the jobs of a state; pausing in 6.x leaves jobs in `wait` (poll.counts_of).
+KEYS = {
+    State.WAITING: (b"wait",),
+    State.PAUSED: (b"paused", b"wait"),
+    State.ACTIVE: (b"active",),
+}
+
+Missing = Mapping[Queue, Mapping[State, int]]
+
+
+class EvictionPolicy:
+    """Redis's `maxmemory-policy`, where the ACL user may read INFO: BullMQ needs `noeviction`."""
+
+    def __init__(self, redis: RedisReader) -> None:
+        self._redis = redis
+        self._policy: str | None = None
+        self._due = 0.0
+
+    async def read(self) -> str | None:
+        """The policy; None where it may not be read. A refusal is not asked for again and again."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._policy, self._due = None, now + POLICY_TTL_SECONDS
+            try:
+                answer = await self._redis.command("INFO", "memory")
+            except RedisRefused:
+                self._due = now + REFUSAL_TTL_SECONDS
+            except RedisUnavailable:
+                self._due = now
+            else:
+                self._policy = _policy_in(answer)
+        return self._policy
+
+
+def _policy_in(answer: Any) -> str | None:
+    for line in answer.splitlines() if isinstance(answer, bytes) else ():
+        name, _, value = line.partition(b":")
+        if name == b"maxmemory_policy":
+            return str(value.strip().decode("ascii", "replace"))[:40]
+    return None
+
+
+class _Place(NamedTuple):
+    """A list or a sorted set of a queue."""
+
+    queue: Queue
+    state: State
+    name: bytes
+
+    @property
+    def key(self) -> bytes:
+        return self.queue.base + self.name
+
+    @property
+    def edges(self) -> list[Command]:
+        command = "LRANGE" if self.name in LISTS else "ZRANGE"
+        return [(command, self.key, 0, EDGE_JOBS - 1), (command, self.key, -EDGE_JOBS, -1)]
+
+    def exists(self, job_id: bytes) -> Command:
+        return ("EXISTS", self.queue.job_key(job_id))
+
+    def is_listed(self, job_id: bytes) -> list[Command]:
+        """Two commands; one of them finds the job."""
+        if self.name in LISTS:
+            return [
+                ("LPOS", self.key, job_id, "RANK", rank, "MAXLEN", LIST_REACH) for rank in (1, -1)
+            ]
+        return [("ZSCORE", self.key, job_id)] * 2
+
+
+class MissingJobs:
+    """Looks for such jobs at the ends of what a queue holds, queue after queue.
+
+    A round looks at a bounded number of queues, so what is known of one may be as many rounds old
+    as it takes to get round.
+    """
+
+    def __init__(self, redis: RedisReader) -> None:
+        self._redis = redis
+        self._policy = EvictionPolicy(redis)
+        self._next = 0
+        self._found: dict[Queue, Mapping[State, int]] = {}
+
+    async def look(self, readings: Sequence[QueueReading]) -> Missing:
+        """Of each queue that was looked at how many are missing, by state, 0 where none is.
+
+        No entry for a state that holds no jobs or could not be read. Raises RedisUnavailable.
+        """
+        with_jobs = [reading for reading in readings if any(reading.counts.values())]
+        begin = self._next if self._next < len(with_jobs) else 0
+        some = with_jobs[begin : begin + MAX_QUEUES_PER_ROUND]
+        self._next = begin + len(some)
+        found: dict[Queue, Mapping[State, int]] = {}
+        for batch in batched(some, QUEUE_BATCH_SIZE):
+            places = [place for reading in batch for place in _places(reading)]
+            found |= await count_missing(self._redis, places)
+        begun = [queue for queue in found if _total(found[queue]) and not self._known(queue)]
+        kept = {reading.queue for reading in with_jobs} - {reading.queue for reading in some}
+        self._found = {queue: self._found[queue] for queue in kept & self._found.keys()} | found
+        if begun:
+            await self._log(begun)
+        return self._found
+
+    def _known(self, queue: Queue) -> int:
+        return _total(self._found.get(queue, {}))
+
+    async def _log(self, queues: Sequence[Queue]) -> None:
+        policy = await self._policy.read()
+        hint: dict[str, Any] = {} if policy is None else {"maxmemory_policy": policy}
+        for queue in queues[:MAX_LOGGED_QUEUES]:
+            states = ", ".join(
+                f"{number} {state}" for state, number in self._found[queue].items() if number
+            )
+            log.warning(
+                "jobs have no data: evicted or deleted",
+                extra={"queue": queue.name, "missing": states} | hint,
+            )
+        if len(queues) > MAX_LOGGED_QUEUES:
+            log.warning(
+                "jobs of more queues have no data",
+                extra={"count": len(queues) - MAX_LOGGED_QUEUES},
+            )
+
+
+def _total(states: Mapping[State, int]) -> int:
+    return sum(states.values())
+
+
+def _places(reading: QueueReading) -> Iterator[_Place]:
+    for state, number in reading.counts.items():
+        if number:
+            for name in KEYS.get(state, (state.encode(),)):
+                if name != b"wait" or state is State.WAITING or reading.paused:
+                    yield _Place(reading.queue, state, name)
+
+
+async def count_missing(
+    redis: RedisReader, places: Sequence[_Place]
+) -> dict[Queue, Mapping[State, int]]:
+    """How many jobs at the ends of these have no hash. Raises RedisUnavailable.
+
+    BullMQ takes a job's hash and its id away in one script. So a job is missing only if its hash
+    was not there, its id still was after that, and its hash was not there once more.
+    """
+    answers = await redis.pipeline([command for place in places for command in place.edges])
+    ids: list[tuple[_Place, list[bytes]]] = []
+    for at, place in enumerate(places):
+        head, tail = answers[2 * at : 2 * at + 2]
+        if isinstance(head, list) and isinstance(tail, list):
+            ids.append((place, [each for each in dict.fromkeys(head + tail) if not _marks(each)]))
+    numbers = await redis.pipeline(
+        [("EXISTS", *map(place.queue.job_key, some)) for place, some in ids if some]
+    )
+    told = iter(numbers)
+    unclear = [
+        (place, job_id)
+        for place, some in ids
+        if some and next(told) != len(some)
+        for job_id in some
+    ]
+    missing = Counter((place.queue, place.state) for place, _ in await _confirmed(redis, unclear))
+    found: dict[Queue, dict[State, int]] = {}
+    for place, _ in ids:
+        number = missing[place.queue, place.state]
+        found.setdefault(place.queue, {})[place.state] = number
+    return dict(found)
+
+
+async def _confirmed(
+    redis: RedisReader, jobs: Iterable[tuple[_Place, bytes]]
+) -> list[tuple[_Place, bytes]]:
+    jobs = list(jobs)
+    first = await redis.pipeline([place.exists(job_id) for place, job_id in jobs])
+    gone = [job for job, exists in zip(jobs, first, strict=True) if exists == 0]
+    again = await redis.pipeline(
+        [
+            command
+            for place, job_id in gone
+            for command in (*place.is_listed(job_id), place.exists(job_id))
+        ]
+    )
+    rows = [again[at : at + 3] for at in range(0, len(again), 3)]
+    return [
+        job
+        for job, (left, right, exists) in zip(gone, rows, strict=True)
+        if exists == 0 and (_is_found(left) or _is_found(right))
+    ]
+
+
+def _is_found(answer: Any) -> bool:
+    return answer is not None and not isinstance(answer, Exception)
+
+
+def _marks(job_id: bytes) -> bool:
+    """Whether it is the marker that lists could end in before BullMQ 5.0, which is no job."""
+    return job_id.startswith(b"0:")
