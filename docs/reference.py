@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporter.bullmq.events.tallies import Layout, Tallies
+from exporter.bullmq.events.tallies import FinishedJobs, Layout, Tallies
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.watcher import Outcome
 from exporter.prometheus.event_family import EventHistogram, MissedCounter
@@ -146,7 +146,14 @@ def _own() -> Iterator[list[str]]:
     # A family tells its labels once it has a sample.
     health.api_requests.labels("", "").inc()
     health.api_durations.labels("").observe(0)
-    tallies = Tallies(Layout((), ()), {}, events_read=0, lag=0, tracked_jobs=0, untracked_jobs=0)
+    tallies = Tallies(
+        *(Layout((), ()), {}),
+        events_read=0,
+        lag=0,
+        tracked_jobs=0,
+        untracked_jobs=0,
+        removed=FinishedJobs(),
+    )
     snapshot = Snapshot((), None, {}, {}, None, unwatched={"prefix": 0})
     health.record(None, Outcome(snapshot, None, duration=0), tallies)
     for metric in sorted(health.registry.collect(), key=_own_first):

@@ -253,6 +253,57 @@ def test_a_killed_exporter_goes_on_where_it_was_and_counts_what_happened_meanwhi
     assert_counted(exporter, truth)
 
 
+@VERSIONS
+def test_what_finished_in_queues_that_went_is_counted_once(
+    server: Server,
+    start_exporter: StartExporter,
+    start_work: StartWork,
+    tmp_path: Path,
+    version: str,
+) -> None:
+    state = {"EXPORTER_EVENTS_STATE_FILE": str(tmp_path / "state")}
+
+    def removed(exporter: Exporter) -> dict[tuple[str, ...], float]:
+        return exporter.metrics.samples("bullmq_removed_queues_jobs_total")
+
+    work = start_work(version, server.port)
+
+    def finish(queue: str, completing: int, failing: int) -> None:
+        work.add(queue, "plain", completing)
+        work.add(queue, "fails", failing)
+        work.settle()
+
+    def obliterate(queue: str) -> None:
+        work.call(queue, "obliterate", {"force": True})
+
+    exporter = wait_following(start_exporter(server.url, **state))
+    assert removed(exporter) == {("completed",): 0, ("failed",): 0}
+    completed = "bullmq_job_completed_total"
+    for queue in ("tenant", "other"):
+        work.work(queue, {"concurrency": 10})
+    finish("tenant", 20, 5)
+    eventually(lambda: total(exporter, completed) == 20)
+    assert removed(exporter) == {("completed",): 0, ("failed",): 0}
+    obliterate("tenant")
+    eventually(lambda: removed(exporter) == {("completed",): 20, ("failed",): 5})
+    # Its own series go on where they were; of these, what is new is counted when it goes again.
+    finish("tenant", 3, 0)
+    eventually(lambda: total(exporter, completed) == 23)
+    obliterate("tenant")
+    eventually(lambda: removed(exporter) == {("completed",): 23, ("failed",): 5})
+    # One that goes while nobody looks.
+    finish("other", 4, 1)
+    eventually(lambda: total(exporter, completed) == 4)
+    assert exporter.terminate() == 0
+    work.close()  # a living worker writes `meta` anew
+    with server.client() as client:
+        client.delete(*client.keys("bull:other:*"))
+    for _ in range(2):
+        exporter = wait_following(start_exporter(server.url, **state))
+        eventually(lambda: removed(exporter) == {("completed",): 27, ("failed",): 6})  # noqa: B023
+        assert exporter.terminate() == 0
+
+
 def test_a_queue_that_appears_shortly_before_a_restart_is_counted_after_it(
     server: Server, start_exporter: StartExporter, start_work: StartWork, tmp_path: Path
 ) -> None:

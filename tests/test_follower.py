@@ -537,7 +537,7 @@ def test_what_is_counted_while_the_state_is_written_is_not_in_it(tmp_path: Path)
     save = file._saving(memory)
     ledger.read([(b"2-0", added)])
     save()
-    remembered, _ = file.load(layout)
+    remembered = file.load(layout).queues
     assert remembered[QUEUE.base]["position"] == b"1-0"
     assert remembered[QUEUE.base]["tallies"]["import"][Count.ADDED] == 1
 

@@ -57,6 +57,9 @@ _EVENTS = (
 )
 
 
+REMOVED = "bullmq_removed_queues_jobs_total"
+
+
 class _Events(Collector):
     """What is counted of each target; nothing while its events cannot be followed."""
 
@@ -71,6 +74,18 @@ class _Events(Collector):
             for values, tallies in known:
                 family.add_metric(values, getattr(tallies, field))
             yield family
+        if not known:
+            return
+        removed = CounterMetricFamily(
+            REMOVED.removesuffix("_total"),
+            "Jobs that finished in queues that are gone, or are watched no longer; each is counted "
+            "once, when its queue goes.",
+            labels=(*self._labels, "state"),
+        )
+        for values, tallies in known:
+            for state, number in tallies.removed._asdict().items():
+                removed.add_metric((*values, state), number)
+        yield removed
 
 
 class _Unwatched(Collector):
@@ -197,7 +212,7 @@ class Health:
         }
         return (
             told
-            | {_Unwatched.NAME}
+            | {_Unwatched.NAME, REMOVED}
             | {
                 f"{name}_total" if family is CounterMetricFamily else name
                 for family, name, _, _ in _EVENTS

@@ -28,11 +28,11 @@ from exporter.bullmq.events.large_entries import (
     LargeEntries,
     Reading,
 )
-from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger
+from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger, take_removed
 from exporter.bullmq.events.mending import find_missed
 from exporter.bullmq.events.state_file import QUEUES, StateFile
 from exporter.bullmq.events.stream import Entry, Gap, StreamInfo, UncertainGap, milliseconds
-from exporter.bullmq.events.tallies import Count, Layout, QueueTallies, Tallies
+from exporter.bullmq.events.tallies import Count, FinishedJobs, Layout, QueueTallies, Tallies
 from exporter.bullmq.events.tracked_jobs import Room, TrackedJob
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.turns import Turns
@@ -142,6 +142,7 @@ class Follower:
         self._by_stream: dict[bytes, Ledger] = {}
         self._gapped: set[Queue] = set()  # those that have gaps to mend
         self._departed: dict[Queue, Ledger] = {}
+        self._removed = FinishedJobs()  # in queues that departed
         self._remembered: dict[bytes, Any] = {}
         # Of the state file that we began with, epoch ms: up to when all queues are in it.
         self._complete_until: int | None = None
@@ -176,7 +177,9 @@ class Follower:
     async def run(self) -> None:
         """Follow until cancelled, then save."""
         if self._state_file is not None:
-            self._remembered, self._complete_until = self._state_file.load(self._layout)
+            saved = self._state_file.load(self._layout)
+            self._remembered, self._complete_until = dict(saved.queues), saved.complete_until
+            self._removed = saved.removed
         failures, last_reason = 0, ""
         try:
             while True:
@@ -495,6 +498,7 @@ class Follower:
         for queue in self._ledgers.keys() - set(queues):
             gone = self._departed[queue] = self._ledgers.pop(queue)
             gone.put_away()
+            self._removed = self._removed.plus(gone.take_removed())
             self._unreadable.discard(queue)
             self._large.forget(gone.stream)
             self._behind.pop(queue, None)
@@ -505,6 +509,9 @@ class Follower:
         self._ledgers |= {ledger.queue: ledger for ledger in ledgers}
         self._by_stream = {ledger.stream: ledger for ledger in self._ledgers.values()}
         self._gapped = {queue for queue, ledger in self._ledgers.items() if ledger.gaps}
+        if first:
+            for memory in self._remembered.values():
+                self._removed = self._removed.plus(take_removed(memory))
         self._known, self._searched = queues, searched
         # Of queues that went while we were away: they may come back as well.
         while len(self._remembered) > MOST_DEPARTED:
@@ -742,12 +749,14 @@ class Follower:
             tracked_jobs=self._room.taken,
             untracked_jobs=self._room.refused,
             uncertain_gaps=self._uncertain_gaps,
+            removed=self._removed,
         )
 
     def _memory(self) -> dict[str, Any]:
         return {
             "saved": int(time.time() * 1000),
             "searched": self._searched,
+            "removed": self._removed,
             "bounds": self._layout.bounds,
             QUEUES: {
                 **self._remembered,

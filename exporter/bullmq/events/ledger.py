@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 
 from exporter.bullmq.events.job_facts import JobFacts
 from exporter.bullmq.events.stream import Entry, Gap, Place, StreamInfo, milliseconds
-from exporter.bullmq.events.tallies import OTHER, UNKNOWN, Count, Layout, QueueTallies, Tally
+from exporter.bullmq.events.tallies import (
+    OTHER,
+    UNKNOWN,
+    Count,
+    FinishedJobs,
+    Layout,
+    QueueTallies,
+    Tally,
+)
 from exporter.bullmq.events.tracked_jobs import UNKNOWN_RETRIES, Room, TrackedJob
 from exporter.bullmq.keys import MAX_LABEL_BYTES, Queue, label_text
 
@@ -70,6 +78,7 @@ class Ledger:
         self.gaps: list[Gap] = []  # those that are not mended yet
         self.cleaned = False  # jobs may be gone of which no event says so
         self._restored = False
+        self._taken_removed = FinishedJobs()  # what `take_removed` has returned in all
         # None as soon as anything is booked: in read, pass_over, settle, note_gap and mend, and
         # when the queue goes or is remembered.
         self._frozen: QueueTallies | None = None
@@ -287,6 +296,12 @@ class Ledger:
         for tally in self.tallies.values():
             tally.mark_restored()
 
+    def take_removed(self) -> FinishedJobs:
+        """The jobs that finished since the queue last went, or since it appeared: it goes now."""
+        before = self._taken_removed
+        self._taken_removed = FinishedJobs.of(tally.values for tally in self.tallies.values())
+        return self._taken_removed.minus(before)
+
     def forget_all(self) -> None:
         """Keep track of none of the jobs; what was counted stays."""
         self._room.taken -= len(self.jobs)
@@ -447,6 +462,7 @@ class Ledger:
             ],
             "retry_prev": self._retry_prev,
             "debounced": self._debounced,
+            "removed": self._taken_removed,
         }
 
     def remember(self, memory: Mapping[str, Any]) -> None:
@@ -475,6 +491,7 @@ class Ledger:
             self._room.failed.remember(self.queue.base, job_id, job)
         self._retry_prev = memory.get("retry_prev")
         self._debounced = memory.get("debounced")
+        self._taken_removed = FinishedJobs(*memory.get("removed", ()))
 
 
 def _was_active(told: JobFacts, at: bytes) -> bool:
@@ -489,6 +506,13 @@ def _was_active(told: JobFacts, at: bytes) -> bool:
         and told.retries < told.attempts
         and 0 < told.started < milliseconds(at)
     )
+
+
+def take_removed(memory: dict[str, Any]) -> FinishedJobs:
+    """What `Ledger.take_removed` returns, of a ledger that is a `memory`, and is changed there."""
+    before = FinishedJobs(*memory.get("removed", ()))
+    memory["removed"] = now = FinishedJobs.of(memory["tallies"].values())
+    return now.minus(before)
 
 
 # One table for all: one in each ledger would take 14 MB for 10,000 queues.

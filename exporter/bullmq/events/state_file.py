@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
 from exporter.bullmq.events.ledger import Ledger
 from exporter.bullmq.events.stream import order
-from exporter.bullmq.events.tallies import Count, Layout
+from exporter.bullmq.events.tallies import Count, FinishedJobs, Layout
 from exporter.bullmq.events.tracked_jobs import Room
 from exporter.bullmq.keys import Queue
 
@@ -29,6 +29,23 @@ QUEUES = "queues-2"
 # As above, when tallies had only so many counts before their histograms.
 QUEUES_1 = "queues-1"
 COUNTS_1 = 6
+
+
+class Saved(NamedTuple):
+    """What the file holds.
+
+    `complete_until` is up to when no queue is missing in it (epoch ms; None: there is no memory):
+    when the last search for queues before it was saved began, since a queue that appeared later was
+    not found yet. Where none was searched for (the queues are named, or the file is an older one),
+    it is when it was saved.
+    """
+
+    queues: dict[bytes, Any]  # the memory of each by its base
+    complete_until: int | None
+    removed: FinishedJobs  # see Tallies
+
+
+_NOTHING = Saved({}, None, FinishedJobs())
 
 
 class StateFile:
@@ -47,13 +64,8 @@ class StateFile:
         """Whether to save again: at most once a second, and in at most a twentieth of the time."""
         return time.monotonic() >= self._due
 
-    def load(self, layout: Layout) -> tuple[dict[bytes, Any], int | None]:
-        """The memory of each queue by its base, and up to when no queue is missing in it (epoch ms;
-        None: there is no memory).
-
-        That is when the last search for queues before it was saved began: a queue that appeared
-        later was not found yet. Where none was searched for (the queues are named, or the file is
-        an older one), it is when it was saved.
+    def load(self, layout: Layout) -> Saved:
+        """What the file holds; nothing where there is none.
 
         A file that cannot be used is kept as `….unusable`, and the log says so. Histograms are left
         out where their bounds have changed.
@@ -70,9 +82,13 @@ class StateFile:
                 trial = Ledger(Queue(base, "", ""), layout, Room(0), max_names=1)
                 trial.remember(queue)
                 order(trial.place.position)
-            return memory[QUEUES], int(memory.get("searched") or memory["saved"])
+            return Saved(
+                memory[QUEUES],
+                int(memory.get("searched") or memory["saved"]),
+                FinishedJobs(*memory.get("removed", ())),
+            )
         except FileNotFoundError:
-            return {}, None
+            return _NOTHING
         except (
             *(OSError, msgpack.UnpackException),
             *(ValueError, TypeError, LookupError, AttributeError),
@@ -83,7 +99,7 @@ class StateFile:
             )
             with suppress(OSError):
                 self._path.replace(self._path.with_name(f"{self._path.name}.unusable"))
-            return {}, None
+            return _NOTHING
 
     async def save(self, memory: Mapping[str, Any]) -> None:
         """Save this memory; an older one never replaces a newer one."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from exporter.bullmq.keys import Queue
 
@@ -47,6 +48,28 @@ class Layout:
     @property
     def bounds(self) -> list[list[int]]:
         return [list(self.wait_bounds), list(self.process_bounds)]
+
+
+class FinishedJobs(NamedTuple):
+    """Numbers of jobs by how they ended; the fields are called as BullMQ's states."""
+
+    completed: int = 0
+    failed: int = 0
+
+    @classmethod
+    def of(cls, tallies: Iterable[Sequence[int]]) -> FinishedJobs:
+        """Those that are counted in the values of these tallies."""
+        values = list(tallies)
+        return cls(
+            sum(each[Count.COMPLETED] for each in values),
+            sum(each[Count.FAILED] for each in values),
+        )
+
+    def plus(self, other: FinishedJobs) -> FinishedJobs:
+        return FinishedJobs(self.completed + other.completed, self.failed + other.failed)
+
+    def minus(self, other: FinishedJobs) -> FinishedJobs:
+        return FinishedJobs(self.completed - other.completed, self.failed - other.failed)
 
 
 # The job that was last counted at a place: its id, the duration in ms, and the entry's id.
@@ -115,7 +138,10 @@ class QueueTallies:
 
 @dataclass(frozen=True, slots=True)
 class Tallies:
-    """What was counted of all queues that are followed, at one moment."""
+    """What was counted of all queues that are followed, at one moment.
+
+    `removed`: jobs that finished in queues that were followed and are not any more.
+    """
 
     layout: Layout
     queues: Mapping[Queue, QueueTallies]
@@ -123,4 +149,5 @@ class Tallies:
     lag: float  # seconds by Redis's clock from the last entry read to the last one written
     tracked_jobs: int
     untracked_jobs: int  # counted while there was no room to keep track of them
+    removed: FinishedJobs
     uncertain_gaps: int = 0  # gaps of which more events may be missing than were counted
