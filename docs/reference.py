@@ -11,7 +11,7 @@ from typing import Any
 from exporter.bullmq.events.tallies import FinishedJobs, Layout, Tallies
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.watcher import Outcome
-from exporter.prometheus.event_family import EventHistogram, MissedCounter
+from exporter.prometheus.event_family import EventHistogram, EventsOffGauge, MissedCounter
 from exporter.prometheus.exposition import COUNTED, GAUGES
 from exporter.prometheus.family import Family, LabelledQueueGauge, QueueInfo
 from exporter.prometheus.health import Health
@@ -65,6 +65,7 @@ SOURCES = {
     "bullmq_job_wait_duration_seconds": "from `waiting`, `delayed` or `added` to `active`",
     "bullmq_job_process_duration_seconds": "from `active` to `completed` or `failed`",
     "bullmq_exporter_events_missed_total": "gaps in the stream",
+    "bullmq_queue_events_off": "`opts.maxLenEvents` in `meta` (100 or less), or gaps in each check",
 }
 
 
@@ -83,8 +84,12 @@ def metrics() -> str:
     counted = [
         _row(
             family.name,
-            "histogram" if isinstance(family, EventHistogram) else "counter",
-            ["queue", *([] if isinstance(family, MissedCounter) else ["name"])],
+            "histogram"
+            if isinstance(family, EventHistogram)
+            else "gauge"
+            if isinstance(family, EventsOffGauge)
+            else "counter",
+            ["queue", *([] if isinstance(family, MissedCounter | EventsOffGauge) else ["name"])],
             family.help,
             SOURCES[family.name],
         )

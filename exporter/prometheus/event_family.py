@@ -60,10 +60,27 @@ class MissedCounter:
     help: str
 
 
-EventFamily = EventCounter | EventHistogram | MissedCounter
+@dataclass(frozen=True, slots=True)
+class EventsOffGauge:
+    """A gauge by queue: 1 where it keeps too few events to be read; absent elsewhere."""
+
+    name: str
+    help: str
+
+
+EventFamily = EventCounter | EventHistogram | MissedCounter | EventsOffGauge
+
+
+class _OfQueue(NamedTuple):
+    """What is told of a queue as a whole."""
+
+    missed: int
+    events_off: bool
 
 
 def event_head(family: EventFamily, *, openmetrics: bool) -> str:
+    if isinstance(family, EventsOffGauge):
+        return head(family.name, "gauge", family.help)
     kind = "histogram" if isinstance(family, EventHistogram) else "counter"
     # In OpenMetrics the family of a counter is named without the `_total` of its samples.
     name = family.name.removesuffix("_total") if openmetrics else family.name
@@ -75,7 +92,7 @@ class _Rendered(NamedTuple):
 
     counted: QueueTallies
     held: frozenset[Name]
-    series: dict[Name, tuple[FrozenTally | int, tuple[str, ...]]]
+    series: dict[Name, tuple[FrozenTally | _OfQueue, tuple[str, ...]]]
     texts: tuple[str, ...]
 
 
@@ -130,11 +147,11 @@ class EventRenderer:
     ) -> _Rendered:
         nothing = FrozenTally((0,) * layout.size, {}, restored=False)
         labels = self._labels(queue)
-        values: dict[Name, FrozenTally | int] = {
+        values: dict[Name, FrozenTally | _OfQueue] = {
             name: nothing if name in held else tally for name, tally in counted.by_name.items()
         }
-        values[None] = 0 if None in held else counted.missed
-        series: dict[Name, tuple[FrozenTally | int, tuple[str, ...]]] = {}
+        values[None] = _OfQueue(0 if None in held else counted.missed, counted.events_off)
+        series: dict[Name, tuple[FrozenTally | _OfQueue, tuple[str, ...]]] = {}
         for name, value in values.items():
             known = before.series.get(name) if before is not None else None
             if known is None or known[0] != value:
@@ -152,16 +169,17 @@ class EventRenderer:
     def _sample(
         self,
         family: EventFamily,
-        shown: FrozenTally | int,
+        shown: FrozenTally | _OfQueue,
         labels: str,
         queue: Queue,
         layout: Layout,
     ) -> str:
-        if isinstance(shown, int):
+        if isinstance(shown, _OfQueue):
             if isinstance(family, MissedCounter):
-                return f"{family.name}{{{labels}}} {shown}\n"
-            return ""
-        if isinstance(family, MissedCounter):
+                return f"{family.name}{{{labels}}} {shown.missed}\n"
+            off = isinstance(family, EventsOffGauge) and shown.events_off
+            return f"{family.name}{{{labels}}} 1\n" if off else ""
+        if isinstance(family, MissedCounter | EventsOffGauge):
             return ""
         if isinstance(family, EventCounter):
             exemplar = self._exemplar(shown.exemplars.get(family.count), queue)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from exporter.bullmq.events.tallies import Count
-from exporter.prometheus.event_family import EventCounter, EventHistogram, MissedCounter
+from exporter.prometheus.event_family import (
+    EventCounter,
+    EventHistogram,
+    EventsOffGauge,
+    MissedCounter,
+)
 
 FAMILIES = (
     EventCounter("bullmq_job_added_total", "Jobs that were added.", Count.ADDED),
@@ -54,5 +59,9 @@ FAMILIES = (
     MissedCounter(
         "bullmq_exporter_events_missed_total",
         "Events that were trimmed from the queue's stream before they were read.",
+    ),
+    EventsOffGauge(
+        "bullmq_queue_events_off",
+        "1 where the queue keeps too few events to be read; absent where it does not.",
     ),
 )

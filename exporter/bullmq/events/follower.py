@@ -30,6 +30,7 @@ from exporter.bullmq.events.large_entries import (
 )
 from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger, take_removed
 from exporter.bullmq.events.mending import find_missed
+from exporter.bullmq.events.scarce_events import ScarceEvents
 from exporter.bullmq.events.state_file import QUEUES, StateFile
 from exporter.bullmq.events.stream import Entry, Gap, StreamInfo, UncertainGap, milliseconds
 from exporter.bullmq.events.tallies import Count, FinishedJobs, Layout, QueueTallies, Tallies
@@ -149,6 +150,7 @@ class Follower:
         self._searched: int | None = None  # when the search began that found those in `_known`
         self._unreadable: set[Queue] = set()
         self._large = LargeEntries(redis)
+        self._scarce = ScarceEvents(redis)
         self._silent_reads = 0  # in a row, of which nothing arrived
         self._incomplete = ""  # why replies were incomplete, while their streams are read otherwise
         self._incomplete_logged = False
@@ -267,6 +269,9 @@ class Follower:
         if None not in costs:
             self._forget_gone(asked, exist)
         await self._mend_gaps()
+        async with self._consistent:
+            self._scarce.apply(self._behind)
+        await self._scarce.ask()
         self._following = True
         if self._behind:
             return 0.0
@@ -501,6 +506,7 @@ class Follower:
             self._removed = self._removed.plus(gone.take_removed())
             self._unreadable.discard(queue)
             self._large.forget(gone.stream)
+            self._scarce.forget(gone)
             self._behind.pop(queue, None)
             self._round.discard(queue)
             self._touched.discard(queue)
@@ -582,6 +588,7 @@ class Follower:
             return
         everything = now >= self._whole_round_due
         self._round = set(self._ledgers) if everything else self._touched | self._unreadable
+        self._round.update(each.queue for each in self._scarce.off)
         self._touched = set()
         self._round_due = now + CHECK_EVERY
         if everything:
@@ -639,19 +646,28 @@ class Follower:
             lag = (milliseconds(info.last) - milliseconds(ledger.place.position)) / 1000
             self._behind[ledger.queue] = Behind(lag, time.monotonic() + CHECK_BEHIND_EVERY)
         known = ledger.place.number
+        read = ledger.place.read
         gap = ledger.place.check(info, entries, complete=complete)
+        self._scarce.note_check(ledger, gap.missed if gap else 0, read, info.length)
         if known is not None and (ledger.place.number or 0) < known:
             log.info("the events begin anew", extra={"queue": queue})
         if gap is not None:
-            uncertain = isinstance(gap, UncertainGap)
-            self._uncertain_gaps += uncertain
-            at_least = {"at_least": True} if uncertain else {}
-            log.warning(
-                "events were missed", extra={"queue": queue, "count": gap.missed} | at_least
-            )
-            ledger.note_gap(gap)
-            self._gapped.add(ledger.queue)
+            self._note_gap(ledger, gap)
         ledger.note_check()
+
+    def _note_gap(self, ledger: Ledger, gap: Gap) -> None:
+        details: dict[str, Any] = {"queue": ledger.queue.name, "count": gap.missed}
+        if isinstance(gap, UncertainGap):
+            self._uncertain_gaps += 1
+            details["at_least"] = True
+        if not gap.missed:
+            log.info("events may have been missed: the stream is shorter", extra=details)
+            return
+        # Where that goes on and on, another line says so.
+        level = logging.DEBUG if self._scarce.is_off(ledger) else logging.WARNING
+        log.log(level, "events were missed", extra=details)
+        ledger.note_gap(gap)
+        self._gapped.add(ledger.queue)
 
     def _due_questions(self) -> list[tuple[Ledger, bytes, TrackedJob]]:
         """Jobs of which to ask whether they still exist."""
@@ -705,7 +721,9 @@ class Follower:
             async for count, found in pages:
                 async with self._consistent:
                     ledger.mend(count, found)
-                log.warning(
+                    self._scarce.note_mended(ledger, gap, count, len(found))
+                log.log(
+                    logging.DEBUG if self._scarce.is_off(ledger) else logging.WARNING,
                     "missed jobs are counted, as far as they are kept",
                     extra={"queue": ledger.queue.name, "what": count.name, "count": len(found)},
                 )

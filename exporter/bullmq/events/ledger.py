@@ -77,6 +77,7 @@ class Ledger:
         self.missed = 0
         self.gaps: list[Gap] = []  # those that are not mended yet
         self.cleaned = False  # jobs may be gone of which no event says so
+        self._events_off = False
         self._restored = False
         self._taken_removed = FinishedJobs()  # what `take_removed` has returned in all
         # None as soon as anything is booked: in read, pass_over, settle, note_gap and mend, and
@@ -429,6 +430,19 @@ class Ledger:
         # They are not to be found again when another gap is mended, or this one after an error.
         self._finished[-1][1].extend(found)
 
+    def counted(self, count: Count) -> int:
+        """How many jobs were counted as this, of all names."""
+        return sum(tally.values[count] for tally in self.tallies.values())
+
+    def count_unknown(self, count: Count, number: int) -> None:
+        """Count jobs of which nothing but their number is known."""
+        self._frozen = None
+        self._tally_of(None).values[count] += number
+
+    def note_events_off(self, off: bool) -> None:
+        """Note whether the queue keeps too few events to be read."""
+        self._frozen, self._events_off = None, off
+
     # Snapshots
 
     def freeze(self) -> QueueTallies:
@@ -438,6 +452,7 @@ class Ledger:
                 by_name={name: tally.freeze() for name, tally in self.tallies.items()},
                 missed=self.missed,
                 restored=self._restored,
+                events_off=self._events_off,
             )
         return self._frozen
 

@@ -134,6 +134,7 @@ class QueueTallies:
     by_name: Mapping[str, FrozenTally]
     missed: int
     restored: bool
+    events_off: bool = False  # the queue keeps too few events to be read
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,191 @@
+"""Queues whose streams keep too few events to be read: what else tells how many jobs finished."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Container, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from exporter.bullmq.connection import RedisReader, readable
+from exporter.bullmq.events.ledger import Ledger
+from exporter.bullmq.events.stream import Gap, milliseconds
+from exporter.bullmq.events.tallies import Count
+from exporter.bullmq.keys import Queue
+
+log = logging.getLogger(__name__)
+
+# `streams.events.maxLen` of a queue up to which its events are as good as off: a reader that looks
+# twice a second misses most of what a busy queue does.
+TINY_MAX_LEN = 100
+# The same as it shows: a stream of at most so many entries of which most were missed, so many times
+# in a row; over once so many checks found new events and none missed.
+TINY_LENGTH = 2 * TINY_MAX_LEN
+MAX_POOR_CHECKS = 3
+MIN_GOOD_CHECKS = 12
+
+# What BullMQ counts by itself where a worker has the option `metrics`: collectMetrics.lua of 5.56.3
+# and 6.7.0 adds 1 to `count` as a job finishes, in the same script that writes its event.
+METRICS = {Count.COMPLETED: b"metrics:completed", Count.FAILED: b"metrics:failed"}
+
+
+@dataclass
+class _Sample:
+    """BullMQ's own counts at one moment, and up to when events had been read by then."""
+
+    at: int  # ms
+    counts: dict[Count, int]
+    checked: bool = False  # whether the stream was checked since, so that all gaps are known
+
+
+@dataclass
+class _Scarce:
+    """What is known of one queue."""
+
+    poor_checks: int = 0
+    good_checks: int = 0
+    max_len: int | None = None
+    off: bool = False
+    base: _Sample | None = None
+    counted: dict[Count, int] | None = None  # by us, when `base` was taken
+    sample: _Sample | None = None  # one that is not applied yet
+
+
+class ScarceEvents:
+    """Knows the queues whose events are as good as off, and counts what finished there.
+
+    The counts of BullMQ tell how many jobs finished since they were first looked at. Where we have
+    counted fewer, by events and by the sets of finished jobs, the rest is counted without a name.
+    A sample is applied when everything has been read that came before it, and all gaps before it
+    are mended: then no job is counted twice.
+    """
+
+    def __init__(self, redis: RedisReader) -> None:
+        self._redis = redis
+        self._known: dict[Ledger, _Scarce] = {}
+        self._due: set[Ledger] = set()  # to be asked for
+
+    def is_off(self, ledger: Ledger) -> bool:
+        known = self._known.get(ledger)
+        return known is not None and known.off
+
+    @property
+    def off(self) -> Collection[Ledger]:
+        """The queues whose events are as good as off."""
+        return [ledger for ledger, known in self._known.items() if known.off]
+
+    def forget(self, ledger: Ledger) -> None:
+        """The queue is gone."""
+        self._known.pop(ledger, None)
+        self._due.discard(ledger)
+
+    def note_check(self, ledger: Ledger, missed: int, read: int, length: int) -> None:
+        """Note how many events a check found missed and read, and how long the stream is now."""
+        known = self._known.get(ledger)
+        if known is None:
+            if not missed or length > TINY_LENGTH:
+                return
+            known = self._known[ledger] = _Scarce()
+        if missed > read:
+            known.poor_checks, known.good_checks = known.poor_checks + 1, 0
+        elif read and not missed:
+            known.poor_checks, known.good_checks = 0, known.good_checks + 1
+        if known.sample is not None:
+            known.sample.checked = True
+        self._due.add(ledger)
+
+    def note_mended(self, ledger: Ledger, gap: Gap, count: Count, number: int) -> None:
+        """Note that jobs of a gap were counted; those from before `base` belong to it."""
+        known = self._known.get(ledger)
+        if known and known.base and known.counted and gap.until <= known.base.at:
+            known.counted[count] += number
+
+    def apply(self, behind: Container[Queue]) -> None:
+        """Count what the samples show, but for queues whose events are still to be read."""
+        for ledger, known in self._known.items():
+            sample = known.sample
+            if sample is None or not sample.checked or ledger.queue in behind:
+                continue
+            if all(gap.since > sample.at for gap in ledger.gaps):
+                known.sample = None
+                self._apply(ledger, known, sample)
+
+    def _apply(self, ledger: Ledger, known: _Scarce, sample: _Sample) -> None:
+        base, counted = known.base, known.counted
+        if base is None or counted is None:
+            return
+        for count, number in sample.counts.items():
+            before = base.counts[count]
+            if number < before:
+                known.base = None  # the queue was made anew
+                return
+            more = counted[count] + number - before - ledger.counted(count)
+            if more > 0:
+                ledger.count_unknown(count, more)
+
+    async def ask(self) -> None:
+        """Ask what those that were checked keep, and what BullMQ has counted there.
+
+        Raises RedisUnavailable.
+        """
+        due, self._due = [each for each in self._due if each in self._known], set()
+        if not due:
+            return
+        answers = readable(
+            await self._redis.pipeline(
+                [
+                    command
+                    for ledger in due
+                    for command in (
+                        (b"HGET", ledger.queue.meta_key, b"opts.maxLenEvents"),
+                        *((b"HGET", ledger.queue.base + key, b"count") for key in METRICS.values()),
+                    )
+                ]
+            )
+        )
+        for at, ledger in enumerate(due):
+            max_len, *counts = answers[at * 3 : at * 3 + 3]
+            known = self._known[ledger]
+            known.max_len = _number(max_len)
+            self._decide(ledger, known)
+            if known.off:
+                self._take(ledger, known, [_number(count) for count in counts])
+
+    def _take(self, ledger: Ledger, known: _Scarce, numbers: Sequence[int | None]) -> None:
+        # Without a hash nothing has finished yet by a worker with the option: also a count.
+        counts = {count: number or 0 for count, number in zip(METRICS, numbers, strict=True)}
+        sample = _Sample(milliseconds(ledger.place.position), counts)
+        if known.base is None:
+            # Whatever finished since the last read is taken for counted: too few rather than twice.
+            known.base = sample
+            known.counted = {count: ledger.counted(count) for count in METRICS}
+        elif known.sample is None:
+            known.sample = sample
+
+    def _decide(self, ledger: Ledger, known: _Scarce) -> None:
+        """Whether the events of this queue are as good as off; the log says when that changes."""
+        tiny = known.max_len is not None and known.max_len <= TINY_MAX_LEN
+        poor = known.poor_checks >= MAX_POOR_CHECKS
+        if not known.off and not tiny and not poor:
+            if known.good_checks >= MIN_GOOD_CHECKS:
+                self.forget(ledger)
+            return
+        if not known.off:
+            known.off = True
+            log.warning(
+                "events are as good as off: the queue keeps too few of them to be read; "
+                "set streams.events.maxLen of its Queue to 10000",
+                extra={"queue": ledger.queue.name, "max_len": known.max_len},
+            )
+            ledger.note_events_off(True)
+        elif not tiny and known.good_checks >= MIN_GOOD_CHECKS:
+            log.info("events are on again", extra={"queue": ledger.queue.name})
+            ledger.note_events_off(False)
+            self.forget(ledger)
+
+
+def _number(raw: Any) -> int | None:
+    try:
+        return int(raw)
+    except (TypeError, ValueError):
+        return None
