@@ -37,6 +37,14 @@ def send(alertmanager: str, alerts: list[dict[str, Any]]) -> bool:
         return bool(answer.status == 200)
 
 
+def inhibited(alertmanager: str) -> set[str]:
+    """The names of the alerts that are not sent because of others."""
+    url = f"http://{alertmanager}/api/v2/alerts?inhibited=true"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        alerts = json.load(answer)
+    return {each["labels"]["alertname"] for each in alerts if each["status"]["inhibitedBy"]}
+
+
 def part(mail: EmailMessage, kind: str) -> str:
     body = mail.get_body(preferencelist=(kind,))
     assert body is not None
@@ -124,3 +132,21 @@ def test_200_queues_that_are_removed_are_one_notification_and_so_are_all_of_a_fl
     assert [each["Subject"] for each in arrives(lambda: mails()[1:])] == [f"FIRING {summary}"]
     single = 'max_over_time(ALERTS{alertname="BullMQQueueGone",alertstate="firing"}[1h])'
     assert monitored.prometheus.query(single) == []
+
+
+@pytest.mark.parametrize(("severity", "silenced"), [("critical", True), ("warning", False)])
+def test_what_follows_from_an_empty_redis_is_not_told_again(
+    severity: str, silenced: bool, inbox: Inbox, spawn: Spawn, tmp_path: Path
+) -> None:
+    alertmanager = start_alertmanager(spawn, tmp_path, inbox)
+    common = {"job": "bullmq", "instance": "i:9538", "target": "eu"}
+    gone = {"labels": {**common, "alertname": "BullMQQueuesGone", "severity": severity}}
+    follow = [
+        {"labels": {**common, "alertname": name, "severity": "warning", "queue": queue}}
+        for name, queue in (("BullMQQueueGone", "mail"), ("BullMQNoQueues", ""))
+    ]
+    elsewhere = {"labels": {**follow[1]["labels"], "target": "us", "alertname": "BullMQQueueGone"}}
+    eventually(lambda: send(alertmanager, [gone, *follow, elsewhere]))
+    eventually(lambda: len(inbox.mails) == (2 if silenced else 4), within=60)
+    told = {"BullMQQueueGone", "BullMQNoQueues"} if silenced else set()
+    assert inhibited(alertmanager) == told
