@@ -172,16 +172,63 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
+                "Events followed",
+                [
+                    query(
+                        f"min by (instance, target) (bullmq_exporter_events_followed{{{EXPORTERS}}})",
+                        BY,
+                    )
+                ],
+                "1 while events are read, 0 while they cannot be: then no counter is exposed.",
+                unit="none",
+                nothing="Events are switched off, or no exporter is scraped",
+            )
+        )
+        .with_panel(
+            graph(
                 "Events missed by queue, per minute",
                 [
                     query(
                         f"60 * sum by (queue) (rate(bullmq_exporter_events_missed_total{{{EXPORTERS}}}[$__rate_interval])) > 0",
                         "{{queue}}",
-                    )
+                    ),
+                    query(
+                        f"60 * sum by (instance, target) (rate(bullmq_exporter_uncertain_gaps_total{{{EXPORTERS}}}[$__rate_interval])) > 0",
+                        f"gaps of unknown size {BY}",
+                    ),
                 ],
-                "Events that were trimmed before they were read.",
+                "Events that were trimmed before they were read; and gaps in which more may be missing "
+                "than is counted.",
                 unit=PER_MINUTE,
                 nothing="None was missed, or events are not followed",
+            )
+        )
+        .with_panel(
+            graph(
+                "Queues that are not watched",
+                [
+                    query(
+                        f"sum by (instance, target, reason) (bullmq_exporter_unwatched_queues{{{EXPORTERS}}})",
+                        f"{{{{reason}}}} {BY}",
+                    )
+                ],
+                "Queues that were found and left out, by the setting that is the reason.",
+                unit="short",
+                nothing="The queues are named in the settings",
+            )
+        )
+        .with_panel(
+            graph(
+                "Jobs of queues that have gone, per minute",
+                [
+                    query(
+                        f"60 * sum by (state) (rate(bullmq_removed_queues_jobs_total{{{EXPORTERS}}}[$__rate_interval]))",
+                        "{{state}}",
+                    )
+                ],
+                "Jobs that finished in queues whose own series are gone.",
+                unit=PER_MINUTE,
+                nothing="No queue has gone, or events are not followed",
             )
         )
         .with_panel(

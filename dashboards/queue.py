@@ -180,6 +180,17 @@ def course() -> list[Panel]:
             links=(FAILED_JOBS,),
         ),
         graph(
+            "Adds without a job, per minute",
+            [
+                query(per_minute("bullmq_job_deduplicated_total"), "deduplicated"),
+                query(per_minute("bullmq_job_duplicated_total"), "duplicated id"),
+            ],
+            "Adds that BullMQ dropped, or in which one job replaced another: by a deduplication id, or "
+            "because a job of the same id was there.",
+            unit=PER_MINUTE,
+            nothing=UNCOUNTED,
+        ),
+        graph(
             "Oldest jobs",
             [
                 query(

@@ -73,7 +73,7 @@ def test_a_dashboard_is_sound(board: dict[str, Any]) -> None:
 
 def test_alerts_lead_to_dashboards_that_are_there_and_exemplars_to_their_jobs() -> None:
     links = [rule["annotations"].get("dashboard_url", "") for rule in ALERTS]
-    assert set(re.findall(r"/d/([\w-]+)", " ".join(links))) == {"bullmq-queue", "bullmq-exporter"}
+    assert set(re.findall(r"/d/([\w-]+)", " ".join(links))) == BOARDS.keys()
     assert BOARDS.keys() == {"bullmq-overview", "bullmq-queue", "bullmq-exporter"}
     assert all(board["uid"] == name for name, board in BOARDS.items())
     sources = yaml.safe_load((PROVISIONING / "datasources/prometheus.yml").read_text())
