@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -196,9 +197,35 @@ def test_one_scan_finds_the_queues_of_300_prefixes(server: Server) -> None:
 
 def test_watched_queues_stay_and_new_ones_get_what_is_left() -> None:
     a, b, c, d = (Queue.named("bull", name) for name in "abcd")
-    assert within_limit([a, b, c, d], [c, d], 3) == ((a, c, d), 1)
-    assert within_limit([a, b, c, d], [], 3) == ((a, b, c), 1)
-    assert within_limit([a], [c], 3) == ((a,), 0)
+    assert within_limit([a, b, c, d], [c, d], 3) == ((a, c, d), {b})
+    assert within_limit([a, b, c, d], [], 3) == ((a, b, c), {d})
+    assert within_limit([a], [c], 3) == ((a,), frozenset())
+
+
+def test_a_queue_that_was_left_out_is_not_counted_for_what_was_before(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    make_queues(server, "bull:a", "bull:b")
+
+    def completed(job_id: str, entry_id: str) -> None:
+        entry = {"event": "completed", "jobId": job_id, "returnvalue": "1", "prev": "active"}
+        client.xadd("bull:b:events", entry, id=entry_id)
+
+    with server.client() as client:
+        client.delete("bull:b:events")
+        minute_ago = int(1000 * time.time()) - 60_000
+        for number in range(5):
+            completed(f"old-{number}", f"{minute_ago + number}-0")
+        exporter = start_exporter(server.url, EXPORTER_MAX_QUEUES="1")
+        left_out = "bullmq_exporter_unwatched_queues"
+        assert exporter.metrics.value(left_out, reason="max_queues") == 1
+        client.delete("bull:a:meta", "bull:a:events")
+        missed = "bullmq_exporter_events_missed_total"
+        eventually(lambda: exporter.metrics.value(missed, queue="b") == 0)
+        completed("new", "*")
+        counter = "bullmq_job_completed_total"
+        eventually(lambda: sum(exporter.metrics.samples(counter, queue="b").values()) == 1)
+        assert exporter.metrics.value(missed, queue="b") == 0
 
 
 def test_prefixes_of_a_pattern_are_told_apart_everywhere(

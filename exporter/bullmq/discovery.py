@@ -312,12 +312,12 @@ def _refuses_colons(version: Any) -> bool:
 
 def within_limit(
     found: Iterable[Queue], watched: Iterable[Queue], limit: int
-) -> tuple[tuple[Queue, ...], int]:
-    """At most `limit` queues, sorted, and how many are left out.
+) -> tuple[tuple[Queue, ...], frozenset[Queue]]:
+    """At most `limit` queues, sorted, and those that are left out.
 
     Those that are `watched` already stay: series must not go because a queue has appeared.
     """
     before = set(watched)
     queues = sorted(found, key=lambda queue: (queue not in before, queue.base))
     kept = sorted(queues[:limit], key=lambda queue: queue.base)
-    return tuple(kept), len(queues) - len(kept)
+    return tuple(kept), frozenset(queues[limit:])

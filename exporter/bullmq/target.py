@@ -64,6 +64,7 @@ class Target:
                 redis_timeout=settings.redis.timeout,
                 turns=turns,
                 searched_at=lambda: self.watcher.searched_at,
+                not_watched_until=self.watcher.not_watched_until,
             )
 
     async def run(self) -> None:

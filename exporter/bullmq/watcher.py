@@ -99,6 +99,9 @@ class Watcher:
         if not settings.has_search:
             self._queues = tuple(sorted(self.configured, key=lambda queue: queue.base))
         self._unwatched: Mapping[str, int] | None = None
+        self._left_out: frozenset[Queue] = frozenset()  # beyond max_queues
+        # Queues that were left out before they were watched: when they last were (epoch ms).
+        self._admitted: Mapping[Queue, int] = {}
         self._started = time.monotonic()
         self._remarks: list[Remark] = []  # on what the last search of all keys found
         self._workers_refused: str | None = None  # why workers are not counted
@@ -137,6 +140,13 @@ class Watcher:
     def searched_at(self) -> int | None:
         """When the search began that found `queues`, epoch ms; None where they are named."""
         return self._searched_at
+
+    def not_watched_until(self, queue: Queue) -> int | None:
+        """When a queue was last left out before it was watched, epoch ms; None for one that is new.
+
+        What happened in it before that is nothing that anybody watched.
+        """
+        return self._admitted.get(queue)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -294,13 +304,18 @@ class Watcher:
             {*alive, *self.configured},
             self._settings.max_queues,
         )
+        if self._searched_at is not None and (self._left_out or self._admitted):
+            new = {queue: self._searched_at for queue in self._left_out.intersection(queues)}
+            kept = self._admitted.keys() & set(queues)
+            self._admitted = {queue: self._admitted[queue] for queue in kept} | new
+        self._left_out = left_out
         before = dict(self._unwatched or {})
         if left_out and not before.get(UNWATCHED_LIMIT):
             log.warning(
                 "left out: queues beyond max_queues",
-                extra={"max_queues": self._settings.max_queues, "count": left_out},
+                extra={"max_queues": self._settings.max_queues, "count": len(left_out)},
             )
-        now = {UNWATCHED_LIMIT: left_out, UNWATCHED_EXCLUDED: findings.excluded}
+        now = {UNWATCHED_LIMIT: len(left_out), UNWATCHED_EXCLUDED: findings.excluded}
         if findings.other_prefixes is not None and findings.bull is not None:
             now[UNWATCHED_PREFIX] = sum(findings.other_prefixes.values())
             now[UNWATCHED_BULL] = len(findings.bull)

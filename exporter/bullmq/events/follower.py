@@ -111,7 +111,8 @@ class Behind(NamedTuple):
 
 class Follower:
     """Counts what happens to jobs. `queues` returns the queues to follow, and `searched_at` when
-    the search began that found them (epoch ms; None: they were not searched for).
+    the search began that found them (epoch ms; None: they were not searched for);
+    `not_watched_until` returns from when on to read a queue that is not new (epoch ms).
     """
 
     def __init__(
@@ -123,11 +124,13 @@ class Follower:
         redis_timeout: float,
         turns: Turns | None = None,
         searched_at: Callable[[], int | None] = lambda: None,
+        not_watched_until: Callable[[Queue], int | None] = lambda _: None,
     ) -> None:
         self._redis = redis
         self._settings = settings
         self._queues = queues
         self._searched_at = searched_at
+        self._not_watched_until = not_watched_until
         self._turns = turns or Turns()
         self._block = int(1000 * min(BLOCK, redis_timeout / 3))
         self._layout = Layout(
@@ -530,10 +533,11 @@ class Follower:
         ledger = Ledger(queue, self._layout, self._room, max_names=self._settings.max_names)
         if queue.base in self._remembered:
             ledger.remember(self._remembered.pop(queue.base))
-        elif self._complete_until is not None and self._known is None:
-            # It appeared later, or was not watched then: not what is older.
-            since = self._complete_until - CLOCK_SKEW
-            ledger.place.position, ledger.place.number = b"%d-0" % since, None
+            return ledger
+        # It appeared later, or was not watched then: not what is older.
+        since = self._complete_until if self._known is None else self._not_watched_until(queue)
+        if since is not None:
+            ledger.place.position, ledger.place.number = b"%d-0" % (since - CLOCK_SKEW), None
         return ledger
 
     async def _start_from_now(self, ledgers: Sequence[Ledger]) -> None:
