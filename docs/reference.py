@@ -28,8 +28,9 @@ SOURCES = {
     "BullMQ's getJobCounts",
     "bullmq_queue_missing_jobs": "ids at both ends of each state's list or sorted set, and whether their "
     "hashes exist; each `discovery_interval`, of 250 queues in turn",
-    "bullmq_queue_oldest_waiting_timestamp_seconds": "jobs at both ends of `wait`, and the oldest of "
-    "the highest and of the lowest priority of `prioritized`",
+    "bullmq_queue_oldest_waiting_timestamp_seconds": "jobs at both ends of `wait` and the first of each "
+    "priority of `prioritized` (of the 20 highest and the lowest, once a minute): their last `waiting` "
+    "event, where it was read; else their hashes",
     "bullmq_queue_oldest_active_timestamp_seconds": "`processedOn` of the jobs at the end of `active`",
     "bullmq_queue_oldest_active_locked": "that job's `lock`",
     "bullmq_queue_next_delayed_timestamp_seconds": "lowest score of `delayed`",
@@ -111,6 +112,11 @@ of its hash. Bytes that are not UTF-8 are shown as `\\xff`.
 Each `poll_interval` (5 seconds). Times are Unix timestamps: `time() - x` is an age.
 
 {_table(head, gauges)}
+
+Since when a job waits is exact, by Redis's clock, where the exporter has read the job's events. Of jobs
+that were there before it began, or beyond `events.max_jobs`, the hash tells: by the clock of the
+producer, or of the worker that began the last attempt, however long that took; of a job that was given
+back because its worker was gone it does not, and such a job has no age.
 
 ## Jobs, by events
 From each queue's event stream, so they count every job, however few finished ones are kept. They begin

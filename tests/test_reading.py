@@ -17,6 +17,7 @@ from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.keys import State
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.snapshot import QueueReading
+from exporter.bullmq.waiting import WaitingJobs
 from exporter.settings import RedisSettings
 from tests.conftest import Exporter, Server, StartExporter, StartWork, eventually
 
@@ -179,6 +180,10 @@ ODD_AGES = [
     "retried by hand",
     "prioritized",
     "starving",
+    "starving in the middle",
+    "behind those given back",
+    "starving last",
+    "stalled",
     "behind a ghost",
     "nothing",
 ]
@@ -222,21 +227,46 @@ def test_the_oldest_waiting_job_is_found_where_it_is_not_last_in_line(
             add_job(client, "starving", f"j{number}", timestamp=now - age, priority=priority)
             score = priority * 2**32 + number
             client.zadd("bull:starving:prioritized", {f"j{number}": score})
+        ages = [(1, 1000), (5, 3 * hour), (5, 2000), (10, 2000)]
+        for number, (priority, age) in enumerate(ages):
+            add_job(client, "starving in the middle", f"j{number}", timestamp=now - age)
+            score = priority * 2**32 + number
+            client.zadd("bull:starving in the middle:prioritized", {f"j{number}": score})
+        # A rate limit gives jobs back to the front of their priority.
+        for number, (counter, age) in enumerate([(0, 1000), (0, 2000), (7, 2 * hour), (8, hour)]):
+            add_job(client, "behind those given back", f"j{number}", timestamp=now - age)
+            score = 2 * 2**32 + counter
+            client.zadd("bull:behind those given back:prioritized", {f"j{number}": score})
+        # More priorities than are looked at.
+        for priority in range(1, 40):
+            age = hour if priority == 39 else 1000 * priority
+            add_job(client, "starving last", f"j{priority}", timestamp=now - age)
+            score = priority * 2**32 + 3
+            client.zadd("bull:starving last:prioritized", {f"j{priority}": score})
+        # Taken two hours ago and given back when its worker was gone: nobody notes when.
+        started = {"processedOn": now - 2 * hour, "atm": 0, "ats": 1, "stc": 1}
+        add_job(client, "stalled", "j", timestamp=now - 3 * hour, **started)
+        client.rpush("bull:stalled:wait", "j")
         add_job(client, "behind a ghost", "j", timestamp=now - hour)
         client.rpush("bull:behind a ghost:wait", "ghost", "j", "ghost", "ghost")
         add_job(client, "behind a ghost", "running", processedOn=now - hour)
         client.rpush("bull:behind a ghost:active", "running", "ghost")
     exporter = start_exporter(server.url)
-    told = exporter.metrics.samples("bullmq_queue_oldest_waiting_timestamp_seconds")
-    assert told == {
+    expected = {
         ("lifo",): (now - hour) / 1000,
         ("promoted",): (now - 60_000) / 1000,
         ("retried",): (now - 60_000) / 1000,
         ("retried after backoff",): (now - 60_000) / 1000,
         ("prioritized",): (now - hour) / 1000,
         ("starving",): (now - 3 * hour) / 1000,
+        ("starving in the middle",): (now - 3 * hour) / 1000,
+        ("behind those given back",): (now - 2 * hour) / 1000,
+        ("starving last",): (now - hour) / 1000,
         ("behind a ghost",): (now - hour) / 1000,
     }
+    # At each priority of a queue some are looked at in each poll.
+    oldest = "bullmq_queue_oldest_waiting_timestamp_seconds"
+    eventually(lambda: exporter.metrics.samples(oldest) == expected)
     active = exporter.metrics.samples("bullmq_queue_oldest_active_timestamp_seconds")
     assert active == {("behind a ghost",): (now - hour) / 1000}
 
@@ -345,6 +375,37 @@ async def test_what_comes_into_a_queue_at_rest_is_told_by_the_next_poll(
         assert reading.counts == at_rest | {State.FAILED: 3}
         client.delete("bull:q:meta", "bull:q:failed", "bull:q:completed")
         assert await poller.poll([queue], configured=frozenset()) == ()
+    await redis.close()
+
+
+async def test_a_job_that_starves_between_priorities_is_told_until_it_is_taken(
+    server: Server,
+) -> None:
+    queue = keys.Queue.named("bull", "q")
+    redis = RedisReader(RedisSettings(port=server.port), connections=2)
+    waiting = WaitingJobs()
+    pollers = [Poller(redis, max_schedulers=0, waiting=waiting) for _ in range(2)]
+    now = int(time.time())
+
+    async def oldest() -> set[float | None]:
+        """How many seconds ago, as each of the pollers tells it."""
+        readings = [await poller.poll([queue], configured=frozenset()) for poller in pollers]
+        return {each.oldest_waiting and now - each.oldest_waiting for (each,) in readings}
+
+    with server.client() as client:
+        client.hset("bull:q:meta", "version", "bullmq:6.7.0")
+        for priority, age in ((1, 10), (4, 3000), (5, 9000), (10, 20)):
+            add_job(client, "q", f"p{priority}", timestamp=1000 * (now - age))
+            client.zadd("bull:q:prioritized", {f"p{priority}": priority * 2**32 + 1})
+        for _ in range(3):
+            assert await oldest() == {9000}
+        # In each poll it is seen to be there still; then each priority is looked at anew.
+        client.zrem("bull:q:prioritized", "p5")
+        assert 9000 not in await oldest()
+        for _ in range(3):
+            assert await oldest() == {3000}
+        client.zrem("bull:q:prioritized", "p1", "p4", "p10")
+        assert await oldest() == {None}
     await redis.close()
 
 

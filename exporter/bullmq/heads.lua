@@ -1,11 +1,13 @@
 -- What stands at the ends of each queue's lists and sets.
 -- KEYS: one a queue, what its keys begin with (`bull:ingestion:`).
 -- ARGV[1]: how many schedulers to read of each queue; ARGV[2]: the time in ms (TIME is no read
--- command: the ACL user may not call it); then two for each queue: what to look at, by the letters of
--- poll.py, and its heartbeat key or ''.
+-- command: the ACL user may not call it); then three for each queue: what to look at, by the letters of
+-- poll.py, its heartbeat key or '', and a job of `prioritized` to look at or ''.
 
 -- How many jobs to look at for one whose hash is there.
 local TRIES = 5
+-- How many priorities to look at, from the highest on; beyond them the lowest. Each costs two commands.
+local PRIORITIES = 20
 local NO_HASH = { err = 'no hash for the jobs at its head' }
 
 -- A time that is reckoned, not noted: in the future it is not so. Job.promote() or
@@ -16,10 +18,10 @@ local function passed(at)
 end
 
 -- When the job became ready to be taken, in ms, as far as its hash tells; nil where it does not.
-local function ready_at(base, id)
-  local job = read('HMGET', base .. id, 'timestamp', 'processedOn', 'opts', 'atm', 'ats', 'attemptsMade')
-  if is_error(job) then return nil end
+local function ready_at(job)
   local added, started = tonumber(job[1]), tonumber(job[2])
+  -- Its worker was gone once: nothing tells when moveStalledJobsToWait gave it back.
+  if started and job[7] then return nil end
   local made = tonumber(job[4] or job[6] or 0) or 0
   local opts = {}
   if job[3] and string.find(job[3], '"delay"', 1, true) then
@@ -42,32 +44,65 @@ local function ready_at(base, id)
   return added
 end
 
+-- Adds a job to those among which the oldest is, with its `ready_at` (false where its hash does not
+-- tell); what that is, or nil where there is no such job.
+local function consider(jobs, base, id)
+  if not id or is_error(id) then return nil end
+  local job =
+    read('HMGET', base .. id, 'timestamp', 'processedOn', 'opts', 'atm', 'ats', 'attemptsMade', 'stc')
+  if is_error(job) or not (job[1] or job[2]) then return nil end
+  local at = ready_at(job)
+  local next = #jobs
+  jobs[next + 1] = id
+  -- As it stands in the hash, where it does: that costs less than to write it anew.
+  jobs[next + 2] = at and (at == tonumber(job[1]) and #job[1] == 13 and job[1] or string.format('%.0f', at))
+    or false
+  return at
+end
+
 -- Workers take from the right. A job added with `lifo` goes in there too, so the oldest may stand
--- at either end. Of `prioritized` the oldest of the highest and of the lowest priority are looked at:
--- the next, and the one that starves. A score is priority * 2^32 + a counter (getPriorityScore).
-local function oldest_ready(base, last_waiting, prioritized)
-  local oldest
-  local function consider(id)
-    local at = id and not is_error(id) and ready_at(base, id)
-    if at and (not oldest or at < oldest) then oldest = at end
-  end
+-- at either end.
+local function oldest_in_wait(base, last_waiting)
+  local jobs, known = {}, false
   local looked_at = #last_waiting
   local whole = looked_at < TRIES
-  consider(whole and last_waiting[1] or not whole and read('LINDEX', base .. 'wait', 0))
+  known = consider(jobs, base, whole and last_waiting[1] or not whole and read('LINDEX', base .. 'wait', 0))
   -- The marker of before 5.0 has no hash, and so counts for nothing here.
   for at = looked_at, whole and 2 or 1, -1 do
-    if oldest and at < looked_at - 1 then break end
-    consider(last_waiting[at])
+    if known and at < looked_at - 1 then break end
+    known = consider(jobs, base, last_waiting[at]) or known
   end
-  if prioritized then
-    local key = base .. 'prioritized'
-    consider(read('ZRANGE', key, 0, 0)[1])
-    local last = tonumber(read('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2])
-    if not last then return oldest end -- taken since they were counted
-    local lowest = string.format('%.0f', last - last % 2 ^ 32)
-    consider(read('ZRANGEBYSCORE', key, lowest, '+inf', 'LIMIT', 0, 1)[1])
+  return jobs
+end
+
+-- Of `prioritized` the oldest of the highest and of the lowest priority: the next, and the one that
+-- starves. A score is priority * 2^32 + a counter (getPriorityScore).
+local function oldest_of_two_priorities(base)
+  local jobs, key = {}, base .. 'prioritized'
+  local first = read('ZRANGE', key, 0, 0)[1]
+  consider(jobs, base, first)
+  local last = tonumber(read('ZREVRANGE', key, 0, 0, 'WITHSCORES')[2])
+  if not last then return jobs end -- taken since they were counted
+  local lowest = string.format('%.0f', last - last % 2 ^ 32)
+  local other = read('ZRANGEBYSCORE', key, lowest, '+inf', 'LIMIT', 0, 1)[1]
+  if other ~= first then consider(jobs, base, other) end
+  return jobs
+end
+
+-- The same of each priority: any of them may starve between others. Jobs that were given back have no
+-- counter (pushBackJobWithPriority) and stand before the one that has waited the longest.
+local function oldest_of_each_priority(base)
+  local jobs, key, from = {}, base .. 'prioritized', '-inf'
+  for _ = 1, PRIORITIES do
+    local first = read('ZRANGEBYSCORE', key, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    local score = tonumber(first[2])
+    if not score then return jobs end
+    consider(jobs, base, first[1])
+    local counter = score % 2 ^ 32
+    from = counter == 0 and '(' .. first[2] or string.format('%.0f', score - counter + 2 ^ 32)
   end
-  return oldest
+  for _, other in ipairs(oldest_of_two_priorities(base)) do jobs[#jobs + 1] = other end
+  return jobs
 end
 
 -- The last jobs of a list, the next one at the end; none where it is no list any more.
@@ -150,12 +185,17 @@ local function has(letter)
 end
 
 for i, base in ipairs(KEYS) do
-  wanted = ARGV[1 + 2 * i]
-  local heartbeat = ARGV[2 + 2 * i]
+  wanted = ARGV[3 * i]
+  local heartbeat, starving = ARGV[1 + 3 * i], ARGV[2 + 3 * i]
   local last_waiting = has('w') and last_of(base .. 'wait') or {}
-  local oldest_waiting = false
-  if has('o') then
-    oldest_waiting = oldest_ready(base, last_waiting, has('p')) or false
+  local prioritized = false
+  if has('m') then
+    prioritized = oldest_of_each_priority(base)
+  elseif has('p') then
+    prioritized = oldest_of_two_priorities(base)
+    if starving ~= '' and tonumber(read('ZSCORE', base .. 'prioritized', starving)) then
+      consider(prioritized, base, starving)
+    end
   end
 
   local oldest_active, held = false, false
@@ -168,7 +208,7 @@ for i, base in ipairs(KEYS) do
     has('v') and meta(base),
     ends_in_marker(last_waiting),
     ends_in_marker(has('h') and last_of(base .. 'paused') or {}),
-    oldest_waiting and string.format('%.0f', oldest_waiting),
+    has('o') and oldest_in_wait(base, last_waiting),
     number(oldest_active),
     held,
     next_delayed,
@@ -176,6 +216,7 @@ for i, base in ipairs(KEYS) do
     heartbeat ~= '' and number(read('GET', heartbeat)),
     has('l') and limiter(base),
     has('c') and longest_waiting_parent(base),
+    prioritized,
   }
 end
 return result

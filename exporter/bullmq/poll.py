@@ -23,6 +23,7 @@ from exporter.bullmq.keys import Queue, State, label_text, text
 from exporter.bullmq.limits import Meta, Window, limits_of
 from exporter.bullmq.snapshot import QueueReading
 from exporter.bullmq.turns import Turns
+from exporter.bullmq.waiting import WaitingJobs
 
 HEADS = Script("heads.lua")
 
@@ -38,6 +39,9 @@ READ_AT_ONCE = 100
 # A script holds Redis until it ends. Measured on Redis 7.0 with jobs in every state of every queue:
 # 25 queues hold it 1.3 ms (p99 1.5).
 HEADS_AT_ONCE = 25
+
+# Queues among these that are looked at in each of up to 20 priorities.
+LOOKS_AT_ONCE = 4
 
 # Heartbeats whose existence one command asks for.
 HEARTBEATS_AT_ONCE = 25
@@ -114,7 +118,7 @@ class Heads(NamedTuple):
 
     wait_marked: int = 0
     held_marked: int = 0
-    oldest_waiting: Any = None
+    oldest_waiting: Any = None  # jobs of `wait`; the oldest time, once _look_at_heads has found it
     oldest_active: Any = None
     oldest_active_locked: Any = None
     next_delayed: Any = None
@@ -122,6 +126,7 @@ class Heads(NamedTuple):
     heartbeat: Any = None
     limiter: Any = None  # a limits.Window, once _look_at_heads has made it one
     oldest_waiting_children: Any = None
+    prioritized: Any = None  # jobs, as `oldest_waiting`
 
     @classmethod
     def of(cls, row: Sequence[Any]) -> Heads:
@@ -195,9 +200,15 @@ class Poller:
     """Reads queues, and remembers of each what would be the same work again."""
 
     def __init__(
-        self, redis: RedisReader, *, max_schedulers: int, turns: Turns | None = None
+        self,
+        redis: RedisReader,
+        *,
+        max_schedulers: int,
+        turns: Turns | None = None,
+        waiting: WaitingJobs | None = None,
     ) -> None:
         self._redis = redis
+        self._waiting = waiting or WaitingJobs()
         self._turns = turns or Turns()
         self._max_schedulers = max_schedulers
         self._memory: dict[Queue, _Memory] = {}
@@ -225,6 +236,7 @@ class Poller:
         if len(self._memory) > len(readings):
             for queue in self._memory.keys() - {reading.queue for reading in readings}:
                 del self._memory[queue]
+                self._waiting.forget(queue)
         await self._turns.give_way()
         _raise_if_refused(readings)
         return tuple(readings)
@@ -342,7 +354,7 @@ class Poller:
                 ("w", _some(row.wait)),  # whether it ends in a marker
                 ("h", _some(row.held)),  # the same of `paused`
                 ("o", ready),  # since when the oldest waits
-                ("p", ready and _some(row.prioritized)),
+                ("p", ready and _some(row.prioritized)),  # and "m" now and then: see _wanted
                 ("l", ready and row.active == 0),  # whether a rate limit is reached
                 ("a", _some(row.active)),
                 ("d", _some(row.delayed)),
@@ -361,25 +373,58 @@ class Poller:
             else:
                 each.heads = NOTHING
 
-        async def ask(batch: list[_Memory]) -> tuple[float, Any]:
+        async def ask(batch: list[_Memory]) -> tuple[float, list[str], Any]:
             at = time.time()
+            wanted = self._wanted(batch, now)
             arguments: list[bytes | str | int] = [self._max_schedulers, int(at * 1000)]
-            for each in batch:
-                arguments += (each.letters_at(now), each.heartbeat_key if each.beats else b"")
-            return at, await self._redis.run(HEADS, [each.queue.base for each in batch], arguments)
+            for each, letters in zip(batch, wanted, strict=True):
+                arguments += (
+                    letters,
+                    each.heartbeat_key if each.beats else b"",
+                    self._waiting.starves(each.queue) if "p" in letters else b"",
+                )
+            keys = [each.queue.base for each in batch]
+            return at, wanted, await self._redis.run(HEADS, keys, arguments)
 
-        def take(batch: list[_Memory], answer: tuple[float, Any]) -> None:
-            at, rows = answer
-            for each, (meta, *heads) in zip(batch, rows, strict=True):
+        def take(batch: list[_Memory], answer: tuple[float, list[str], Any]) -> None:
+            at, wanted, rows = answer
+            for each, letters, (meta, *heads) in zip(batch, wanted, rows, strict=True):
                 found = Heads.of(heads)
                 window = Window.of(found.limiter, at, each.heads.limiter)
-                each.heads = found._replace(limiter=window)
+                each.heads = found._replace(
+                    limiter=window,
+                    oldest_waiting=self._oldest_waiting(each.queue, letters, found, now),
+                    prioritized=None,
+                )
                 if meta is not None:
                     each.meta = Meta.of(meta)
                     failed = isinstance(meta, Exception)
                     each.meta_due = now if failed else now + VERSION_KNOWN
 
         await self._ask(batched(asked, HEADS_AT_ONCE), ask, take)
+
+    def _wanted(self, batch: Iterable[_Memory], now: float) -> list[str]:
+        """The letters of each of these queues; a few of them are looked at in each priority."""
+        wanted, looks = [], 0
+        for each in batch:
+            letters = each.letters_at(now)
+            look = looks < LOOKS_AT_ONCE and "p" in letters
+            if look and self._waiting.is_look_due(each.queue, now):
+                looks += 1
+                letters += "m"
+            wanted.append(letters)
+        return wanted
+
+    def _oldest_waiting(self, queue: Queue, letters: str, heads: Heads, now: float) -> bytes | None:
+        """When the oldest of the jobs that were looked at became ready, in ms."""
+        prioritized = heads.prioritized or ()
+        if "m" in letters:
+            self._waiting.note_look(queue, prioritized, now)
+        elif "p" in letters:
+            self._waiting.note_found(queue, prioritized)
+        else:
+            self._waiting.forget(queue)
+        return self._waiting.oldest(queue, (*(heads.oldest_waiting or ()), *prioritized))
 
 
 def _read(memory: _Memory) -> QueueReading:

@@ -10,8 +10,10 @@ from structlog.contextvars import bind_contextvars
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.tallies import Tallies
+from exporter.bullmq.keys import Queue
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.turns import Turns
+from exporter.bullmq.waiting import WaitingJobs
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.settings import Settings
 
@@ -49,12 +51,13 @@ class Target:
         self._following = RedisReader(settings.redis, connections=1, slot=slot)
         self.reading = RedisReader(settings.redis, connections=API_CONNECTIONS, slot=slot)
         # It gives way to none: a request asks it.
-        self.lister = Poller(self.reading, max_schedulers=0)
+        waiting = WaitingJobs(self._ready_at)
+        self.lister = Poller(self.reading, max_schedulers=0, waiting=waiting)
         self._publish, self._publish_counts = publish, publish_counts
         # One at a time: an older count never replaces a newer one, nor one from before an outage
         # the page without queues.
         self._publishing = asyncio.Lock()
-        self.watcher = Watcher(self._polling, settings, self._told, turns)
+        self.watcher = Watcher(self._polling, settings, self._told, turns, waiting)
         self._follower: Follower | None = None
         if settings.events.enabled:
             self._follower = Follower(
@@ -81,6 +84,12 @@ class Target:
     async def close(self) -> None:
         for redis in (self._polling, self._following, self.reading):
             await redis.close()
+
+    def _ready_at(self, queue: Queue, job_id: bytes, by_hash: float | None) -> float | None:
+        """When a waiting job became ready, by its events where they are followed."""
+        if self._follower is None:
+            return by_hash
+        return self._follower.ready_at(queue, job_id, by_hash)
 
     async def _told(self, outcome: Outcome) -> None:
         async with self._publishing:

@@ -28,6 +28,7 @@ from exporter.bullmq.retention import learn_retention
 from exporter.bullmq.schedulers import read_schedulers
 from exporter.bullmq.snapshot import QueueReading, SchedulerFacts, Snapshot
 from exporter.bullmq.turns import Turns
+from exporter.bullmq.waiting import WaitingJobs
 from exporter.bullmq.workers import count_workers
 from exporter.settings import Settings
 
@@ -81,12 +82,15 @@ class Watcher:
         settings: Settings,
         publish: Callable[[Outcome], Awaitable[None]],
         turns: Turns | None = None,
+        waiting: WaitingJobs | None = None,
     ) -> None:
         self._redis = redis
         self._settings = settings
         self._publish = publish
         self._turns = turns or Turns()
-        self._poller = Poller(redis, max_schedulers=settings.max_schedulers, turns=self._turns)
+        self._poller = Poller(
+            redis, max_schedulers=settings.max_schedulers, turns=self._turns, waiting=waiting
+        )
         self._search = Search(redis, settings, limit=settings.max_queues, turns=self._turns)
         self._search_everywhere_due = 0.0
         # Those that are named are watched, whether Redis knows them or not.

@@ -237,6 +237,17 @@ class Follower:
         self._told = frozen
         return frozen
 
+    def ready_at(self, queue: Queue, job_id: bytes, by_hash: float | None) -> float | None:
+        """When a waiting job became ready, in ms; see Ledger.ready_at. Awaits nothing.
+
+        Where events are unread, or cannot be read, the job may have been taken and given back.
+        """
+        ledger = self._ledgers.get(queue)
+        unread = queue in self._behind or queue in self._unreadable
+        if ledger is None or unread or not self._following:
+            return by_hash
+        return ledger.ready_at(job_id, by_hash)
+
     # One read
 
     async def _step(self) -> float:

@@ -95,6 +95,9 @@ class Ledger:
         # b"failed" (5.56.3) or b"active" (5.81.5, 6.x).
         self._retry_prev: bytes | None = None
         self._debounced: bytes | None = None  # the job of the `debounced` that came last
+        # Since when (ms, by Redis's clock) every job that became ready is tracked; None where not
+        # all are.
+        self._complete_since: int | None = None
         self._last_failed: tuple[bytes, TrackedJob] | None = None
         # Jobs whose end was read, for as long as a gap may be mended for which it matters: lists,
         # each with the time of the last entry before it.
@@ -108,7 +111,8 @@ class Ledger:
     def start(self, info: StreamInfo) -> None:
         """Begin behind the last entry."""
         self.place.start(info)
-        self._finished = [(milliseconds(info.last), [])]
+        self._complete_since = milliseconds(info.last)
+        self._finished = [(self._complete_since, [])]
 
     def read(self, entries: Sequence[Entry]) -> None:
         """Book these entries, and move on behind them."""
@@ -255,6 +259,7 @@ class Ledger:
             # A newcomer is refused rather than an old job put out: in a backlog that is longer than
             # the limit the old ones are those that are taken next.
             if self._room.taken >= self._room.limit:
+                self._complete_since = None
                 return False
             self._room.taken += 1
         self.jobs[job_id] = job
@@ -305,9 +310,22 @@ class Ledger:
 
     def forget_all(self) -> None:
         """Keep track of none of the jobs; what was counted stays."""
+        self._complete_since = None
         self._room.taken -= len(self.jobs)
         self.jobs.clear()
         self._room.failed.forget_queue(self.queue.base)
+
+    def ready_at(self, job_id: bytes, by_hash: float | None) -> float | None:
+        """When a job that waits became ready, in ms by Redis's clock; None where nothing tells.
+
+        `by_hash` is when its hash says that it did, by the clocks of its producer and its workers.
+        """
+        if (job := self.jobs.get(job_id)) is not None:
+            # Without a time it has come back to `wait` since the events were read.
+            return None if job.ready is None else milliseconds(job.ready)
+        if by_hash is None or self._complete_since is None:
+            return by_hash
+        return min(by_hash, self._complete_since)
 
     # Names and doubts
 
@@ -475,6 +493,7 @@ class Ledger:
                 (job_id, job.tally.name, job.retries)
                 for job_id, job in self._room.failed.of_queue(self.queue.base).items()
             ],
+            "complete_since": self._complete_since,
             "retry_prev": self._retry_prev,
             "debounced": self._debounced,
             "removed": self._taken_removed,
@@ -504,6 +523,8 @@ class Ledger:
             job = TrackedJob(self.tallies[name])
             job.retries = retries
             self._room.failed.remember(self.queue.base, job_id, job)
+        since = memory.get("complete_since")
+        self._complete_since = None if since is None else int(since)
         self._retry_prev = memory.get("retry_prev")
         self._debounced = memory.get("debounced")
         self._taken_removed = FinishedJobs(*memory.get("removed", ()))

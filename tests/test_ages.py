@@ -1,0 +1,115 @@
+"""How long jobs have waited: by their events it is exact, whatever clocks and hashes say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.conftest import Exporter, Server, StartExporter, StartWork, eventually
+from tests.test_events import wait_following
+
+VERSIONS = pytest.mark.parametrize("version", ["bullmq5", "bullmq6"])
+
+
+def became_ready(client: redis.Redis, queue: str, job_id: str) -> float:
+    """When the job last became ready by its events, in seconds of Redis's clock."""
+    for entry_id, fields in client.xrevrange(f"bull:{queue}:events"):
+        if fields[b"event"] == b"waiting" and fields[b"jobId"] == job_id.encode():
+            return int(entry_id.split(b"-")[0]) / 1000
+    raise AssertionError(f"{job_id} never waited")
+
+
+def age_is(exporter: Exporter, queue: str, expected: float | None) -> Callable[[], bool]:
+    """Whether metrics and API agree on since when the oldest job waits (epoch seconds)."""
+
+    def check() -> bool:
+        gauge = "bullmq_queue_oldest_waiting_timestamp_seconds"
+        assert exporter.metrics.value(gauge, queue=queue) == expected
+        listed = exporter.api.get("/v1/jobs/queues?detail=true").json["queues"]
+        [oldest] = [each["oldestWaiting"] for each in listed if each["name"] == queue]
+        assert oldest == (None if expected is None else round(expected * 1000))
+        return True
+
+    return check
+
+
+@VERSIONS
+def test_a_job_that_was_given_back_waits_from_then_on(
+    server: Server,
+    start_exporter: StartExporter,
+    start_work: StartWork,
+    tmp_path: Path,
+    version: str,
+) -> None:
+    state = {"EXPORTER_EVENTS_STATE_FILE": str(tmp_path / "state")}
+    exporter = wait_following(start_exporter(server.url, **state))
+    # It was taken two hours ago, as far as its hash tells, by a worker that is killed.
+    killed = start_work(version, server.port, clock="-2h")
+    killed.add("q", "stalls", 1, {"jobId": "the-job"})
+    killed.work("q", {"lockDuration": 500, "stalledInterval": 200})
+    work = start_work(version, server.port)
+    with server.client() as client:
+        eventually(lambda: client.llen("bull:q:active") == 1)
+        killed.close()
+        work.add("q", "sleeps-60000", 1)
+        work.work("q", {"stalledInterval": 200})
+        eventually(lambda: client.lrange("bull:q:wait", 0, -1) == [b"the-job"])
+        given_back = became_ready(client, "q", "the-job")
+        assert abs(given_back - float(client.hget("bull:q:the-job", "processedOn")) / 1000) > 7000
+    eventually(age_is(exporter, "q", given_back))
+    # Who did not see it happen does not know.
+    eventually(age_is(start_exporter(server.url), "q", None))
+    assert exporter.terminate() == 0
+    eventually(age_is(wait_following(start_exporter(server.url, **state)), "q", given_back))
+
+
+@VERSIONS
+@pytest.mark.parametrize("clock", ["-40m", "+40m"])
+def test_a_producers_clock_makes_no_job_older_or_younger(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, version: str, clock: str
+) -> None:
+    exporter = wait_following(start_exporter(server.url))
+    work = start_work(version, server.port, clock=clock)
+    work.add("plain", "plain", 3)
+    work.add("prioritized", "plain", 1, {"priority": 7})
+    work.add("lifo", "plain", 3, {"lifo": True})
+    work.add("promoted", "plain", 1, {"delay": 3_600_000})
+    work.call("promoted", "promoteJobs")
+    late = start_exporter(server.url)
+    with server.client() as client:
+        for queue in ("plain", "prioritized", "lifo", "promoted"):
+            ready = became_ready(client, queue, "1")
+            eventually(age_is(exporter, queue, ready))
+        # It did not see them come; but after its last event a job did not become ready.
+        [(last, _)] = client.xrevrange("bull:plain:events", count=1)
+        added = float(client.hget("bull:plain:1", "timestamp"))
+    known = min(added, int(last.split(b"-")[0])) / 1000
+    eventually(age_is(late, "plain", known))
+    assert (known == added / 1000) == (clock == "-40m")
+
+
+def test_the_age_is_that_of_the_job_that_waits_now(
+    server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    """An attempt that ran for hours and failed does not make the job wait for hours."""
+    exporter = wait_following(start_exporter(server.url))
+    begins = start_work("bullmq6", server.port, clock="-3h")
+    begins.add("q", "fails-first", 1, {"attempts": 2, "backoff": 200})
+    begins.work("q")
+    with server.client() as client:
+        eventually(lambda: client.zcard("bull:q:delayed") == 1)
+        begins.close()
+        work = start_work("bullmq6", server.port)
+        work.call("q", "promoteJobs")
+        eventually(age_is(exporter, "q", became_ready(client, "q", "1")))
+        work.call("q", "pause")
+        eventually(age_is(exporter, "q", None))
+        work.call("q", "resume")
+        work.add("q", "plain", 1)
+        eventually(age_is(exporter, "q", became_ready(client, "q", "1")))
+        work.work("q")
+        work.settle()
+        eventually(age_is(exporter, "q", None))
