@@ -8,6 +8,7 @@ read a real Valkey; a few in a real exporter, where all of it happens at once.
 from __future__ import annotations
 
 import asyncio
+import glob
 import json
 import logging
 import os
@@ -68,6 +69,7 @@ TIMES = float(os.environ.get("FUZZ_TIMES", "1"))
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 PREFIXES = ("bull", "bull:eu", '{b*l}? [x^]\\"é')
+PREFIX_SETTING = tuple(map(glob.escape, PREFIXES))  # each stands for itself
 REDACTIONS = (Redaction(()), Redaction(("a", "*token*", "pass*")))
 SOUND = Queue.named("bull", "sound")
 NOW = 1_700_000_000_000  # in the past, wherever this runs
@@ -601,7 +603,7 @@ class Inside:
         self.queues: tuple[Queue, ...] | None = None
         self.configured: frozenset[Queue] = frozenset()
         self.settings = Settings(
-            prefix=PREFIXES, redis=RedisSettings(host="127.0.0.1", port=server.port)
+            prefix=PREFIX_SETTING, redis=RedisSettings(host="127.0.0.1", port=server.port)
         )
 
     name = None
@@ -942,7 +944,7 @@ def exporter(quiet_server: Server, tmp_path_factory: pytest.TempPathFactory) -> 
         "EXPORTER_WORKERS_INTERVAL": "0.1",
         "EXPORTER_EVENTS_STATE_FILE": str(log.with_name("state")),
     }
-    exporter = spawn_exporter(quiet_server.url, log, "--prefix", ",".join(PREFIXES), **quick)
+    exporter = spawn_exporter(quiet_server.url, log, "--prefix", ",".join(PREFIX_SETTING), **quick)
     exporter.wait_ready()
     yield exporter
     assert exporter.terminate() == 0

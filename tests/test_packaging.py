@@ -56,7 +56,8 @@ def test_the_release_holds_every_file_and_runs_where_there_is_nothing_else(
         subprocess.run([*uv, "pip", *arguments, "--python", environment], check=True)
     assert run("bullmq-exporter", "--version").stdout == f"bullmq-exporter {__version__}\n"
     checked = run("bullmq-exporter", "--check", "--redis-url", server.url)
-    assert checked.returncode == 0, checked.stderr
+    assert checked.returncode == 1, checked.stderr
+    assert "no BullMQ queue found" in checked.stdout
     unreachable = run("bullmq-exporter", "--check", "--redis-url", "redis://127.0.0.1:1")
     assert unreachable.returncode == 2
     assert "REDIS_HOST" in unreachable.stderr
