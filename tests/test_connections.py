@@ -249,7 +249,7 @@ class Sentinels:
         for port in self.ports:
             with redis.Redis(port=port, password="of-sentinel", decode_responses=True) as sentinel:
                 # Sentinel asks for replicas every 10 seconds.
-                eventually(lambda: self._knows_all(sentinel), within=60)
+                eventually(lambda: self._knows_all(sentinel), within=120)
 
     @staticmethod
     def _knows_all(sentinel: redis.Redis) -> bool:
@@ -302,7 +302,7 @@ def test_after_a_failover_the_new_master_is_read(
         assert waits(exporter, 2)
         first.stop()
         eventually(lambda: up(exporter) == 0)
-        eventually(lambda: up(exporter) == 1, within=60)
+        eventually(lambda: up(exporter) == 1, within=120)
 
         def follows() -> bool:
             # A busy machine may fail over twice, and lose what was written in between.
@@ -311,7 +311,7 @@ def test_after_a_failover_the_new_master_is_read(
             time.sleep(1)  # five polls
             return waits(exporter, int(jobs))
 
-        eventually(follows, within=60)
+        eventually(follows, within=120)
         assert "of-redis" not in exporter.log
         assert "of-sentinel" not in exporter.log
 
@@ -388,7 +388,7 @@ class Cluster:
         self.nodes: list[Server] = []
         for number in range(6):
             (directory / f"{number}").mkdir()
-            options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "3000"]
+            options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "6000"]
             # Otherwise a port 10,000 above, which another process may have.
             options += ["--cluster-port", str(free_port()), "--repl-diskless-sync-delay", "0"]
             node = Server(binary_of("redis"), directory / f"{number}", options)
@@ -471,7 +471,7 @@ def test_a_cluster_whose_slot_moves_and_whose_node_dies(
         # Its new node dies, and the replica takes over.
         to.stop()
         eventually(lambda: up(exporter) == 0)
-        eventually(lambda: up(exporter) == 1, within=60)
+        eventually(lambda: up(exporter) == 1, within=120)
         assert waits(exporter, 3)
 
 

@@ -33,7 +33,7 @@ def send(alertmanager: str, alerts: list[dict[str, Any]]) -> bool:
         json.dumps(alerts).encode(),
         {"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return bool(answer.status == 200)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import jwt
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Request, expect
 
 from tests.conftest import (
     API_KEY,
@@ -43,6 +43,10 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("dialog", lambda dialog: self.faults.append(dialog.message))
         self.page.on("request", lambda request: self.asked.append(request.url))
+        self.waiting: set[Request] = set()
+        self.page.on("request", self.waiting.add)
+        for end in ("requestfinished", "requestfailed"):
+            self.page.on(end, self.waiting.discard)
 
     def open(self, sign_in: str | None = API_KEY, **view: str | int) -> Page:
         self.page.goto(f"{self.base}/{'?' + urlencode(view) if view else ''}")
@@ -223,6 +227,8 @@ def test_refreshing_shows_what_is_new_and_does_not_lose_the_place(
 
     page.click("#pause")
     expect(page.locator("#pause")).to_have_text("Resume")
+    # What it asked for before that comes still.
+    eventually(lambda: page.wait_for_timeout(100) or not visitor.waiting)
     before = len(visitor.asked)
     page.wait_for_timeout(11_500)
     assert len(visitor.asked) == before
