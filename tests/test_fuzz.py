@@ -37,6 +37,7 @@ from yarl import URL
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.events import follower as following
 from exporter.bullmq.events.follower import Follower
+from exporter.bullmq.events.job_facts import NO_JOB
 from exporter.bullmq.events.state_file import StateFile
 from exporter.bullmq.events.tallies import Count, Tallies
 from exporter.bullmq.failures import fault_of
@@ -1006,6 +1007,13 @@ def test_deep_data_with_half_an_emoji_is_no_error_of_the_server(
     exporter = start_exporter(server.url)
     for path in (f"{LIST}/q", f"{LIST}/q?text=a", f"{LIST}/q/jobs/1"):
         assert exporter.api.get(path).status == 200
+
+
+def test_attempts_beyond_what_can_be_counted_are_none() -> None:
+    """Such a number of a job could not be written into the state file."""
+    facts = NO_JOB._replace(name=b"import", atm=b"9" * 400)
+    assert facts.retries == 0
+    assert facts._replace(opts=b'{"attempts": 1e400}').attempts == 0
 
 
 def test_durations_beyond_64_bits_do_not_end_an_exporter_with_a_state_file(

@@ -12,6 +12,9 @@ from exporter.bullmq.keys import Queue
 
 FIELDS = ("name", "atm", "attemptsMade", "ats", "processedOn", "finishedOn")
 
+# Number.MAX_SAFE_INTEGER of JavaScript.
+MAX_SAFE_INTEGER = 2**53 - 1
+
 # How many jobs one pipeline asks for.
 BATCH = 1000
 
@@ -58,7 +61,7 @@ class JobFacts(NamedTuple):
         """How many attempts the job has, as far as its options say so."""
         try:
             return int(json.loads(self.opts or b"{}")["attempts"])
-        except (ValueError, LookupError, TypeError, RecursionError):
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
             return 0
 
     @property
@@ -72,9 +75,11 @@ NO_JOB = JobFacts(None, None, None, None, None, None)
 
 def _number(raw: bytes | None) -> int:
     try:
-        return int(raw or 0)
+        number = int(raw or 0)
     except ValueError:
         return 0
+    # No number that BullMQ can count to, and none that the state file can hold.
+    return number if abs(number) <= MAX_SAFE_INTEGER else 0
 
 
 async def ask(
