@@ -196,9 +196,13 @@ def dashboard() -> Dashboard:
                         f"60 * sum by (instance, target) (rate(bullmq_exporter_uncertain_gaps_total{{{EXPORTERS}}}[$__rate_interval])) > 0",
                         f"gaps of unknown size {BY}",
                     ),
+                    query(
+                        f"sum by (queue) (bullmq_queue_events_off{{{EXPORTERS}}})",
+                        "{{queue}} keeps too few events",
+                    ),
                 ],
-                "Events that were trimmed before they were read; and gaps in which more may be missing "
-                "than is counted.",
+                "Events that were trimmed before they were read; gaps in which more may be missing than is "
+                "counted; and 1 for each queue that keeps too few events to be read.",
                 unit=PER_MINUTE,
                 nothing="None was missed, or events are not followed",
             )
