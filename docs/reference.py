@@ -27,10 +27,10 @@ SOURCES = {
     "jobs of a paused queue in `wait`. Jobs with a priority stay `prioritized` while it is paused, as in "
     "BullMQ's getJobCounts",
     "bullmq_queue_missing_jobs": "ids at both ends of each state's list or sorted set, and whether their "
-    "hashes exist; each `discovery_interval`, of 250 queues in turn",
+    "hashes exist; every `discovery_interval`, 250 queues at a time",
     "bullmq_queue_oldest_waiting_timestamp_seconds": "jobs at both ends of `wait` and the first of each "
     "priority of `prioritized` (of the 20 highest and the lowest, once a minute): their last `waiting` "
-    "event, where it was read; else their hashes",
+    "event if it was read, otherwise their hashes",
     "bullmq_queue_oldest_active_timestamp_seconds": "`processedOn` of the jobs at the end of `active`",
     "bullmq_queue_oldest_active_locked": "that job's `lock`",
     "bullmq_queue_next_delayed_timestamp_seconds": "lowest score of `delayed`",
@@ -39,34 +39,34 @@ SOURCES = {
     "bullmq_queue_paused": "`paused` in `meta`",
     "bullmq_queue_retention_limit": "the setting `retention`, else `removeOnComplete` and "
     "`removeOnFail` of the newest finished job",
-    "bullmq_queue_concurrency_limit": "`concurrency` in `meta`, each minute",
-    "bullmq_queue_rate_limit_max": "`max` in `meta`, each minute; BullMQ 5.56.3 has no such limit",
-    "bullmq_queue_rate_limit_duration_seconds": "`duration` in `meta`, each minute",
-    "bullmq_queue_rate_limited_until_timestamp_seconds": "`limiter` and when it expires, of queues "
-    "whose jobs wait: each poll while none is active or a limiter was seen, else each minute",
+    "bullmq_queue_concurrency_limit": "`concurrency` in `meta`, every minute",
+    "bullmq_queue_rate_limit_max": "`max` in `meta`, every minute; BullMQ 5.56.3 has no such limit",
+    "bullmq_queue_rate_limit_duration_seconds": "`duration` in `meta`, every minute",
+    "bullmq_queue_rate_limited_until_timestamp_seconds": "`limiter` and its expiry, if jobs wait: at "
+    "every poll while none is active or after a limiter was seen, otherwise every minute",
     "bullmq_queue_rate_limit_window_end_timestamp_seconds": "the same",
     "bullmq_queue_schedulers": "length of `repeat`",
     "bullmq_queue_duplicate_schedulers": "the schedulers' hashes",
     "bullmq_scheduler_next_run_timestamp_seconds": "scores of `repeat`",
     "bullmq_scheduler_last_run_timestamp_seconds": "`timestamp` of the scheduler's next job, which is "
-    "added when the one before is taken; each `discovery_interval`",
-    "bullmq_scheduler_interval_seconds": "`every` of the schedulers' hashes; each `discovery_interval`",
-    "bullmq_scheduler_info": "`pattern` and `tz` of the schedulers' hashes; each `discovery_interval`",
+    "added when the previous one is taken; every `discovery_interval`",
+    "bullmq_scheduler_interval_seconds": "`every` of the schedulers' hashes; every `discovery_interval`",
+    "bullmq_scheduler_info": "`pattern` and `tz` of the schedulers' hashes; every `discovery_interval`",
     "bullmq_queue_workers": "`CLIENT LIST`",
     "bullmq_worker_heartbeat_timestamp_seconds": "Open Archiver's `oa:worker:<queue>:alive`",
     "bullmq_job_added_total": "`added`",
     "bullmq_job_completed_total": "`completed`",
     "bullmq_job_failed_total": "`failed`",
-    "bullmq_job_retried_total": "`waiting` or `delayed` of a job that was active; its hash tells failed "
-    "attempts from rate limits and deferrals (`DelayedError`)",
+    "bullmq_job_retried_total": "`waiting` or `delayed` of a job that was active; its hash distinguishes "
+    "failed attempts from rate limits and deferrals (`DelayedError`)",
     "bullmq_job_stalled_total": "`stalled`",
     "bullmq_job_retries_exhausted_total": "`retries-exhausted`",
-    "bullmq_job_deduplicated_total": "`deduplicated`; `debounced` where it comes without (early 5.x)",
+    "bullmq_job_deduplicated_total": "`deduplicated`; only `debounced` in early 5.x",
     "bullmq_job_duplicated_total": "`duplicated`",
     "bullmq_job_wait_duration_seconds": "from `waiting`, `delayed` or `added` to `active`",
     "bullmq_job_process_duration_seconds": "from `active` to `completed` or `failed`",
     "bullmq_exporter_events_missed_total": "gaps in the stream",
-    "bullmq_queue_events_off": "`opts.maxLenEvents` in `meta` (100 or less), or gaps in each check",
+    "bullmq_queue_events_off": "`opts.maxLenEvents` in `meta` (100 or less), or gaps in every check",
 }
 
 
@@ -105,38 +105,38 @@ takes gzip. With several prefixes, each metric of a queue has the label `prefix`
 A value that could not be read is absent, never 0 and never an old one. While Redis is away, `bullmq_up`
 is 0 and all metrics of its queues are absent.
 
-A label's value has at most 200 bytes: of a longer name its beginning is shown, then `~` and eight digits
-of its hash. Bytes that are not UTF-8 are shown as `\\xff`.
+A label value has at most 200 bytes: a longer name is cut and ends in `~` and eight digits of its hash.
+Bytes that are not UTF-8 are shown as `\\xff`.
 
 ## Queues, by polls
 Each `poll_interval` (5 seconds). Times are Unix timestamps: `time() - x` is an age.
 
 {_table(head, gauges)}
 
-Since when a job waits is exact, by Redis's clock, where the exporter has read the job's events. Of jobs
-that were there before it began, or beyond `events.max_jobs`, the hash tells: by the clock of the
-producer, or of the worker that began the last attempt, however long that took; of a job that was given
-back because its worker was gone it does not, and such a job has no age.
+The age of a waiting job is exact, by Redis's clock, if the exporter has read the job's events. For jobs
+that were added before the exporter started, or beyond `events.max_jobs`, it comes from the job's hash:
+from the clock of the producer, or of the worker that started the last attempt. The hash does not show
+when a job was returned to the queue after its worker was lost: such a job has no age.
 
 ## Jobs, by events
 From each queue's event stream, so they count every job, however few finished ones are kept. They begin
 at 0 when the exporter starts, or go on where they were with
 [`events.state_file`](settings.md#eventsstate_file). A job's counters are told once its name was seen;
-a series that is new shows 0 to Prometheus for
-[`metrics.scrape_interval`](settings.md#metricsscrape_interval) (60 seconds; from the first scrape on), so
-that its first count is an increase; whoever reads the page without the header of a Prometheus sees what
-is counted, and changes nothing for others. Past `events.max_names` names are told as `__other__`. In
-OpenMetrics, the counter of failed jobs and the histograms' buckets carry their last job as an exemplar (`job_key="bull:ingestion:42"`).
+a new series shows 0 to Prometheus for [`metrics.scrape_interval`](settings.md#metricsscrape_interval)
+(60 seconds, from the first scrape on), so that its first count is an increase. Clients that do not send
+Prometheus's header see the real value, and do not change what others see. Past `events.max_names` names
+are told as `__other__`. In OpenMetrics, the counter of failed jobs and the histograms' buckets carry their last job as an exemplar (`job_key="bull:ingestion:42"`).
 
-`__unknown__` is the name of jobs whose name could not be read: only `added` says it, so of a job that
-was added before the exporter began, in a gap of the stream or beyond `events.max_jobs` its hash is
-asked, and that is gone where the job was removed at once (`removeOnComplete`). Failed jobs are
-remembered, the last 20,000 of all queues, so that they keep their names when they are retried by hand.
+`__unknown__` is the name of jobs whose name could not be read. Only the event `added` contains it. For a
+job that was added before the exporter started, in a gap of the stream or beyond `events.max_jobs`, the
+exporter reads the job's hash, which no longer exists if the job was removed on completion
+(`removeOnComplete`). The last 20,000 failed jobs of all queues are remembered, so that they keep their
+names when they are retried by hand.
 
-A retry is counted where the events or the job's hash show that an attempt failed. Of a job that was
-active before the exporter began and then put off (`DelayedError`, a rate limit), or failed in between,
-the first may stay uncounted. Where a job is put off, completed and removed before its hash can be
-asked, within a fraction of a second, it counts as one retry too many.
+A retry is counted if the events or the job's hash show that an attempt failed. The first retry of a job
+may remain uncounted if the job was active before the exporter started and was then deferred
+(`DelayedError`, a rate limit), or if it failed in between. If a job is deferred, completed and removed
+within a fraction of a second, before its hash can be read, one retry too many is counted.
 
 {_table([*head[:-1], "events"], counted)}
 
@@ -146,7 +146,7 @@ asked, within a fraction of a second, it counts as one retry too many.
 
 
 def _labels(family: Family) -> Sequence[str]:
-    """The labels beside those that say which queue it is."""
+    """The labels in addition to those that identify the queue."""
     if isinstance(family, QueueInfo):
         return family.labels
     return [family.label] if isinstance(family, LabelledQueueGauge) else []
@@ -201,8 +201,8 @@ def settings() -> str:
     return f"""{MADE}# Settings
 Flags win over environment variables, those over the file that `--config` names, the file over defaults.
 [config/exporter.yml](../config/exporter.yml) holds the same list as a file to begin with.
-`bullmq-exporter --check` tries out what is set: it connects, lists the queues and what is not watched or
-not read, and exits with 0, or with 1 where a target has no queue. An unknown name
+`bullmq-exporter --check` tests the settings: it connects, lists the queues and what is not watched or not
+read, and exits with 0, or with 1 if a target has no queue. An unknown name
 or a value that is not allowed ends the start with exit code 2 and one line that says what is allowed.
 
 Lists are written `a,b` in flags and variables. A secret can stand in a file of its own, whose path is

@@ -57,7 +57,7 @@ def _parser() -> _Parser:
     mode.add_argument(
         "--check",
         action="store_true",
-        help="validate, connect, list queues, exit (1 without any)",
+        help="validate, connect, list queues, exit (1 if there are none)",
     )
     mode.add_argument("--demo", action="store_true", help="run on a Valkey and queues of its own")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
@@ -67,7 +67,7 @@ def _parser() -> _Parser:
 def main() -> None:
     """Run the command line.
 
-    Exits 0, 1 where --check finds no queue, or 2 with one line that says what is wrong.
+    Exits 0, 1 if --check finds no queue, or 2 with one line that says what is wrong.
     """
     try:
         _run(sys.argv[1:])

@@ -50,8 +50,8 @@ _EVENTS = (
     (
         CounterMetricFamily,
         "bullmq_exporter_uncertain_gaps",
-        "Gaps in the events of which more may be missing than "
-        "bullmq_exporter_events_missed_total says, such as when a stream was deleted unread.",
+        "Gaps in event streams in which more events may be missing than "
+        "bullmq_exporter_events_missed_total counts, such as when a stream was deleted unread.",
         "uncertain_gaps",
     ),
 )
@@ -78,8 +78,8 @@ class _Events(Collector):
             return
         removed = CounterMetricFamily(
             REMOVED.removesuffix("_total"),
-            "Jobs that finished in queues that are gone, or are watched no longer; each is counted "
-            "once, when its queue goes.",
+            "Jobs that finished in queues that were removed or are no longer watched; each is "
+            "counted once, when its queue is removed.",
             labels=(*self._labels, "state"),
         )
         for values, tallies in known:
@@ -89,7 +89,7 @@ class _Events(Collector):
 
 
 class _Unwatched(Collector):
-    """The queues of each target that are not watched; nothing where none are searched for."""
+    """The queues of each target that are not watched; empty if it does not search for queues."""
 
     NAME = "bullmq_exporter_unwatched_queues"
 
@@ -100,9 +100,9 @@ class _Unwatched(Collector):
     def collect(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(
             self.NAME,
-            "Queues that were found and are not watched, by reason: max_queues is reached, the "
-            "settings queues and queues_exclude leave them out, their prefix is not configured, or "
-            "they are of Bull 3 or 4.",
+            "Queues that were found but are not watched, by reason: max_queues is reached, the "
+            "settings queues and queues_exclude exclude them, their prefix is not configured, or "
+            "they belong to Bull 3 or 4.",
             labels=(*self._labels, "reason"),
         )
         for values, by_reason in self.by_reason.items():
@@ -116,7 +116,7 @@ class Health:
     """Counts what the exporter itself does. Low in volume, so prometheus_client renders it.
 
     `targets` are the names of those that it watches: a label where they have names.
-    `follows_events`: whether their events are to be followed.
+    `follows_events`: whether the settings enable events.
     """
 
     def __init__(
@@ -165,8 +165,8 @@ class Health:
         )
         self._events_followed = self._gauge(
             "bullmq_exporter_events_followed",
-            "1 while the events of jobs are followed, 0 while they cannot be; absent where "
-            "events.enabled is false.",
+            "1 while job events are read, 0 while they cannot be read; absent if events.enabled is "
+            "false.",
         )
         self._follows_events = follows_events
         self._events = _Events(self._labels)
@@ -220,7 +220,7 @@ class Health:
         )
 
     def record_counts(self, target: str | None, tallies: Tallies | None) -> None:
-        """Take note of what was counted of this target; None: events cannot be followed."""
+        """Record the counts of this target; None: events cannot be followed."""
         self._events.tallies[() if target is None else (target,)] = tallies
         if self._follows_events:
             self._of(self._events_followed, target).set(tallies is not None)

@@ -31,8 +31,8 @@ FAMILIES = (
     ),
     QueueGauge(
         "bullmq_queue_oldest_waiting_children_timestamp_seconds",
-        "When the flow's parent that has waited the longest for its children began to wait; absent "
-        "while none waits.",
+        "When the longest-waiting parent of a flow began to wait for its children; absent while "
+        "none waits.",
         lambda reading, _: reading.oldest_waiting_children,
     ),
 )

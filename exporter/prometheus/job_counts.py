@@ -14,10 +14,10 @@ FAMILIES = (
     ),
     LabelledQueueGauge(
         "bullmq_queue_missing_jobs",
-        "Number of jobs that are listed without their data, evicted or deleted, of the 5 at each "
-        "end of each state; absent for a state without jobs.",
+        "Number of listed jobs whose data was evicted or deleted, among the 5 at each end of each "
+        "state; absent for a state without jobs.",
         "state",
-        # What was found before may have been removed since.
+        # Missing jobs that an earlier round found may have been removed since.
         lambda reading, beside: (
             (state, min(number, reading.counts[state]))
             for state, number in beside.missing.items()

@@ -20,8 +20,7 @@ FAMILIES = (
     ),
     EventCounter(
         "bullmq_job_retried_total",
-        "Failed attempts that are tried again by themselves; retrying a failed job by hand counts "
-        "as none.",
+        "Failed attempts that BullMQ retries; failed jobs that are retried by hand do not count.",
         Count.RETRIED,
     ),
     EventCounter(
@@ -36,14 +35,14 @@ FAMILIES = (
     ),
     EventCounter(
         "bullmq_job_deduplicated_total",
-        "Adds that deduplication swallowed, or that took the place of a job which was not due yet; "
-        "name is that of the job that stays.",
+        "Adds that deduplication dropped, or that replaced a job that was not due yet; name is "
+        "that of the remaining job.",
         Count.DEDUPLICATED,
     ),
     EventCounter(
         "bullmq_job_duplicated_total",
-        "Adds that came to nothing since the queue holds a job of the same id; name is that of the "
-        "job that stays.",
+        "Adds without effect, because the queue already holds a job with the same id; name is that "
+        "of the existing job.",
         Count.DUPLICATED,
     ),
     EventHistogram(
@@ -62,6 +61,6 @@ FAMILIES = (
     ),
     EventsOffGauge(
         "bullmq_queue_events_off",
-        "1 where the queue keeps too few events to be read; absent where it does not.",
+        "1 if the queue keeps too few events to be read; absent otherwise.",
     ),
 )

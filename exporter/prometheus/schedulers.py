@@ -9,14 +9,14 @@ from exporter.prometheus.family import LabelledQueueGauge, QueueGauge, QueueInfo
 
 
 def _each(beside: Beside, read: Callable[[Scheduler], int | None]) -> Iterator[tuple[str, float]]:
-    """A value in milliseconds of each scheduler, as seconds."""
+    """Convert a value of each scheduler from milliseconds to seconds."""
     for label, scheduler in _by_label(beside):
         if (value := read(scheduler)) is not None:
             yield label, value / 1000
 
 
 def _by_label(beside: Beside) -> Iterator[tuple[str, Scheduler]]:
-    # By the name as it is shown: two samples with the same labels would be one too many.
+    # By the exposed name: two samples must not have the same labels.
     yield from {each.label: each for each in beside.schedulers}.items()
 
 
@@ -40,20 +40,20 @@ FAMILIES = (
     ),
     LabelledQueueGauge(
         "bullmq_scheduler_last_run_timestamp_seconds",
-        "When a worker last took a job of the scheduler; absent until it has run since it was "
+        "When a worker last took a job of the scheduler; absent until its first run after it was "
         "registered, and for repeatable jobs of BullMQ before 5.0.",
         "scheduler",
         lambda _, beside: _each(beside, lambda scheduler: scheduler.last_run),
     ),
     LabelledQueueGauge(
         "bullmq_scheduler_interval_seconds",
-        "How often the scheduler runs; absent where a cron pattern says when.",
+        "Interval of the scheduler; absent if it has a cron pattern instead.",
         "scheduler",
         lambda _, beside: _each(beside, lambda scheduler: scheduler.every),
     ),
     QueueInfo(
         "bullmq_scheduler_info",
-        "Always 1; the scheduler's cron pattern and time zone, empty where it has none.",
+        "Always 1; cron pattern and time zone of the scheduler, empty if it has none.",
         ("scheduler", "pattern", "tz"),
         lambda _, beside: (
             (label, scheduler.pattern or "", scheduler.tz or "")
