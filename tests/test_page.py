@@ -665,7 +665,7 @@ def test_a_parent_that_waits_for_ever_shows_which_child_failed_and_why(
     expect(page.locator("#flow")).to_contain_text(
         "1 child failed. This job waits until it is retried"
     )
-    expect(page.locator("#flow")).to_contain_text("1 child was removed. This job will never go on")
+    expect(page.locator("#flow")).to_contain_text("1 child was removed. This job will never continue")
     page.click("#flow >> text=fails")
     expect(page.locator("#view-heading")).to_contain_text("fails")
 
@@ -693,7 +693,7 @@ def test_a_queue_shows_what_its_schedulers_repeat_and_which_is_overdue(
     expect(rows.nth(1)).to_contain_text("every 1 min")
     expect(rows.nth(1)).to_contain_text("overdue")
     nightly = rows.filter(has_text="nightly")
-    for text in ("clean", "0 3 * * *", "Europe/Berlin", "not known", "in "):
+    for text in ("clean", "0 3 * * *", "Europe/Berlin", "unknown", "in "):
         expect(nightly).to_contain_text(text)
     expect(nightly).not_to_contain_text("overdue")
     added = rows.filter(has_text="<script>")

@@ -160,7 +160,7 @@ function flow({ address }, { parent, children }) {
       !children.complete && notice("quiet", "There are more children than are listed here."))));
 }
 
-/** What keeps the parent waiting for ever, unless somebody helps. */
+/** Children for which the parent waits forever unless somebody intervenes. */
 function stuck(children) {
   const pending = children.filter(({ outcome }) => outcome === "unprocessed");
   const failed = pending.filter(({ state }) => state === "failed").length;
@@ -169,11 +169,11 @@ function stuck(children) {
     failed > 0 && notice("bad", element("strong", {}, `${counted(failed, "child", "children")} `
       + "failed. "), "This job waits until ", failed === 1 ? "it is" : "they are", " retried."),
     removed > 0 && notice("bad", element("strong", {}, `${counted(removed, "child", "children")} `
-      + `${removed === 1 ? "was" : "were"} removed. `), "This job will never go on by itself."),
+      + `${removed === 1 ? "was" : "were"} removed. `), "This job will never continue by itself."),
   ];
 }
 
-/** A child's state in its own queue says more than that its parent has not heard of it. */
+/** A child's state in its own queue says more than "unprocessed". */
 function childBadge({ outcome, state }) {
   if (outcome === "unprocessed" && state) {
     const bad = state === "failed" || state === "removed";

@@ -106,7 +106,7 @@ function list(context, { answer, outdated }) {
   return [partly, withoutData(answer), jobTable(address, answer.jobs), pages(address, answer)];
 }
 
-/** Ids that are listed, and no more than that. */
+/** A notice on jobs that are listed but have no data. */
 function withoutData({ jobs, missing, maxmemoryPolicy }) {
   if (!missing) return null;
   const evicts = maxmemoryPolicy && maxmemoryPolicy !== "noeviction";

@@ -1,4 +1,4 @@
-// What limits how fast a queue's jobs are taken, as the API's `limits` say.
+// The concurrency and rate limits of a queue, from the API's `limits`.
 
 import { notice } from "./parts.js";
 import { element } from "./dom.js";
@@ -9,7 +9,7 @@ export function isRateLimited({ limits }) {
   return (limits?.rateLimitedUntil ?? 0) > Date.now();
 }
 
-/** A worker's own limiter: its maximum is not stored in Redis, so nobody knows if it is reached. */
+/** A worker's own limiter: its maximum is not stored in Redis, so it may or may not be reached. */
 export function mayBeRateLimited({ limits }) {
   return (limits?.rateWindowEnd ?? 0) > Date.now();
 }
@@ -23,7 +23,7 @@ export function isAtConcurrencyLimit({ limits, counts }) {
   return limit !== null && counts.active !== null && counts.active >= limit;
 }
 
-/** What is known of the limits of one queue; nothing where it has none. */
+/** Notices on the limits of one queue; empty if it has none. */
 export function limitNotices(queue) {
   const { limits, counts } = queue;
   if (!limits) return null;
@@ -36,10 +36,10 @@ export function limitNotices(queue) {
   ].filter(Boolean);
   return element("div", { id: "limits", class: "limits" },
     isRateLimited(queue) && notice("warn", element("strong", {}, "Rate limited until "),
-      endTime(limits.rateLimitedUntil), ". No worker takes a job before."),
+      endTime(limits.rateLimitedUntil), ". No worker takes a job before then."),
     mayBeRateLimited(queue) && element("p", { class: "muted" }, "A worker's own rate limit counts ",
-      "jobs until ", endTime(limits.rateWindowEnd), ". Its maximum is not stored in Redis: whether ",
-      "it is reached is not known."),
+      "jobs until ", endTime(limits.rateWindowEnd), ". Its maximum is not stored in Redis, so it ",
+      "is unknown whether it is reached."),
     isAtConcurrencyLimit(queue) && counts.waiting + counts.prioritized > 0
       && notice("warn", element("strong", {}, "Concurrency limit reached. "),
         "More workers do not help: the queue allows ", number(limits.concurrency),

@@ -143,7 +143,7 @@ function active(queue) {
   const limit = queue.limits?.concurrency ?? null;
   return [statusLink(queue, "active"), limit !== null && element("span", {
     class: isAtConcurrencyLimit(queue) ? "full" : "muted",
-    title: "the concurrency limit of the queue, of all workers together" },
+    title: "the concurrency limit of the queue, for all workers together" },
   ` of ${number(limit)}`)];
 }
 

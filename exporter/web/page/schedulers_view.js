@@ -1,4 +1,4 @@
-// The schedulers of a queue: what they repeat, when they ran and when they run next.
+// The schedulers of a queue: what they repeat, when they last ran and when they run next.
 
 import { element } from "./dom.js";
 import { badge, notice, section, table } from "./parts.js";
@@ -11,7 +11,7 @@ const COLUMNS = [
   { label: "Last run", kind: "time" }, { label: "Next run", kind: "time" },
 ];
 
-/** Nothing for a queue without schedulers: most have none. */
+/** Returns null for a queue without schedulers: most have none. */
 export function schedulersSection(source) {
   const { answer } = source ?? {};
   if (!answer?.schedulers?.length) return null;
@@ -21,7 +21,7 @@ export function schedulersSection(source) {
     element("h2", { id: "schedulers-heading" }, `Schedulers (${number(totalSchedulers)})`),
     element("div", { class: "wide" }, table({ id: "schedulers", caption: "Schedulers, the next first",
       columns: COLUMNS, rows: answer.schedulers.map(row) })),
-    more > 0 && notice("quiet", `There are ${number(more)} more than are listed here.`));
+    more > 0 && notice("quiet", `${number(more)} more are not listed.`));
 }
 
 function row(scheduler) {
@@ -30,7 +30,7 @@ function row(scheduler) {
     short(key, 100), name === null ? "–" : short(name, 60),
     pattern ? element("code", {}, short(pattern, 60)) : interval(scheduler),
     tz ? short(tz, 60) : element("span", { class: "none" }, "–"),
-    lastRun === null ? element("span", { class: "none" }, "not known") : time(lastRun),
+    lastRun === null ? element("span", { class: "none" }, "unknown") : time(lastRun),
     nextRun(scheduler),
   ] };
 }
@@ -40,6 +40,6 @@ function interval({ every }) {
 }
 
 function nextRun({ nextRun: at, overdue, ended }) {
-  if (ended) return badge("ended", "", "it runs no more, by its limit or its end date");
+  if (ended) return badge("ended", "", "it no longer runs, because of its limit or end date");
   return [time(at), overdue && [" ", badge("overdue", "bad", "no worker has taken its job yet")]];
 }

@@ -71,7 +71,7 @@ export function time(ms) {
   return isDate(ms) ? timeElement(ms, shown(ms), "list") : String(ms);
 }
 
-/** An end, as "until …" wants it: the time of day, with the date unless it is today. */
+/** An end for "until …": the time of day, with the date unless it is today. */
 export function endTime(ms) {
   if (!isDate(ms)) return String(ms);
   const today = new Date(ms).toDateString() === new Date().toDateString();
