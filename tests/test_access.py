@@ -120,7 +120,7 @@ def test_a_search_for_queues_that_is_refused_is_told(
         assert exporter.metrics.value("bullmq_up") == 1
         assert exporter.metrics.samples("bullmq_queue_paused").keys() == {("old",)}
         [line] = exporter.lines("queues cannot be searched for")
-        assert "queues that are new are not watched" in line["detail"]
+        assert "new queues are not watched" in line["detail"]
         admin.execute_command("ACL", "SETUSER", "exporter", "+scan")
         eventually(lambda: len(exporter.lines("queues can be searched for again")) == 1)
         eventually(lambda: exporter.metrics.value(searched) > stopped)

@@ -1,4 +1,4 @@
-"""What is not watched or not read, why, and what to set: for the log and for --check."""
+"""Remarks for the log and for --check: what is not watched or not read, why, and what to set."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from exporter.bullmq.discovery import Findings
 from exporter.bullmq.keys import Queue, text
 from exporter.settings import Watched
 
-# Names that one remark gives.
+# How many names one remark lists.
 MAX_NAMES = 10
 
 
 class Remark(NamedTuple):
-    """One thing to know. `what` is the same for all of its kind; `detail` names what to set."""
+    """One finding. `what` is the same for all of a kind; `detail` names what to set."""
 
     level: int  # of the log
     what: str
@@ -30,7 +30,7 @@ class Remark(NamedTuple):
 def remarks_on(
     settings: Watched, findings: Findings, *, named: Iterable[Queue], patient: bool
 ) -> list[Remark]:
-    """What a search of all keys found beside the queues to watch, or did not find.
+    """What a search of all keys found in addition to the queues to watch, or did not find.
 
     `named` are the queues that are watched whether they exist or not. With `patient` it is early:
     that there is no queue at all may be since the application has not started yet.
@@ -78,7 +78,7 @@ def not_searched(reason: str) -> Remark:
     return Remark(
         logging.WARNING,
         "queues cannot be searched for",
-        f"{reason}; queues that are new are not watched, and no alert of theirs can fire",
+        f"{reason}; new queues are not watched, and no alert on them can fire",
     )
 
 

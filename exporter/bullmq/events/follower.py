@@ -566,7 +566,7 @@ class Follower:
             answers = await self._redis.packed(commands, len(ledgers), unknown_size=True)
         except ReplyIncomplete as error:
             # Each answer holds two entries.
-            log.debug("reading of streams one by one", extra={"reason": str(error)})
+            log.debug("reading the XINFO of each stream separately", extra={"reason": str(error)})
         else:
             return {
                 ledger: self._info(ledger, answer)

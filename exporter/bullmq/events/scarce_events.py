@@ -1,4 +1,4 @@
-"""Queues whose streams keep too few events to be read: what else tells how many jobs finished."""
+"""Counts finished jobs from other data of queues whose streams keep too few events to be read."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from exporter.bullmq.keys import Queue
 
 log = logging.getLogger(__name__)
 
-# `streams.events.maxLen` of a queue up to which its events are as good as off: a reader that looks
-# twice a second misses most of what a busy queue does.
+# With a `streams.events.maxLen` up to this, a reader that polls twice a second misses most events of
+# a busy queue.
 TINY_MAX_LEN = 100
-# The same as it shows: a stream of at most so many entries of which most were missed, so many times
-# in a row; over once so many checks found new events and none missed.
+# How the same is detected from checks: the stream has at most TINY_LENGTH entries, and most new ones
+# were missed MAX_POOR_CHECKS times in a row. It is over after MIN_GOOD_CHECKS checks that found new
+# events and none missed.
 TINY_LENGTH = 2 * TINY_MAX_LEN
 MAX_POOR_CHECKS = 3
 MIN_GOOD_CHECKS = 12
 
-# What BullMQ counts by itself where a worker has the option `metrics`: collectMetrics.lua of 5.56.3
-# and 6.7.0 adds 1 to `count` as a job finishes, in the same script that writes its event.
+# What BullMQ itself counts if a worker has the option `metrics`: collectMetrics.lua of 5.56.3 and
+# 6.7.0 adds 1 to `count` when a job finishes, in the same script that writes its event.
 METRICS = {Count.COMPLETED: b"metrics:completed", Count.FAILED: b"metrics:failed"}
 
 
 @dataclass
 class _Sample:
-    """BullMQ's own counts at one moment, and up to when events had been read by then."""
+    """BullMQ's own counts at one moment, and the time up to which events had been read then."""
 
     at: int  # ms
     counts: dict[Count, int]
@@ -48,22 +49,22 @@ class _Scarce:
     off: bool = False
     base: _Sample | None = None
     counted: dict[Count, int] | None = None  # by us, when `base` was taken
-    sample: _Sample | None = None  # one that is not applied yet
+    sample: _Sample | None = None  # not applied yet
 
 
 class ScarceEvents:
-    """Knows the queues whose events are as good as off, and counts what finished there.
+    """Detects queues that keep too few events, and counts the jobs that finish there.
 
-    The counts of BullMQ tell how many jobs finished since they were first looked at. Where we have
-    counted fewer, by events and by the sets of finished jobs, the rest is counted without a name.
-    A sample is applied when everything has been read that came before it, and all gaps before it
-    are mended: then no job is counted twice.
+    BullMQ's counts show how many jobs have finished since they were first read. If we have counted
+    fewer, from events and from the sets of finished jobs, the rest is counted without a name. A
+    sample is applied when all earlier events have been read and all earlier gaps have been
+    backfilled, so that no job is counted twice.
     """
 
     def __init__(self, redis: RedisReader) -> None:
         self._redis = redis
         self._known: dict[Ledger, _Scarce] = {}
-        self._due: set[Ledger] = set()  # to be asked for
+        self._due: set[Ledger] = set()  # to be read next
 
     def is_off(self, ledger: Ledger) -> bool:
         known = self._known.get(ledger)
@@ -71,16 +72,16 @@ class ScarceEvents:
 
     @property
     def off(self) -> Collection[Ledger]:
-        """The queues whose events are as good as off."""
+        """The queues that keep too few events."""
         return [ledger for ledger, known in self._known.items() if known.off]
 
     def forget(self, ledger: Ledger) -> None:
-        """The queue is gone."""
+        """Forget a queue that was removed."""
         self._known.pop(ledger, None)
         self._due.discard(ledger)
 
     def note_check(self, ledger: Ledger, missed: int, read: int, length: int) -> None:
-        """Note how many events a check found missed and read, and how long the stream is now."""
+        """Note how many events a check found missed and read, and the stream's current length."""
         known = self._known.get(ledger)
         if known is None:
             if not missed or length > TINY_LENGTH:
@@ -101,7 +102,7 @@ class ScarceEvents:
             known.counted[count] += number
 
     def apply(self, behind: Container[Queue]) -> None:
-        """Count what the samples show, but for queues whose events are still to be read."""
+        """Count what the samples show, except for queues with unread events."""
         for ledger, known in self._known.items():
             sample = known.sample
             if sample is None or not sample.checked or ledger.queue in behind:
@@ -117,14 +118,14 @@ class ScarceEvents:
         for count, number in sample.counts.items():
             before = base.counts[count]
             if number < before:
-                known.base = None  # the queue was made anew
+                known.base = None  # the queue was created again
                 return
             more = counted[count] + number - before - ledger.counted(count)
             if more > 0:
                 ledger.count_unknown(count, more)
 
     async def ask(self) -> None:
-        """Ask what those that were checked keep, and what BullMQ has counted there.
+        """Read `maxLen` and BullMQ's counts of the queues that were checked.
 
         Raises RedisUnavailable.
         """
@@ -152,18 +153,18 @@ class ScarceEvents:
                 self._take(ledger, known, [_number(count) for count in counts])
 
     def _take(self, ledger: Ledger, known: _Scarce, numbers: Sequence[int | None]) -> None:
-        # Without a hash nothing has finished yet by a worker with the option: also a count.
+        # Without a hash, no worker with the option has finished a job yet: the count is 0.
         counts = {count: number or 0 for count, number in zip(METRICS, numbers, strict=True)}
         sample = _Sample(milliseconds(ledger.place.position), counts)
         if known.base is None:
-            # Whatever finished since the last read is taken for counted: too few rather than twice.
+            # Jobs that finished since the last read are assumed to be counted: rather too few than twice.
             known.base = sample
             known.counted = {count: ledger.counted(count) for count in METRICS}
         elif known.sample is None:
             known.sample = sample
 
     def _decide(self, ledger: Ledger, known: _Scarce) -> None:
-        """Whether the events of this queue are as good as off; the log says when that changes."""
+        """Decide whether the queue keeps too few events, and log when that changes."""
         tiny = known.max_len is not None and known.max_len <= TINY_MAX_LEN
         poor = known.poor_checks >= MAX_POOR_CHECKS
         if not known.off and not tiny and not poor:
@@ -173,13 +174,13 @@ class ScarceEvents:
         if not known.off:
             known.off = True
             log.warning(
-                "events are as good as off: the queue keeps too few of them to be read; "
-                "set streams.events.maxLen of its Queue to 10000",
+                "the queue keeps too few events to be read; set streams.events.maxLen of its Queue "
+                "to 10000",
                 extra={"queue": ledger.queue.name, "max_len": known.max_len},
             )
             ledger.note_events_off(True)
         elif not tiny and known.good_checks >= MIN_GOOD_CHECKS:
-            log.info("events are on again", extra={"queue": ledger.queue.name})
+            log.info("the queue keeps enough events again", extra={"queue": ledger.queue.name})
             ledger.note_events_off(False)
             self.forget(ledger)
 
