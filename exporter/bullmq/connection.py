@@ -21,12 +21,12 @@ from exporter.settings import RedisSettings
 
 Command = Sequence[bytes | str | int]
 
-# Bytes of a reply whose size is not known before it is asked for: more of it is not read. hiredis
-# holds it once more while it parses, so one reply takes at most twice as much memory.
+# Maximum size of a reply of unknown size in bytes. hiredis holds a second copy while it parses, so
+# one reply takes at most twice as much memory.
 MAX_REPLY_BYTES = 16 << 20
-# Bytes of the beginning of such a reply that are kept, should its end not arrive.
+# Bytes of the beginning of such a reply that are kept in case its end does not arrive.
 REPLY_HEAD_BYTES = 1 << 16
-# How many times `redis.timeout` such a reply may take in all, while some of it keeps arriving.
+# The total time limit of such a reply while data keeps arriving, in multiples of `redis.timeout`.
 MAX_REPLY_TIMEOUTS = 10
 
 
@@ -39,8 +39,8 @@ class RedisRefused(RedisUnavailable):
 
 
 class ReplyIncomplete(RedisUnavailable):
-    """A reply has begun to arrive, and its end cannot be had: it is too large, takes too long, or
-    the connection was cut. `head` is how it begins.
+    """A reply arrived only in part: it is too large, takes too long, or the connection was cut.
+    `head` is its beginning.
     """
 
     def __init__(self, message: str, head: bytes) -> None:
@@ -53,7 +53,7 @@ class _ReplyTooLarge(Exception):
 
 
 class _Arriving:
-    """A reply of unknown size as it arrives: its time limit moves on with each piece."""
+    """A reply of unknown size as it arrives: its time limit restarts with each piece."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout

@@ -101,7 +101,7 @@ def _tls(settings: RedisSettings) -> dict[str, Any]:
 
 
 class ConnectionCut(exceptions.ConnectionError):
-    """The server ended the connection before it had answered."""
+    """The server closed the connection before it replied."""
 
 
 class _Speaking:

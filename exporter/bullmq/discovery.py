@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 # About how many keys one SCAN call looks at: it holds Redis 7.0 for 0.3 ms, at most for 1 ms.
 SCAN_COUNT = 1000
 
-# What a key's last part says of what stands before it: that it is a queue, has events, holds jobs,
-# or is a queue of Bull 3 or 4, whose other keys are called as BullMQ's are.
+# What the last part of a key says about the part before it: it is a queue, has events, holds jobs,
+# or is a queue of Bull 3 or 4, whose other keys have the same names as BullMQ's.
 _META, _EVENTS, _JOBS, _BULL = 1, 2, 4, 8
 _HOLDING: tuple[tuple[bytes, bytes], ...] = (*SIZES, (b"ZCARD", b"repeat"))
 _MARKS = {
@@ -45,18 +45,18 @@ _MARKS = {
     b"meta-paused": _BULL,
     **{name: _JOBS for _, name in _HOLDING},
 }
-# Globs know no alternatives. This one fits `meta`, `events` and `wait` and next to no id of a job;
+# Globs have no alternatives. This one matches `meta`, `events` and `wait` and hardly any job id;
 # on Redis 7.0 with 300,000 keys it takes 0.22 s, `*:meta` 0.20 s.
 _USUAL = b"*:[mew][eva][tei]*[ast]"
-# This one fits all of _MARKS, and one UUID in 1,000: 0.28 s.
+# This one matches all of _MARKS, and one UUID in 1,000: 0.28 s.
 _ALL = b"*:[mewapcfdr][evacorit]*[adestn]"
 
-# Names of which one search keeps track beyond those that it may find; more are passed over.
+# How many names one search tracks in addition to those that it may find; more are ignored.
 MAX_OTHER_NAMES = 100_000
-# Names that one search looks at more closely, and how many at once.
+# How many names one search examines more closely, and how many at once.
 MAX_CHECKED = 10_000
 CHECK_BATCH_SIZE = 100
-# Names that are sorted into found and other ones before others have their turn: 1 ms.
+# How many names are classified before yielding to requests: 1 ms.
 SORT_BATCH_SIZE = 1000
 
 _META_FIELDS = (b"version", b"opts.maxLenEvents", b"paused", b"name", b"timestamp")
@@ -64,19 +64,19 @@ _META_FIELDS = (b"version", b"opts.maxLenEvents", b"paused", b"name", b"timestam
 
 @dataclass(frozen=True)
 class Findings:
-    """What a search found. `queues` are sorted, and more than may be watched perhaps."""
+    """What a search found. `queues` are sorted, and may be more than may be watched."""
 
     queues: tuple[Queue, ...] = ()
-    excluded: int = 0  # queues of the prefixes that the settings leave out by their names
-    # Where all keys were looked at: queues by prefixes that are not configured, and names of queues
-    # that are those of Bull 3 or 4. None where they were not.
+    excluded: int = 0  # queues of these prefixes whose names the settings exclude
+    # If all keys were searched: number of queues by prefixes that are not configured, and names of
+    # queues of Bull 3 or 4. Otherwise None.
     other_prefixes: Mapping[str, int] | None = None
     bull: tuple[str, ...] | None = None
 
 
 @dataclass
 class _Sorted:
-    """The names of one scan, as far as they are decided."""
+    """The names of one scan, as far as they are classified."""
 
     found: set[Queue] = field(default_factory=set)
     excluded: int = 0
@@ -96,8 +96,8 @@ class Search:
         self._patterns = [
             re.compile(translate(prefix)) for prefix in settings.prefix if is_pattern(prefix)
         ]
-        self._not_queues: set[bytes] = set()  # what others are, with a colon in their names
-        # What all keys begin with: Redis answers what fits and no more, at the same cost.
+        self._not_queues: set[bytes] = set()  # other keys with a colon in their names
+        # The common beginning of all keys: Redis returns only matching keys, at the same cost.
         begins = [_literal_begin(prefix) for prefix in settings.prefix]
         begin = os.path.commonprefix(begins)  # noqa: RUF071 - character by character
         self._usual = re.sub(r"([*?\[\]\\])", r"\\\1", begin).encode() + _USUAL
@@ -107,11 +107,11 @@ class Search:
     ) -> Findings:
         """Search once. Raises RedisUnavailable.
 
-        Those that are `known` are the same objects: to compare them costs next to nothing.
+        `known` queues are returned as the same objects, which makes comparing them cheap.
 
-        `pace` is how long to rest after each SCAN call, as a multiple of the time that the call
-        took: it bounds what share of a large server's time the scan may take. With `everywhere` all
-        keys are looked at, for queues that nobody watches too.
+        `pace` is how long to sleep after each SCAN call, as a multiple of the duration of the call:
+        it limits the share of a large server's time that the scan takes. With `everywhere` all keys
+        are searched, also for queues that are not watched.
         """
         if everywhere:
             self._not_queues.clear()
@@ -130,7 +130,7 @@ class Search:
         )
 
     async def _scan(self, pattern: bytes, pace: float) -> dict[bytes, int]:
-        """What stands before the last colon of keys, and the marks of its keys."""
+        """The parts of keys before the last colon, and the marks of their keys."""
         marks: dict[bytes, int] = {}
         cursor = 0
         while True:
@@ -160,7 +160,7 @@ class Search:
                     names.excluded += bool(mark & _META)
                 elif mark & _META and (base in known or b":" not in queue.raw_name):
                     names.found.add(queue)
-                # What a job or a metric has beside it: `…:42:failed`, `…:metrics:completed`.
+                # A further key of a job or a metric: `…:42:failed`, `…:metrics:completed`.
                 elif (
                     b":" not in queue.raw_name or mark & (_META | _EVENTS)
                 ) and base not in self._not_queues:
@@ -168,7 +168,7 @@ class Search:
         return names
 
     def _place(self, base: bytes) -> Queue | None:
-        """The queue that is called so, by the longest prefix that fits; None where none does."""
+        """The queue of this name, by the longest matching prefix; None if no prefix matches."""
         end = base.rfind(b":")
         while end > 0:
             prefix, name = base[:end], base[end + 1 :]
@@ -183,11 +183,11 @@ class Search:
         try:
             name = prefix.decode()
         except UnicodeDecodeError:
-            return False  # a setting could not name it
+            return False  # no setting could contain it
         return any(pattern.match(name) for pattern in self._patterns)
 
     async def _check_colons(self, names: _Sorted, unclear: Sequence[tuple[Queue, int]]) -> None:
-        """Those with a colon in their names: queues, jobs, or queues of longer prefixes."""
+        """Classify names with a colon: queues, jobs, or queues of longer prefixes."""
         answers = await self._redis.pipeline(
             [(b"HMGET", queue.meta_key, *_META_FIELDS) for queue, _ in unclear]
         )
@@ -208,7 +208,7 @@ class Search:
     async def _check_without_meta(
         self, names: _Sorted, unclear: Sequence[tuple[Queue, int]]
     ) -> None:
-        """Those whose `meta` is gone: queues while they hold jobs, unless they are Bull's."""
+        """Classify names whose `meta` is gone: queues while they hold jobs, unless of Bull."""
         commands: list[Command] = []
         for queue, _ in unclear:
             commands += [(command, queue.base + name) for command, name in _HOLDING]
@@ -238,7 +238,7 @@ class Search:
     async def _check_eventless(
         self, names: _Sorted, unclear: Sequence[tuple[Queue, bytes, bytes]]
     ) -> None:
-        """Those that have jobs alone: a job of Bull has the defaults of Bull among its options."""
+        """Classify names with only jobs: a job of Bull has Bull's defaults among its options."""
         firsts = await self._redis.pipeline(
             [
                 (b"LRANGE" if command == b"LLEN" else b"ZRANGE", queue.base + name, 0, 0)
@@ -260,9 +260,9 @@ class Search:
                 names.found.add(queue)
 
     async def _check_others(self, names: _Sorted) -> None:
-        """Count what are queues among the names of no prefix that is configured.
+        """Count the queues of prefixes that are not configured.
 
-        Our user may not be allowed to read them: a `meta` beside other keys of a queue is enough.
+        The ACL user may not be allowed to read them: `meta` and other keys of a queue suffice.
         """
         named = [
             (base, mark)
@@ -283,12 +283,12 @@ class Search:
         names.other_prefixes.update(text(base.rpartition(b":")[0]) for base in queues)
 
     async def _shown(self, found: set[Queue]) -> tuple[Queue, ...]:
-        """The queues, sorted; of several with the same labels one alone."""
+        """The queues, sorted; only one of several with the same labels."""
         shown: dict[tuple[str, str], Queue] = {}
-        await self._turns.give_way()  # to sort 10,000 takes 5 ms
+        await self._turns.give_way()  # sorting 10,000 takes 5 ms
         for queue in sorted(found, key=lambda queue: queue.base):
-            # Names that differ as bytes can be the same as text; of two series with the same labels
-            # Prometheus keeps one, and does not say so.
+            # Names that differ as bytes can be equal as text; Prometheus silently keeps only one of
+            # two series with the same labels.
             if shown.setdefault((queue.prefix, queue.name), queue) != queue:
                 log.warning(
                     "left out: a queue whose name shows like another's", extra={"queue": queue.name}
@@ -297,14 +297,14 @@ class Search:
 
 
 def _literal_begin(prefix: str) -> str:
-    """What the keys of a prefix, or of each that fits a pattern, begin with."""
+    """The beginning of the keys of a prefix, or of all prefixes that match a pattern."""
     return re.split(r"[*?\[]", prefix)[0] if is_pattern(prefix) else f"{prefix}:"
 
 
 def _refuses_colons(version: Any) -> bool:
     """Whether the BullMQ that wrote this version refuses names with a colon.
 
-    It does from 5.14 on, and 5.0 to 5.18 write no version. BullMQ Pro 7 is made of BullMQ 5.
+    It does from 5.14 on, and 5.0 to 5.18 write no version. BullMQ Pro 7 is based on BullMQ 5.
     """
     match = re.match(rb"bullmq(-pro)?:(\d+)\.", version or b"")
     return match is not None and int(match[2]) >= (7 if match[1] else 5)
@@ -313,9 +313,9 @@ def _refuses_colons(version: Any) -> bool:
 def within_limit(
     found: Iterable[Queue], watched: Iterable[Queue], limit: int
 ) -> tuple[tuple[Queue, ...], frozenset[Queue]]:
-    """At most `limit` queues, sorted, and those that are left out.
+    """At most `limit` queues, sorted, and the remaining ones.
 
-    Those that are `watched` already stay: series must not go because a queue has appeared.
+    Queues that are `watched` already stay: a new queue must not remove the series of others.
     """
     before = set(watched)
     queues = sorted(found, key=lambda queue: (queue not in before, queue.base))

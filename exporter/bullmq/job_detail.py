@@ -51,10 +51,10 @@ OPTIONS = {
 
 
 class ChildState(NamedTuple):
-    """What a child is now, as its own queue has it."""
+    """The current state of a child in its own queue."""
 
     state: State | None  # None: in none of its queue's lists
-    removed: bool  # its hash is gone: its parent will never hear of it
+    removed: bool  # its hash is gone: its parent will wait forever
     failed_reason: str | None
 
 
@@ -183,10 +183,10 @@ async def _children(
 
 
 async def _read_states(redis: RedisReader, keys: Sequence[JobKey]) -> dict[JobKey, ChildState]:
-    """What these jobs are now; without those whose queues cannot be read.
+    """The current states of these jobs, except those whose queues cannot be read.
 
-    BullMQ leaves a child that failed in the parent's `:dependencies`, unless an option says what a
-    failure is to mean: the parent then waits for a retry by hand. Raises RedisUnavailable.
+    BullMQ leaves a failed child in the parent's `:dependencies` unless an option says otherwise:
+    the parent then waits until the child is retried by hand. Raises RedisUnavailable.
     """
     by_queue: dict[Queue, list[JobKey]] = {}
     for key in keys:

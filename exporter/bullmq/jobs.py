@@ -126,7 +126,7 @@ async def read_page(
         ids, sizes = ids[:fitting], sizes[:fitting]
     jobs = await _read(redis, queue, state, ids, sizes=sizes, limits=limits, without=without)
     missing = 0
-    # Those who read all jobs go on; what may have vanished meanwhile is looked at again.
+    # Callers that read all jobs continue; jobs that may have vanished meanwhile are checked again.
     if whole_within is None and len(jobs) < len(ids):
         without_data = set(ids) - {job.raw_id for job in jobs}
         _, _, listed, _ = await redis.run(

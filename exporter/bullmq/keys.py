@@ -34,9 +34,9 @@ _HASH_DIGITS = 8
 
 
 def shorten(value: str) -> str:
-    """The value as it is, or, where it is longer than MAX_LABEL_BYTES, its beginning and a hash.
+    """The value, or its beginning and a hash if it is longer than MAX_LABEL_BYTES.
 
-    The hash keeps values apart that begin alike, and is the same in every process.
+    The hash distinguishes values with the same beginning, and is the same in every process.
     """
     encoded = value.encode("utf-8", "backslashreplace")
     if len(encoded) <= MAX_LABEL_BYTES:
@@ -137,9 +137,9 @@ class Queue(NamedTuple):
 
 
 def queues_of_key(key: str, queues: Mapping[str, Queue]) -> Iterator[tuple[Queue, str]]:
-    """The queues that a job of this key may be in, by what their keys begin with, and its id there.
+    """The queues that a job with this key may belong to, and its id there.
 
-    The longest first: names of queues and ids of jobs may both hold colons.
+    The longest first: names of queues and ids of jobs may both contain colons.
     """
     end = key.rfind(":")
     while end > 0:

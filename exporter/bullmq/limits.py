@@ -1,4 +1,4 @@
-"""What limits how fast a queue's jobs are taken: its concurrency and its rate limit."""
+"""The concurrency limit and the rate limit of a queue."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any, NamedTuple
 # (BullMQ 5.56.3 queue.js, worker.js; 6.7.0 redis-queue-backend.js). No limit is higher.
 BY_HAND = 2**53 - 1
 
-# A limiter's end, read anew at each poll, differs by the time that the answer took: below this many
-# seconds it is the same end.
+# The end of a limiter is computed at each poll and varies with the duration of the reply: two ends
+# that differ by less than this are the same.
 SAME_END_SECONDS = 1.0
 
 
 class QueueLimits(NamedTuple):
-    """The limits of all workers of a queue together. None: there is none, or it is not known.
+    """The limits of all workers of a queue together. None: there is no limit, or it is unknown.
 
     Times are epoch seconds.
     """
 
-    concurrency: float | None = None  # jobs that may be active at once
-    rate_max: float | None = None  # jobs that may be taken within each `rate_duration`
+    concurrency: float | None = None  # maximum of active jobs
+    rate_max: float | None = None  # maximum of jobs taken within `rate_duration`
     rate_duration: float | None = None  # seconds
-    # Until then no worker takes a job: the rate limit is reached.
+    # No worker takes a job until then: the rate limit is reached.
     rate_limited_until: float | None = None
-    # A worker's own `limiter` counts jobs until then. How many it allows is known to that worker
-    # alone, so whether the limit is reached is not known here.
+    # A worker's own `limiter` counts jobs until then. Only that worker knows how many it allows, so
+    # it is unknown here whether the limit is reached.
     rate_window_end: float | None = None
 
 
@@ -34,7 +34,7 @@ NO_LIMITS = QueueLimits()
 
 
 class Meta(NamedTuple):
-    """What is read of `meta`, as Redis has it, errors included."""
+    """The fields read from `meta`, unparsed, errors included."""
 
     version: Any = None
     concurrency: Any = None  # Queue.setGlobalConcurrency
@@ -43,7 +43,7 @@ class Meta(NamedTuple):
 
     @classmethod
     def of(cls, answer: Any) -> Meta:
-        """The fields of an answer; an error is noted once, as the version."""
+        """The fields of a reply; an error is reported once, as the version."""
         return cls(answer) if isinstance(answer, Exception) else cls(*answer)
 
 
@@ -59,7 +59,7 @@ class Window(NamedTuple):
 
     @classmethod
     def of(cls, answer: Any, asked_at: float, before: Window | None) -> Window | None:
-        """From [taken, ms that are left] or an error, asked for at `asked_at` (epoch seconds)."""
+        """From [taken, remaining ms] or an error, requested at `asked_at` (epoch seconds)."""
         if not answer:
             return None
         if isinstance(answer, Exception):
@@ -74,10 +74,10 @@ class Window(NamedTuple):
 def limits_of(
     meta: Meta, window: Window | None, number: Callable[[str, Any], float | None]
 ) -> QueueLimits:
-    """The limits; `number` parses a value, or notes under this name that it cannot be read."""
+    """The limits; `number` parses a value, or reports it under this name as unreadable."""
 
     def limit(what: str, value: Any) -> float | None:
-        # Queue.setGlobalConcurrency(Infinity) is no limit, nor is what JavaScript cannot count to.
+        # Queue.setGlobalConcurrency(Infinity) is no limit, nor is a number above MAX_SAFE_INTEGER.
         read = None if value == b"Infinity" else number(what, value)
         return None if read is None or abs(read) > BY_HAND else read
 

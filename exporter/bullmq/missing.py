@@ -15,17 +15,17 @@ from exporter.bullmq.snapshot import QueueReading
 
 log = logging.getLogger(__name__)
 
-# How many jobs are looked at, at either end of each list and set.
+# How many jobs are checked at each end of each list and set.
 EDGE_JOBS = 5
-# How many queues a round looks at, the next ones in the next round; and how many at once: some 100
-# commands of less than 1 ms in all.
+# How many queues one round checks (the next round continues), and how many at once: about 100
+# commands that take less than 1 ms in total.
 MAX_QUEUES_PER_ROUND = 250
 QUEUE_BATCH_SIZE = 10
-# How far from either end of a list a job is looked for again.
+# How far from each end of a list a job is searched for again.
 LIST_REACH = 1000
 # How many queues one round names in the log.
 MAX_LOGGED_QUEUES = 5
-# Seconds for which the policy is not asked for again, and where the ACL user may not ask.
+# Seconds until the policy is read again, and if the ACL user may not read it.
 POLICY_TTL_SECONDS = 60.0
 REFUSAL_TTL_SECONDS = 3600.0
 
@@ -41,7 +41,7 @@ Missing = Mapping[Queue, Mapping[State, int]]
 
 
 class EvictionPolicy:
-    """Redis's `maxmemory-policy`, where the ACL user may read INFO: BullMQ needs `noeviction`."""
+    """Redis's `maxmemory-policy`, if the ACL user may run INFO; BullMQ requires `noeviction`."""
 
     def __init__(self, redis: RedisReader) -> None:
         self._redis = redis
@@ -49,7 +49,7 @@ class EvictionPolicy:
         self._due = 0.0
 
     async def read(self) -> str | None:
-        """The policy; None where it may not be read. A refusal is not asked for again and again."""
+        """The policy; None if it may not be read. After a refusal it is rarely tried again."""
         now = time.monotonic()
         if now >= self._due:
             self._policy, self._due = None, now + POLICY_TTL_SECONDS
@@ -101,7 +101,7 @@ class _Place(NamedTuple):
 
 
 class MissingJobs:
-    """Looks for such jobs at the ends of what a queue holds, queue after queue.
+    """Searches for missing jobs at the ends of each queue's lists and sets, queue after queue.
 
     A round looks at a bounded number of queues, so what is known of one may be as many rounds old
     as it takes to get round.
@@ -114,9 +114,10 @@ class MissingJobs:
         self._found: dict[Queue, Mapping[State, int]] = {}
 
     async def look(self, readings: Sequence[QueueReading]) -> Missing:
-        """Of each queue that was looked at how many are missing, by state, 0 where none is.
+        """The number of missing jobs of each checked queue by state; 0 if none is missing.
 
-        No entry for a state that holds no jobs or could not be read. Raises RedisUnavailable.
+        States without jobs, and those that could not be read, have no entry. Raises
+        RedisUnavailable.
         """
         with_jobs = [reading for reading in readings if any(reading.counts.values())]
         begin = self._next if self._next < len(with_jobs) else 0
@@ -171,8 +172,8 @@ async def count_missing(
 ) -> dict[Queue, Mapping[State, int]]:
     """How many jobs at the ends of these have no hash. Raises RedisUnavailable.
 
-    BullMQ takes a job's hash and its id away in one script. So a job is missing only if its hash
-    was not there, its id still was after that, and its hash was not there once more.
+    BullMQ removes a job's hash and its id in one script. So a job is missing only if its hash did
+    not exist, its id was still listed after that, and its hash did not exist in a second check.
     """
     answers = await redis.pipeline([command for place in places for command in place.edges])
     ids: list[tuple[_Place, list[bytes]]] = []
@@ -224,5 +225,5 @@ def _is_found(answer: Any) -> bool:
 
 
 def _marks(job_id: bytes) -> bool:
-    """Whether it is the marker that lists could end in before BullMQ 5.0, which is no job."""
+    """Whether it is the marker, no job, that lists could end with before BullMQ 5.0."""
     return job_id.startswith(b"0:")

@@ -40,14 +40,14 @@ READ_AT_ONCE = 100
 # 25 queues hold it 1.3 ms (p99 1.5).
 HEADS_AT_ONCE = 25
 
-# Queues among these that are looked at in each of up to 20 priorities.
+# How many of these queues are checked in each of up to 20 priorities.
 LOOKS_AT_ONCE = 4
 
 # Heartbeats whose existence one command asks for.
 HEARTBEATS_AT_ONCE = 25
 
-# Seconds for which a queue's version and configured limits are not read again, nor whether a queue
-# with jobs still has its `meta`; an upgrade, or another limit, is told within this time.
+# Seconds until a queue's version and configured limits are read again, and whether a queue with
+# jobs still has its `meta`; an upgrade or a new limit is exposed within this time.
 VERSION_KNOWN = 60.0
 
 # A delayed job's score is its due time in ms, times this, plus a counter (BullMQ: addDelayedJob).
@@ -180,8 +180,8 @@ class _Memory:
     def letters_at(self, now: float) -> str:
         """What to look at in this poll, by the letters of heads.lua; '' where nothing is.
 
-        A rate limit is looked for where jobs wait and none is active, once it was seen, and else
-        as often as `meta` is read: in a queue where jobs are active it can wait.
+        The rate limit is read if jobs wait and none is active, or once it was seen; otherwise only
+        as often as `meta`, because it is less urgent in a queue with active jobs.
         """
         limitable = "o" in self.letters or "d" in self.letters
         if self.meta_due <= now:
@@ -346,7 +346,7 @@ class Poller:
         return turned
 
     def _letters(self, row: Counted) -> str:
-        """What to look at beside `meta`: heads.lua knows these letters."""
+        """What to read in addition to `meta`: heads.lua knows these letters."""
         ready = row.flag == 0 and (_some(row.wait) or _some(row.prioritized))
         return "".join(
             letter
@@ -404,7 +404,7 @@ class Poller:
         await self._ask(batched(asked, HEADS_AT_ONCE), ask, take)
 
     def _wanted(self, batch: Iterable[_Memory], now: float) -> list[str]:
-        """The letters of each of these queues; a few of them are looked at in each priority."""
+        """The letters of each of these queues; a few of them are checked in each priority."""
         wanted, looks = [], 0
         for each in batch:
             letters = each.letters_at(now)
@@ -416,7 +416,7 @@ class Poller:
         return wanted
 
     def _oldest_waiting(self, queue: Queue, letters: str, heads: Heads, now: float) -> bytes | None:
-        """When the oldest of the jobs that were looked at became ready, in ms."""
+        """When the oldest of the jobs that were read became ready, in ms."""
         prioritized = heads.prioritized or ()
         if "m" in letters:
             self._waiting.note_look(queue, prioritized, now)

@@ -20,8 +20,8 @@ SCHEDULER_BATCH_SIZE = 50
 # Schedulers whose data are compared in one round trip.
 DATA_BATCH_SIZE = 250
 
-# Options of a job of more bytes are not parsed, and data of more are not read: those of the same
-# length are taken as the same.
+# Longer options of a job are not parsed, and longer data is not read: data of the same length is
+# considered equal.
 MAX_BYTES = 16 * 1024
 
 
@@ -38,7 +38,7 @@ async def read_schedulers(
     counted = {
         reading.queue: reading.schedulers for reading in readings if reading.schedulers is not None
     }
-    # Of `most` 0 nothing is known but that one alone has no double.
+    # With `most` 0 nothing is known, except that a single scheduler has no duplicate.
     with_some = {queue: min(number, most) for queue, number in counted.items() if number and most}
     found = await _read_parts(redis, list(_parts(with_some)))
     duplicates = {queue: 0 for queue, number in counted.items() if number in (0, 1)}
@@ -49,7 +49,7 @@ async def read_scheduler_page(
     redis: RedisReader, queue: Queue, *, start: int, limit: int
 ) -> tuple[int | None, tuple[Scheduler, ...]]:
     """How many schedulers a queue has, and `limit` of them from index `start` on, the next to run
-    first; None and nothing where they cannot be read. Raises RedisUnavailable.
+    first; None and an empty sequence if they cannot be read. Raises RedisUnavailable.
     """
     [total] = readable(await redis.pipeline([("ZCARD", queue.repeat_key)]))
     if not isinstance(total, int):
@@ -146,7 +146,7 @@ def _of_key(key: bytes) -> tuple[bytes, bytes | None, bytes | None, bytes | None
 
 
 def _whole(raw: Any) -> int | None:
-    """A number that BullMQ writes, without what stands behind its point."""
+    """A number that BullMQ writes, without its decimal places."""
     if not isinstance(raw, bytes) or not re.fullmatch(rb"[0-9]{1,16}(\.[0-9]+)?", raw):
         return None
     number = int(raw.partition(b".")[0])

@@ -33,7 +33,7 @@ class QueueReading:
     unreadable: tuple[tuple[str, str], ...] = ()  # what could not be read, and why
 
 
-# A run is late by less than this where a worker is at work. Milliseconds.
+# While a worker is running, a run starts later than planned by less than this, in milliseconds.
 LATE_AFTER_MS = 60_000
 
 
@@ -41,7 +41,7 @@ class Scheduler(NamedTuple):
     """A job scheduler, or an old repeatable job. Times are epoch milliseconds.
 
     Source: storeJobScheduler in addJobScheduler-11 (5.56.3 and 6.7.0), Repeat.keyToData() for what
-    was registered before BullMQ 5.0. What is not known is None.
+    was registered before BullMQ 5.0. Unknown values are None.
     """
 
     queue: Queue
@@ -61,7 +61,7 @@ class Scheduler(NamedTuple):
 
     @property
     def places(self) -> tuple[bytes, bytes]:
-        """Where the data of its jobs are: in its template, or else in its next job.
+        """The keys of the data of its jobs: its template, otherwise its next job.
 
         A repeatable job has no template. The job's id: BullMQ's Repeat.getRepeatDelayedJobId().
         """
@@ -69,7 +69,7 @@ class Scheduler(NamedTuple):
         return self.queue.scheduler_key(self.key), next_job
 
     def has_ended(self, now: int) -> bool:
-        """Whether it stays in `repeat`, with its last run, though it has run for the last time."""
+        """Whether it has run for the last time, although it remains in `repeat`."""
         if self.next_run is None or self.next_run >= now - LATE_AFTER_MS:
             return False
         is_past = self.end_date is not None and self.end_date < now
@@ -78,7 +78,7 @@ class Scheduler(NamedTuple):
     def is_overdue(self, now: int) -> bool:
         """Whether no worker has taken its next job in time.
 
-        Of a new scheduler with an interval 5.56.3 plans the first run for the begin of the present
+        For a new scheduler with an interval, 5.56.3 plans the first run at the start of the current
         interval, which may be hours ago.
         """
         if self.next_run is None or self.has_ended(now):
@@ -90,7 +90,7 @@ class Scheduler(NamedTuple):
 class SchedulerFacts:
     """What the last slow read knows of the schedulers of each queue.
 
-    No entry where they could not be read.
+    Queues whose schedulers could not be read have no entry.
     """
 
     schedulers: Mapping[Queue, tuple[Scheduler, ...]]
@@ -116,10 +116,10 @@ class Snapshot:
     retention: Mapping[Queue, Mapping[State, int]]
     scheduler_facts: SchedulerFacts
     discovered: float | None  # when the queues were last searched for; None where they are named
-    # Queues that were found and are not watched, by why (watcher.UNWATCHED_…); None where none were
-    # searched for.
+    # Queues that were found but are not watched, by reason (watcher.UNWATCHED_…); None if there is
+    # no search.
     unwatched: Mapping[str, int] | None = None
-    # Jobs without their hash, of those that were looked at.
+    # Jobs without their hash, among those that were checked.
     missing: Mapping[Queue, Mapping[State, int]] = field(default_factory=dict)
 
     @property

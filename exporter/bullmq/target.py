@@ -20,7 +20,7 @@ from exporter.settings import Settings
 # Connections for requests of the API; further requests wait for one, within the Redis time limit.
 API_CONNECTIONS = 8
 
-# Seconds between two publications of what was counted, where polls come less often.
+# Seconds between two publications of counters if the poll interval is longer.
 COUNTS_INTERVAL_SECONDS = 5.0
 
 Publish = Callable[[Outcome, Tallies | None], Awaitable[None]]
@@ -28,8 +28,8 @@ PublishCounts = Callable[[Tallies | None], Awaitable[None]]
 
 
 class Target:
-    """Hands each poll, with what was counted up to it, to `publish`, and what was counted between
-    two polls to `publish_counts`. Nothing is shared with others: a target that is slow or away
+    """Passes each poll with the counts up to it to `publish`, and the counts between two polls to
+    `publish_counts`. Nothing is shared with others: a target that is slow or away
     delays none.
 
     `name` is None where there is only one, which then needs none.
@@ -54,8 +54,8 @@ class Target:
         waiting = WaitingJobs(self._ready_at)
         self.lister = Poller(self.reading, max_schedulers=0, waiting=waiting)
         self._publish, self._publish_counts = publish, publish_counts
-        # One at a time: an older count never replaces a newer one, nor one from before an outage
-        # the page without queues.
+        # One at a time, so that an older count never replaces a newer one, and a count from before
+        # an outage never replaces the page without queues.
         self._publishing = asyncio.Lock()
         self.watcher = Watcher(self._polling, settings, self._told, turns, waiting)
         self._follower: Follower | None = None
@@ -86,7 +86,7 @@ class Target:
             await redis.close()
 
     def _ready_at(self, queue: Queue, job_id: bytes, by_hash: float | None) -> float | None:
-        """When a waiting job became ready, by its events where they are followed."""
+        """When a waiting job became ready, by its events if they are followed."""
         if self._follower is None:
             return by_hash
         return self._follower.ready_at(queue, job_id, by_hash)
@@ -97,7 +97,7 @@ class Target:
             await self._publish(outcome, tallies)
 
     async def _publish_counts_forever(self, follower: Follower) -> None:
-        """Counters move as events come, however seldom the queues are polled."""
+        """Publish counters between polls if the poll interval is long."""
         while True:
             await asyncio.sleep(COUNTS_INTERVAL_SECONDS)
             async with self._publishing:

@@ -46,11 +46,11 @@ MAX_OUTAGE_REASONS = 10
 # A scan of all keys, once the first is done, rests nine times as long as it works.
 SCAN_PACE = 9.0
 
-# Seconds after which a search looks at all keys again, for queues that nobody watches.
+# Seconds after which all keys are searched again for queues that are not watched.
 SEARCH_EVERYWHERE_SECONDS = 3600.0
 
-# Seconds after which it is a warning that there is no queue at all: an application that starts with
-# the exporter has made its queues by then.
+# Seconds after which the absence of any queue is a warning: an application that starts together
+# with the exporter has created its queues by then.
 PATIENCE_SECONDS = 60.0
 
 # Why queues are not watched: beyond max_queues; by the settings queues and queues_exclude; of a
@@ -93,7 +93,7 @@ class Watcher:
         )
         self._search = Search(redis, settings, limit=settings.max_queues, turns=self._turns)
         self._search_everywhere_due = 0.0
-        # Those that are named are watched, whether Redis knows them or not.
+        # Named queues are watched even if they are not in Redis.
         self.configured = frozenset(
             Queue.named(prefix, name)
             for prefix in settings.plain_prefixes
@@ -104,7 +104,7 @@ class Watcher:
             self._queues = tuple(sorted(self.configured, key=lambda queue: queue.base))
         self._unwatched: Mapping[str, int] | None = None
         self._left_out: frozenset[Queue] = frozenset()  # beyond max_queues
-        # Queues that were left out before they were watched: when they last were (epoch ms).
+        # Queues that were beyond max_queues before they were watched: when last (epoch ms).
         self._admitted: Mapping[Queue, int] = {}
         self._started = time.monotonic()
         self._remarks: list[Remark] = []  # on what the last search of all keys found
@@ -142,13 +142,13 @@ class Watcher:
 
     @property
     def searched_at(self) -> int | None:
-        """When the search began that found `queues`, epoch ms; None where they are named."""
+        """When the search began that found `queues`, epoch ms; None if all are named."""
         return self._searched_at
 
     def not_watched_until(self, queue: Queue) -> int | None:
-        """When a queue was last left out before it was watched, epoch ms; None for one that is new.
+        """When a queue was last unwatched because of max_queues, epoch ms; None for a new one.
 
-        What happened in it before that is nothing that anybody watched.
+        Earlier events of it do not count.
         """
         return self._admitted.get(queue)
 
@@ -164,7 +164,7 @@ class Watcher:
                 tasks.create_task(self._look_for_named())
 
     async def remarks(self) -> list[Remark]:
-        """What is not watched or not read, after a poll: for people who check their settings."""
+        """What is not watched or not read, after a poll: for --check."""
         refused = []
         if not self._settings.has_search:
             try:
@@ -273,7 +273,7 @@ class Watcher:
         return findings
 
     def _remark(self, findings: Findings) -> None:
-        """Say what is not watched, each thing once."""
+        """Log what is not watched, each remark once."""
         remarks = remarks_on(
             self._settings,
             findings,
@@ -286,7 +286,7 @@ class Watcher:
         self._remarks = remarks
 
     async def _look_for_named(self) -> None:
-        """Say once which of the named queues are not in Redis, and what may have been meant."""
+        """Log once which named queues are not in Redis, with similar names that are."""
         await self._read_once.wait()
         if all(each.version or any(each.counts.values()) for each in self._readings):
             return
@@ -302,7 +302,7 @@ class Watcher:
         self._remark(await search.run(pace=pace, everywhere=True))
 
     def _watch(self, findings: Findings, alive: Iterable[Queue] = ()) -> tuple[Queue, ...]:
-        """The queues to watch, and note how many are not."""
+        """Return the queues to watch, and note how many are not watched."""
         queues, left_out = within_limit(
             {*findings.queues, *alive, *self.configured},
             {*alive, *self.configured},
@@ -396,8 +396,8 @@ class Watcher:
                 # At most half of the time goes into polls.
                 await self._rest(max(self._settings.poll_interval - took, took))
                 continue
-            # Each reason once in an outage: a Redis that is loading and too busy to answer by turns
-            # would fill the log.
+            # Each reason once per outage: a Redis that alternates between loading and being too
+            # busy would fill the log.
             if outcome.error not in reasons and len(reasons) < MAX_OUTAGE_REASONS:
                 reasons.add(outcome.error)
                 log.error("Redis is unavailable", extra={"reason": outcome.error})
@@ -409,7 +409,7 @@ class Watcher:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def _rest(self, seconds: float) -> None:
-        """Until the next poll; a queue that was found meanwhile does not wait for it."""
+        """Wait until the next poll is due, or until a new queue is found."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._queues_changed.wait()
@@ -438,7 +438,7 @@ def _log(remark: Remark) -> None:
 
 
 async def _or_nothing(read: Awaitable[Slow], nothing: Slow) -> Slow:
-    """What a slow read finds, or `nothing` where it fails: it takes no poll down with it."""
+    """The result of a slow read, or `nothing` if it fails, so that the poll does not fail."""
     try:
         return await read
     except RedisUnavailable as error:

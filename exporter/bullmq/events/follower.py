@@ -94,11 +94,11 @@ ALL_EVERY = 0.3
 
 LONGEST_RETRY = 5.0
 
-# Reads in a row of which nothing arrives after which their replies may be too large: something
-# between us and Redis may hold them back until they are complete.
+# Consecutive reads without data after which their replies may be too large: something between us
+# and Redis may hold them back until they are complete.
 MAX_SILENT_READS = 2
 
-# Seconds of one step in which streams with large entries are read before all others are again.
+# Seconds per step for streams with large entries, before all other streams are read again.
 MAX_LARGE_SECONDS = 1.0
 
 
@@ -146,16 +146,16 @@ class Follower:
         self._by_stream: dict[bytes, Ledger] = {}
         self._gapped: set[Queue] = set()  # those that have gaps to mend
         self._departed: dict[Queue, Ledger] = {}
-        self._removed = FinishedJobs()  # in queues that departed
+        self._removed = FinishedJobs()  # in queues that were removed
         self._remembered: dict[bytes, Any] = {}
-        # Of the state file that we began with, epoch ms: up to when all queues are in it.
+        # The time (epoch ms) up to which the loaded state file contains all queues.
         self._complete_until: int | None = None
         self._searched: int | None = None  # when the search began that found those in `_known`
         self._unreadable: set[Queue] = set()
         self._large = LargeEntries(redis)
         self._scarce = ScarceEvents(redis)
-        self._silent_reads = 0  # in a row, of which nothing arrived
-        self._incomplete = ""  # why replies were incomplete, while their streams are read otherwise
+        self._silent_reads = 0  # consecutive reads without data
+        self._incomplete = ""  # why replies were incomplete, while LargeEntries reads their streams
         self._incomplete_logged = False
         self._count = FIRST_COUNT
         self._limit = FIRST_COUNT  # the COUNT of the last read
@@ -238,9 +238,9 @@ class Follower:
         return frozen
 
     def ready_at(self, queue: Queue, job_id: bytes, by_hash: float | None) -> float | None:
-        """When a waiting job became ready, in ms; see Ledger.ready_at. Awaits nothing.
+        """When a waiting job became ready, in ms; see Ledger.ready_at. Does not await.
 
-        Where events are unread, or cannot be read, the job may have been taken and given back.
+        Uses the hash while events are unread, as the job may have been taken and returned since.
         """
         ledger = self._ledgers.get(queue)
         unread = queue in self._behind or queue in self._unreadable
@@ -353,7 +353,7 @@ class Follower:
     # Large entries
 
     def _suspect(self, error: RedisUnavailable, streams: set[bytes]) -> None:
-        """Read these streams in another way: a reply about them was incomplete, or may be."""
+        """Read these streams as LargeEntries does: a reply was incomplete, or may be."""
         incomplete = isinstance(error, ReplyIncomplete)
         if isinstance(error, RedisRefused):
             return
@@ -363,7 +363,7 @@ class Follower:
             self._incomplete, self._count = str(error), FIRST_COUNT
 
     async def _read_large(self, followed: Sequence[Ledger]) -> int | None:
-        """Read those of these streams that have large entries; what that cost, in entries."""
+        """Read those streams that have large entries; return the cost in entries."""
         ledgers = [
             each
             for each in self._large.in_turn(followed)
@@ -381,7 +381,7 @@ class Follower:
                 await self._settle()
             read = set(reading.ledgers)
             ledgers = [each for each in ledgers if each not in read]
-        # Those that were not come to may have as much to read.
+        # Streams that were not reached may have as much to read.
         for ledger in ledgers:
             self._behind.setdefault(ledger.queue, Behind(0.0, 0.0))
         return cost
@@ -442,7 +442,7 @@ class Follower:
         entries: Mapping[bytes, list[Entry]],
         unfinished: Collection[bytes],
     ) -> int:
-        """Book what is new; what that cost, in entries. `unfinished`: those that may have more."""
+        """Record new entries; return their cost in entries. `unfinished` streams may have more."""
         behind: set[Queue] = set()
         cost = number = booked = 0
         for stream, new in entries.items():
@@ -458,7 +458,7 @@ class Follower:
                     new.pop()
             values = sum(len(fields[5]) for _, fields in new if len(fields) > 5)
             if values >= LARGE_ENTRY_BYTES:
-                # From now on large ones are read otherwise: they are no measure of what is to come.
+                # LargeEntries reads large ones from now on: they do not predict the size of others.
                 self._large.note_entries(stream, new)
                 sizes = (len(fields[5]) for _, fields in new if len(fields) > 5)
                 values = sum(size for size in sizes if size < LARGE_ENTRY_BYTES)
@@ -479,8 +479,8 @@ class Follower:
         self._note_behind(ledgers, behind)
         self._events_read += number
         if number:
-            # Falls slowly: after a quiet time large values come as they came before. But not for
-            # long: with a small COUNT all streams are read in many commands.
+            # Decreases slowly, because large values may return after a quiet time, but not for
+            # long: a small COUNT means many commands for all streams.
             self._entry_cost = max(cost / number, 0.9 * self._entry_cost, 1.0)
         if cost > MOST_ENTRIES:
             self._count = self._count * MOST_ENTRIES // cost
@@ -545,7 +545,7 @@ class Follower:
         if queue.base in self._remembered:
             ledger.remember(self._remembered.pop(queue.base))
             return ledger
-        # It appeared later, or was not watched then: not what is older.
+        # It appeared later, or was not watched then: older events do not count.
         since = self._complete_until if self._known is None else self._not_watched_until(queue)
         if since is not None:
             ledger.place.position, ledger.place.number = b"%d-0" % (since - CLOCK_SKEW), None
@@ -560,12 +560,12 @@ class Follower:
                     raise RedisRefused(f"Redis refused XINFO: {info}")
 
     async def _infos(self, ledgers: Sequence[Ledger]) -> Mapping[Ledger, StreamInfo | Exception]:
-        """What XINFO tells of each stream."""
+        """The XINFO of each stream."""
         commands = b"".join([packed((b"XINFO", "STREAM", each.stream)) for each in ledgers])
         try:
             answers = await self._redis.packed(commands, len(ledgers), unknown_size=True)
         except ReplyIncomplete as error:
-            # Each answer holds two entries.
+            # Each reply contains two entries.
             log.debug("reading the XINFO of each stream separately", extra={"reason": str(error)})
         else:
             return {
@@ -645,13 +645,13 @@ class Follower:
             return
         queue = ledger.queue.name
         if ledger.place.has_gone_back(info) and not entries and not ledger.place.is_entry:
-            # It has nothing of the time from which on it is to be read.
+            # It has no entries from the time at which reading starts.
             ledger.place.start(info)
             return
         if ledger.place.has_gone_back(info) and not entries:
             ledger.forget_all()
             anew = ledger.place.go_back(info)
-            self._uncertain_gaps += not anew  # what is new in it is not told from what is known
+            self._uncertain_gaps += not anew  # new entries cannot be distinguished from known ones
             log.warning(
                 "the events begin anew" if anew else "the events went back, those known are left",
                 extra={"queue": queue},
@@ -678,7 +678,7 @@ class Follower:
         if not gap.missed:
             log.info("events may have been missed: the stream is shorter", extra=details)
             return
-        # Where that goes on and on, another line says so.
+        # If that continues, another log line reports it.
         level = logging.DEBUG if self._scarce.is_off(ledger) else logging.WARNING
         log.log(level, "events were missed", extra=details)
         ledger.note_gap(gap)

@@ -28,8 +28,8 @@ class JobFacts(NamedTuple):
     ats: bytes | None  # attempts started; None before 5.0
     processed_on: bytes | None
     finished_on: bytes | None
-    # Asked only of the jobs that need it: whether a worker holds the job now, whether its last
-    # attempt that failed left a reason (its text may be megabytes), and its options.
+    # Read only for jobs that need it: whether a worker holds the job now, whether its last failed
+    # attempt left a reason (the text may be megabytes), and its options.
     locked: bool = False
     has_failed_reason: bool = False
     opts: bytes | None = None
@@ -47,7 +47,7 @@ class JobFacts(NamedTuple):
 
     @property
     def every_start_failed(self) -> bool:
-        """Whether each attempt that began and ended was one that failed, and there was one.
+        """Whether there were finished attempts, and all of them failed.
 
         A start raises `ats` (prepareJobForProcessing), the failed attempt that ends it `atm`
         (retryJob, moveToDelayed, moveToFinished). A job that is given back for another reason (rate
@@ -58,7 +58,7 @@ class JobFacts(NamedTuple):
 
     @property
     def attempts(self) -> int:
-        """How many attempts the job has, as far as its options say so."""
+        """The maximum number of attempts, if its options contain it."""
         try:
             return int(json.loads(self.opts or b"{}")["attempts"])
         except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
@@ -78,7 +78,7 @@ def _number(raw: bytes | None) -> int:
         number = int(raw or 0)
     except ValueError:
         return 0
-    # No number that BullMQ can count to, and none that the state file can hold.
+    # BullMQ cannot count that far, and the state file cannot store it.
     return number if abs(number) <= MAX_SAFE_INTEGER else 0
 
 
@@ -89,7 +89,7 @@ async def ask(
     *,
     in_detail: Collection[bytes] = (),
 ) -> dict[bytes, JobFacts]:
-    """The facts of each job; those `in_detail` with all of them. Raises RedisUnavailable."""
+    """The facts of each job; all facts for those `in_detail`. Raises RedisUnavailable."""
     facts: dict[bytes, JobFacts] = {}
     for batch in batched(job_ids, BATCH):
         detailed = [job_id for job_id in batch if job_id in in_detail]
@@ -111,7 +111,7 @@ async def ask(
                 raise RedisRefused(f"Redis refused HMGET: {answer}")
         details = batched(answers[len(batch) :], len(detailed)) if detailed else ()
         for job_id, lock, reason, opts in zip(detailed, *details, strict=False):
-            # An error is one that HMGET met as well: a key that is no hash.
+            # HMGET returned the same error: the key is not a hash.
             facts[job_id] = facts[job_id]._replace(
                 locked=lock == 1,
                 has_failed_reason=reason == 1,

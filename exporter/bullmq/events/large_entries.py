@@ -1,4 +1,4 @@
-"""Reads event streams whose replies are too large, or arrive too slowly, to be had as they are."""
+"""Reads event streams whose replies are too large or arrive too slowly."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ from exporter.bullmq.connection import (
 from exporter.bullmq.events.ledger import Ledger
 from exporter.bullmq.events.stream import Entry, StreamInfo, first_items
 
-# Bytes of an entry from which on it is large: what XREAD sends of it is mostly its return value.
+# Minimum size of a large entry in bytes: what XREAD sends of it is mostly its return value.
 LARGE_ENTRY_BYTES = 1 << 16
 
-# Seconds after its last large entry in which a stream is read by the script alone: while jobs
-# return much, none of it is sent. Afterwards the stream costs what every other one costs.
+# Seconds after its last large entry for which a stream is read only by the script, so that large
+# return values are not sent. After that the stream costs as much as any other.
 LARGE_TTL_SECONDS = 60.0
 
-# What one script reads. An entry beyond these bytes is read alone: XREAD would hold Redis for as
-# long.
+# Limits of one script call. A larger entry is read alone: XREAD would block Redis for as long.
 SCRIPT_STREAMS = 20
 SCRIPT_ENTRIES = 300
 SCRIPT_BYTES = 4_000_000
 
-# Failures in a row after which an entry is read from the beginning of its reply.
+# Consecutive failures after which an entry is read from the beginning of its reply.
 MAX_SCRIPT_FAILURES = 2
 # Seconds after which scripts that Redis has refused are tried again.
 SCRIPT_RETRY_SECONDS = 60.0
@@ -39,23 +38,23 @@ SCRIPT_RETRY_SECONDS = 60.0
 
 @dataclass
 class Reading:
-    """What one call has read, of the streams that it came to."""
+    """What one call has read, for the streams that it reached."""
 
     ledgers: list[Ledger] = field(default_factory=list)
-    # Of those that were to be checked: an error, or None where the stream is as it was.
+    # For the streams to check: an error, or None if the stream is unchanged.
     infos: dict[Ledger, StreamInfo | Exception | None] = field(default_factory=dict)
     entries: dict[bytes, list[Entry]] = field(default_factory=dict)
     unfinished: set[bytes] = field(default_factory=set)  # streams that may have more
-    unread: dict[Ledger, list[Entry]] = field(default_factory=dict)  # of which only the id is known
+    unread: dict[Ledger, list[Entry]] = field(default_factory=dict)  # only the id is known
     large: bool = False  # there were large entries
 
 
 class LargeEntries:
     """Knows which streams have large entries, and reads these.
 
-    A read-only script reads entries within Redis and leaves out what is of no use. Where scripts
-    are refused or fail, XREAD is asked for one entry, and what is needed is read from the beginning
-    of the reply: the connection is closed before the rest has arrived.
+    A read-only script reads entries within Redis and omits what is not needed. If scripts are
+    refused or fail, XREAD is sent for one entry, and the needed part is read from the beginning of
+    the reply: the connection is closed before the rest arrives.
     """
 
     def __init__(self, redis: RedisReader) -> None:
@@ -63,9 +62,9 @@ class LargeEntries:
         self._script = Script("events.lua")
         # Until when (monotonic) a stream is read here, in the order in which they are to be read.
         self._until: dict[bytes, float] = {}
-        # Those that an incomplete reply was about, until they are read to the end.
+        # Streams of an incomplete reply, until they are read to the end.
         self.suspects: set[bytes] = set()
-        # Those whose first or last entry is large: XINFO STREAM would send both.
+        # Streams whose first or last entry is large: XINFO STREAM would send both.
         self._large_ends: set[bytes] = set()
         self._failures = 0
         self._scripts_refused_until = 0.0
@@ -81,7 +80,7 @@ class LargeEntries:
         return stream in self._until or stream in self._large_ends
 
     def suspect(self, streams: Collection[bytes]) -> None:
-        """Read these here until they are known not to be large."""
+        """Read these streams here until their entries are known not to be large."""
         for stream in streams:
             self._until.setdefault(stream, 0.0)
         self.suspects.update(streams)
@@ -101,14 +100,14 @@ class LargeEntries:
             self._large_ends.discard(stream)
 
     def forget(self, stream: bytes) -> None:
-        """The queue is gone."""
+        """Forget a queue that was removed."""
         self._until.pop(stream, None)
         self.suspects.discard(stream)
         self._large_ends.discard(stream)
 
     def in_turn(self, ledgers: Collection[Ledger]) -> list[Ledger]:
-        """Those of these that are read here, that one first which was not for the longest time;
-        and then those that are only checked here.
+        """The streams that are read here, the least recently read first, and then those that are
+        only checked here.
         """
         if not self._until and not self._large_ends:
             return []
@@ -121,12 +120,12 @@ class LargeEntries:
     ) -> Reading:
         """Read what is new in the first of these streams, and in the others as far as limits allow.
 
-        `due`: those to be checked. Without `entries` they are checked alone. Raises
-        RedisUnavailable; then the next call asks for less.
+        `due`: the streams to check. Without `entries` they are only checked. Raises
+        RedisUnavailable; then the next call requests less.
         """
         if self._failures:
             ledgers = ledgers[:1]
-        for ledger in ledgers[:1]:  # should it fail, others have their turn
+        for ledger in ledgers[:1]:  # if it fails, others come first next time
             self._to_the_end(ledger)
         try:
             reading = await self._read(ledgers[:SCRIPT_STREAMS], due, entries)
@@ -167,7 +166,7 @@ class LargeEntries:
         arguments: list[bytes | str | int] = []
         for ledger in ledgers:
             place = ledger.place
-            # Where nothing was read since, a length that has not changed shows that nothing came.
+            # If nothing was read since, an unchanged length shows that nothing was added.
             rested = place.first is not None and place.checked == place.position
             known: str | int = place.length if rested else -1
             arguments += [place.position if entries else b"", known if ledger in due else b""]
@@ -243,7 +242,7 @@ class LargeEntries:
             self._until[ledger.stream] = time.monotonic() + LARGE_TTL_SECONDS
 
     async def _beginning(self, *command: bytes | str | int) -> tuple[Any, ReplyIncomplete | None]:
-        """The reply; or the items at its beginning, and why it is not complete."""
+        """The reply, or the items at its beginning and why it is incomplete."""
         try:
             (told,) = await self._redis.packed(packed(command), 1, unknown_size=True)
         except ReplyIncomplete as error:
@@ -253,7 +252,7 @@ class LargeEntries:
 
 def _first_entry(told: Any) -> Entry | None:
     """The first entry of an XREAD's reply, of which only the beginning may be known."""
-    # Streams are pairs in a list in RESP2, and a map in RESP3: flat where only items are known.
+    # Streams are pairs in a list in RESP2, and a map in RESP3: a flat list if it is incomplete.
     stream = next(iter(told.items())) if isinstance(told, dict) else told
     if not isinstance(stream[0], bytes):
         stream = stream[0]

@@ -79,7 +79,7 @@ class Ledger:
         self.cleaned = False  # jobs may be gone of which no event says so
         self._events_off = False
         self._restored = False
-        self._taken_removed = FinishedJobs()  # what `take_removed` has returned in all
+        self._taken_removed = FinishedJobs()  # the sum of what `take_removed` has returned
         # None as soon as anything is booked: in read, pass_over, settle, note_gap and mend, and
         # when the queue goes or is remembered.
         self._frozen: QueueTallies | None = None
@@ -89,14 +89,14 @@ class Ledger:
         self._by_name: dict[bytes, Tally] = {}
         self._nameless: list[tuple[bytes, TrackedJob]] = []
         self._doubts: list[Doubt] = []
-        # Jobs that were retried by hand, perhaps with their attempts set back to 0.
+        # Jobs that were retried by hand, perhaps with their attempts reset to 0.
         self._again: list[tuple[bytes, TrackedJob]] = []
         # `prev` of the `waiting` that a failed attempt writes in this queue, once one was seen:
         # b"failed" (5.56.3) or b"active" (5.81.5, 6.x).
         self._retry_prev: bytes | None = None
-        self._debounced: bytes | None = None  # the job of the `debounced` that came last
-        # Since when (ms, by Redis's clock) every job that became ready is tracked; None where not
-        # all are.
+        self._debounced: bytes | None = None  # the job of the latest `debounced`
+        # The time (ms, by Redis's clock) since which every job that became ready is tracked; None
+        # if not all are.
         self._complete_since: int | None = None
         self._last_failed: tuple[bytes, TrackedJob] | None = None
         # Jobs whose end was read, for as long as a gap may be mended for which it matters: lists,
@@ -140,15 +140,15 @@ class Ledger:
         tally = self._by_name.get(name) or self._tally_of(name)
         tally.values[ADDED] += 1
         if self._nameless and self._nameless[-1][0] == job_id and job_id not in self.jobs:
-            # It took the place of another one, of which the `deduplicated` before it told.
+            # It replaced another job, which the previous `deduplicated` reported.
             tally.add(self._nameless.pop()[1].tally)
         if not self._track(job_id, TrackedJob(tally)):
             self._room.refused += 1
-            # A job of the same id may have failed, and been removed.
+            # A job with the same id may have failed and been removed.
             self._room.failed.take(self.queue.base, job_id)
 
     def _deduplicated(self, _: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
-        """Job `job_id` is there already, or takes the place of one that was not due yet.
+        """Job `job_id` exists already, or replaces one that was not due yet.
 
         5.x writes `debounced` and `deduplicated` for one add that is swallowed, one after the other
         (deduplicateJob); older ones `debounced` alone, 6.x `deduplicated` alone.
@@ -159,7 +159,7 @@ class Ledger:
             self._tally_of_job(job_id).values[DEDUPLICATED] += 1
 
     def _duplicated(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
-        # Nothing was added: a job of this id is there already (handleDuplicatedJob).
+        # Nothing was added: a job with this id exists already (handleDuplicatedJob).
         self._tally_of_job(job_id).values[DUPLICATED] += 1
 
     def _waiting(self, entry_id: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
@@ -181,10 +181,10 @@ class Ledger:
         job.ready, job.taken = entry_id, None
 
     def _retried_by_hand(self, job_id: bytes) -> TrackedJob | None:
-        """A job that failed, and is tracked again; None where we do not know that it failed."""
+        """A job that failed and is tracked again; None if it is not known to have failed."""
         job = self._room.failed.take(self.queue.base, job_id)
         if job is not None:
-            # The attempt that failed it at last is among those of its hash.
+            # Its hash includes the last failed attempt.
             job.note_failed_attempt()
             self._again.append((job_id, job))
             self._track(job_id, job)
@@ -215,7 +215,7 @@ class Ledger:
         job.tally.exemplars[FAILED] = (job_id, 1000, entry_id)
         job.ready = job.taken = None
         if len(fields) > 5 and fields[5] == CHILDREN_FAILED and job.retries > 0:
-            job.retries -= 1  # its last attempt is not among those of its hash
+            job.retries -= 1  # its hash does not include its last attempt
         self._last_failed = (job_id, job)
         self._room.failed.remember(self.queue.base, job_id, job)
 
@@ -279,7 +279,7 @@ class Ledger:
         return job
 
     def _tally_of_job(self, job_id: bytes) -> Tally:
-        """The tally of a job that is not moved by its event, and may be finished."""
+        """The tally of a job whose state the event does not change; it may be finished."""
         job = self.jobs.get(job_id) or self._room.failed.get(self.queue.base, job_id)
         return (job or self._nameless_job(job_id)).tally
 
@@ -303,7 +303,7 @@ class Ledger:
             tally.mark_restored()
 
     def take_removed(self) -> FinishedJobs:
-        """The jobs that finished since the queue last went, or since it appeared: it goes now."""
+        """The jobs that finished since the queue appeared or was last removed."""
         before = self._taken_removed
         self._taken_removed = FinishedJobs.of(tally.values for tally in self.tallies.values())
         return self._taken_removed.minus(before)
@@ -316,12 +316,12 @@ class Ledger:
         self._room.failed.forget_queue(self.queue.base)
 
     def ready_at(self, job_id: bytes, by_hash: float | None) -> float | None:
-        """When a job that waits became ready, in ms by Redis's clock; None where nothing tells.
+        """When a waiting job became ready, in ms by Redis's clock; None if unknown.
 
-        `by_hash` is when its hash says that it did, by the clocks of its producer and its workers.
+        `by_hash` is the time by its hash, by the clocks of its producer and its workers.
         """
         if (job := self.jobs.get(job_id)) is not None:
-            # Without a time it has come back to `wait` since the events were read.
+            # Without a time, it returned to `wait` after the events were read.
             return None if job.ready is None else milliseconds(job.ready)
         if by_hash is None or self._complete_since is None:
             return by_hash
@@ -335,7 +335,7 @@ class Ledger:
         return {job_id for job_id, _ in asked} | {doubt.job_id for doubt in self._doubts}
 
     def questions_in_detail(self) -> set[bytes]:
-        """Those of them of which all facts are needed: jobs that events before ours have moved."""
+        """Jobs for which all facts are needed: those that earlier events have moved."""
         return {each.job_id for each in self._doubts if each.job.retries == UNKNOWN_RETRIES}
 
     def settle(self, facts: Mapping[bytes, JobFacts]) -> None:
@@ -343,7 +343,7 @@ class Ledger:
         self._frozen = None
         for job_id, job in self._again:
             if facts[job_id].exists and facts[job_id].retries < job.retries:
-                # Set back (6.x: `resetAttemptsMade`); what has failed since is still to be counted.
+                # Reset (6.x: `resetAttemptsMade`); failures since then are still to be counted.
                 job.retries = 0
         for doubt in self._doubts:
             self._decide(doubt, facts[doubt.job_id])
@@ -357,16 +357,16 @@ class Ledger:
     def _decide(self, doubt: Doubt, told: JobFacts) -> None:
         job, prev = doubt.job, doubt.prev
         if not told.exists:
-            # The far more usual reason is taken: that it was tried again; or, where we do not know
-            # that it was active, that it was retried by hand.
+            # Assume the far more common reason: an automatic retry or, if it is not known to have
+            # been active, a retry by hand.
             failed = prev != b"failed" and (prev != b"active" or self._retry_prev != b"failed")
         elif job.retries != UNKNOWN_RETRIES:
             failed = told.retries > job.retries
         elif prev == b"failed":
             failed = self._retry_prev != b"active" and _was_active(told, doubt.at)
         else:
-            # How many attempts had failed before we followed is not known: only where all have
-            # that is known of this one.
+            # It is unknown how many attempts had failed before we followed the queue: that this one
+            # failed is certain only if all of them did.
             failed = told.every_start_failed
         if not failed:
             return
@@ -449,11 +449,11 @@ class Ledger:
         self._finished[-1][1].extend(found)
 
     def counted(self, count: Count) -> int:
-        """How many jobs were counted as this, of all names."""
+        """How many jobs of all names were counted as this."""
         return sum(tally.values[count] for tally in self.tallies.values())
 
     def count_unknown(self, count: Count, number: int) -> None:
-        """Count jobs of which nothing but their number is known."""
+        """Count jobs of which only the number is known."""
         self._frozen = None
         self._tally_of(None).values[count] += number
 

@@ -15,12 +15,12 @@ from exporter.bullmq.keys import Queue
 
 log = logging.getLogger(__name__)
 
-# With a `streams.events.maxLen` up to this, a reader that polls twice a second misses most events of
-# a busy queue.
+# With a `streams.events.maxLen` up to this, a reader that polls twice a second misses most events
+# of a busy queue.
 TINY_MAX_LEN = 100
-# How the same is detected from checks: the stream has at most TINY_LENGTH entries, and most new ones
-# were missed MAX_POOR_CHECKS times in a row. It is over after MIN_GOOD_CHECKS checks that found new
-# events and none missed.
+# How the same is detected from checks: the stream has at most TINY_LENGTH entries, and most new
+# ones were missed MAX_POOR_CHECKS times in a row. It is over after MIN_GOOD_CHECKS checks that
+# found new events and none missed.
 TINY_LENGTH = 2 * TINY_MAX_LEN
 MAX_POOR_CHECKS = 3
 MIN_GOOD_CHECKS = 12
@@ -157,7 +157,8 @@ class ScarceEvents:
         counts = {count: number or 0 for count, number in zip(METRICS, numbers, strict=True)}
         sample = _Sample(milliseconds(ledger.place.position), counts)
         if known.base is None:
-            # Jobs that finished since the last read are assumed to be counted: rather too few than twice.
+            # Jobs that finished since the last read are assumed to be counted: better too few than
+            # some twice.
             known.base = sample
             known.counted = {count: ledger.counted(count) for count in METRICS}
         elif known.sample is None:

@@ -24,9 +24,9 @@ from exporter.bullmq.keys import Queue
 
 log = logging.getLogger(__name__)
 
-# The key under which the memory of the queues stands. Another key: an older exporter begins anew.
+# The key of the queues' memory. It differs from older ones: an older exporter starts from 0.
 QUEUES = "queues-2"
-# As above, when tallies had only so many counts before their histograms.
+# The same for the older format, with fewer counts before the histograms.
 QUEUES_1 = "queues-1"
 COUNTS_1 = 6
 
@@ -65,7 +65,7 @@ class StateFile:
         return time.monotonic() >= self._due
 
     def load(self, layout: Layout) -> Saved:
-        """What the file holds; nothing where there is none.
+        """The content of the file; empty if there is no file.
 
         A file that cannot be used is kept as `….unusable`, and the log says so. Histograms are left
         out where their bounds have changed.
@@ -148,7 +148,7 @@ class StateFile:
 
 
 def _with_more_counts(queues: dict[bytes, Any]) -> dict[bytes, Any]:
-    """The memory of queues from a file under QUEUES_1, with 0 for what was not counted then."""
+    """Convert the memory of queues under QUEUES_1, with 0 for what was not counted then."""
     more = [0] * (len(Count) - COUNTS_1)
     for queue in queues.values():
         queue["tallies"] = {

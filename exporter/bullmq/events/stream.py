@@ -41,7 +41,7 @@ class StreamInfo(NamedTuple):
         told = mapped(reply)
         first = told.get(b"first-entry")
         if b"first-entry" not in told and told[b"length"]:
-            first = [told[b"recorded-first-entry-id"]]  # of a reply that was cut off
+            first = [told[b"recorded-first-entry-id"]]  # of a truncated reply
         added = told.get(b"entries-added")
         return cls(
             length=told[b"length"],
@@ -60,7 +60,7 @@ class Gap(NamedTuple):
 
 
 class UncertainGap(Gap):
-    """More events may have been missed than `missed` says: so many can be shown."""
+    """A gap in which more events may be missing than the proven number, `missed`."""
 
     __slots__ = ()
 
@@ -68,14 +68,14 @@ class UncertainGap(Gap):
 def first_items(head: bytes) -> list[Any]:
     """The items at the beginning of a reply that is a list or a map, whose end is not known.
 
-    A list within it that is not complete has the items that are; a map is a flat list.
+    An incomplete list within it has the complete items only; a map is a flat list.
     """
     items, _, _ = _items(head, 0)
     return items if isinstance(items, list) else []
 
 
 def _items(head: bytes, at: int) -> tuple[Any, int, bool]:
-    """What begins at `at` (None: nothing of it is there), where it ends, whether all is there."""
+    """The item at `at` (None if nothing of it arrived), its end, and whether it is complete."""
     end = head.find(b"\r\n", at)
     if end < 0:
         return None, at, False
@@ -106,9 +106,9 @@ class Place:
     one looks. (`max-deleted-entry-id` does not tell: on Redis 7.0 and Valkey 9.1 XTRIM leaves it.)
     An older server only shows that the position was trimmed: then at least one is said.
 
-    A stream may also have been deleted and made anew between two checks. Where that shows, all that
-    was trimmed of the new one is missed, but what was still unread of the old one is not known:
-    such a gap is an UncertainGap, as is every one of an older server.
+    A stream may also have been deleted and created again between two checks. If that is detected,
+    all trimmed entries of the new one are missed, but the number of unread ones of the old is
+    unknown: such a gap is an UncertainGap, as is every gap on an older server.
     """
 
     position: bytes = BEGIN
@@ -143,7 +143,7 @@ class Place:
             unread = bisect_right(entries, order(info.last), key=lambda entry: order(entry[0]))
             gap = self._compare(info, unread, since, milliseconds(info.last))
             if unread == 0 and order(info.last) > order(self.position) and not entries:
-                # All that came is gone, and of what is older nothing can come any more.
+                # All new entries are gone, and no older ones can follow.
                 self.position = info.last
         if info.first is not None and trimmed:
             until = milliseconds(info.first)
@@ -155,23 +155,23 @@ class Place:
         return gap
 
     def _compare(self, info: StreamInfo, unread: int, since: int, until: int) -> Gap | None:
-        """`unread`: how many entries there are behind our position, of those ever added.
+        """`unread`: how many of all entries ever added come after our position.
 
-        Of an UncertainGap it may be that none is shown to be missed.
+        An UncertainGap may have no entry that is proven to be missed.
         """
         added = info.added
         known, self.number = self.number, None if added is None else added - unread
         if known is None or self.number is None:
             return None
         if self.number < known:
-            # Fewer than we know of: the stream was deleted and made anew; or it is an older copy of
-            # it, which still has what we had read then. What was read since may be of the new one.
+            # Fewer than known: the stream was deleted and created again; or it is an older copy,
+            # which still has what we had read then. Entries read since may belong to the new one.
             holds_ours = info.first is not None and order(info.first) <= order(self.checked)
             missed = 0 if holds_ours else self.number - self.read
             return UncertainGap(missed, since, until) if missed > 0 else None
         missed = self.number - known
-        # XADD's MAXLEN does not make a stream shorter than that: somebody trimmed it by hand; or it
-        # is a new one, of which these are missed and as many more as we knew of the old one.
+        # XADD's MAXLEN does not make a stream shorter than that: it was trimmed by hand; or it is a
+        # new one, of which these are missed and as many more as were known of the old one.
         if info.length + NODE_ENTRIES < self.length and (missed or unread or self.read):
             return UncertainGap(missed, since, until)
         return Gap(missed, since, until) if missed else None
@@ -183,9 +183,9 @@ class Place:
 
     @property
     def is_entry(self) -> bool:
-        """Whether the position is that of an entry that was read, or the stream's end as it was.
+        """Whether the position is that of a read entry, or the end of the stream at some time.
 
-        False for a mere time, from which on a queue is read that was not followed before.
+        False for a time from which a queue is read that was not followed before.
         """
         return self.number is not None or self.first is not None
 

@@ -24,8 +24,8 @@ class Count(IntEnum):
     RETRIED = 3  # a failed attempt that another one follows
     STALLED = 4
     RETRIES_EXHAUSTED = 5
-    DEDUPLICATED = 6  # adds that were swallowed by deduplication
-    DUPLICATED = 7  # adds with an id that is there already
+    DEDUPLICATED = 6  # adds that deduplication dropped
+    DUPLICATED = 7  # adds with an id that exists already
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Layout:
 
 
 class FinishedJobs(NamedTuple):
-    """Numbers of jobs by how they ended; the fields are called as BullMQ's states."""
+    """Numbers of jobs by how they ended; the fields have the names of BullMQ's states."""
 
     completed: int = 0
     failed: int = 0
 
     @classmethod
     def of(cls, tallies: Iterable[Sequence[int]]) -> FinishedJobs:
-        """Those that are counted in the values of these tallies."""
+        """The sums over the values of these tallies."""
         values = list(tallies)
         return cls(
             sum(each[Count.COMPLETED] for each in values),
@@ -141,7 +141,7 @@ class QueueTallies:
 class Tallies:
     """What was counted of all queues that are followed, at one moment.
 
-    `removed`: jobs that finished in queues that were followed and are not any more.
+    `removed`: jobs that finished in queues that are no longer followed.
     """
 
     layout: Layout
@@ -151,4 +151,4 @@ class Tallies:
     tracked_jobs: int
     untracked_jobs: int  # counted while there was no room to keep track of them
     removed: FinishedJobs
-    uncertain_gaps: int = 0  # gaps of which more events may be missing than were counted
+    uncertain_gaps: int = 0  # gaps in which more events may be missing than were counted

@@ -1,4 +1,4 @@
-"""The jobs that are kept track of: those that are not finished, and those that failed of late."""
+"""The tracked jobs: those that are not finished, and those that failed recently."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from exporter.bullmq.events.tallies import Tally
 
-# Failed jobs of all queues that are remembered, the latest: some 7 MB. Open Archiver keeps 5,000 of
-# each of its four queues, to be retried by hand.
+# How many recently failed jobs of all queues are remembered: about 7 MB. Open Archiver keeps 5,000
+# of each of its four queues, to be retried by hand.
 MAX_FAILED_JOBS = 20_000
 
-# `TrackedJob.retries` of a job that events before ours have moved, until its hash was asked.
+# `TrackedJob.retries` of a job that earlier events have moved, until its hash was read.
 UNKNOWN_RETRIES = -1
 
 
@@ -26,8 +26,8 @@ class TrackedJob:
         self.tally = tally
         self.ready: bytes | None = None  # when it could be taken, while it waits
         self.taken: bytes | None = None  # when a worker took it, while it is active
-        # How many of its attempts have failed so far, before we followed it too: what its hash
-        # tells beyond that is still to be counted. Or UNKNOWN_RETRIES.
+        # How many of its attempts have failed so far, including those before we followed it:
+        # further ones in its hash are still to be counted. Or UNKNOWN_RETRIES.
         self.retries = 0
 
     def note_failed_attempt(self) -> None:
@@ -36,7 +36,7 @@ class TrackedJob:
 
 
 class FailedJobs:
-    """The jobs that failed of late, in all queues.
+    """The jobs of all queues that failed recently.
 
     Who retries one by hand (Job.retry(), Queue.retryJobs()) moves it from `failed` back to `wait`.
     The event of that is the same as the one that a failed attempt writes in 5.56.3 (not in 5.81.5),
@@ -50,7 +50,7 @@ class FailedJobs:
         self._by_queue: OrderedDict[bytes, OrderedDict[bytes, TrackedJob]] = OrderedDict()
 
     def remember(self, base: bytes, job_id: bytes, job: TrackedJob) -> None:
-        """Remember a failed job of the queue with this base; the oldest one is forgotten for it."""
+        """Remember a failed job of the queue with this base; forget the oldest one in exchange."""
         jobs = self._by_queue.setdefault(base, OrderedDict())
         self._by_queue.move_to_end(base)
         self._count += job_id not in jobs
@@ -62,7 +62,7 @@ class FailedJobs:
             self._drop_one_of(oldest)
 
     def take(self, base: bytes, job_id: bytes) -> TrackedJob | None:
-        """The job, which is then forgotten; None where it is not known."""
+        """Return the job and forget it; None if it is unknown."""
         jobs = self._by_queue.get(base)
         job = jobs.pop(job_id, None) if jobs else None
         if job is not None:
