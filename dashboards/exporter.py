@@ -201,8 +201,8 @@ def dashboard() -> Dashboard:
                         "{{queue}} keeps too few events",
                     ),
                 ],
-                "Events that were trimmed before they were read; gaps in which more may be missing than is "
-                "counted; and 1 for each queue that keeps too few events to be read.",
+                "Events that were trimmed before they were read, gaps in which more may be missing than is "
+                "counted, and 1 for each queue that keeps too few events to be read.",
                 unit=PER_MINUTE,
                 nothing="None was missed, or events are not followed",
             )
@@ -231,14 +231,14 @@ def dashboard() -> Dashboard:
                         f"{{{{reason}}}} {BY}",
                     )
                 ],
-                "Queues that were found and left out, by the setting that is the reason.",
+                "Queues that were found but are not watched, by reason.",
                 unit="short",
                 nothing="The queues are named in the settings",
             )
         )
         .with_panel(
             graph(
-                "Jobs of queues that have gone, per minute",
+                "Jobs of removed queues, per minute",
                 [
                     query(
                         f"60 * sum by (state) (rate(bullmq_removed_queues_jobs_total{{{EXPORTERS}}}[$__rate_interval]))",
@@ -247,7 +247,7 @@ def dashboard() -> Dashboard:
                 ],
                 "Jobs that finished in queues whose own series are gone.",
                 unit=PER_MINUTE,
-                nothing="No queue has gone, or events are not followed",
+                nothing="No queue was removed, or events are not followed",
             )
         )
         .with_panel(

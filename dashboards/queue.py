@@ -322,8 +322,8 @@ def limits() -> list[Panel]:
                     "window of a worker's limiter",
                 ),
             ],
-            "For how long no job is taken, since the rate limit is reached; or until a worker's own "
-            "limiter begins anew, whose maximum is not stored in Redis.",
+            "For how long no job is taken, because the rate limit is reached; or until the window of a "
+            "worker's own limiter ends, whose maximum is not stored in Redis.",
             unit="s",
             nothing="No rate limit is reached",
             size=(7, 8),
@@ -331,7 +331,7 @@ def limits() -> list[Panel]:
         tile(
             "Concurrency used",
             f"{active} / ({concurrency} > 0)",
-            "Active jobs of those that the concurrency limit allows.",
+            "Active jobs as a share of the concurrency limit.",
             unit="percentunit",
             colors=thresholds((None, GREEN), (1, AMBER)),
             nothing="No limit",
@@ -341,7 +341,7 @@ def limits() -> list[Panel]:
         tile(
             "Rate limit",
             f"max(bullmq_queue_rate_limit_max{{{QUEUE}}})",
-            "Jobs that may be taken within the time beside it (setGlobalRateLimit).",
+            "Maximum number of jobs within the time window shown next to it (setGlobalRateLimit).",
             unit="short",
             colors=thresholds((None, BLUE)),
             nothing="No limit",
@@ -351,7 +351,7 @@ def limits() -> list[Panel]:
         tile(
             "Within",
             f"max(bullmq_queue_rate_limit_duration_seconds{{{QUEUE}}})",
-            "The time in which so many jobs may be taken.",
+            "The time window of the rate limit.",
             unit="s",
             colors=thresholds((None, BLUE)),
             nothing="No limit",
@@ -472,8 +472,8 @@ def workers() -> list[Panel]:
         graph(
             "Jobs without data",
             [query(f"sum by (state) (bullmq_queue_missing_jobs{{{QUEUE}}})", "{{state}}")],
-            "Of the jobs at the ends of each state those whose data Redis evicted or somebody "
-            "deleted: they will never be done.",
+            "Jobs at the ends of each state whose data Redis evicted or somebody deleted: they cannot be "
+            "processed.",
             unit="short",
             nothing="There are no jobs, or Redis cannot be read",
         ),

@@ -32,9 +32,9 @@ from exporter.web.shown import Redaction
 
 log = logging.getLogger(__name__)
 
-# What the rules of config/prometheus allow. What one poll sees stands until the next one. Where it
-# is over by then, that must be before a rule fires: 8 minutes, by its windows and its `for`.
-# Without the counters of events a rule has to see the same at several polls.
+# The limits of the rules in config/prometheus. What one poll sees is exposed until the next one,
+# which must come before a rule fires: after 8 minutes, by its windows and its `for`. Without the
+# counters of events, a rule has to see the same at several polls.
 MAX_INTERVAL_SECONDS = 360
 MAX_INTERVAL_SECONDS_WITHOUT_EVENTS = 60
 
@@ -119,7 +119,7 @@ async def _collect_garbage() -> None:
 
 
 class Checked(NamedTuple):
-    """What one poll of each target finds, for people."""
+    """The result of one poll of each target, as text."""
 
     text: str
     has_found: bool  # whether there is a queue in each target
@@ -187,7 +187,7 @@ def _table(target: str | None, settings: Settings, snapshot: Snapshot) -> str:
 
 
 def intervals_too_long(settings: Settings) -> list[str]:
-    """Return a line for each interval with which alert rules are wrong; see docs/scaling.md."""
+    """Return a line for each interval that is too long for the alert rules; see docs/scaling.md."""
     limit, reason = MAX_INTERVAL_SECONDS, ""
     if not settings.events.enabled:
         limit, reason = MAX_INTERVAL_SECONDS_WITHOUT_EVENTS, " while events are not followed"

@@ -119,9 +119,9 @@ def _queue_name(value: str) -> str:
 
 
 def is_pattern(value: str) -> bool:
-    """Whether a prefix or a queue's name is a pattern as of file names: `mail-*`, `{t?}`, `[ab]*`.
+    """Whether a prefix or a queue's name is a pattern like that of file names: `mail-*`, `[ab]*`.
 
-    Braces stand for themselves; `[*]` is an asterisk.
+    Braces are literal; `[*]` is a literal asterisk.
     """
     return any(special in value for special in "*?[")
 
@@ -423,12 +423,12 @@ class Watched(Section):
 
     @property
     def has_search(self) -> bool:
-        """Whether queues are searched for, rather than all of them named."""
+        """Whether queues are searched for, because not all of them are named."""
         return not self.queues or any(map(is_pattern, (*self.queues, *self.prefix)))
 
     @property
     def has_several_prefixes(self) -> bool:
-        """Whether a queue's name alone may not say which queue it is."""
+        """Whether a queue's name alone may be ambiguous."""
         return len(self.prefix) > 1 or self.has_prefix_patterns
 
     @property
@@ -444,7 +444,7 @@ class Watched(Section):
         return tuple(name for name in self.queues if not is_pattern(name))
 
     def selects(self, name: str) -> bool:
-        """Whether a queue of this name is to be watched where it is found."""
+        """Whether a queue of this name is watched if it is found."""
         if any(fnmatchcase(name, pattern) for pattern in self.queues_exclude):
             return False
         return not self.queues or any(

@@ -1,7 +1,7 @@
--- In which state jobs of one queue are, and why they failed: the children of a flow's parent.
--- KEYS[1]: what the queue's keys begin with. ARGV: how far to look into a list, the longest reason
--- (bytes), then the jobs' ids. For each job: whether its hash exists, its state, its reason. Without
--- its hash a job is not looked for: nothing could be done with its id.
+-- The states of jobs of one queue, and why they failed: the children of a flow's parent.
+-- KEYS[1]: what the queue's keys begin with. ARGV: how far to search a list, the maximum length of
+-- a reason (bytes), then the jobs' ids. Returns for each job whether its hash exists, its state and its
+-- reason. A job without a hash is not searched for, because its id is useless.
 
 local base = KEYS[1]
 local reach, longest = tonumber(ARGV[1]), tonumber(ARGV[2])

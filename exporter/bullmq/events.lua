@@ -1,13 +1,12 @@
--- Reads event streams without what is of no use to us: return values and the ends of long texts,
--- which XREAD, XRANGE and XINFO always send. Reads only.
--- KEYS: the streams. ARGV: how many entries and how many bytes to read at most, then for each stream
--- the id to read after (empty: no entries), and its length as last seen (empty: no information is
--- wanted; -1: it is wanted in any case).
+-- Reads event streams without return values and the ends of long texts, which are not needed, but which
+-- XREAD, XRANGE and XINFO always send. Reads only.
+-- KEYS: the streams. ARGV: the maximum number of entries and of bytes, then for each stream the id to read
+-- after (empty: no entries), and its last known length (empty: no information; -1: always information).
 -- Replies for each stream, in this order, {information, unfinished, bytes of the largest entry,
 -- entries}. Information is {length, id of the first entry, last id, entries added or -1, bytes of the
--- first entry, bytes of the last one}, 0 where the length is as last seen, or an error. It is of the
--- moment just before the entries were read. Once a limit is reached the streams that are left have no
--- reply; the first stream always has one, with at least one entry.
+-- first entry, bytes of the last one}, 0 if the length is unchanged, or an error. It is read just
+-- before the entries. Once a limit is reached, the remaining streams have no reply; the first stream always
+-- has one, with at least one entry.
 
 local KEPT_BYTES = 4096
 local KEPT_WORDS = 32
@@ -36,8 +35,8 @@ local function count(bytes)
   return bytes
 end
 
--- FULL COUNT 1 brings the first entry alone, where XINFO STREAM brings the last one too; but that one
--- decides how large an ordinary XINFO is.
+-- FULL COUNT 1 returns only the first entry, XINFO STREAM the last one too, which also determines the size
+-- of an ordinary XINFO.
 local function information(key, known)
   local length = read('XLEN', key)
   if is_error(length) then return length end
@@ -68,7 +67,7 @@ for i, key in ipairs(KEYS) do
   local info = known == '' and 0 or information(key, tonumber(known))
   local entries, largest, unfinished = {}, 0, 0
   if after ~= '' and not is_error(info) then
-    -- One at a time: how large the next ones are shows when they are read.
+    -- One at a time, because the size of the next one is unknown until it is read.
     repeat
       local found = read('XRANGE', key, '(' .. after, '+', 'COUNT', 1)
       if is_error(found) then
@@ -86,6 +85,6 @@ for i, key in ipairs(KEYS) do
   replies[i] = { info, unfinished, largest, entries }
 end
 
--- What was read stays in Redis's memory until Lua lets it go, which it would only do by and by.
+-- Otherwise Lua would free what was read only gradually, and Redis's memory would grow.
 if bytes_read > 1000000 then collectgarbage() end
 return replies

@@ -1,12 +1,12 @@
 -- What stands at the ends of each queue's lists and sets.
 -- KEYS: one a queue, what its keys begin with (`bull:ingestion:`).
 -- ARGV[1]: how many schedulers to read of each queue; ARGV[2]: the time in ms (TIME is no read
--- command: the ACL user may not call it); then three for each queue: what to look at, by the letters of
--- poll.py, its heartbeat key or '', and a job of `prioritized` to look at or ''.
+-- command: the ACL user may not call it); then three for each queue: what to read, by the letters of
+-- poll.py, its heartbeat key or '', and a job of `prioritized` to read or ''.
 
 -- How many jobs to look at for one whose hash is there.
 local TRIES = 5
--- How many priorities to look at, from the highest on; beyond them the lowest. Each costs two commands.
+-- How many of the highest priorities to check, in addition to the lowest. Each costs two commands.
 local PRIORITIES = 20
 local NO_HASH = { err = 'no hash for the jobs at its head' }
 
@@ -20,7 +20,7 @@ end
 -- When the job became ready to be taken, in ms, as far as its hash tells; nil where it does not.
 local function ready_at(job)
   local added, started = tonumber(job[1]), tonumber(job[2])
-  -- Its worker was gone once: nothing tells when moveStalledJobsToWait gave it back.
+  -- Its worker was lost once: it is unknown when moveStalledJobsToWait returned it.
   if started and job[7] then return nil end
   local made = tonumber(job[4] or job[6] or 0) or 0
   local opts = {}
@@ -44,8 +44,8 @@ local function ready_at(job)
   return added
 end
 
--- Adds a job to those among which the oldest is, with its `ready_at` (false where its hash does not
--- tell); what that is, or nil where there is no such job.
+-- Adds a job to the candidates for the oldest one, with its `ready_at` (false if its hash does not show
+-- it), and returns that; nil if there is no such job.
 local function consider(jobs, base, id)
   if not id or is_error(id) then return nil end
   local job =
@@ -54,7 +54,7 @@ local function consider(jobs, base, id)
   local at = ready_at(job)
   local next = #jobs
   jobs[next + 1] = id
-  -- As it stands in the hash, where it does: that costs less than to write it anew.
+  -- As written in the hash, if it is: that costs less than formatting it again.
   jobs[next + 2] = at and (at == tonumber(job[1]) and #job[1] == 13 and job[1] or string.format('%.0f', at))
     or false
   return at
@@ -75,8 +75,8 @@ local function oldest_in_wait(base, last_waiting)
   return jobs
 end
 
--- Of `prioritized` the oldest of the highest and of the lowest priority: the next, and the one that
--- starves. A score is priority * 2^32 + a counter (getPriorityScore).
+-- The oldest job of the highest and of the lowest priority in `prioritized`: the next one, and the one
+-- that starves. A score is priority * 2^32 + a counter (getPriorityScore).
 local function oldest_of_two_priorities(base)
   local jobs, key = {}, base .. 'prioritized'
   local first = read('ZRANGE', key, 0, 0)[1]
@@ -89,8 +89,8 @@ local function oldest_of_two_priorities(base)
   return jobs
 end
 
--- The same of each priority: any of them may starve between others. Jobs that were given back have no
--- counter (pushBackJobWithPriority) and stand before the one that has waited the longest.
+-- The same for each priority, because any of them may starve. Jobs that were returned have no counter
+-- (pushBackJobWithPriority) and come before the one that has waited the longest.
 local function oldest_of_each_priority(base)
   local jobs, key, from = {}, base .. 'prioritized', '-inf'
   for _ = 1, PRIORITIES do
@@ -137,8 +137,8 @@ local function meta(base)
   return { shown(fields[1]), number(fields[2]), number(fields[3]), number(fields[4]) }
 end
 
--- The rate limiter: how many jobs it has counted, and for how many ms more it does; false where it
--- does not. Without an expiry it limits nothing (BullMQ 5.56.3, 6.7.0: getRateLimitTTL).
+-- The rate limiter: how many jobs it has counted, and the ms until it expires; false if there is none.
+-- Without an expiry it limits nothing (BullMQ 5.56.3, 6.7.0: getRateLimitTTL).
 local function limiter(base)
   local taken = read('GET', base .. 'limiter')
   if not taken or is_error(taken) then return taken end
@@ -166,7 +166,7 @@ local function next_runs(base)
   return kept
 end
 
--- When the parent that has waited the longest for its children began to, in ms: the lowest score of
+-- When the longest-waiting parent began to wait for its children, in ms: the lowest score of
 -- `waiting-children` (addParentJob-5 and moveToWaitingChildren-8 of 5.56.3, -6 and -7 of 6.7.0).
 local function longest_waiting_parent(base)
   local first = read('ZRANGE', base .. 'waiting-children', 0, 0, 'WITHSCORES')

@@ -50,8 +50,8 @@ local function is_near_an_end(key, id, reach)
   return false
 end
 
--- The state of a job, false where it is in none. As BullMQ's getStateV2 looks, but not through the
--- whole of a long list: `waiting` lies between the ends of one where a job is in no set.
+-- The state of a job, false if it is in none. Like BullMQ's getStateV2, but without searching the whole
+-- of a long list: a job that is in no set and not near the ends of a long list is `waiting`.
 local function state_of(base, id, reach)
   for _, name in ipairs({ 'completed', 'failed', 'delayed', 'prioritized', 'waiting-children' }) do
     local score = read('ZSCORE', base .. name, id)
@@ -68,8 +68,8 @@ local function state_of(base, id, reach)
   return false
 end
 
--- A value of 20 MB is not handed on, since it becomes a label. A hash keeps those apart that begin
--- alike.
+-- A value of 20 MB is not returned, because it becomes a label. A hash distinguishes values with the same
+-- beginning.
 local function shown(value)
   if type(value) ~= 'string' or #value <= 200 then return value end
   return string.sub(value, 1, 191) .. '~' .. string.sub(redis.sha1hex(value), 1, 8)

@@ -61,7 +61,7 @@ for i, id in ipairs(ids) do
   for _, length in ipairs(lengths[i]) do bytes = bytes + length end
 end
 if bytes <= tonumber(ARGV[5]) then lengths = {} end
--- As discovery.py has it: by `meta`, or by jobs with events beside them (Bull 3 and 4 have none).
+-- As in discovery.py: by `meta`, or by jobs together with events (Bull 3 and 4 have none).
 local exists = read('EXISTS', base .. 'meta')
 if exists == 0 and read('EXISTS', base .. 'events') == 1 then
   for i = 2, #size do

@@ -6,8 +6,8 @@
 local longest = tonumber(ARGV[1])
 local FIELDS = { 'name', 'pattern', 'every', 'tz', 'limit', 'ic', 'endDate' }
 
--- How often the scheduler has run since it was registered, 1 for its first job, as the options of
--- its next job tell; false where they do not.
+-- How often the scheduler has run since it was registered, 1 for its first job, from the options of
+-- its next job; false if they do not contain it.
 local function iteration(job)
   local length = read('HSTRLEN', job, 'opts')
   if is_error(length) or length == 0 or length > longest then return false end
@@ -16,10 +16,10 @@ local function iteration(job)
   return type(repeated) == 'table' and tonumber(repeated.count) or false
 end
 
--- A worker adds the next job when it takes the one before (5.56.3 and 6.7.0: Worker
+-- A worker adds the next job when it takes the previous one (5.56.3 and 6.7.0: Worker
 -- nextJobFromJobData), so the `timestamp` of that job is when the scheduler last ran. The first job is
--- added when the scheduler is registered, and again whenever the application registers it anew:
--- that was no run. Once it has ended there is no next job, only the last one.
+-- added when the scheduler is registered, and whenever the application registers it again:
+-- that is not a run. Once it has ended there is no next job, only the last one.
 local function last_run(job, added, taken)
   if taken then return taken end
   local count = iteration(job)

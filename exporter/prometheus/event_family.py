@@ -62,7 +62,7 @@ class MissedCounter:
 
 @dataclass(frozen=True, slots=True)
 class EventsOffGauge:
-    """A gauge by queue: 1 where it keeps too few events to be read; absent elsewhere."""
+    """A gauge by queue: 1 if it keeps too few events to be read; absent otherwise."""
 
     name: str
     help: str
@@ -72,7 +72,7 @@ EventFamily = EventCounter | EventHistogram | MissedCounter | EventsOffGauge
 
 
 class _OfQueue(NamedTuple):
-    """What is told of a queue as a whole."""
+    """The values of a queue as a whole."""
 
     missed: int
     events_off: bool

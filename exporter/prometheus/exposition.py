@@ -75,7 +75,8 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 class Form(NamedTuple):
     """How a page is asked for: one of the two content types above, and whether as gzip.
 
-    `for_prometheus`: series that are new to Prometheus show 0; all others read what is counted.
+    `for_prometheus`: series that are new to Prometheus show 0; all other clients see the real
+    values.
     """
 
     content_type: str
@@ -140,7 +141,7 @@ class Part:
     def with_counts(
         self, content: Content, tallies: Tallies | None, *, scraped: bool
     ) -> Work[Content]:
-        """The same with what was counted since."""
+        """The same with the latest counts."""
         held = yield from self._held(tallies, scraped=scraped)
         return content._replace(tallies=tallies, held=held)
 
@@ -153,7 +154,7 @@ class Part:
         """Of each queue the samples of each of COUNTED; None where events cannot be followed."""
         if content.tallies is None:
             return None
-        # While series are held, their queues are rendered anew for whoever reads in the other way.
+        # While series are held, their queues are rendered again for the other kind of client.
         held = content.held if form.for_prometheus else {}
         renderer = self._events[form.content_type]
         return (yield from renderer.render(content.tallies, content.queues, held))
@@ -180,7 +181,7 @@ class Exposition:
             target: Part(target, with_prefix=with_prefix, scrape_interval=scrape_interval)
             for target in targets
         }
-        self._scraped = False  # whether a Prometheus has come by yet
+        self._scraped = False  # whether a Prometheus has scraped yet
         self._pages: dict[Form, bytes] = {}
         self._asked: dict[Form, float] = {}
         self._rendering = asyncio.Lock()
@@ -214,11 +215,11 @@ class Exposition:
             )
 
     async def publish_counts(self, target: str | None, tallies: Tallies | None) -> None:
-        """Replace what is counted of a target's queues, between two polls."""
+        """Replace the counts of a target's queues between two polls."""
         self._health.record_counts(target, tallies)
         part = self._parts[target]
         async with self._rendering:
-            if part.content is not None:  # not since a poll has failed
+            if part.content is not None:  # None after a failed poll
                 await self._replace(
                     part, part.with_counts(part.content, tallies, scraped=self._scraped)
                 )
@@ -317,7 +318,7 @@ Contents = list[tuple[Part, Content]]
 
 
 def _distinct(form: Form, contents: Contents) -> Form:
-    """The form without what makes no difference: nearly always no series is held."""
+    """The form without `for_prometheus` if it makes no difference, as almost always."""
     held = any(content.held for _, content in contents)
     return form._replace(for_prometheus=form.for_prometheus and held)
 

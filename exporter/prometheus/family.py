@@ -37,7 +37,7 @@ class LabelledQueueGauge:
 
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
-    """Samples for each queue whose values are 1: what is told is in further labels."""
+    """Samples for each queue with the value 1: further labels contain the information."""
 
     name: str
     help: str

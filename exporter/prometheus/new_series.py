@@ -1,9 +1,9 @@
-"""Counters that are new to Prometheus: they show 0 at first, or their first count would be lost.
+"""New counters show 0 to Prometheus at first, otherwise their first count would be lost.
 
-Prometheus takes the first value that it sees of a counter for its past: a first failure that comes
-together with its series is no increase. So a new series shows 0 to Prometheus for as long as a
-scrape may take to come, whoever else reads the page meanwhile. Time alone decides: of two
-Prometheus servers behind one address nobody could tell which has seen it.
+Prometheus does not count the first value of a series as an increase, so a first failure that
+appears together with its series would be lost. A new series therefore shows 0 to Prometheus for one
+scrape interval, whoever else reads the page meanwhile. This depends on time only, because two
+Prometheus servers behind one address cannot be distinguished.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from exporter.bullmq.events.tallies import QueueTallies, Tallies
 from exporter.bullmq.keys import Queue
 from exporter.prometheus.family import LOOKED_AT_AT_ONCE, Work
 
-# A scrape is not always punctual.
+# Scrapes are not always on time.
 TOLERANCE = 1.1
 
 # A job's name, or None for the counter of the queue itself.
@@ -60,7 +60,7 @@ class NewSeries:
 
 
 def _names(counted: QueueTallies | None) -> set[Name]:
-    """The series that begin with this process: those of a restart before it are known."""
+    """The series that are new in this process: restored ones are known to Prometheus."""
     if counted is None:
         return set()
     names: set[Name] = {name for name, tally in counted.by_name.items() if not tally.restored}

@@ -70,7 +70,7 @@ class JobsApi:
 
     @property
     def prefixes(self) -> list[str] | None:
-        """The prefixes that may be asked for; None where some are patterns, and any may be."""
+        """The prefixes that a request may name; None if some are patterns, which allows any."""
         return None if self._has_prefix_patterns else self._prefixes
 
     @property
@@ -124,9 +124,9 @@ class JobsApi:
         ]
 
     async def list_jobs(self, request: web.Request) -> web.Response:
-        """One page of a queue's jobs of one status, or of those among them that are looked for.
+        """One page of a queue's jobs of one status, or of the search results among them.
 
-        With `detail`, what the list of queues tells with it.
+        With `detail`, the same details as in the list of queues.
         """
         detailed = _is_detailed(request)
         status = State(choice(request, "status", [state.value for state in State], "failed"))
@@ -398,8 +398,8 @@ def _is_detailed(request: web.Request) -> bool:
 
 
 async def _detail_of(place: Place) -> dict[str, Any]:
-    """What a poll finds of the queue beside its counts. Raises RedisUnavailable."""
-    # A poller of its own: that of the list forgets the queues that it is not asked for.
+    """What a poll reads of the queue in addition to its counts. Raises RedisUnavailable."""
+    # A separate poller: that of the list forgets the queues that are not in its request.
     poller = Poller(place.redis, max_schedulers=0)
     (reading,) = await poller.poll([place.queue], configured=frozenset([place.queue]))
     return shown.reading(reading)

@@ -13,7 +13,7 @@ from exporter import __version__
 from exporter.prometheus.exposition import Exposition
 from exporter.settings import MetricsSettings
 
-# Prometheus sends it with each scrape, as do the agents that are made of its parts.
+# Prometheus sends it with each scrape, as do agents that are based on its code.
 SCRAPER_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 
 

@@ -155,7 +155,7 @@ def group(given: Group, redaction: Redaction) -> dict[str, Any]:
 
 
 def scheduler(given: Scheduler, now: int) -> dict[str, Any]:
-    """A scheduler without what its jobs are made of, which may be secret."""
+    """A scheduler without the data and options of its jobs, which may be secret."""
     return {
         "key": given.label,
         "name": given.name,
@@ -188,7 +188,7 @@ def _children(given: Children, *, with_prefix: bool) -> dict[str, Any]:
 
 
 def _now(child: Child) -> dict[str, Any]:
-    """What a child that is not processed is in its own queue; null where that cannot be read."""
+    """The state of an unprocessed child in its own queue; null if it cannot be read."""
     if child.outcome == "processed":
         return {}
     if child.now is None:
