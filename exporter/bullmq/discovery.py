@@ -252,7 +252,7 @@ class Search:
             ]
         )
         for (queue, _, _), given in zip(unclear, options, strict=True):
-            # lib/job.js of Bull 4.16.5, setDefaultOpts(); BullMQ keeps `timestamp` beside `opts`.
+            # lib/job.js of Bull 4.16.5, setDefaultOpts(); BullMQ keeps `timestamp` next to `opts`.
             written = given if isinstance(given, bytes) else b""
             if all(b'"%b":' % name in written for name in (b"attempts", b"delay", b"timestamp")):
                 names.bull.append(queue.name)

@@ -535,7 +535,7 @@ def _was_active(told: JobFacts, at: bytes) -> bool:
 
     Job.retry() and Queue.retryJobs() delete `processedOn` and `failedReason` of the job that they
     take out of `failed` (reprocessJob, moveJobsToWait). Both are there again only after the job was
-    tried once more and failed: then only the worker's clock tells, unless it had no attempt left.
+    tried once more and failed: then only the worker's clock shows it, unless no attempt was left.
     """
     return (
         told.has_failed_reason
