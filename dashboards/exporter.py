@@ -209,21 +209,6 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
-                "Queues that keep too few events",
-                [
-                    query(
-                        f"sum by (queue) (bullmq_queue_events_off{{{EXPORTERS}}})",
-                        "{{queue}}",
-                    )
-                ],
-                "Their streams are trimmed before they can be read (streams.events.maxLen): only finished "
-                "jobs are counted.",
-                unit="none",
-                nothing="None",
-            )
-        )
-        .with_panel(
-            graph(
                 "Queues that are not watched",
                 [
                     query(
