@@ -44,9 +44,16 @@ class Visitor:
         self.page.on("dialog", lambda dialog: self.faults.append(dialog.message))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.waiting: set[Request] = set()
-        self.page.on("request", self.waiting.add)
+        self.page.on("request", self._begin)
         for end in ("requestfinished", "requestfailed"):
-            self.page.on(end, self.waiting.discard)
+            self.page.on(end, self._end)
+
+    # Playwright sets an attribute on what it calls: a method of a set allows none.
+    def _begin(self, request: Request) -> None:
+        self.waiting.add(request)
+
+    def _end(self, request: Request) -> None:
+        self.waiting.discard(request)
 
     def open(self, sign_in: str | None = API_KEY, **view: str | int) -> Page:
         self.page.goto(f"{self.base}/{'?' + urlencode(view) if view else ''}")

@@ -736,7 +736,7 @@ class Follower:
             async for count, found in pages:
                 async with self._consistent:
                     ledger.mend(count, found)
-                    self._scarce.note_mended(ledger, gap, count, len(found))
+                    self._scarce.note_mended(ledger, count, found.values())
                 log.log(
                     logging.DEBUG if self._scarce.is_off(ledger) else logging.WARNING,
                     "missed jobs are counted, as far as they are kept",

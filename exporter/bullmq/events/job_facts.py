@@ -69,6 +69,11 @@ class JobFacts(NamedTuple):
         """When its last attempt began, by the worker's clock in epoch ms; 0 if none has."""
         return _number(self.processed_on)
 
+    @property
+    def finished(self) -> int:
+        """When it finished, by the worker's clock in epoch ms; 0 if it has not."""
+        return _number(self.finished_on)
+
 
 NO_JOB = JobFacts(None, None, None, None, None, None)
 

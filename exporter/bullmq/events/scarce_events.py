@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from exporter.bullmq.connection import RedisReader, readable
-from exporter.bullmq.events.ledger import Ledger
-from exporter.bullmq.events.stream import Gap, milliseconds
+from exporter.bullmq.events.job_facts import JobFacts
+from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger
+from exporter.bullmq.events.stream import milliseconds
 from exporter.bullmq.events.tallies import Count
 from exporter.bullmq.keys import Queue
 
@@ -95,11 +96,16 @@ class ScarceEvents:
             known.sample.checked = True
         self._due.add(ledger)
 
-    def note_mended(self, ledger: Ledger, gap: Gap, count: Count, number: int) -> None:
-        """Note that jobs of a gap were counted; those from before `base` belong to it."""
+    def note_mended(self, ledger: Ledger, count: Count, found: Iterable[JobFacts]) -> None:
+        """Note that jobs of a gap were counted; those from before `base` belong to it.
+
+        A job that finished about when `base` was taken may be in the counts after it, whatever the
+        gap: it is taken for one of those, so that none is counted twice.
+        """
         known = self._known.get(ledger)
-        if known and known.base and known.counted and gap.until <= known.base.at:
-            known.counted[count] += number
+        if known and known.base and known.counted:
+            before = known.base.at - CLOCK_SKEW
+            known.counted[count] += sum(each.finished <= before for each in found)
 
     def apply(self, behind: Container[Queue]) -> None:
         """Count what the samples show, except for queues with unread events."""
