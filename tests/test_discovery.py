@@ -250,3 +250,14 @@ def test_prefixes_of_a_pattern_are_told_apart_everywhere(
     make_queues(server, "{t3}:mail")
     paused = "bullmq_queue_paused"
     eventually(lambda: exporter.metrics.value(paused, prefix="{t3}", queue="mail") == 0)
+
+
+@pytest.mark.parametrize("prefix", ["bull", "*", "[abc]*"])
+def test_keys_of_other_applications_make_no_queues(server: Server, prefix: str) -> None:
+    make_queues(server, "bull:real")
+    with server.client() as client:
+        client.rpush("cache:users:wait", "x", "y", "z")
+        client.rpush("bull:users:wait", "x")
+        client.set("app:session:meta", "hello")
+        client.hset("bull:real:repeat:meta", mapping={"name": "x", "pattern": "* * * * *"})
+    assert found(server, prefix=[prefix]) == [("bull", "real")]

@@ -15,6 +15,7 @@ from exporter.bullmq.missing import MAX_QUEUES_PER_ROUND, MissingJobs
 from exporter.bullmq.poll import Poller
 from exporter.settings import RedisSettings
 from tests.conftest import Exporter, Server, StartExporter, StartWork, eventually
+from tests.proxy import Proxy
 
 MESSAGE = "jobs have no data: evicted or deleted"
 
@@ -138,7 +139,7 @@ async def test_jobs_that_come_and_go_are_not_missing(server: Server) -> None:
         try:
             for _ in range(200):
                 readings = await poller.poll([queue], configured=frozenset())
-                assert (await missing_jobs.look(readings))[queue] == {State.WAITING: 0}
+                assert (await missing_jobs.look(readings, seconds=60))[queue] == {State.WAITING: 0}
         finally:
             ended.set()
             await working
@@ -155,10 +156,33 @@ async def test_many_queues_are_looked_at_in_turn(server: Server) -> None:
             pipeline.rpush(queue.base + b"wait", "1")
         pipeline.execute()
     readings = await poller.poll(queues, configured=frozenset())
-    first = await missing_jobs.look(readings)
+    first = await missing_jobs.look(readings, seconds=60)
     assert len(first) == MAX_QUEUES_PER_ROUND
-    second = await missing_jobs.look(readings)
+    second = await missing_jobs.look(readings, seconds=60)
     assert second == {queue: {State.WAITING: 1} for queue in queues}
     # Those that are gone are forgotten.
-    assert (await missing_jobs.look(readings[:1])).keys() == {queues[0]}
+    assert (await missing_jobs.look(readings[:1], seconds=60)).keys() == {queues[0]}
     await reader.close()
+
+
+def test_a_redis_far_away_takes_the_time_of_slow_reads_and_fails_no_poll(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    """Each queue is looked at in several round trips: 250 took longer than a poll may."""
+    with server.client() as client:
+        pipeline = client.pipeline(transaction=False)
+        for number in range(250):
+            pipeline.hset(f"bull:q{number}:meta", "version", "bullmq:5.56.3")
+            pipeline.rpush(f"bull:q{number}:wait", "1")
+        pipeline.execute()
+    with Proxy(server.port) as proxy:
+        proxy.delay = 0.2
+        exporter = start_exporter(
+            f"redis://127.0.0.1:{proxy.port}",
+            EXPORTER_REDIS_TIMEOUT="6",
+            EXPORTER_DISCOVERY_INTERVAL="1",
+            EXPORTER_EVENTS_ENABLED="false",
+        )
+        # What is not reached in one round is in the next.
+        eventually(lambda: len(exporter.metrics.samples("bullmq_queue_missing_jobs")) == 250)
+        assert exporter.metrics.value("bullmq_exporter_poll_errors_total") == 0

@@ -158,7 +158,11 @@ class Search:
                     names.others.append((base, mark))
                 elif not self._settings.selects(queue.name):
                     names.excluded += bool(mark & _META)
-                elif mark & _META and (base in known or b":" not in queue.raw_name):
+                # What fits a pattern need not be a queue: `app:session:meta`.
+                elif mark & _META and (
+                    base in known
+                    or (b":" not in queue.raw_name and queue.prefix.encode() in self._plain)
+                ):
                     names.found.add(queue)
                 # A further key of a job or a metric: `…:42:failed`, `…:metrics:completed`.
                 elif (
@@ -199,7 +203,7 @@ class Search:
             version, longest, paused, name, timestamp = fields
             if name is not None or timestamp is not None:
                 self._not_queues.add(base)  # a job
-            elif _refuses_colons(version):
+            elif b":" in queue.raw_name and _refuses_colons(version):
                 self._not_queues.add(base)
                 names.others.append((base, mark))
             elif version or longest or paused or mark & (_EVENTS | _JOBS):
@@ -253,8 +257,9 @@ class Search:
         )
         for (queue, _, _), given in zip(unclear, options, strict=True):
             # lib/job.js of Bull 4.16.5, setDefaultOpts(); BullMQ keeps `timestamp` next to `opts`.
-            written = given if isinstance(given, bytes) else b""
-            if all(b'"%b":' % name in written for name in (b"attempts", b"delay", b"timestamp")):
+            if not isinstance(given, bytes):
+                continue  # a list of another application, or a job that was just removed
+            if all(b'"%b":' % name in given for name in (b"attempts", b"delay", b"timestamp")):
                 names.bull.append(queue.name)
             else:
                 names.found.add(queue)

@@ -149,7 +149,9 @@ end
 -- The first schedulers with their next runs. Those that have ended by `limit` or `endDate` stay in
 -- the set for ever, with their last run (seen in 5.56.3 and 6.7.0): nothing is overdue there.
 local function next_runs(base)
-  local runs = read('ZRANGE', base .. 'repeat', 0, ARGV[1] - 1, 'WITHSCORES')
+  -- Those that have ended stand first for ever: more are looked at than are told.
+  local most = tonumber(ARGV[1])
+  local runs = read('ZRANGE', base .. 'repeat', 0, 5 * most - 1, 'WITHSCORES')
   local kept = {}
   for i = 1, #runs, 2 do
     local ended = false
@@ -158,6 +160,7 @@ local function next_runs(base)
       local last, limit, count = tonumber(opts[1]), tonumber(opts[2]), tonumber(opts[3])
       ended = (last and last < tonumber(ARGV[2])) or (limit and count and count >= limit)
     end
+    if #kept == 2 * most then break end
     if not ended then
       table.insert(kept, shown(runs[i]))
       table.insert(kept, runs[i + 1])

@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 # How many jobs are checked at each end of each list and set.
 EDGE_JOBS = 5
-# How many queues one round checks (the next round continues), and how many at once: about 100
-# commands that take less than 1 ms in total.
+# How many queues one round checks (the next round continues), and how many at once: at most 500
+# commands, between which Redis serves others. Each batch is up to four round trips.
 MAX_QUEUES_PER_ROUND = 250
-QUEUE_BATCH_SIZE = 10
+QUEUE_BATCH_SIZE = 50
 # How far from each end of a list a job is searched for again.
 LIST_REACH = 1000
 # How many queues one round names in the log.
@@ -113,20 +113,24 @@ class MissingJobs:
         self._next = 0
         self._found: dict[Queue, Mapping[State, int]] = {}
 
-    async def look(self, readings: Sequence[QueueReading]) -> Missing:
+    async def look(self, readings: Sequence[QueueReading], *, seconds: float) -> Missing:
         """The number of missing jobs of each checked queue by state; 0 if none is missing.
 
-        States without jobs, and those that could not be read, have no entry. Raises
+        A round begins no further batch after so many `seconds`; the next round continues. States without jobs, and those that could not be read, have no entry. Raises
         RedisUnavailable.
         """
         with_jobs = [reading for reading in readings if any(reading.counts.values())]
         begin = self._next if self._next < len(with_jobs) else 0
-        some = with_jobs[begin : begin + MAX_QUEUES_PER_ROUND]
-        self._next = begin + len(some)
+        end = time.monotonic() + seconds
         found: dict[Queue, Mapping[State, int]] = {}
-        for batch in batched(some, QUEUE_BATCH_SIZE):
+        some: list[QueueReading] = []
+        for batch in batched(with_jobs[begin : begin + MAX_QUEUES_PER_ROUND], QUEUE_BATCH_SIZE):
             places = [place for reading in batch for place in _places(reading)]
             found |= await count_missing(self._redis, places)
+            some += batch
+            self._next = begin + len(some)
+            if time.monotonic() > end:
+                break
         begun = [queue for queue in found if _total(found[queue]) and not self._known(queue)]
         kept = {reading.queue for reading in with_jobs} - {reading.queue for reading in some}
         self._found = {queue: self._found[queue] for queue in kept & self._found.keys()} | found

@@ -241,6 +241,10 @@ class Poller:
         _raise_if_refused(readings)
         return tuple(readings)
 
+    def exists(self, queue: Queue) -> bool:
+        """Whether the queue was in Redis when a poll last checked that."""
+        return queue in self._memory and self._memory[queue].exists
+
     async def _ask(
         self,
         batches: Iterable[list[_Memory]],

@@ -51,7 +51,7 @@ class Target:
         self._following = RedisReader(settings.redis, connections=1, slot=slot)
         self.reading = RedisReader(settings.redis, connections=API_CONNECTIONS, slot=slot)
         # It gives way to none: a request asks it.
-        waiting = WaitingJobs(self._ready_at)
+        self.waiting = waiting = WaitingJobs(self._ready_at)
         self.lister = Poller(self.reading, max_schedulers=0, waiting=waiting)
         self._publish, self._publish_counts = publish, publish_counts
         # One at a time, so that an older count never replaces a newer one, and a count from before

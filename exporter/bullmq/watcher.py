@@ -46,6 +46,9 @@ MAX_OUTAGE_REASONS = 10
 # A scan of all keys, once the first is done, rests nine times as long as it works.
 SCAN_PACE = 9.0
 
+# A slow read (retention, schedulers, missing jobs) may take this part of a poll's time limit.
+SLOW_READ_SHARE = 6
+
 # Seconds after which all keys are searched again for queues that are not watched.
 SEARCH_EVERYWHERE_SECONDS = 3600.0
 
@@ -182,7 +185,7 @@ class Watcher:
     def has_found(self) -> bool:
         """Whether any queue that is watched was in Redis at the last poll."""
         return any(
-            reading.version is not None or any(reading.counts.values())
+            self._poller.exists(reading.queue)
             for reading in self._readings
             if reading.queue in self.configured
         ) or any(reading.queue not in self.configured for reading in self._readings)
@@ -216,7 +219,7 @@ class Watcher:
             self._queues = self._watch(await self._discover(pace=0))
             self._discovered, self._searched_at = time.time(), int(1000 * began)
         # Each call has its limit; this is one for all of them: what is told must not be old.
-        limit = max(self._settings.poll_interval, 2 * self._settings.redis.timeout)
+        limit = self._time_limit
         try:
             async with asyncio.timeout(limit):
                 return await self._read(self._queues)
@@ -225,6 +228,11 @@ class Watcher:
                 f"Redis at {self._settings.redis.address} answers too slowly: "
                 f"a poll of {len(self._queues)} queues took over {limit:g} s"
             ) from None
+
+    @property
+    def _time_limit(self) -> float:
+        """Seconds that a poll may take."""
+        return max(self._settings.poll_interval, 2 * self._settings.redis.timeout)
 
     async def _read(self, known: tuple[Queue, ...]) -> Snapshot:
         readings = await self._poller.poll(known, configured=self.configured)
@@ -242,14 +250,20 @@ class Watcher:
             self._workers_due = now + max(self._settings.workers_interval, 100 * took)
         if now >= self._options_due:
             configured = self._settings.retention.model_dump(exclude_none=True)
-            self._retention = await learn_retention(
-                self._redis, queues, {State(state): limit for state, limit in configured.items()}
+            ceilings = {State(state): limit for state, limit in configured.items()}
+            # None of the three may take the time that the poll has.
+            seconds = self._time_limit / SLOW_READ_SHARE
+            self._retention = await _or_nothing(
+                learn_retention(self._redis, queues, ceilings), {}, seconds
             )
             self._scheduler_facts = await _or_nothing(
                 read_schedulers(self._redis, readings, self._settings.max_schedulers),
                 SchedulerFacts({}, {}),
+                seconds,
             )
-            self._missing = await _or_nothing(self._missing_jobs.look(readings), {})
+            self._missing = await _or_nothing(
+                self._missing_jobs.look(readings, seconds=seconds / 2), {}, seconds
+            )
             self._options_due = now + self._settings.discovery_interval
         return Snapshot(
             readings,
@@ -294,6 +308,8 @@ class Watcher:
             await self._search_for_named(SCAN_PACE)
         except RedisUnavailable as error:
             log.debug("named queues could not be looked for", extra={"reason": str(error)})
+        except Exception:
+            log.exception("named queues could not be looked for")
 
     async def _search_for_named(self, pace: float) -> None:
         all_names = self._settings.model_copy(update={"queues": (), "queues_exclude": ()})
@@ -357,6 +373,10 @@ class Watcher:
                 if self._search_refused is None and self._up:
                     _log(not_searched(str(error)))
                     self._search_refused = str(error)
+                continue
+            except Exception:
+                # A server that only looks like Redis must not end the process.
+                log.exception("the search for queues failed")
                 continue
             if self._search_refused is not None:
                 log.info("queues can be searched for again")
@@ -437,10 +457,11 @@ def _log(remark: Remark) -> None:
     log.log(remark.level, remark.what, extra={"detail": remark.detail})
 
 
-async def _or_nothing(read: Awaitable[Slow], nothing: Slow) -> Slow:
-    """The result of a slow read, or `nothing` if it fails, so that the poll does not fail."""
+async def _or_nothing(read: Awaitable[Slow], nothing: Slow, seconds: float) -> Slow:
+    """The result of a slow read, or `nothing` if it fails or takes longer: the poll goes on."""
     try:
-        return await read
-    except RedisUnavailable as error:
+        async with asyncio.timeout(seconds):
+            return await read
+    except (RedisUnavailable, TimeoutError) as error:
         log.debug("a slow read failed", extra={"reason": str(error)})
         return nothing

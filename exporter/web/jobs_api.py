@@ -400,7 +400,7 @@ def _is_detailed(request: web.Request) -> bool:
 async def _detail_of(place: Place) -> dict[str, Any]:
     """What a poll reads of the queue in addition to its counts. Raises RedisUnavailable."""
     # A separate poller: that of the list forgets the queues that are not in its request.
-    poller = Poller(place.redis, max_schedulers=0)
+    poller = Poller(place.redis, max_schedulers=0, waiting=place.target.waiting)
     (reading,) = await poller.poll([place.queue], configured=frozenset([place.queue]))
     return shown.reading(reading)
 

@@ -147,14 +147,14 @@ function json(label, value, context) {
   ];
 }
 
-function flow({ address }, { parent, children }) {
+function flow({ address }, { parent, children, state }) {
   return element("dl", { class: "facts" },
     parent && element("div", { key: "parent" }, element("dt", {}, "Parent"),
       element("dd", {}, relative(address, parent))),
     children && element("div", { key: "children", class: "whole" },
       element("dt", {}, "Children: ", OUTCOMES.filter((name) => children.counts?.[name])
         .map((name) => `${number(children.counts[name])} ${name}`).join(", ") || "none"),
-      element("dd", {}, stuck(children.jobs ?? []),
+      element("dd", {}, state === "waiting-children" && stuck(children.jobs ?? []),
         element("ul", { class: "children" }, (children.jobs ?? []).map((child) =>
           element("li", {}, relative(address, child), " ", childBadge(child), childReason(child)))),
       !children.complete && notice("quiet", "There are more children than are listed here."))));
