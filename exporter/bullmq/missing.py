@@ -116,8 +116,8 @@ class MissingJobs:
     async def look(self, readings: Sequence[QueueReading], *, seconds: float) -> Missing:
         """The number of missing jobs of each checked queue by state; 0 if none is missing.
 
-        A round begins no further batch after so many `seconds`; the next round continues. States without jobs, and those that could not be read, have no entry. Raises
-        RedisUnavailable.
+        A round begins no further batch after so many `seconds`; the next round continues. States
+        without jobs, and those that could not be read, have no entry. Raises RedisUnavailable.
         """
         with_jobs = [reading for reading in readings if any(reading.counts.values())]
         begin = self._next if self._next < len(with_jobs) else 0
