@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,3 +114,33 @@ def test_the_age_is_that_of_the_job_that_waits_now(
         work.work("q")
         work.settle()
         eventually(age_is(exporter, "q", None))
+
+
+def test_a_job_whose_events_are_still_unread_is_no_older_than_it_is(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    def events(pipeline: redis.client.Pipeline, job_id: str, *kinds: str) -> None:
+        for kind in kinds:
+            entry = {"event": kind, "jobId": job_id, "name": "n"}
+            pipeline.xadd("bull:q:events", entry)  # type: ignore[arg-type]
+
+    with server.client() as client:
+        client.hset("bull:q:meta", "version", "bullmq:5.56.3")
+        client.xadd("bull:q:events", {"event": "completed", "jobId": "old"})
+        exporter = wait_following(start_exporter(server.url))
+        for number in range(40):
+            job_id, added = str(number), int(time.time() * 1000)
+            with client.pipeline(transaction=True) as pipeline:
+                fields = {"name": "n", "timestamp": added, "opts": "{}", "data": "{}"}
+                pipeline.hset(f"bull:q:{job_id}", mapping=fields)  # type: ignore[arg-type]
+                pipeline.lpush("bull:q:wait", job_id)
+                events(pipeline, job_id, "added", "waiting")
+                pipeline.execute()
+            [queue] = exporter.api.get("/v1/jobs/queues?detail=true").json["queues"]
+            assert queue["oldestWaiting"] >= added - 100
+            with client.pipeline(transaction=True) as pipeline:
+                pipeline.rpop("bull:q:wait")
+                pipeline.delete(f"bull:q:{job_id}")
+                events(pipeline, job_id, "active", "completed")
+                pipeline.execute()
+            time.sleep(0.03 * (number % 5))

@@ -100,7 +100,19 @@ def seldom(odd: st.SearchStrategy[Any], usual: st.SearchStrategy[Any]) -> st.Sea
 NUMBERS = st.sampled_from(
     [
         *(b"0", b"1", b"2", b"-1", b"1.5", b"1e3", b"1e308", b"-1e400", b"inf", b"-Infinity"),
-        *(b"nan", b"-nan", b"0x7f", b"1_000", b" 7 ", b"7\n", b"+7", b"", b"true", b"null"),
+        *(
+            b"nan",
+            b"-nan",
+            b"0x7f",
+            b"0x1a2182a2f00",
+            b"1_000",
+            b" 7 ",
+            b"7\n",
+            b"+7",
+            b"",
+            b"true",
+            b"null",
+        ),
         *(b"%d" % (NOW - 1000), b"%d" % (NOW + 10**12), b"%d.25" % NOW, b"-%d" % NOW),
         *(b"%d" % 2**number for number in (31, 32, 53, 63, 64, 200)),
         *(b"%d" % (2**number + 1) for number in (53, 63)),

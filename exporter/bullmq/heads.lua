@@ -54,9 +54,10 @@ local function consider(jobs, base, id)
   local at = ready_at(job)
   local next = #jobs
   jobs[next + 1] = id
-  -- As written in the hash, if it is: that costs less than formatting it again.
-  jobs[next + 2] = at and (at == tonumber(job[1]) and #job[1] == 13 and job[1] or string.format('%.0f', at))
-    or false
+  -- As written in the hash, if it is: that costs less than formatting it again. (Lua takes 0x1a for a
+  -- number as well.)
+  local as_written = at and at == tonumber(job[1]) and #job[1] == 13 and string.find(job[1], '^%d+$')
+  jobs[next + 2] = at and (as_written and job[1] or string.format('%.0f', at)) or false
   return at
 end
 

@@ -298,7 +298,7 @@ class Ledger:
         """
         self._frozen = None
         self.forget_all()
-        self._restored = True
+        self._restored, self._events_off = True, False
         for tally in self.tallies.values():
             tally.mark_restored()
 
@@ -515,6 +515,8 @@ class Ledger:
             tally.values[: len(values)] = values
             if name not in (UNKNOWN, OTHER):
                 self._by_name[name.encode()] = tally
+        since = memory.get("complete_since")
+        self._complete_since = None if since is None else int(since)
         for job_id, name, ready, taken, retries in memory["jobs"]:
             job = TrackedJob(self.tallies[name])
             job.ready, job.taken, job.retries = ready, taken, retries
@@ -523,8 +525,6 @@ class Ledger:
             job = TrackedJob(self.tallies[name])
             job.retries = retries
             self._room.failed.remember(self.queue.base, job_id, job)
-        since = memory.get("complete_since")
-        self._complete_since = None if since is None else int(since)
         self._retry_prev = memory.get("retry_prev")
         self._debounced = memory.get("debounced")
         self._taken_removed = FinishedJobs(*memory.get("removed", ()))

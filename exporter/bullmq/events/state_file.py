@@ -91,7 +91,7 @@ class StateFile:
             return _NOTHING
         except (
             *(OSError, msgpack.UnpackException),
-            *(ValueError, TypeError, LookupError, AttributeError),
+            *(ArithmeticError, ValueError, TypeError, LookupError, AttributeError),
         ) as error:
             log.warning(
                 "the state file cannot be used: counters begin anew",
