@@ -118,12 +118,23 @@ def _queue_name(value: str) -> str:
     return value
 
 
+# How a special character of patterns is written that stands for itself.
+ESCAPED = re.compile(r"\[([*?[])\]")
+
+
 def is_pattern(value: str) -> bool:
     """Whether a prefix or a queue's name is a pattern like that of file names: `mail-*`, `[ab]*`.
 
     Braces are literal; `[*]` is a literal asterisk.
     """
-    return any(special in value for special in "*?[")
+    return literal(value) is None
+
+
+def literal(value: str) -> str | None:
+    """What a prefix or a queue's name stands for by itself; None for a pattern."""
+    if any(special in ESCAPED.sub("", value) for special in "*?["):
+        return None
+    return ESCAPED.sub(r"\1", value)
 
 
 def _slot(key: str) -> int:
@@ -437,11 +448,13 @@ class Watched(Section):
 
     @property
     def plain_prefixes(self) -> tuple[str, ...]:
-        return tuple(prefix for prefix in self.prefix if not is_pattern(prefix))
+        """The prefixes that are no patterns, as they are in Redis."""
+        return tuple(prefix for prefix in map(literal, self.prefix) if prefix is not None)
 
     @property
     def plain_queues(self) -> tuple[str, ...]:
-        return tuple(name for name in self.queues if not is_pattern(name))
+        """The names of queues that are no patterns, as they are in Redis."""
+        return tuple(name for name in map(literal, self.queues) if name is not None)
 
     def selects(self, name: str) -> bool:
         """Whether a queue of this name is watched if it is found."""

@@ -47,6 +47,7 @@ from exporter.bullmq.keys import Queue, State, text
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.target import Target
 from exporter.bullmq.turns import Turns
+from exporter.bullmq.waiting import WaitingJobs
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
@@ -631,7 +632,8 @@ class Inside:
 
     async def open(self) -> None:
         self._reader = self.reading = RedisReader(self.settings.redis, connections=4)
-        self.lister = Poller(self.reading, max_schedulers=0)
+        self.waiting = WaitingJobs()
+        self.lister = Poller(self.reading, max_schedulers=0, waiting=self.waiting)
         self._health = Health()
         self._clients = []
         for redaction in REDACTIONS:

@@ -28,7 +28,7 @@ from exporter.bullmq.connection import Command, RedisReader
 from exporter.bullmq.keys import MAX_LABEL_BYTES, Queue, text
 from exporter.bullmq.poll import SIZES
 from exporter.bullmq.turns import Turns
-from exporter.settings import Watched, is_pattern
+from exporter.settings import Watched, is_pattern, literal
 
 log = logging.getLogger(__name__)
 
@@ -303,7 +303,8 @@ class Search:
 
 def _literal_begin(prefix: str) -> str:
     """The beginning of the keys of a prefix, or of all prefixes that match a pattern."""
-    return re.split(r"[*?\[]", prefix)[0] if is_pattern(prefix) else f"{prefix}:"
+    plain = literal(prefix)
+    return re.split(r"[*?\[]", prefix)[0] if plain is None else f"{plain}:"
 
 
 def _refuses_colons(version: Any) -> bool:
