@@ -705,11 +705,14 @@ def test_prefixes_with_colons_hash_tags_and_wildcards_find_their_own_queues_alon
         told = exporter.metrics.samples("bullmq_job_count", state="waiting")
         assert told == {("mail",): len(prefix)}
         exporter.terminate()
-    # An asterisk that stands for itself; without the brackets it would be a pattern.
-    exporter = start_exporter(server.url, "--prefix", "b[*]ll")
-    told = exporter.metrics.samples("bullmq_job_count", state="waiting")
-    assert told == {("b*ll", "mail"): 4}
-    exporter.terminate()
+    # An asterisk that stands for itself; without the brackets it is a pattern.
+    for prefix, expected in (
+        ("b[*]ll", {("mail",): 4}),
+        ("b*ll", {("bull", "mail"): 4, ("b*ll", "mail"): 4}),
+    ):
+        exporter = start_exporter(server.url, "--prefix", prefix)
+        assert exporter.metrics.samples("bullmq_job_count", state="waiting") == expected
+        exporter.terminate()
 
     exporter = start_exporter(server.url, "--prefix", "bull:eu,{bull}")
     told = exporter.metrics.samples("bullmq_job_count", state="waiting")
