@@ -55,7 +55,7 @@ ENTRY_BYTES = 500
 MOST_DEPARTED = 2000
 
 # Waiting jobs that no event told of, remembered until their events must have been read.
-MOST_STRANGERS = 20_000
+MAX_UNSEEN_JOBS = 20_000
 
 # Streams of one XREAD. With 1,000 of them it holds Redis 7.0 for 0.3 ms, and 0.6 ms where it waits;
 # where there are more, none waits, and requests have their turn between fewer.
@@ -181,7 +181,7 @@ class Follower:
         self._following = False
         self._passes = 0  # how often all streams were read to the end
         # Jobs that wait and are not known from events: in which pass they were first asked for.
-        self._strangers: dict[tuple[Queue, bytes, float], int] = {}
+        self._unseen: dict[tuple[Queue, bytes, float], int] = {}
         self._consistent = asyncio.Lock()
         self._told: Tallies | None = None
 
@@ -255,9 +255,9 @@ class Follower:
         if by_hash is not None and job_id not in ledger.jobs:
             # Its events may be unread: after one whole pass since it was first seen they are not.
             # (The one thing that a getter notes here: what was asked for.)
-            if len(self._strangers) >= MOST_STRANGERS:
-                self._strangers.clear()
-            seen = self._strangers.setdefault((queue, job_id, by_hash), self._passes)
+            if len(self._unseen) >= MAX_UNSEEN_JOBS:
+                self._unseen.clear()
+            seen = self._unseen.setdefault((queue, job_id, by_hash), self._passes)
             if self._passes < seen + 2:
                 return by_hash
         return ledger.ready_at(job_id, by_hash)
