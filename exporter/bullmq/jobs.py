@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from exporter.bullmq.connection import RedisReader, Script, packed_word, readable
-from exporter.bullmq.keys import Queue, State, text
-from exporter.bullmq.poll import LATEST, counts_of
+from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue, State, text
+from exporter.bullmq.poll import counts_of
 
 PAGE = Script("page.lua")
 
@@ -388,4 +388,4 @@ def integer(raw: bytes | None) -> int | None:
         number = int(raw) if raw.isdigit() else int(float(raw))
     except (ValueError, OverflowError):
         return None
-    return number if abs(number) <= LATEST else None
+    return number if abs(number) <= MAX_SAFE_INTEGER else None

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
+# Number.MAX_SAFE_INTEGER of JavaScript: no number that BullMQ counts or reckons with is beyond it.
+MAX_SAFE_INTEGER = 2**53 - 1
+
 
 class State(StrEnum):
     """The states of a job, by BullMQ's names: first the six of Open Archiver's Jobs API."""

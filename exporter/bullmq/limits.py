@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from exporter.bullmq.keys import MAX_SAFE_INTEGER
+
 # What Queue.rateLimit() and Worker.rateLimit() set the limiter to: Number.MAX_SAFE_INTEGER
 # (BullMQ 5.56.3 queue.js, worker.js; 6.7.0 redis-queue-backend.js). No limit is higher.
-BY_HAND = 2**53 - 1
+BY_HAND = MAX_SAFE_INTEGER
 
 # The end of a limiter is computed at each poll and varies with the duration of the reply: two ends
 # that differ by less than this are the same.
@@ -79,7 +81,7 @@ def limits_of(
     def limit(what: str, value: Any) -> float | None:
         # Queue.setGlobalConcurrency(Infinity) is no limit, nor is a number above MAX_SAFE_INTEGER.
         read = None if value == b"Infinity" else number(what, value)
-        return None if read is None or abs(read) > BY_HAND else read
+        return None if read is None or abs(read) > MAX_SAFE_INTEGER else read
 
     rate_max = limit("rate limit", meta.rate_max)
     duration = limit("rate limit duration", meta.rate_duration)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, RedisRefused, Script, packed
-from exporter.bullmq.keys import Queue, State, label_text, text
+from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue, State, label_text, text
 from exporter.bullmq.limits import Meta, Window, limits_of
 from exporter.bullmq.snapshot import QueueReading
 from exporter.bullmq.turns import Turns
@@ -52,9 +52,6 @@ VERSION_KNOWN = 60.0
 
 # A delayed job's score is its due time in ms, times this, plus a counter (BullMQ: addDelayedJob).
 DELAYED_SCORE_UNIT = 4096
-
-# The last millisecond that JavaScript can count: Number.MAX_SAFE_INTEGER.
-LATEST = 2**53 - 1
 
 # The order of what counts_of() takes: the flag, then these.
 SIZES = (
@@ -524,7 +521,7 @@ def _reading(queue: Queue, counted: Counted, heads: Heads, meta: Meta) -> QueueR
             return None
         # Milliseconds are whole: what a score holds behind them is a counter.
         milliseconds = read // (unit // 1000)
-        if abs(milliseconds) <= LATEST:
+        if abs(milliseconds) <= MAX_SAFE_INTEGER:
             return milliseconds / 1000
         unreadable.append((what, f"{text(value)[:40]!r} is no time"))
         return None

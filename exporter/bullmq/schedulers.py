@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, Script, readable
-from exporter.bullmq.keys import Queue, label_text
-from exporter.bullmq.poll import LATEST
+from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue, label_text
 from exporter.bullmq.snapshot import QueueReading, Scheduler, SchedulerFacts
 
 SCHEDULERS = Script("schedulers.lua")
@@ -150,7 +149,7 @@ def _whole(raw: Any) -> int | None:
     if not isinstance(raw, bytes) or not re.fullmatch(rb"[0-9]{1,16}(\.[0-9]+)?", raw):
         return None
     number = int(raw.partition(b".")[0])
-    return number if number <= LATEST else None
+    return number if number <= MAX_SAFE_INTEGER else None
 
 
 async def _count_duplicates(

@@ -8,12 +8,10 @@ from typing import NamedTuple
 
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, RedisRefused
-from exporter.bullmq.keys import Queue
+from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue
 
 FIELDS = ("name", "atm", "attemptsMade", "ats", "processedOn", "finishedOn")
 
-# Number.MAX_SAFE_INTEGER of JavaScript.
-MAX_SAFE_INTEGER = 2**53 - 1
 
 # How many jobs one pipeline asks for.
 BATCH = 1000
