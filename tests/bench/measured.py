@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import redis
 
 from tests.conftest import Exporter, Server, running, spawn_exporter
+from tests.template import start_process
 
 PEERS = Path(__file__).parent / "peers"
 # With what the image installs and no more: cryptography and rich, which the tests need, are
@@ -45,7 +47,8 @@ def fresh_server() -> Iterator[Server]:
 def exporting(server: Server, **variables: str) -> Iterator[Exporter]:
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "log"
-        exporter = spawn_exporter(server.url, log, python=SHIPPED, **variables)
+        shipped = partial(start_process, python=SHIPPED)
+        exporter = spawn_exporter(server.url, log, start=shipped, **variables)
         try:
             exporter.wait_ready()
             yield exporter

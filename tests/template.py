@@ -1,0 +1,152 @@
+"""Exporters that begin where Python has imported all they need: half of the suite's time was that.
+
+A process that has imported the exporter forks one for each request. It is a process like any other,
+with its own arguments, environment and log; `python -m exporter` differs in the 0.8 s of CPU that
+importing takes. What a test is about (an interpreter's start, memory, another library beneath it)
+may need the real start: `start_process`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Protocol, TextIO
+
+PR_SET_CHILD_SUBREAPER = 36
+MAX_REQUEST_BYTES = 1 << 20
+
+
+class Process(Protocol):
+    """What tests need of a process: `subprocess.Popen` is one."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int, /) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class StartProcess(Protocol):
+    def __call__(
+        self, arguments: Sequence[str], environment: dict[str, str], stderr: TextIO
+    ) -> Process: ...
+
+
+def start_process(
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    stderr: TextIO,
+    *,
+    python: str | Path = sys.executable,
+) -> Process:
+    """`python -m exporter` in a new interpreter."""
+    command = [str(python), "-m", "exporter", *arguments]
+    return subprocess.Popen(command, env=environment, stderr=stderr, text=True)
+
+
+def fork_process(arguments: Sequence[str], environment: dict[str, str], stderr: TextIO) -> Process:
+    """The same, from an interpreter that has imported everything."""
+    return _Forked(_template().fork(arguments, environment, stderr))
+
+
+class _Forked:
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._status = os.waitstatus_to_exitcode(status)
+        return self._status
+
+    def wait(self, timeout: float | None = None) -> int:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("exporter", timeout or 0)
+            time.sleep(0.005)
+        return status
+
+    def send_signal(self, sig: int, /) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class _Template:
+    def __init__(self) -> None:
+        # What the template forks outlives the process between, so that it becomes our child.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_REQUEST_BYTES)
+        with theirs:
+            command = [sys.executable, "-m", "tests.template", str(theirs.fileno())]
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        atexit.register(self.close)
+
+    def fork(self, arguments: Sequence[str], environment: Mapping[str, str], stderr: TextIO) -> int:
+        request = {"arguments": arguments, "environment": environment, "directory": str(Path.cwd())}
+        socket.send_fds(self._ours, [json.dumps(request).encode()], [stderr.fileno()])
+        return int(self._ours.recv(100))
+
+    def close(self) -> None:
+        self._ours.close()  # ends it
+        self._process.wait()
+
+
+@cache
+def _template() -> _Template:
+    return _Template()
+
+
+def _await_request(requests: socket.socket) -> None:
+    """Forks for each request; returns in the fork alone, as the process that was asked for."""
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 1)
+        if not message:
+            os._exit(0)
+        between = os.fork()
+        if between == 0:
+            pid = os.fork()
+            if pid == 0:
+                break
+            requests.send(str(pid).encode())
+            os._exit(0)
+        os.waitpid(between, 0)
+        os.close(descriptors[0])
+    requests.close()
+    request = json.loads(message)
+    os.dup2(descriptors[0], 2)
+    os.close(descriptors[0])
+    os.chdir(request["directory"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv[1:] = request["arguments"]
+
+
+if __name__ == "__main__":
+    from exporter.cli import main
+
+    gc.freeze()
+    _await_request(socket.socket(fileno=int(sys.argv[1])))
+    main()
