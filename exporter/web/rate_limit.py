@@ -79,5 +79,6 @@ class RateLimit:
             allowed=allowed,
             limit=self._limit,
             remaining=max(self._limit - window.requests, 0),
-            reset=max(math.ceil(window.began + self._length - now), 1),
+            # Not `began + length - now`: of floats, that is more than `length` at times.
+            reset=max(math.ceil(self._length - (now - window.began)), 1),
         )
