@@ -24,13 +24,18 @@ def became_ready(client: redis.Redis, queue: str, job_id: str) -> float:
 
 
 def age_is(exporter: Exporter, queue: str, expected: float | None) -> Callable[[], bool]:
-    """Whether metrics and API agree on since when the oldest job waits (epoch seconds)."""
+    """Whether metrics and API agree on since when the oldest job waits (epoch seconds).
+
+    The API's list and the queue's own page are read in different ways.
+    """
 
     def check() -> bool:
         gauge = "bullmq_queue_oldest_waiting_timestamp_seconds"
         assert exporter.metrics.value(gauge, queue=queue) == expected
         listed = exporter.api.get("/v1/jobs/queues?detail=true").json["queues"]
         [oldest] = [each["oldestWaiting"] for each in listed if each["name"] == queue]
+        page = exporter.api.get(f"/v1/jobs/queues/{queue}?detail=true").json
+        assert oldest == page["oldestWaiting"]
         assert oldest == (None if expected is None else round(expected * 1000))
         return True
 

@@ -71,6 +71,17 @@ def test_a_queue_that_is_named_and_not_there_is_said_with_what_may_have_been_mea
     assert exporter.metrics.value("bullmq_job_count", queue="Jobs", state="failed") == 0
 
 
+def test_a_named_queue_exists_without_a_version_and_without_jobs(server: Server) -> None:
+    """BullMQ wrote no version from 5.0 to 5.18, and a queue at rest may have lost its `meta`."""
+    with server.client() as client:
+        client.hset("bull:old:meta", "opts.maxLenEvents", "10000")
+        client.zadd("bull:bare:repeat", {"nightly": 1})
+    for name in ("old", "bare"):
+        checked = check(server.url, "--queues", name)
+        assert checked.returncode == 0, checked.stdout
+    assert check(server.url, "--queues", "none").returncode == 1
+
+
 def test_check_says_what_is_not_reported(own_server: Server) -> None:
     with own_server.client() as admin:
         admin.execute_command(*readme_acl("a-password"), "-client|list")

@@ -677,6 +677,26 @@ def test_a_parent_that_waits_for_ever_shows_which_child_failed_and_why(
     expect(page.locator("#view-heading")).to_contain_text("fails")
 
 
+def test_a_parent_that_no_longer_waits_is_not_said_to_wait_for_a_failed_child(
+    server: Server, work: Work, start_exporter: StartExporter, visit: Visit
+) -> None:
+    fails = {"name": "throws", "queueName": "mails", "opts": {"jobId": "fails"}}
+    breaks = {"name": "throws", "queueName": "files", "opts": {"failParentOnFailure": True}}
+    flow = {"name": "works", "queueName": "flows", "opts": {"jobId": "p"}}
+    work.flow(flow | {"children": [fails, breaks]})
+    work.work("mails")
+    with server.client() as client:
+        eventually(lambda: client.zcard("bull:mails:failed") == 1)
+        for queue in ("files", "flows"):
+            work.work(queue)
+        eventually(lambda: client.zcard("bull:flows:failed") == 1)
+    page = visit(start_exporter(server.url)).open(queue="flows", job="p")
+    children = page.locator("#flow .children li")
+    expect(children).to_have_count(2)
+    expect(children.filter(has_text="mails / fails")).to_contain_text("failed")
+    expect(page.locator("#flow .notice")).to_have_count(0)
+
+
 def test_a_queue_shows_what_its_schedulers_repeat_and_which_is_overdue(
     server: Server, work: Work, start_exporter: StartExporter, visit: Visit
 ) -> None:

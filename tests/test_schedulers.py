@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Exporter, Server, StartExporter, StartWork, eventually
 
+NEXT_RUN = "bullmq_scheduler_next_run_timestamp_seconds"
 LAST_RUN = "bullmq_scheduler_last_run_timestamp_seconds"
 INTERVAL = "bullmq_scheduler_interval_seconds"
 # So long that no further run begins in a test.
@@ -165,3 +166,30 @@ def test_many_schedulers_come_in_pages_and_long_values_are_cut(
     eventually(lambda: last_runs(exporter) == {"s008": 7, "s009": 8})
     lengths = {len(pattern) for pattern, _ in info(exporter).values()}
     assert lengths == {0, 200}
+
+
+def test_schedulers_that_have_ended_hide_none_behind_them(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    """BullMQ leaves them in front of all others for ever."""
+    now = int(time.time() * 1000)
+    ended = [f"limit{number}" for number in range(4)] + [f"end{number}" for number in range(4)]
+    alive = {"late": now - 120_000, "next": now + YEAR, "last": now + 2 * YEAR}
+    with server.client() as client:
+        client.hset("bull:q:meta", "version", "bullmq:5.56.3")
+        client.zadd("bull:q:repeat", {key: 1_000 + place for place, key in enumerate(ended)})
+        client.zadd("bull:q:repeat", alive)
+        for key in ended:
+            end = {"limit": 2, "ic": 2} if key.startswith("limit") else {"endDate": now - 1}
+            client.hset(f"bull:q:repeat:{key}", mapping={"name": key, "every": 1000, **end})
+        for key in alive:
+            # The last run that is allowed is still to come.
+            living = {"name": key, "every": 1000, "limit": 2, "ic": 1, "endDate": now + YEAR}
+            client.hset(f"bull:q:repeat:{key}", mapping=living)
+    exporter = start_exporter(server.url, EXPORTER_MAX_SCHEDULERS="2")
+    told = eventually(lambda: exporter.metrics.samples(NEXT_RUN))
+    assert told == {("q", key): pytest.approx(alive[key] / 1000) for key in ("late", "next")}
+    # The API tells all of them, and means the same by it.
+    found = schedulers(exporter)
+    assert [key for key, each in found.items() if each["ended"]] == ended
+    assert [*found][len(ended) :] == [*alive]
