@@ -8,9 +8,10 @@ import socketserver
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -18,8 +19,10 @@ import trustme
 from redis.crc import key_slot
 
 from exporter.bullmq.connection import RedisReader, scored
+from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.stream import StreamInfo
-from exporter.settings import RedisSettings, SettingsError
+from exporter.bullmq.watcher import Outcome, Watcher
+from exporter.settings import RedisSettings, Settings, SettingsError
 from exporter.settings_sources import load
 from tests.conftest import (
     SERVERS,
@@ -491,3 +494,53 @@ def move_slot(slot: int, source: Server, target: Server, nodes: list[Server]) ->
         for node in (target, source, *nodes):
             with node.client() as client, suppress(redis.ResponseError):  # replicas follow
                 client.execute_command("CLUSTER SETSLOT", slot, "NODE", identity(target))
+
+
+async def first_pauses(
+    monkeypatch: pytest.MonkeyPatch, run: Coroutine[Any, Any, None]
+) -> list[float]:
+    """The first 50 pauses that it makes, none of which is waited for."""
+    pauses: list[float] = []
+    enough, passing = asyncio.Event(), asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        if seconds:
+            pauses.append(seconds)
+        if len(pauses) >= 50:
+            enough.set()
+            await asyncio.Event().wait()
+        await passing(0)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "sleep", sleep)
+        task = asyncio.create_task(run)
+        async with asyncio.timeout(60):
+            await enough.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    return pauses
+
+
+@pytest.mark.parametrize(("poll_interval", "longest"), [(0.5, 5.0), (300.0, 300.0)])
+async def test_no_pause_between_two_attempts_is_longer_than_promised(
+    monkeypatch: pytest.MonkeyPatch, poll_interval: float, longest: float
+) -> None:
+    """However long the outage is: docs/reliability.md says that it ends within 10 seconds."""
+    redis_settings = RedisSettings(host="127.0.0.1", port=free_port())
+    settings = Settings(redis=redis_settings, queues=("q",), poll_interval=poll_interval)
+    reader = RedisReader(redis_settings, connections=2)
+    outcomes: list[Outcome] = []
+
+    async def publish(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+
+    watcher = Watcher(reader, settings, publish)
+    follower = Follower(reader, settings.events, lambda: watcher.queues, redis_timeout=2)
+    for run, limit in ((watcher.run(), longest), (follower.run(), 5.0)):
+        pauses = await first_pauses(monkeypatch, run)
+        # The first attempts come soon, and all are some time apart.
+        assert pauses[0] <= 0.25
+        assert min(pauses) >= 0.125
+        assert limit / 2 <= max(pauses) <= limit
+    assert len(outcomes) == 50 and not any(outcome.snapshot for outcome in outcomes)
+    await reader.close()

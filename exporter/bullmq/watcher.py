@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ from exporter.bullmq.keys import Queue, State, text
 from exporter.bullmq.missing import Missing, MissingJobs
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.retention import learn_retention
+from exporter.bullmq.retry import MAX_RETRY_SECONDS, retry_pause
 from exporter.bullmq.schedulers import read_schedulers
 from exporter.bullmq.snapshot import QueueReading, SchedulerFacts, Snapshot
 from exporter.bullmq.turns import Turns
@@ -35,10 +35,6 @@ from exporter.settings import Settings
 log = logging.getLogger(__name__)
 
 Slow = TypeVar("Slow")
-
-# After a failed poll the next one follows within a quarter of a second, then half, … up to this or
-# the poll interval, whichever is longer: an outage ends within seconds of Redis being back.
-LONGEST_RETRY = 5.0
 
 # How many reasons of one outage are logged, each once.
 MAX_OUTAGE_REASONS = 10
@@ -423,10 +419,8 @@ class Watcher:
                 log.error("Redis is unavailable", extra={"reason": outcome.error})
             failures += 1
             self._workers, self._workers_due, self._options_due = None, 0.0, 0.0
-            longest = max(self._settings.poll_interval, LONGEST_RETRY)
-            delay = min(longest, 0.25 * 2 ** min(failures - 1, 16))
-            # Jitter, so that many sidecars do not come back to one Redis together.
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
+            longest = max(self._settings.poll_interval, MAX_RETRY_SECONDS)
+            await asyncio.sleep(retry_pause(failures, longest))
 
     async def _rest(self, seconds: float) -> None:
         """Wait until the next poll is due, or until a new queue is found."""

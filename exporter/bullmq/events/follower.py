@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
@@ -36,6 +35,7 @@ from exporter.bullmq.events.stream import Entry, Gap, StreamInfo, UncertainGap, 
 from exporter.bullmq.events.tallies import Count, FinishedJobs, Layout, QueueTallies, Tallies
 from exporter.bullmq.events.tracked_jobs import Room, TrackedJob
 from exporter.bullmq.keys import Queue
+from exporter.bullmq.retry import retry_pause
 from exporter.bullmq.turns import Turns
 from exporter.settings import EventsSettings
 
@@ -94,8 +94,6 @@ FROZEN_AT_ONCE = 100
 
 # While some streams are behind, seconds after which the others are looked at again.
 ALL_EVERY = 0.3
-
-LONGEST_RETRY = 5.0
 
 # Consecutive reads without data after which their replies may be too large: something between us
 # and Redis may hold them back until they are complete.
@@ -202,8 +200,7 @@ class Follower:
                     last_reason, failures = str(error), failures + 1
                     self._count, self._whole_round_due = FIRST_COUNT, 0.0
                     self._round, self._round_due = set(), 0.0
-                    pause = min(LONGEST_RETRY, 0.25 * 2 ** min(failures - 1, 8))
-                    pause *= random.uniform(0.5, 1.0)  # noqa: S311
+                    pause = retry_pause(failures)
                 else:
                     failures, last_reason = 0, ""
                 await asyncio.sleep(pause)
