@@ -156,6 +156,37 @@ async def test_a_delay_and_a_backoff_are_no_wait_and_the_last_attempt_is_what_co
     assert durations(tallies, "process") == (1, 11)
 
 
+@pytest.mark.parametrize("put_back", ["waiting", "delayed"])
+async def test_a_failed_attempt_that_the_hash_shows_before_its_event_counts_once(
+    server: Server, put_back: str
+) -> None:
+    """5.x: a job that was put back (RateLimitError, DelayedError) fails, and is tried again, before
+    its hash is read because of the former.
+    """
+    with server.client() as client:
+        async with followed(server.port) as until:
+            client.hset("bull:ingestion:1", mapping={"name": "import", "ats": 2, "atm": 1})
+            write(client, 0, "added", name="import")
+            write(client, 0, "waiting")
+            write(client, 1, "active", prev="waiting")
+            write(client, 2, put_back, prev="active", delay="1")
+            if put_back == "delayed":
+                write(client, 3, "waiting", prev="delayed")
+            write(client, 3, "active", prev="waiting")
+            # Later a read finds what follows; meanwhile it fails and is tried again twice more.
+            await until(lambda now: now.events_read >= 5)
+            client.hset("bull:ingestion:1", mapping={"ats": 4, "atm": 3})
+            for at in (4, 5):
+                write(client, at, "waiting", prev="failed")
+                write(client, at, "active", prev="waiting")
+            await until(lambda now: now.events_read >= 9)
+            write(client, 6, "waiting", prev="failed")
+            write(client, 6, "active", prev="waiting")
+            write(client, 7, "completed", returnvalue="1", prev="active")
+            tallies = await until(lambda now: count(now, Count.COMPLETED))
+    assert count(tallies, Count.RETRIED) == 3
+
+
 async def test_a_parent_waits_from_when_its_children_are_done(server: Server) -> None:
     with server.client() as client:
         async with followed(server.port) as until:

@@ -57,6 +57,10 @@ class Doubt(NamedTuple):
     is a retry's backoff as well as Job.moveToDelayed(), says it in the stream. And where we do not
     know of the job that it was active, 5.x has one more: `waiting` with `prev` = `failed`, which is
     a failed attempt as well as Job.retry() of a failed job.
+
+    The hash may be ahead of the events: a 5.x job that is put back because of a rate limit, and
+    fails before its hash is read, shows a failed attempt whose `waiting` with `prev` = `failed` is
+    still to be read. From then on the hash decides about those as well, so that none counts twice.
     """
 
     job_id: bytes
@@ -174,8 +178,11 @@ class Ledger:
         elif job.taken is not None and prev == b"failed":
             # 5.x: the attempt failed, and the next one follows without a backoff.
             self._retry_prev = prev
-            job.tally.values[RETRIED] += 1
-            job.note_failed_attempt()
+            if job.retry_seen_in_hash:
+                self._doubts.append(Doubt(job_id, job, prev, entry_id))  # it may be this one
+            else:
+                job.tally.values[RETRIED] += 1
+                job.note_failed_attempt()
         elif job.taken is not None and prev == b"active":
             self._doubts.append(Doubt(job_id, job, prev, entry_id))
         job.ready, job.taken = entry_id, None
@@ -372,6 +379,7 @@ class Ledger:
             return
         job.tally.values[RETRIED] += 1
         job.note_failed_attempt()
+        job.retry_seen_in_hash = told.exists
         if prev and told.exists:
             self._retry_prev = prev
 

@@ -20,7 +20,7 @@ class TrackedJob:
     as numbers.
     """
 
-    __slots__ = ("ready", "retries", "taken", "tally")
+    __slots__ = ("ready", "retries", "retry_seen_in_hash", "taken", "tally")
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
@@ -29,6 +29,8 @@ class TrackedJob:
         # How many of its attempts have failed so far, including those before we followed it:
         # further ones in its hash are still to be counted. Or UNKNOWN_RETRIES.
         self.retries = 0
+        # Whether one of them was counted because the hash showed it: its event may be unread.
+        self.retry_seen_in_hash = False
 
     def note_failed_attempt(self) -> None:
         if self.retries != UNKNOWN_RETRIES:
