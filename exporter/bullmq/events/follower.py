@@ -27,7 +27,7 @@ from exporter.bullmq.events.large_entries import (
     LargeEntries,
     Reading,
 )
-from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger, take_removed
+from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger
 from exporter.bullmq.events.mending import find_missed
 from exporter.bullmq.events.scarce_events import ScarceEvents
 from exporter.bullmq.events.state_file import QUEUES, StateFile
@@ -545,13 +545,22 @@ class Follower:
         self._by_stream = {ledger.stream: ledger for ledger in self._ledgers.values()}
         self._gapped = {queue for queue, ledger in self._ledgers.items() if ledger.gaps}
         if first:
-            for memory in self._remembered.values():
-                self._removed = self._removed.plus(take_removed(memory))
+            for base in self._remembered:
+                self._removed = self._removed.plus(self._take_removed(base))
         self._known, self._searched = queues, searched
         # Of queues that went while we were away: they may come back as well.
         while len(self._remembered) > MOST_DEPARTED:
             del self._remembered[next(iter(self._remembered))]
         return True
+
+    def _take_removed(self, base: bytes) -> FinishedJobs:
+        """What finished in a queue that went while the exporter was not running."""
+        room = Room(self._settings.max_jobs)  # its jobs take none from those of others
+        ledger = Ledger(Queue(base, "", ""), self._layout, room, max_names=self._settings.max_names)
+        ledger.remember(self._remembered[base])
+        removed = ledger.take_removed()
+        self._remembered[base] = ledger.memory()
+        return removed
 
     def _open(self, queue: Queue) -> Ledger:
         if before := self._departed.pop(queue, None):

@@ -552,13 +552,6 @@ def _was_active(told: JobFacts, at: bytes) -> bool:
     )
 
 
-def take_removed(memory: dict[str, Any]) -> FinishedJobs:
-    """What `Ledger.take_removed` returns, of a ledger that is a `memory`, and is changed there."""
-    before = FinishedJobs(*memory.get("removed", ()))
-    memory["removed"] = now = FinishedJobs.of(memory["tallies"].values())
-    return now.minus(before)
-
-
 # One table for all: one in each ledger would take 14 MB for 10,000 queues.
 _HANDLERS: Mapping[bytes, Callable[[Ledger, bytes, bytes, Sequence[bytes]], None]] = {
     b"added": Ledger._added,
