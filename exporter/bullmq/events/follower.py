@@ -412,9 +412,6 @@ class Follower:
                 self._leave_out(ledger, str(info))
                 continue
             self._check(ledger, info, new, complete=ledger.stream not in reading.unfinished)
-            if ledger.queue in self._behind:
-                due = time.monotonic() + CHECK_LARGE_SECONDS
-                self._behind[ledger.queue] = self._behind[ledger.queue]._replace(check_due=due)
         cost = await self._book(reading.ledgers, reading.entries, reading.unfinished)
         for ledger, unread in reading.unread.items():
             ledger.pass_over(unread)
@@ -683,7 +680,9 @@ class Follower:
             return
         if ledger.queue in self._behind:
             lag = (milliseconds(info.last) - milliseconds(ledger.place.position)) / 1000
-            self._behind[ledger.queue] = Behind(lag, time.monotonic() + CHECK_BEHIND_EVERY)
+            is_costly = self._large.is_checked_here(ledger.stream)
+            pause = CHECK_LARGE_SECONDS if is_costly else CHECK_BEHIND_EVERY
+            self._behind[ledger.queue] = Behind(lag, time.monotonic() + pause)
         known = ledger.place.number
         read = ledger.place.read
         gap = ledger.place.check(info, entries, complete=complete)
