@@ -41,6 +41,14 @@ class _Sample:
 
 
 @dataclass
+class _Base:
+    """What samples are compared with: the first one, and our own counts at that moment."""
+
+    sample: _Sample
+    ours: dict[Count, int]
+
+
+@dataclass
 class _Scarce:
     """What is known of one queue."""
 
@@ -48,8 +56,7 @@ class _Scarce:
     good_checks: int = 0
     max_len: int | None = None
     off: bool = False
-    base: _Sample | None = None
-    counted: dict[Count, int] | None = None  # by us, when `base` was taken
+    base: _Base | None = None
     sample: _Sample | None = None  # not applied yet
 
 
@@ -103,9 +110,9 @@ class ScarceEvents:
         gap: it is taken for one of those, so that none is counted twice.
         """
         known = self._known.get(ledger)
-        if known and known.base and known.counted:
-            before = known.base.at - CLOCK_SKEW
-            known.counted[count] += sum(each.finished <= before for each in found)
+        if known and known.base:
+            before = known.base.sample.at - CLOCK_SKEW
+            known.base.ours[count] += sum(each.finished <= before for each in found)
 
     def apply(self, behind: Container[Queue]) -> None:
         """Count what the samples show, except for queues with unread events."""
@@ -118,15 +125,15 @@ class ScarceEvents:
                 self._apply(ledger, known, sample)
 
     def _apply(self, ledger: Ledger, known: _Scarce, sample: _Sample) -> None:
-        base, counted = known.base, known.counted
-        if base is None or counted is None:
+        base = known.base
+        if base is None:
             return
         for count, number in sample.counts.items():
-            before = base.counts[count]
+            before = base.sample.counts[count]
             if number < before:
                 known.base = None  # the queue was created again
                 return
-            more = counted[count] + number - before - ledger.counted(count)
+            more = base.ours[count] + number - before - ledger.counted(count)
             if more > 0:
                 ledger.count_unknown(count, more)
 
@@ -165,8 +172,7 @@ class ScarceEvents:
         if known.base is None:
             # Jobs that finished since the last read are assumed to be counted: better too few than
             # some twice.
-            known.base = sample
-            known.counted = {count: ledger.counted(count) for count in METRICS}
+            known.base = _Base(sample, {count: ledger.counted(count) for count in METRICS})
         elif known.sample is None:
             known.sample = sample
 
