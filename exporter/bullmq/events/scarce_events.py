@@ -162,7 +162,7 @@ class ScarceEvents:
             known = self._known[ledger]
             known.max_len = _number(max_len)
             self._decide(ledger, known)
-            if known.off:
+            if self.is_off(ledger):  # it may have been forgotten
                 self._take(ledger, known, [_number(count) for count in counts])
 
     def _take(self, ledger: Ledger, known: _Scarce, numbers: Sequence[int | None]) -> None:
