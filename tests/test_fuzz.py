@@ -12,7 +12,6 @@ import glob
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -25,7 +24,7 @@ import orjson
 import pytest
 import redis
 from aiohttp.test_utils import TestClient, TestServer
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from prometheus_client.openmetrics.parser import (
@@ -43,13 +42,13 @@ from exporter.bullmq.events.tallies import Count, Tallies
 from exporter.bullmq.failures import fault_of
 from exporter.bullmq.job_detail import MORE_FIELDS
 from exporter.bullmq.jobs import FIELDS, Limits, job_of, parse_json
-from exporter.bullmq.keys import Queue, State, text
+from exporter.bullmq.keys import Queue, State, label_text, text
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.target import Target
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import WaitingJobs
 from exporter.bullmq.watcher import Outcome, Watcher
-from exporter.prometheus.exposition import Exposition
+from exporter.prometheus.exposition import OPENMETRICS, TEXT, Exposition
 from exporter.prometheus.health import Health
 from exporter.settings import ApiSettings, EventsSettings, RedisSettings, Settings
 from exporter.web import shown
@@ -60,11 +59,14 @@ from tests.conftest import (
     API_KEY,
     Exporter,
     Server,
+    Spawn,
     StartExporter,
     eventually,
     running,
     spawn_exporter,
 )
+from tests.judge import Page, Series, judge, serving
+from tests.test_labels import PROMETHEUS
 
 TIMES = float(os.environ.get("FUZZ_TIMES", "1"))
 # Of an example that fails, not of those that are tried.
@@ -480,20 +482,6 @@ def put_sound(client: redis.Redis) -> None:
     client.set(SOUND.heartbeat_key, NOW)
 
 
-EXEMPLAR = re.compile(
-    r'(?<= # \{job_key=")(?:[^"\\\n]|\\["\\n])*(?="\} [0-9.e+-]+ [0-9.e+-]+$)', re.M
-)
-
-
-def openmetrics(page: str) -> Iterable[Any]:
-    """The families of a page; prometheus_client 0.26 fails at an escaped `"` of an exemplar."""
-
-    def without_quotes(exemplar: re.Match[str]) -> str:
-        return re.sub(r"\\(.)", lambda found: "'" if found[1] == '"' else found[0], exemplar[0])
-
-    return openmetrics_format(EXEMPLAR.sub(without_quotes, page))
-
-
 SOUND_COUNTS = dict(zip(State, (1, 2, 5, 2, 3, 0, 1, 1), strict=True))
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -683,7 +671,7 @@ class Inside:
         """Both forms can be read, and tell of `sound` what they always tell."""
         assert of_sound(await self.page(outcome, tallies)) == self.sound
         page = await self.page(outcome, tallies, "application/openmetrics-text")
-        assert of_sound(page, openmetrics) == self.sound
+        assert of_sound(page, openmetrics_format) == self.sound
 
     async def _get(self, which: int, path: str) -> tuple[int, bytes]:
         async with self._clients[which].get(URL(path, encoded=True)) as response:
@@ -944,6 +932,137 @@ async def until(follower: Follower, check: Callable[[Tallies], bool]) -> Tallies
     pytest.fail(f"not so within a minute: {tallies}")
 
 
+# Real Prometheus as the judge of what is told.
+
+# What formats and their readers take for something else, and what is no text at all.
+PIECES = (
+    *(b"\0", b'"', b"\\", b"\n", b"\r", b"{", b"}", b" ", b"=", b",", b"#", b" # {", b"# EOF\n"),
+    *(b"\xff", b"\xed\xa0\xbd", b"\x1b", b"\x7f", b"\x85", b"a", rb"\xff", b"\xef\xbb\xbf"),
+    *(each.encode() for each in ("\x85", "\u2028", "\u202e", "é", "\N{GRINNING FACE}", "\ufffe")),
+)
+BYTES = st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map(b"".join) | st.binary(
+    min_size=1, max_size=100
+)
+NAMED = BYTES.filter(lambda name: b":" not in name)
+
+
+@dataclass
+class Labelled:
+    """A queue with bytes of any kind wherever a label or an exemplar comes from."""
+
+    prefix: str
+    name: bytes
+    version: bytes
+    schedulers: dict[bytes, tuple[bytes, bytes]]  # by key: pattern and time zone
+    jobs: dict[bytes, bytes]  # by id: name
+
+    def put(self, client: redis.Redis) -> None:
+        base = Queue.named(self.prefix, self.name).base
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.hset(base + b"meta", mapping={"version": self.version, "opts.maxLenEvents": 9})
+            for key, (pattern, tz) in self.schedulers.items():
+                pipeline.zadd(base + b"repeat", {key: NOW})
+                fields = {"name": key, "pattern": pattern, "tz": tz, "every": "1000"}
+                pipeline.hset(base + b"repeat:" + key, mapping=fields)
+            pipeline.execute()
+
+    def work(self, client: redis.Redis) -> None:
+        """Write the events of its jobs: each is in an exemplar of its own."""
+        stream = Queue.named(self.prefix, self.name).events_key
+        for at, (job_id, name) in enumerate(self.jobs.items()):
+            added, waited = NOW + 10**6 * at, 100 * 4**at
+            for ms, event in (
+                (0, "added"),
+                (0, "waiting"),
+                (waited, "active"),
+                (9 * waited, "failed"),
+            ):
+                fields = (b"event", event, b"jobId", job_id, b"name", name)
+                client.execute_command("XADD", stream, f"{added + ms}-*", *fields)
+
+
+LABELLED = st.builds(
+    Labelled,
+    prefix=st.sampled_from(PREFIXES),
+    name=NAMED,
+    version=BYTES,
+    schedulers=st.dictionaries(BYTES, st.tuples(BYTES, BYTES), max_size=2),
+    jobs=st.dictionaries(BYTES, BYTES, min_size=1, max_size=3),
+)
+
+
+@pytest.mark.timeout(300)
+def test_prometheus_2_and_3_take_every_page_whatever_redis_holds(
+    inside: Inside, spawn: Spawn, tmp_path: Path
+) -> None:
+    pages: dict[str, Page] = {}
+    told: dict[str, set[Series]] = {}
+    exemplars = 0
+
+    @examples(40)
+    @example(Labelled("bull", b"q", b"v", {}, {b"<a@b>\0": b"n", b'"': b"n", b"1": b"n"}))
+    @example(Labelled("bull", b"\0", b"\0", {b"\0": (b"\0", b"\0")}, {b"1": b"\0", b"2": b'"'}))
+    @given(queue=LABELLED)
+    def collect(queue: Labelled) -> None:
+        nonlocal exemplars
+        for content_type, text_ in inside.run(pages_of(inside, queue)).items():
+            path = f"/{len(pages)}"
+            parse = openmetrics_format if content_type == OPENMETRICS else text_format
+            samples = [sample for family in parse(text_) for sample in family.samples]
+            exemplars += sum(each.exemplar is not None for each in samples)
+            assert {label_text(name) for name in queue.jobs.values()} <= {
+                each.labels["name"] for each in samples if each.name == JOBS
+            }
+            pages[path] = Page(content_type, text_.encode())
+            told[path] = {
+                # An empty label is none to Prometheus.
+                frozenset({("__name__", each.name), *((k, v) for k, v in each.labels.items() if v)})
+                for each in samples
+                if each.name in JUDGED
+            }
+
+    collect()
+    inside.assert_no_faults()
+    assert exemplars > 20, "without any this would show little"
+    query = f'{{__name__=~"{"|".join(JUDGED)}"}}'
+    with serving(pages) as address:
+        for version, binary in PROMETHEUS.items():
+            (directory := tmp_path / version).mkdir()
+            verdicts = judge(
+                pages, address, binary=binary(), spawn=spawn, directory=directory, query=query
+            )
+            for path, verdict in verdicts.items():
+                assert not verdict.error, (version, pages[path])
+                assert verdict.series == told[path]
+                lines = pages[path].body.decode().split("\n")
+                assert verdict.samples == sum(bool(line) and line[0] != "#" for line in lines)
+
+
+JOBS = "bullmq_job_failed_total"
+JUDGED = (JOBS, "bullmq_queue_info", "bullmq_scheduler_info", "bullmq_scheduler_interval_seconds")
+
+
+async def pages_of(inside: Inside, queue: Labelled) -> dict[str, str]:
+    """The page in both forms, by content type, after the jobs of the queue have failed."""
+    put_all(inside.client, [])
+    inside.client.delete(SOUND.events_key)
+    queue.put(inside.client)
+    inside.state_file.unlink(missing_ok=True)
+    outcome = await inside.poll()
+    async with inside.followed() as follower:
+        await until(follower, lambda _: True)
+        queue.work(inside.client)
+        wanted = Queue.named(queue.prefix, queue.name)
+        tallies = await until(
+            follower,
+            lambda told: (
+                len(queue.jobs)
+                == sum(each.values[Count.FAILED] for each in told.queues[wanted].by_name.values())
+            ),
+        )
+    return {form: await inside.page(outcome, tallies, form) for form in (TEXT, OPENMETRICS)}
+
+
 # All of it at once.
 
 
@@ -996,7 +1115,7 @@ def test_a_real_exporter_goes_on_whatever_it_finds(
         before = metrics.value(polls) or 0
         eventually(lambda: (metrics.value(polls) or 0) > before + 2)
     assert of_sound(page()) == sound
-    assert of_sound(page("application/openmetrics-text"), openmetrics) == sound
+    assert of_sound(page("application/openmetrics-text"), openmetrics_format) == sound
     api = Api(exporter.api.get("/openapi.json").json)
     for template, path in [(LIST, f"{LIST}?detail=true"), *paths_of(first, variants)]:
         answer = exporter.api.get(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -30,6 +31,9 @@ from exporter.prometheus.new_series import Held, Name
 # OpenMetrics allows an exemplar's labels so many characters, names and values together; Prometheus
 # drops longer ones.
 LONGEST_EXEMPLAR = 128
+# In an exemplar, though in no other label, Prometheus (2.42, 3.5) rejects the whole page for a NUL,
+# and prometheus_client (0.26) for a `"`, escaped or not.
+UNREADABLE_IN_EXEMPLAR = re.compile(r'[\0"]')
 
 NOTHING_HELD: frozenset[Name] = frozenset()
 
@@ -207,5 +211,7 @@ class EventRenderer:
         if self._target is not None:
             job_key = f"{self._target}/{job_key}"
         if len("job_key") + len(job_key) > LONGEST_EXEMPLAR:
+            return ""
+        if UNREADABLE_IN_EXEMPLAR.search(job_key):
             return ""
         return f' # {{job_key="{escape(job_key)}"}} {value / 1000} {milliseconds(entry_id) / 1000}'
