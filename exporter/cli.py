@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import ctypes
 import difflib
+import io
 import logging
 import os
 import sys
@@ -72,7 +73,8 @@ def main() -> None:
     try:
         _run(sys.argv[1:])
     except (SettingsError, RedisUnavailable) as error:
-        print(f"bullmq-exporter: {' '.join(str(error).split())}", file=sys.stderr)
+        told = logs.one_line(" ".join(str(error).split()))
+        print(f"bullmq-exporter: {told[: logs.MAX_VALUE_CHARS]}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -99,6 +101,9 @@ def _run(arguments: list[str]) -> None:
     settings = load(flags, os.environ, parsed["config"])
     if parsed["check"]:
         logging.disable()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # Names that the terminal's encoding does not have are no reason to fail.
+            sys.stdout.reconfigure(errors="backslashreplace")
         checked = asyncio.run(service.check(settings))
         print(checked.text)
         if not checked.has_found:

@@ -1,8 +1,9 @@
-"""Structured logs on stderr, as logfmt or JSON, without secrets."""
+"""Structured logs on stderr, as logfmt or JSON, without secrets and control characters."""
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +12,39 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from exporter.settings import LogSettings
+
+# What a terminal or a viewer of logs may obey instead of showing it: control characters, marks and
+# overrides of the writing direction, line separators, and characters without a width (the same as
+# in web/page/text.js). Names of queues and errors of Redis may contain any of them.
+_UNPRINTABLE = re.compile(
+    r"[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
+    r"|[\ud800-\udfff]"
+)
+# Characters of one value of a log line: an error of Redis has any length. A traceback has 5,000.
+MAX_VALUE_CHARS = 20_000
+
+
+def one_line(text: str) -> str:
+    r"""The text with all that does not print written out, a line end as `\n`."""
+    return _UNPRINTABLE.sub(_written_out, text)
+
+
+def _written_out(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def _printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Write out what does not print. Line ends stay: both formats write them out themselves."""
+
+    def clean(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        more = len(value) - MAX_VALUE_CHARS
+        if more > 0:
+            value = f"{value[:MAX_VALUE_CHARS]}... ({more} more characters)"
+        return "\n".join(map(one_line, value.split("\n")))
+
+    return {key: clean(value) for key, value in event.items()}
 
 
 def _without(secrets: Iterable[str]) -> Processor:
@@ -55,6 +89,7 @@ def configure(settings: LogSettings, secrets: Iterable[str] = ()) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _without(secrets),
+                _printable,
                 render,
             ],
         )

@@ -20,6 +20,7 @@ from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.target import Target
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome, Watcher
+from exporter.logs import one_line
 from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
 from exporter.settings import Settings, names_of
@@ -138,7 +139,9 @@ async def check(settings: Settings) -> Checked:
     if problems:
         raise RedisUnavailable("; ".join(map(str, problems)))
     tables = [
-        "\n".join([_table(name, each, outcome.snapshot), *map(str, remarks)])
+        "\n".join(
+            [_table(name, each, outcome.snapshot), *(one_line(str(remark)) for remark in remarks)]
+        )
         for (name, each), (outcome, remarks, _) in zip(watched.items(), checked, strict=True)
         if outcome.snapshot is not None
     ]
@@ -177,6 +180,7 @@ def _table(target: str | None, settings: Settings, snapshot: Snapshot) -> str:
         )
         for reading in snapshot.readings
     ]
+    rows = [tuple(map(one_line, row)) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
     table = "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
+import socketserver
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 
 from tests.conftest import Server, StartExporter, clean_environment, eventually
 from tests.test_access import readme_acl
 
 
-def check(url: str, *flags: str) -> subprocess.CompletedProcess[str]:
+def check(url: str, *flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "exporter", "--check", "--redis-url", url, *flags]
     return subprocess.run(
-        command, env=clean_environment(), capture_output=True, text=True, check=False
+        command, env=clean_environment(**variables), capture_output=True, text=True, check=False
     )
 
 
@@ -95,3 +103,94 @@ def test_check_says_what_is_not_reported(own_server: Server) -> None:
         checked = check(url, "--queues", "mail")
         assert checked.returncode == 0
         assert "queues cannot be searched for: " in checked.stdout
+
+
+# Clears a terminal, goes back to the line's begin, turns the rest around, begins another line.
+EVIL = "mail\x1b[2J\r\x00\x9b\u202e\u2066\n é\N{GRINNING FACE}"
+SHOWN = r"mail\x1b[2J\r\x00\x9b\u202e\u2066\n é"
+OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\u2066\ufffd]")
+
+
+@pytest.mark.parametrize(
+    "encoding", [{}, {"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}]
+)
+def test_check_writes_nothing_that_a_terminal_obeys(
+    server: Server, encoding: dict[str, str]
+) -> None:
+    with server.client() as client:
+        for key in (f"bull:{EVIL}:meta", f"{EVIL}:mail:meta", f"{EVIL}:mail:events"):
+            client.hset(key, "version", f"bullmq:5\x1b]0;title\x07{EVIL}")
+    checked = check(server.url, **encoding)
+    assert checked.returncode == 0, checked.stderr
+    assert len(checked.stdout.splitlines()) == 4
+    assert not OBEYED.search(checked.stdout)
+    shown = SHOWN if not encoding.get("PYTHONIOENCODING") else SHOWN.replace("é", r"\xe9")
+    assert checked.stdout.count(shown) == 3
+    assert r"5\x1b]0;title\x07" in checked.stdout
+
+
+@contextmanager
+def answering(error: bytes) -> Iterator[str]:
+    """A server that answers everything with this error; yields its URL."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while self.request.recv(1 << 16):
+                self.request.sendall(b"-ERR %b\r\n" % error)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as listening:
+        listening.daemon_threads = True
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"redis://127.0.0.1:{listening.server_address[1]}"
+        listening.shutdown()
+
+
+def test_what_a_server_says_is_written_in_one_harmless_line(start_exporter: StartExporter) -> None:
+    """It need not be Redis; and the errors of a Redis may contain names."""
+    with answering(EVIL.replace("\r", "").replace("\n", "").encode() + b"!" * 100_000) as url:
+        checked = check(url, PYTHONIOENCODING="ascii")
+        exporter = start_exporter(url, ready=False)
+        [line] = eventually(lambda: exporter.lines("Redis is unavailable"))
+    assert checked.returncode == 2
+    for text in (checked.stderr, exporter.log):
+        assert r"mail\x1b[2J\x00\x9b\u202e\u2066 " in text.replace("\\\\", "\\")
+        assert not OBEYED.search(text)
+        assert max(map(len, text.splitlines())) < 25_000
+    assert len(checked.stderr.splitlines()) == 1
+    assert line["reason"].endswith(" more characters)")
+
+
+LOG = """
+import logging, sys
+from exporter import logs
+from exporter.settings import LogSettings
+logs.configure(LogSettings(format=sys.argv[1]))
+log = logging.getLogger("x")
+evil = sys.argv[2].encode("ascii").decode("unicode_escape")
+log.warning("found " + evil, extra={"queue": evil + "\\udcff" + "\\x00", "count": 3})
+try:
+    raise ValueError(evil)
+except ValueError:
+    log.exception("failed")
+"""
+
+
+@pytest.mark.parametrize("log_format", ["logfmt", "json"])
+def test_a_log_line_holds_nothing_that_a_terminal_obeys(log_format: str) -> None:
+    """Not in messages, values or tracebacks; and each is one line."""
+    evil = EVIL.encode("unicode_escape").decode()
+    command = [sys.executable, "-c", LOG, log_format, evil]
+    wrote = subprocess.run(
+        command, env=clean_environment(), capture_output=True, text=True, check=True
+    )
+    lines = wrote.stderr.splitlines()
+    assert len(lines) == 2
+    assert not OBEYED.search(wrote.stderr)
+    if log_format == "json":
+        first, second = map(json.loads, lines)
+        assert first["queue"] == SHOWN.replace(r"\n", "\n") + "\N{GRINNING FACE}" + r"\udcff\x00"
+        assert first["count"] == 3
+        assert SHOWN.replace(r"\n", "\n") in second["exception"]
+        assert "Traceback (most recent call last):\n" in second["exception"]
+    else:
+        assert lines[0].count(SHOWN.replace("\\", r"\\").replace(r"\\n", r"\n")) == 2

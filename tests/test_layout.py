@@ -23,7 +23,7 @@ ALLOWED = {
     "bullmq": {"settings"},
     "prometheus": {"settings", "bullmq"},
     "web": {"settings", "bullmq", "prometheus"},
-    "service": {"settings", "bullmq", "prometheus", "web"},
+    "service": {"settings", "logs", "bullmq", "prometheus", "web"},
     "demo": {"settings", "settings_sources", "logs", "service"},
     "cli": {"settings", "settings_sources", "logs", "bullmq", "service", "demo"},
     "__main__": {"cli"},
