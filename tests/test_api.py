@@ -376,7 +376,7 @@ def test_every_answer_carries_the_security_headers(exporter: Exporter) -> None:
             assert headers["X-Frame-Options"] == "DENY"
             assert headers["Cache-Control"] == "no-store"
             assert "default-src 'none'" in headers["Content-Security-Policy"]
-            assert "aiohttp" not in headers.get("Server", "").lower()
+            assert headers["Server"] == "bullmq-exporter"
 
 
 def test_requests_are_counted_by_route_and_status(exporter: Exporter) -> None:

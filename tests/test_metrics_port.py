@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import gzip
+import re
+import socket
 import ssl
 import subprocess
 import urllib.request
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -117,6 +120,26 @@ def test_promtool_and_a_real_prometheus_read_it(
     query = "count_values without (state) ('value', bullmq_job_count)"
     found = eventually(lambda: prometheus.query(query))
     assert {row["metric"]["queue"] for row in found} == {"ingestion", 'odd "name"\n\\'}
+
+
+REQUESTS = (
+    b"GET / HTTP/1.0\r\n\r\n",
+    b"GET /nothing HTTP/1.0\r\n\r\n",
+    b"POST / HTTP/1.0\r\n\r\n",
+    b"GET /%b HTTP/1.0\r\n\r\n" % (b"a" * 9000),
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"\x16\x03\x01\r\n\r\n",  # TLS
+)
+
+
+def test_no_answer_tells_the_versions_of_what_it_runs_on(exporter: Exporter) -> None:
+    for client, asked in product((exporter.metrics, exporter.api), REQUESTS):
+        host, port = client.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(asked)
+            answer = connection.makefile("rb").read()
+        assert b"\r\nServer: bullmq-exporter\r\n" in answer
+        assert not re.search(b"aiohttp|python", answer, re.IGNORECASE)
 
 
 def test_health_readiness_and_a_landing_page(exporter: Exporter) -> None:

@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 
 # Most answers are data for programs: nothing may frame them, sniff them or keep them.
 SECURITY_HEADERS = {
-    "Server": "bullmq-exporter",
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from aiohttp import web
+from aiohttp import web, web_response
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
@@ -30,6 +30,10 @@ class _WithoutClientFaults(logging.Filter):
 
 _server_log = logging.getLogger("aiohttp.server")
 _server_log.addFilter(_WithoutClientFaults())
+
+# What the header `Server` says in every answer, even to bytes that are no HTTP, where no handler
+# or hook of ours is asked. aiohttp's own tells the versions of Python and aiohttp.
+setattr(web_response, "SERVER_SOFTWARE", "bullmq-exporter")  # noqa: B010 - no name that it exports
 
 # In-flight answers may take this long (seconds) once we are told to end. aiohttp waits twice: until
 # it cancels a handler, and for the cancelled one to end; the promise is 2 s in all.
