@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
+from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.events import large_entries
+from exporter.bullmq.events.large_entries import LargeEntries
+from exporter.bullmq.events.ledger import Ledger
 from exporter.bullmq.events.stream import first_items
-from exporter.bullmq.events.tallies import Count, Tallies
+from exporter.bullmq.events.tallies import Count, Layout, Tallies
+from exporter.bullmq.events.tracked_jobs import Room
 from exporter.bullmq.keys import Queue
+from exporter.settings import RedisSettings
 from tests.conftest import Server
 from tests.proxy import Proxy
 from tests.test_follower import KEY, QUEUE, START, count, followed, quick, write
@@ -192,6 +197,35 @@ async def test_a_start_beside_large_events_sends_them_to_nobody(server: Server) 
                 lambda now: all(ended(now, Count.ADDED, queue=each) == 1 for each in queues)
             )
             assert proxy.passed < 24e6
+
+
+async def test_no_stream_waits_forever_where_there_is_more_to_read_than_time(
+    server: Server,
+) -> None:
+    """Nor one that is only checked here, since all that is large in it was read long ago."""
+    queues = [Queue.named("bull", name) for name in ("busy", "busier", "checked", "new")]
+    ledgers = [Ledger(each, Layout((1,), (1,)), Room(1), max_names=1) for each in queues]
+    busy, busier, checked, new = ledgers
+    reader = RedisReader(RedisSettings(host="127.0.0.1", port=server.port), connections=1)
+    large = LargeEntries(reader)
+    entry = (b"1-0", [b"event", b"completed", b"jobId", b"1", b"returnvalue", b"x" * 100_000])
+    for each in (busy, busier):
+        large.note_entries(each.stream, [entry])
+        large.note_info(each.stream, 0, 0)
+    large.note_info(checked.stream, 0, 100_000)
+    order = []
+    for turn in range(8):
+        if turn == 3:
+            large.suspect({new.stream})
+        # There is time for one of them alone.
+        [ledger, *_] = large.in_turn(ledgers)
+        reading = await large.read([ledger], {checked}, entries=ledger is not checked)
+        assert reading.ledgers == [ledger]
+        order.append(ledger)
+    assert set(order[:3]) == {busy, busier, checked}
+    # One that joins waits for those that were there, and no longer.
+    assert order[3:6] == order[:3] and order[6] is new
+    await reader.close()
 
 
 def test_the_items_at_the_beginning_of_a_reply_are_those_that_are_whole() -> None:

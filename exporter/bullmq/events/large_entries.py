@@ -60,8 +60,10 @@ class LargeEntries:
     def __init__(self, redis: RedisReader) -> None:
         self._redis = redis
         self._script = Script("events.lua")
-        # Until when (monotonic) a stream is read here, in the order in which they are to be read.
+        # Until when (monotonic) a stream is read here.
         self._until: dict[bytes, float] = {}
+        # Since when (monotonic) it waits to be read or checked here, or again.
+        self._waits_since: dict[bytes, float] = {}
         # Streams of an incomplete reply, until they are read to the end.
         self.suspects: set[bytes] = set()
         # Streams whose first or last entry is large: XINFO STREAM would send both.
@@ -106,14 +108,16 @@ class LargeEntries:
         self._large_ends.discard(stream)
 
     def in_turn(self, ledgers: Collection[Ledger]) -> list[Ledger]:
-        """The streams that are read here, the least recently read first, and then those that are
-        only checked here.
+        """The streams that are read or only checked here, the longest-waiting first: if there is
+        more to read than time, none of them waits forever.
         """
         if not self._until and not self._large_ends:
             return []
-        by_stream = {ledger.stream: ledger for ledger in ledgers}
-        checked = self._large_ends - self._until.keys()
-        return [by_stream[each] for each in (*self._until, *checked) if each in by_stream]
+        now, before = time.monotonic(), self._waits_since
+        here = self._until.keys() | self._large_ends
+        self._waits_since = {stream: before.get(stream, now) for stream in here}
+        found = [ledger for ledger in ledgers if ledger.stream in here]
+        return sorted(found, key=lambda ledger: self._waits_since[ledger.stream])
 
     async def read(
         self, ledgers: Sequence[Ledger], due: Collection[Ledger], *, entries: bool = True
@@ -126,7 +130,7 @@ class LargeEntries:
         if self._failures:
             ledgers = ledgers[:1]
         for ledger in ledgers[:1]:  # if it fails, others come first next time
-            self._to_the_end(ledger)
+            self._waits_since[ledger.stream] = time.monotonic()
         try:
             reading = await self._read(ledgers[:SCRIPT_STREAMS], due, entries)
         except RedisUnavailable:
@@ -134,16 +138,12 @@ class LargeEntries:
             raise
         self._failures = 0
         for ledger in reading.ledgers:
-            self._to_the_end(ledger)
+            self._waits_since[ledger.stream] = time.monotonic()
             if entries and ledger.stream not in reading.unfinished:
                 self.suspects.discard(ledger.stream)
                 if self._until.get(ledger.stream, 0.0) <= time.monotonic():
                     self._until.pop(ledger.stream, None)
         return reading
-
-    def _to_the_end(self, ledger: Ledger) -> None:
-        if ledger.stream in self._until:
-            self._until[ledger.stream] = self._until.pop(ledger.stream)
 
     async def _read(
         self, ledgers: Sequence[Ledger], due: Collection[Ledger], entries: bool
