@@ -786,6 +786,26 @@ def test_jobs_that_find_no_room_after_a_restart_have_no_older_age() -> None:
     assert after.ready_at(b"4", 2004.0) == 2004.0
 
 
+def test_events_that_are_passed_over_leave_nothing_that_is_known_of_jobs() -> None:
+    """As a gap does: a job that the skipped events tell of may be ready since then alone, and one
+    that is tracked may have been taken again.
+    """
+
+    def event(at: int, kind: str, job_id: str) -> Entry:
+        return b"%d-0" % at, [b"event", kind.encode(), b"jobId", job_id.encode(), b"name", b"n"]
+
+    layout = Layout((100,), (100,))
+    ledger = Ledger(QUEUE, layout, room := Room(100), max_names=10)
+    ledger.start(StreamInfo(0, None, b"1000-0", 0))
+    ledger.read([event(2000, "added", "taken"), event(2000, "active", "taken")])
+    assert ledger.ready_at(b"skipped", 90_000.0) == 1000  # before all events
+    ledger.pass_over([event(90_000, "waiting", "skipped"), event(90_000, "active", "taken")])
+    assert ledger.ready_at(b"skipped", 90_000.0) == 90_000
+    assert (ledger.missed, room.taken) == (2, 0)
+    ledger.read([event(91_000, "completed", "taken")])
+    assert sum(ledger.tallies["n"].values[layout.process :]) == 0, "it was not taken at 2000"
+
+
 def test_a_queue_that_comes_back_is_not_said_to_keep_too_few_events() -> None:
     ledger = Ledger(QUEUE, Layout((100,), (100,)), Room(100), max_names=10)
     ledger.note_events_off(True)

@@ -134,6 +134,7 @@ class Ledger:
         """Move on behind entries that could not be booked, or not all of them."""
         self._frozen = None
         self.missed += len(entries)
+        self.forget_all()  # what is known of jobs on their way may be wrong, as after a gap
         self.place.advance(entries)
 
     def _added(self, _: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
