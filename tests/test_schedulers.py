@@ -181,7 +181,8 @@ def test_schedulers_that_have_ended_hide_none_behind_them(
         client.zadd("bull:q:repeat", alive)
         for key in ended:
             end = {"limit": 2, "ic": 2} if key.startswith("limit") else {"endDate": now - 1}
-            client.hset(f"bull:q:repeat:{key}", mapping={"name": key, "every": 1000, **end})
+            # One that has ended does not run once too often, though another one does the same.
+            client.hset(f"bull:q:repeat:{key}", mapping={"name": "late", "every": 1000, **end})
         for key in alive:
             # The last run that is allowed is still to come.
             living = {"name": key, "every": 1000, "limit": 2, "ic": 1, "endDate": now + YEAR}
@@ -189,7 +190,11 @@ def test_schedulers_that_have_ended_hide_none_behind_them(
     exporter = start_exporter(server.url, EXPORTER_MAX_SCHEDULERS="2")
     told = eventually(lambda: exporter.metrics.samples(NEXT_RUN))
     assert told == {("q", key): pytest.approx(alive[key] / 1000) for key in ("late", "next")}
-    # The API tells all of them, and means the same by it.
+    # Two more read them, and mean the same by it: the slow read and the API, which tells all.
+    intervals = exporter.metrics.samples(INTERVAL)
+    assert [*intervals] == [*told]
+    duplicates = "bullmq_queue_duplicate_schedulers"
+    assert exporter.metrics.value(duplicates, queue="q") == 0
     found = schedulers(exporter)
     assert [key for key, each in found.items() if each["ended"]] == ended
     assert [*found][len(ended) :] == [*alive]

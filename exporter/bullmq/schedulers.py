@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +20,9 @@ SCHEDULER_BATCH_SIZE = 50
 # Schedulers whose data are compared in one round trip.
 DATA_BATCH_SIZE = 250
 
+# Schedulers to look at for each one to return: those that have ended come first, for ever.
+LOOK_FACTOR = 5  # as in heads.lua
+
 # Longer options of a job are not parsed, and longer data is not read: data of the same length is
 # considered equal.
 MAX_BYTES = 16 * 1024
@@ -27,7 +31,8 @@ MAX_BYTES = 16 * 1024
 async def read_schedulers(
     redis: RedisReader, readings: Iterable[QueueReading], most: int
 ) -> SchedulerFacts:
-    """The first `most` schedulers of each queue, and how many of them are duplicates.
+    """The first `most` schedulers of each queue that have not ended, and how many of them are
+    duplicates.
 
     A duplicate is one that adds a job of the same name with the same data as another one does. A
     repeatable job's key is made from its pattern, so a changed pattern registers a second one
@@ -38,8 +43,13 @@ async def read_schedulers(
         reading.queue: reading.schedulers for reading in readings if reading.schedulers is not None
     }
     # With `most` 0 nothing is known, except that a single scheduler has no duplicate.
-    with_some = {queue: min(number, most) for queue, number in counted.items() if number and most}
-    found = await _read_parts(redis, list(_parts(with_some)))
+    looked_at = LOOK_FACTOR * most
+    numbers = {queue: min(number, looked_at) for queue, number in counted.items() if number}
+    now = int(time.time() * 1000)
+    found = {
+        queue: tuple(each for each in some if not each.has_ended(now))[:most]
+        for queue, some in (await _read_parts(redis, list(_parts(numbers)))).items()
+    }
     duplicates = {queue: 0 for queue, number in counted.items() if number in (0, 1)}
     return SchedulerFacts(found, duplicates | await _count_duplicates(redis, found))
 
