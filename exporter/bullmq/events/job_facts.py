@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from exporter.bullmq.batches import batched
-from exporter.bullmq.connection import RedisReader, RedisRefused
+from exporter.bullmq.connection import Command, RedisReader, RedisRefused
 from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue
 
 FIELDS = ("name", "atm", "attemptsMade", "ats", "processedOn", "finishedOn")
@@ -15,6 +15,8 @@ FIELDS = ("name", "atm", "attemptsMade", "ats", "processedOn", "finishedOn")
 
 # How many jobs one pipeline asks for.
 BATCH = 1000
+# How often a job that moves while it is read is read again.
+MAX_READS = 5
 
 
 class JobFacts(NamedTuple):
@@ -95,29 +97,56 @@ async def ask(
     """The facts of each job; all facts for those `in_detail`. Raises RedisUnavailable."""
     facts: dict[bytes, JobFacts] = {}
     for batch in batched(job_ids, BATCH):
-        detailed = [job_id for job_id in batch if job_id in in_detail]
-        keys = {job_id: queue.job_key(job_id) for job_id in batch}
-        answers = await redis.pipeline(
-            [
-                *((b"HMGET", keys[job_id], *FIELDS) for job_id in batch),
-                *((b"EXISTS", keys[job_id] + b":lock") for job_id in detailed),
-                *((b"HEXISTS", keys[job_id], b"failedReason") for job_id in detailed),
-                *((b"HGET", keys[job_id], b"opts") for job_id in detailed),
-            ]
-        )
-        for job_id, answer in zip(batch, answers, strict=False):
-            if not isinstance(answer, Exception):
-                facts[job_id] = JobFacts(*answer)
-            elif "WRONGTYPE" in str(answer):
-                facts[job_id] = NO_JOB
-            else:
-                raise RedisRefused(f"Redis refused HMGET: {answer}")
-        details = batched(answers[len(batch) :], len(detailed)) if detailed else ()
-        for job_id, lock, reason, opts in zip(detailed, *details, strict=False):
-            # HMGET returned the same error: the key is not a hash.
-            facts[job_id] = facts[job_id]._replace(
-                locked=lock == 1,
-                has_failed_reason=reason == 1,
-                opts=opts if isinstance(opts, bytes) else None,
-            )
+        answers = await redis.pipeline([_fields_of(queue, job_id) for job_id in batch])
+        for job_id, answer in zip(batch, answers, strict=True):
+            facts[job_id] = _facts(answer)
+        detailed = [job_id for job_id in batch if job_id in in_detail and facts[job_id].exists]
+        for _ in range(MAX_READS):
+            if not detailed:
+                break
+            detailed = await _add_details(redis, queue, detailed, facts)
     return facts
+
+
+async def _add_details(
+    redis: RedisReader, queue: Queue, job_ids: Collection[bytes], facts: dict[bytes, JobFacts]
+) -> list[bytes]:
+    """Adds the facts of keys that change together with the hash; gives the jobs that have moved.
+
+    A worker may start or end an attempt between two commands. With a lock from after it and a hash
+    from before it, a failed attempt looks like a job that was given back. If the hash is the same
+    before and after the lock was read, no attempt started or ended between.
+    """
+    commands = []
+    for job_id in job_ids:
+        key = queue.job_key(job_id)
+        commands += [
+            (b"EXISTS", key + b":lock"),
+            (b"HEXISTS", key, b"failedReason"),
+            (b"HGET", key, b"opts"),
+            _fields_of(queue, job_id),
+        ]
+    answers = await redis.pipeline(commands)
+    moved = []
+    for job_id, (lock, reason, opts, fields) in zip(job_ids, batched(answers, 4), strict=True):
+        before, now = facts[job_id], _facts(fields)
+        if before._replace(locked=False, has_failed_reason=False, opts=None) != now:
+            moved.append(job_id)
+        facts[job_id] = now._replace(
+            locked=lock == 1,
+            has_failed_reason=reason == 1,
+            opts=opts if isinstance(opts, bytes) else None,
+        )
+    return moved
+
+
+def _fields_of(queue: Queue, job_id: bytes) -> Command:
+    return (b"HMGET", queue.job_key(job_id), *FIELDS)
+
+
+def _facts(answer: Any) -> JobFacts:
+    if not isinstance(answer, Exception):
+        return JobFacts(*answer)
+    if "WRONGTYPE" in str(answer):
+        return NO_JOB
+    raise RedisRefused(f"Redis refused HMGET: {answer}")
