@@ -45,11 +45,11 @@ JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough"
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that take minutes, as their `timeout` says, begin first: no core waits at the end."""
+    """Tests that take long, as they say, begin first: no core waits at the end."""
 
     def seconds(item: pytest.Item) -> int:
-        marker = item.get_closest_marker("timeout")
-        return marker.args[0] if marker else 0
+        marker = item.get_closest_marker("takes")
+        return int(marker.kwargs["seconds"]) if marker else 0
 
     items.sort(key=seconds, reverse=True)
 
@@ -138,7 +138,7 @@ def free_port() -> int:
     raise AssertionError("no port is left")
 
 
-def eventually(check: Callable[[], Any], within: float = 60.0, pause: float = 0.05) -> Any:
+def eventually(check: Callable[[], Any], within: float = 180.0, pause: float = 0.05) -> Any:
     """What `check` gives once it is true; its last AssertionError or value where it never is.
 
     `within` only ends the wait for what never comes: it says nothing of how fast a machine is.
@@ -304,7 +304,7 @@ class Exporter:
 
     def terminate(self) -> int:
         self.process.terminate()
-        return self.process.wait(60)
+        return self.process.wait(180)
 
 
 StartExporter = Callable[..., Exporter]
@@ -448,7 +448,7 @@ StartPrometheus = Callable[[Exporter], Prometheus]
 def browser() -> Iterator[Browser]:
     """Chromium. Of a module: Playwright's event loop and that of asynchronous tests do not mix."""
     with sync_playwright() as playwright:
-        expect.set_options(timeout=60_000)  # machines are shared, and some are slow
+        expect.set_options(timeout=180_000)  # machines are shared, and some are slow
         # Whoever runs the tests may be root, in a container.
         chromium = program("chromium", "chromium")
         running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

@@ -55,13 +55,15 @@ def test_a_job_that_was_given_back_waits_from_then_on(
     # It was taken two hours ago, as far as its hash tells, by a worker that is killed.
     killed = start_work(version, server.port, clock="-2h")
     killed.add("q", "stalls", 1, {"jobId": "the-job"})
-    killed.work("q", {"lockDuration": 500, "stalledInterval": 200})
+    killed.work("q", {"lockDuration": 600_000})
     work = start_work(version, server.port)
     with server.client() as client:
         eventually(lambda: client.llen("bull:q:active") == 1)
-        killed.close()
-        work.add("q", "sleeps-60000", 1)
+        work.add("q", "sleeps-600000", 1)
         work.work("q", {"stalledInterval": 200})
+        eventually(lambda: client.llen("bull:q:active") == 2)
+        killed.close()
+        assert client.delete("bull:q:the-job:lock") == 1
         eventually(lambda: client.lrange("bull:q:wait", 0, -1) == [b"the-job"])
         given_back = became_ready(client, "q", "the-job")
         assert abs(given_back - float(client.hget("bull:q:the-job", "processedOn")) / 1000) > 7000

@@ -37,7 +37,7 @@ from tests.conftest import (
 from tests.http_client import Answer
 
 CONFIG = Path(__file__).parents[1] / "config"
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.takes(seconds=90)
 SPEED = 30  # a minute of the shipped configuration lasts two seconds here
 # Limits of how fast the exporter itself is.
 OF_THE_MACHINE = ("bullmq:limit:poll_seconds", "bullmq:limit:event_lag_seconds")
@@ -229,7 +229,7 @@ def monitored(
 
 def arrives(check: Callable[[], Any]) -> Any:
     """As `eventually`: a notification takes its `for` and its group_wait, and machines are slow."""
-    return eventually(check, within=180)
+    return eventually(check)
 
 
 def annotations(webhook: dict[str, Any], alert: str) -> dict[str, str]:

@@ -236,7 +236,7 @@ def test_the_stack_reads_a_valkey_with_open_archivers_password(
         def up() -> Any:
             return prometheus("query?query=bullmq_up")["result"]
 
-        [sample] = eventually(up, within=120)
+        [sample] = eventually(up)
         assert sample["metric"]["instance"] == "bullmq-exporter:9538"
         assert sample["value"][1] == "1"
         groups = prometheus("rules")["groups"]

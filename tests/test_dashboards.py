@@ -196,7 +196,7 @@ def filled_in(expression: str) -> str:
     return expression
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.takes(seconds=70)
 def test_every_query_answers_with_the_demos_data(demo: Prometheus) -> None:
     """Once within its first minutes: the demo's outage begins after 20 seconds."""
     pending = {

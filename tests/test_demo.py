@@ -40,12 +40,12 @@ class Demo:
         """What a printed `curl` line gives when it is pasted."""
         lines = [line for line in self.printed.splitlines() if line.startswith("curl ")]
         done = subprocess.run(
-            ["bash", "-c", lines[number]], check=False, capture_output=True, text=True, timeout=60
+            ["bash", "-c", lines[number]], check=False, capture_output=True, text=True, timeout=180
         )
         return done.stdout
 
     def ends_cleanly(self) -> None:
-        assert self.process.wait(60) == 0, self.complaints
+        assert self.process.wait(180) == 0, self.complaints
         assert self.complaints == ""
         self.leaves_nothing()
 
@@ -112,7 +112,7 @@ def test_the_printed_lines_work_jobs_fail_and_ctrl_c_leaves_nothing(start_demo: 
         )
 
     eventually(counts)
-    eventually(failed_job, within=150, pause=1)
+    eventually(failed_job, pause=1)
     os.killpg(demo.process.pid, signal.SIGINT)
     demo.ends_cleanly()
 
@@ -127,7 +127,7 @@ def test_a_taken_port_is_told_in_one_line_and_nothing_is_left(start_demo: StartD
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
         demo = start_demo(f"127.0.0.1:{port}", ready=False)
-        assert demo.process.wait(60) == 2
+        assert demo.process.wait(180) == 2
     assert demo.printed == ""
     assert len(demo.complaints.splitlines()) == 1
     assert f"127.0.0.1:{port} is taken" in demo.complaints

@@ -54,12 +54,12 @@ def total(exporter: Exporter, metric: str, **labels: str) -> float:
     return sum(exporter.metrics.samples(metric, **labels).values())
 
 
-def assert_counted(exporter: Exporter, truth: Truth, within: float = 20) -> None:
+def assert_counted(exporter: Exporter, truth: Truth) -> None:
     def right() -> bool:
         assert told(exporter) == truth
         return True
 
-    eventually(right, within)
+    eventually(right)
 
 
 def assert_every_end_has_a_duration(exporter: Exporter) -> None:
@@ -80,11 +80,12 @@ def test_the_counters_are_what_the_workers_wrote_down(
     # Its worker is killed with five jobs in hand.
     killed = start_work(version, server.port)
     killed.add("indexing", "stalls", 5, backoff)
-    # It renews its locks in time, however busy the machine is.
-    killed.work("indexing", {"concurrency": 5, "lockDuration": 5000, "stalledInterval": 1000})
+    # Its locks end when it is dead, not because a busy machine did not let it renew them.
+    killed.work("indexing", {"concurrency": 5, "lockDuration": 600_000})
     with server.client() as client:
         eventually(lambda: client.llen("bull:indexing:active") == 5)
-    killed.close()
+        killed.close()
+        assert client.delete(*client.keys("bull:indexing:*:lock")) == 5
 
     work = start_work(version, server.port)
     for queue, keep in (
@@ -143,8 +144,9 @@ async def test_jobs_of_the_python_client_are_counted_as_they_ended(
             name = ("fails", "fails-first", "works")[i % 3]
             backoff = {"backoff": {"type": "fixed", "delay": 10}} if i % 2 else {}
             await queue.add(name, {"i": i}, {"attempts": 2, **backoff})
-        for _ in range(3000):
-            if sum((await queue.getJobCounts("completed", "failed")).values()) == 30:
+        # The worker hears of an end after it is in Redis.
+        for _ in range(9000):
+            if ends.total() == 20 and (await queue.getJobCounts("failed"))["failed"] == 10:
                 break
             await asyncio.sleep(0.02)
     finally:
@@ -374,10 +376,10 @@ def test_failures_that_were_trimmed_unread_are_counted_by_what_is_kept(
     truth = work.settle()["ingestion"]
 
     def right() -> bool:
-        now = told(exporter)["ingestion"]
+        now = told(exporter).get("ingestion", {})  # none while Redis has not answered in time
         for name in ("plain", "fails"):
             for what in ("completed", "failed"):
-                assert now[name].get(what) == truth[name].get(what), (name, what)
+                assert now.get(name, {}).get(what) == truth[name].get(what), (name, what)
         return True
 
     eventually(right)

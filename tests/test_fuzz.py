@@ -991,7 +991,7 @@ LABELLED = st.builds(
 )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.takes(seconds=40)
 def test_prometheus_2_and_3_take_every_page_whatever_redis_holds(
     inside: Inside, spawn: Spawn, tmp_path: Path
 ) -> None:

@@ -87,7 +87,7 @@ def container(tmp_path: Path) -> Iterator[Container]:
     buildah("umount", "--all")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.takes(seconds=40)
 def test_the_image_watches_real_queues_read_only_and_without_rights(
     container: Container, server: Server, history: Any, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from tests.test_alerting import (
 from tests.test_alertmanager import ODD_NAME, odd_alert
 
 __all__ = ["inbox", "monitored"]  # fixtures
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.takes(seconds=50)
 
 
 def send(alertmanager: str, alerts: list[dict[str, Any]]) -> bool:
@@ -70,7 +70,7 @@ def test_no_name_of_a_queue_or_a_job_changes_what_a_notification_is(
     def arrived() -> bool:
         return len(inbox.mails) == len(inbox.chats) == len(inbox.webhooks) == 2
 
-    eventually(arrived, within=60)
+    eventually(arrived)
     [chat] = [each for each in inbox.chats if "longlong" not in each["attachments"][0]["title"]]
     [attachment] = chat["attachments"]
     assert attachment["title"].startswith("FIRING &lt;!channel&gt; *bold*")
@@ -147,6 +147,6 @@ def test_what_follows_from_an_empty_redis_is_not_told_again(
     ]
     elsewhere = {"labels": {**follow[1]["labels"], "target": "us", "alertname": "BullMQQueueGone"}}
     eventually(lambda: send(alertmanager, [gone, *follow, elsewhere]))
-    eventually(lambda: len(inbox.mails) == (2 if silenced else 4), within=60)
+    eventually(lambda: len(inbox.mails) == (2 if silenced else 4))
     told = {"BullMQQueueGone", "BullMQNoQueues"} if silenced else set()
     assert inhibited(alertmanager) == told

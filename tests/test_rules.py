@@ -188,7 +188,7 @@ def test_queues_that_come_and_go_are_left_out_by_a_pattern(made_of: str, tmp_pat
     promtool("test", "rules", history)
 
 
-@pytest.mark.timeout(900)  # a minute of computing, where nothing else runs
+@pytest.mark.takes(seconds=75)
 def test_a_healthy_week_raises_nothing(tmp_path: Path) -> None:
     assert fired(tmp_path, Week()) == set()
 
