@@ -494,9 +494,10 @@ def test_exemplars_are_valid_openmetrics_and_stay_within_their_length(
     exporter = start_exporter(server.url)
     work = start_work("bullmq6", server.port)
     work.work("ingestion")
-    work.add("ingestion", "fails", 1, {"jobId": 'odd "id"\\ 1'})
-    work.add("indexing", "fails", 1, {"jobId": "x" * 200})
-    work.work("indexing")
+    work.add("ingestion", "fails", 1, {"jobId": "odd \\ id 1"})
+    for queue, job_id in (("indexing", "x" * 200), ("deletion", 'a "quoted" id')):
+        work.add(queue, "fails", 1, {"jobId": job_id})
+        work.work(queue)
     work.settle()
 
     def job_keys(queue: str) -> list[str | None]:
@@ -510,8 +511,8 @@ def test_exemplars_are_valid_openmetrics_and_stay_within_their_length(
             and sample.value == 1
         ]
 
-    eventually(lambda: job_keys("ingestion") == ['bull:ingestion:odd "id"\\ 1'])
-    eventually(lambda: job_keys("indexing") == [None])
+    eventually(lambda: job_keys("ingestion") == ["bull:ingestion:odd \\ id 1"])
+    eventually(lambda: job_keys("indexing") == job_keys("deletion") == [None])
     assert "job_key" not in exporter.metrics.get("/metrics", Accept="text/plain").text
 
 
