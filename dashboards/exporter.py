@@ -288,6 +288,24 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
+                "Failed logins per minute",
+                [
+                    query(
+                        f"60 * sum by (port, reason) (rate(bullmq_exporter_failed_logins_total{{{EXPORTERS}}}[$__rate_interval]))",
+                        "{{reason}} on the {{port}} port",
+                    ),
+                    query(
+                        f"60 * sum by (port) (rate(bullmq_exporter_lockouts_total{{{EXPORTERS}}}[$__rate_interval]))",
+                        "clients with too many, {{port}} port",
+                    ),
+                ],
+                "Requests with a wrong credential. The log names the addresses.",
+                unit=PER_MINUTE,
+                nothing=DOWN,
+            )
+        )
+        .with_panel(
+            graph(
                 "CPU",
                 [
                     query(

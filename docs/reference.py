@@ -264,10 +264,15 @@ def api() -> str:
 {document["info"]["description"]}
 
 Port 9539, under `/v1/jobs/…` and, as Open Archiver serves it, under `/api/v1/jobs/…`.
-`GET /openapi.json` is this page for programs.
+`GET /openapi.json` is this page for programs; with a credential, it names the prefixes and targets.
 
 ## Credentials
 {schemes}
+
+A valid credential is accepted at any time, and has [requests](settings.md#apirate_limit) of its own: what
+others send from the same address takes nothing from it. A `429` with `WWW-Authenticate` was sent without a
+valid credential, and one without that header, with one. Many [wrong ones](settings.md#apilockout) are
+answered late.
 
 ```sh
 curl -H "X-API-KEY: $EXPORTER_API_KEY" localhost:9539/v1/jobs/queues

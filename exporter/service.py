@@ -25,7 +25,7 @@ from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
 from exporter.settings import Settings, names_of
 from exporter.web.api import api_app
-from exporter.web.credentials import Credentials
+from exporter.web.credentials import Credentials, secret_warnings
 from exporter.web.jobs_api import JobsApi
 from exporter.web.metrics import metrics_app
 from exporter.web.server import Port, listen, serving
@@ -93,7 +93,7 @@ async def run(
         metrics = Port(
             "metrics",
             metrics_socket,
-            metrics_app(exposition, settings.metrics),
+            metrics_app(exposition, settings.metrics, health),
             tls=settings.metrics.tls_context(),
         )
         api = Port("api", api_socket, api_app(jobs, settings.api, health, turns), cancels=True)
@@ -145,7 +145,7 @@ async def check(settings: Settings) -> Checked:
         for (name, each), (outcome, remarks, _) in zip(watched.items(), checked, strict=True)
         if outcome.snapshot is not None
     ]
-    warnings = [f"Warning: {warning}" for warning in intervals_too_long(settings)]
+    warnings = [f"Warning: {warning}" for warning in harmful_settings(settings)]
     return Checked("\n\n".join([*tables, *warnings]), all(has_found for _, _, has_found in checked))
 
 
@@ -213,6 +213,11 @@ def intervals_too_long(settings: Settings) -> list[str]:
     return lines
 
 
+def harmful_settings(settings: Settings) -> list[str]:
+    """Return a line for each setting that is allowed but harmful."""
+    return [*intervals_too_long(settings), *secret_warnings(settings.api)]
+
+
 def _warn(settings: Settings, watched: Iterable[Settings]) -> None:
     for each in watched:
         if each.redis.tls and not each.redis.tls_verify:
@@ -220,7 +225,7 @@ def _warn(settings: Settings, watched: Iterable[Settings]) -> None:
                 "the certificate of Redis is not verified, as in Open Archiver; "
                 f"set {each.redis.names_of('tls_verify')} to true to verify it"
             )
-    for warning in intervals_too_long(settings):
+    for warning in harmful_settings(settings):
         log.warning(warning)
     credentials = Credentials(settings.api)
     if not credentials.configured:

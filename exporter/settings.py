@@ -141,11 +141,19 @@ def _slot(key: str) -> int:
     return int(key_slot(key.encode()))
 
 
+# How a dual-stack socket writes IPv4 addresses.
+IPV4_AS_IPV6 = IPv6Network("::ffff:0:0/96")
+
+
 def _network(value: Any) -> Any:
     try:
-        return ip_network(value)
+        network = ip_network(value)
     except ValueError:
         raise ValueError("must be an address or a network, such as 10.0.0.0/8 or ::1") from None
+    if isinstance(network, IPv6Network) and network.subnet_of(IPV4_AS_IPV6):
+        mapped = network.network_address.ipv4_mapped
+        return ip_network(f"{mapped}/{network.prefixlen - IPV4_AS_IPV6.prefixlen}")
+    return network
 
 
 def _permission(value: str) -> str:

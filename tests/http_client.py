@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
+from urllib.parse import urlsplit
 
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -49,6 +52,15 @@ class Client:
         except urllib.error.HTTPError as error:
             with error:
                 return Answer(error.code, error.headers, error.read())
+
+    def is_hung_up_on(self, path: str, headers: Mapping[str, str]) -> bool:
+        """Whether the server ends the connection after its answer, which urllib always asks for."""
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=60)
+        with closing(connection):
+            connection.request("GET", path, headers=dict(headers))
+            response = connection.getresponse()
+            response.read()
+            return response.will_close
 
     def get(self, path: str, **headers: str) -> Answer:
         return self.request("GET", path, {k.replace("_", "-"): v for k, v in headers.items()})

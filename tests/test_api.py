@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import http.client
 import json
 import socket
@@ -20,8 +22,12 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from exporter.service import harmful_settings
+from exporter.settings_sources import load
+from exporter.web.credentials import Credentials, Unauthorized
 from tests.conftest import API_KEY, JWT_SECRET, Exporter, Server, StartExporter, eventually
 from tests.http_client import Answer, Client
+from tests.tokens import token
 
 QUEUES = ("/v1/jobs/queues", "/api/v1/jobs/queues")
 KEYS = "/v1/jobs/keys/{jobKey}"
@@ -47,19 +53,6 @@ def exporter(server: Server, start_exporter: StartExporter) -> Exporter:
             }
             client.hset(f"bull:ingestion:{number}", mapping=job)
     return start_exporter(server.url)
-
-
-def token(secret: str = JWT_SECRET, algorithm: str = "HS256", **claims: Any) -> dict[str, str]:
-    """An access token as Open Archiver's AuthService signs it."""
-    payload = {
-        "sub": "user-1",
-        "email": "admin@example.org",
-        "roles": ["Super Admin"],
-        "iat": int(time.time()),
-        "exp": int(time.time()) + 600,
-    } | claims
-    payload = {name: value for name, value in payload.items() if value is not None}
-    return {"Authorization": f"Bearer {jwt.encode(payload, secret, algorithm)}"}
 
 
 def assert_message(answer: Answer, status: int) -> str:
@@ -150,6 +143,104 @@ def test_without_any_credential_configured_nobody_gets_in_and_the_log_says_how(
         answer = exporter.api.without_credentials().request("GET", QUEUES[0], headers)
         assert_message(answer, 401)
     assert "EXPORTER_API_KEY" in exporter.log
+
+
+def test_a_published_jwt_secret_opens_nothing_and_the_log_says_so(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    published = "a-very-secret-key-that-you-should-change"
+    exporter = start_exporter(server.url, JWT_SECRET=published)
+    client = exporter.api.without_credentials()
+    assert_message(client.request("GET", QUEUES[0], token(secret=published)), 401)
+    assert exporter.api.get(QUEUES[0]).status == 200
+    [line] = [line for line in exporter.log.splitlines() if "JWT_SECRET" in line]
+    assert '"warning"' in line
+    assert "no token is accepted" in line
+    assert published not in exporter.log
+
+
+@pytest.mark.filterwarnings("ignore::jwt.InsecureKeyLengthWarning")
+@pytest.mark.parametrize(
+    ("secret", "warning"),
+    [
+        ("a-very-secret-key-that-you-should-change", "published"),
+        ("a-very-secret-key", "published"),
+        ("x" * 31, "less than 32 bytes"),
+        ("x" * 32, None),
+        ("é" * 16, None),
+        ("", None),
+    ],
+)
+def test_a_jwt_secret_that_is_known_or_short_is_warned_of(secret: str, warning: str | None) -> None:
+    settings = load({}, {"JWT_SECRET": secret})
+    lines = [line for line in harmful_settings(settings) if "JWT_SECRET" in line]
+    assert len(lines) == (warning is not None)
+    assert not secret or secret not in " ".join(lines)
+    if warning:
+        assert warning in lines[0]
+    if not secret:
+        return
+    signed = token(secret=secret)
+    credentials = Credentials(settings.api)
+    if warning == "published":
+        with pytest.raises(Unauthorized):
+            credentials.holder(signed)
+    else:  # one that is short works as before
+        assert credentials.holder(signed).may_manage_all
+
+
+@pytest.mark.filterwarnings("ignore::jwt.InsecureKeyLengthWarning")
+def test_a_short_jwt_secret_works_and_is_warned_of_in_one_line(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    exporter = start_exporter(server.url, JWT_SECRET="short-secret")
+    client = exporter.api.without_credentials()
+    assert client.request("GET", QUEUES[0], token(secret="short-secret")).status == 200
+    [line] = [line for line in exporter.log.splitlines() if "32 bytes" in line]
+    assert "JWT_SECRET" in line
+    assert "InsecureKeyLengthWarning" not in exporter.log
+
+
+def test_what_is_no_token_is_refused_however_it_is_written() -> None:
+    """Before its content is parsed, unless the signature is right; then, whatever it holds."""
+    credentials = Credentials(load({}, {"JWT_SECRET": JWT_SECRET}).api)
+
+    def signed(header: bytes, payload: bytes) -> str:
+        parts = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in (header, payload))
+        mac = hmac.digest(JWT_SECRET.encode(), parts, "sha256")
+        return (parts + b"." + base64.urlsafe_b64encode(mac).rstrip(b"=")).decode()
+
+    right, claims = b'{"alg":"HS256"}', b'{"sub":"u","roles":["Super Admin"]}'
+    assert credentials.holder({"Authorization": f"bEARER  {signed(right, claims)} "}).may_manage_all
+    for header, payload in (
+        (b'{"alg":"none"}', claims),
+        (b'{"alg":"HS512"}', claims),
+        (b'{"alg":"HS256","crit":["x"],"x":1}', claims),
+        (b'{"alg":"HS256","b64":false}', claims),
+        (b"[" * 3000, claims),
+        (b"", claims),
+        (b"null", claims),
+        (right, b"null"),
+        (right, b"[]"),
+        (right, b"[" * 3000),
+        (right, b"\xff"),
+        (right, b'{"sub":1,"roles":["Super Admin"]}'),
+        (right, b'{"sub":"u","roles":["Super Admin"],"exp":1e999}'),
+        (right, b'{"sub":"u","roles":["Super Admin"],"exp":"never"}'),
+        (right, b'{"sub":"u","roles":["Super Admin"],"exp":' + b"9" * 5000 + b"}"),
+        (right, b'{"sub":"u","roles":["Super Admin"],"nbf":1e999}'),
+    ):
+        with pytest.raises(Unauthorized):
+            credentials.holder({"Authorization": f"Bearer {signed(header, payload)}"})
+    whole = signed(right, claims)
+    for made_up in (whole + "=", whole[:-1], "." + whole, whole + ".", f"{whole}\udcff", "..", "."):
+        with pytest.raises(Unauthorized):
+            credentials.holder({"Authorization": f"Bearer {made_up}"})
+    # The last letter of a signature holds four bits; there is one way to write them.
+    for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_":
+        if letter != whole[-1]:
+            with pytest.raises(Unauthorized):
+                credentials.holder({"Authorization": f"Bearer {whole[:-1]}{letter}"})
 
 
 @pytest.mark.parametrize(
@@ -307,8 +398,8 @@ def test_an_address_that_asks_too_often_is_told_to_wait(
         assert 1 <= int(answer.headers["RateLimit-Reset"]) <= 60
         remaining.append(int(answer.headers["RateLimit-Remaining"]))
     assert remaining == [4, 3, 2, 1, 0]
-    for client in (exporter.api, exporter.api.without_credentials()):
-        answer = client.get(PATHS[0])
+    for path in (PATHS[0], "/openapi.json", "/nothing"):
+        answer = exporter.api.get(path)
         assert_message(answer, 429)
         assert 1 <= int(answer.headers["Retry-After"]) <= 60
         assert answer.headers["RateLimit-Remaining"] == "0"

@@ -16,6 +16,7 @@ import pytest
 import trustme
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
+from exporter.web.metrics import MAX_WRONG_PASSWORDS
 from tests.conftest import (
     Exporter,
     Server,
@@ -24,6 +25,7 @@ from tests.conftest import (
     eventually,
     program,
 )
+from tests.http_client import Client
 
 PROMETHEUS_2 = (
     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
@@ -167,6 +169,26 @@ def test_metrics_can_be_kept_behind_a_password_while_probes_go_on(
         assert exporter.metrics.get("/", Authorization=header).status == 401
     assert exporter.metrics.get("/metrics", Authorization=f"Basic {right}").status == 200
     assert exporter.metrics.get("/-/ready").status == 200
+    # What is no basic authentication is no guess; the other three, each at two paths, are.
+    guess = {"Authorization": f"Basic {wrong}"}
+    for _ in range(MAX_WRONG_PASSWORDS - 6):
+        assert not exporter.metrics.is_hung_up_on("/metrics", guess)
+    assert exporter.metrics.is_hung_up_on("/metrics", guess)
+    # Not 429: browsers would not ask for another password.
+    assert exporter.metrics.request("GET", "/metrics", guess).status == 401
+    # Prometheus may be at the same address.
+    assert exporter.metrics.get("/metrics", Authorization=f"Basic {right}").status == 200
+    [line] = exporter.lines("too many wrong credentials")
+    assert (line["port"], line["client"]) == ("metrics", "127.0.0.1")
+    [line] = exporter.lines("a credential was refused")
+    assert (line["port"], line["reason"]) == ("metrics", "password")
+    exporter.metrics = Client(exporter.metrics.url, {"Authorization": f"Basic {right}"})
+    counted = {("password",): MAX_WRONG_PASSWORDS + 2}
+    failed = "bullmq_exporter_failed_logins_total"
+    eventually(lambda: exporter.metrics.samples(failed, port="metrics") == counted)
+    # A path that looks like a probe's is none.
+    for path in ("/-/../metrics", "/-/%2e%2e/metrics", "//metrics", "/-/x"):
+        assert Client(exporter.metrics.url).get(path).status == 401
     assert "word" not in exporter.log.replace("password", "")
 
 

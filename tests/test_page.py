@@ -259,6 +259,22 @@ def test_details_stay_open_and_a_job_that_goes_is_still_shown(
     expect(page.locator("#reason")).to_contain_text("user3@corp.example")
 
 
+def test_who_has_the_key_can_sign_in_where_others_guess(
+    server: Server, start_exporter: StartExporter, visit: Visit
+) -> None:
+    exporter = start_exporter(server.url, EXPORTER_API_LOCKOUT="1", EXPORTER_API_RATE_LIMIT="10")
+    for path in ("/v1/jobs/queues", "/v1/jobs/queues"):
+        exporter.api.request("GET", path, {"X-API-KEY": "wrong-key-wrong-key"})
+    visitor = visit(exporter)
+    page = visitor.open(sign_in=None)
+    visitor.sign_in("wrong-key-wrong-key")
+    expect(page.locator("#refused")).to_contain_text("The credential was not accepted")
+    visitor.sign_in(API_KEY)
+    expect(page.locator("#view-heading")).to_be_visible()
+    expect(page.locator("#sign-out")).to_be_visible()
+    expect(page.locator("#banner")).to_be_empty()
+
+
 def test_only_a_credential_that_may_manage_all_gets_in_and_it_stays_in_the_tab(
     server: Server, start_exporter: StartExporter, tmp_path: Path, visit: Visit
 ) -> None:
@@ -318,7 +334,7 @@ def test_whoever_asks_too_often_is_made_to_wait(
     page = visitor.open(queue="ingestion")
     expect(page.locator("#range")).to_have_text("1 to 25 of 60")
     for _ in range(40):
-        page.request.get(f"{visitor.base}/openapi.json")
+        page.request.get(f"{visitor.base}/openapi.json", headers={"X-API-KEY": API_KEY})
     page.click("#page-next")
     expect(page.locator("#banner")).to_contain_text("Too many requests")
     expect(page.locator("#countdown")).to_contain_text(re.compile(r"next attempt in \d+ s"))

@@ -113,6 +113,9 @@ def test_each_target_is_told_under_its_name(
         assert exporter.api.get(f"/v1/jobs/queues{path}").status == 200
     document = exporter.api.get("/openapi.json").json
     assert document["components"]["parameters"]["Target"]["schema"]["enum"] == ["eu", "us"]
+    # Their names are for those who may see the queues.
+    public = exporter.api.without_credentials().get("/openapi.json").json
+    assert "enum" not in public["components"]["parameters"]["Target"]["schema"]
     for secret in ("password-of-eu", "password-of-us"):
         assert secret not in exporter.log + text
 

@@ -185,6 +185,19 @@ class Health:
             ["route"],
             registry=self.registry,
         )
+        self.failed_logins = Counter(
+            "bullmq_exporter_failed_logins_total",
+            "Requests with a wrong credential, by port and reason.",
+            ["port", "reason"],
+            registry=self.registry,
+        )
+        self.lockouts = Counter(
+            "bullmq_exporter_lockouts_total",
+            "Times that a client sent too many wrong credentials; a client is counted at most once "
+            "in 5 minutes.",
+            ["port"],
+            registry=self.registry,
+        )
         for target in targets:
             # That nothing is known of it is told from the first moment on.
             for family in self._of_targets:

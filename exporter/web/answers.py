@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -14,9 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 from exporter.bullmq.connection import RedisUnavailable
 from exporter.bullmq.turns import Turns
 from exporter.prometheus.health import Health
-from exporter.web.client_address import Network, client_address
 from exporter.web.credentials import Unauthorized
-from exporter.web.rate_limit import RateLimit
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +26,7 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="bullmq-exporter"'}
 
 
 class BadRequest(Exception):
@@ -42,12 +41,21 @@ class Busy(Exception):
     """Too much is asked for at once: what to do."""
 
 
-class LockedOut(Exception):
-    """Too many wrong credentials came from there; for how many more seconds."""
+class TooManyRequests(Exception):
+    """Too many requests within a minute; `seconds` until the next one is answered."""
+
+    def __init__(self, seconds: int, *, has_credential: bool) -> None:
+        which = "" if has_credential else " without a valid credential"
+        super().__init__(f"Too many requests{which}, try again in {seconds} s")
+        self.seconds, self.has_credential = seconds, has_credential
+
+
+class TooManyWrongCredentials(TooManyRequests):
+    """A wrong credential, after too many of them."""
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(f"Too many wrong credentials, try again in {seconds} s")
-        self.seconds = seconds
+        super().__init__(seconds, has_credential=False)
+        self.args = (f"Too many wrong credentials, try again in {seconds} s",)
 
 
 class Forbidden(Exception):
@@ -77,7 +85,7 @@ def answering(health: Health, turns: Turns) -> Middleware:
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.monotonic()
         with turns.request():
-            response = await _answer(request, handler)
+            response = await respond(request, handler)
         for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         resource = request.match_info.route.resource
@@ -89,15 +97,18 @@ def answering(health: Health, turns: Turns) -> Middleware:
     return answer
 
 
-async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Return the handler's response, or the one for the error that it raises."""
     try:
         return await handler(request)
     except BadRequest as error:
         return _message(400, str(error))
     except Unauthorized as error:
-        return _message(401, str(error), {"WWW-Authenticate": 'Bearer realm="bullmq-exporter"'})
-    except LockedOut as error:
-        return _message(429, str(error), {"Retry-After": str(error.seconds)})
+        return _message(401, str(error), CHALLENGE)
+    except TooManyRequests as error:
+        # The challenge says that a valid credential is let in at once, and the page asks for it.
+        challenge = {} if error.has_credential else CHALLENGE
+        return _message(429, str(error), {"Retry-After": str(error.seconds), **challenge})
     except Forbidden as error:
         return _message(403, str(error))
     except NotFound as error:
@@ -117,24 +128,3 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception:
         log.exception("a request failed", extra={"path": request.path[:200]})
         return _message(500, "Internal server error")
-
-
-def rate_limited(
-    limit: int, trusted_proxies: Sequence[Network], free: Collection[str]
-) -> Middleware:
-    """Answers 429 to an address that asks too often; what is `free` is not counted."""
-    windows = RateLimit(limit)
-
-    @web.middleware
-    async def limited(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in free:
-            return await _answer(request, handler)
-        allowance = windows.take(client_address(request, trusted_proxies))
-        if allowance.allowed:
-            response = await _answer(request, handler)
-        else:
-            response = _message(429, f"Too many requests, try again in {allowance.reset} s")
-        response.headers.update(allowance.headers)
-        return response
-
-    return limited

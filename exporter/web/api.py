@@ -13,8 +13,8 @@ from exporter import __version__
 from exporter.bullmq.turns import Turns
 from exporter.prometheus.health import Health
 from exporter.settings import ApiSettings
-from exporter.web.answers import answering, json_response, rate_limited
-from exporter.web.guard import Guard
+from exporter.web.answers import answering, json_response
+from exporter.web.guard import Guard, may_manage_all
 from exporter.web.jobs_api import JobsApi
 from exporter.web.static import page_routes
 
@@ -37,25 +37,29 @@ def openapi_document(prefixes: Sequence[str] | None, targets: Sequence[str]) -> 
 
 def api_app(jobs: JobsApi, settings: ApiSettings, health: Health, turns: Turns) -> web.Application:
     """The application of the API port."""
-    guard = Guard(settings)
     page = dict(page_routes())
-    middlewares = [answering(health, turns)]
-    if settings.rate_limit:
-        # A page is some 20 files: whoever opens five has used up a minute's requests otherwise.
-        middlewares.append(rate_limited(settings.rate_limit, settings.trusted_proxies, page))
-    # The API only reads: a body is of no use to it.
-    app = web.Application(middlewares=middlewares, client_max_size=1024)
-    document = openapi_document(jobs.prefixes, jobs.targets)
+    whole = openapi_document(jobs.prefixes, jobs.targets)
+    # Names of prefixes and targets are for those who may see the queues.
+    without_names = openapi_document(None, ())
 
-    async def openapi(_: web.Request) -> web.Response:
-        return json_response(document)
+    async def openapi(request: web.Request) -> web.Response:
+        return json_response(whole if may_manage_all(request) else without_names)
+
+    # A page is some 20 files: whoever opens five would use up the requests of a minute.
+    delaying, guarding = Guard(settings, health).middlewares(
+        free=set(page.values()), public={openapi}
+    )
+    # The API only reads: a body is of no use to it.
+    app = web.Application(
+        middlewares=[delaying, answering(health, turns), guarding], client_max_size=1024
+    )
 
     app.router.add_get("/openapi.json", openapi)
     for path, send in page.items():
         app.router.add_get(path, send)
     for prefix in PREFIXES:
         for path, handler in jobs.routes:
-            app.router.add_get(f"{prefix}{path}", guard.guarding(handler))
+            app.router.add_get(f"{prefix}{path}", handler)
     if settings.cors_origins:
         options = aiohttp_cors.ResourceOptions(
             allow_headers=("Authorization", "X-API-KEY"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+from collections.abc import Collection
 from importlib import resources
 
 from aiohttp import web
@@ -11,13 +12,22 @@ from aiohttp.typedefs import Handler, Middleware
 
 from exporter import __version__
 from exporter.prometheus.exposition import Exposition
+from exporter.prometheus.health import Health
 from exporter.settings import MetricsSettings
+from exporter.web.client_address import client_address
+from exporter.web.credentials import digest
+from exporter.web.failed_logins import FailedLogins
 
 # Prometheus sends it with each scrape, as do agents that are based on its code.
 SCRAPER_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
+# From one client within five minutes; the next ones are answered late.
+MAX_WRONG_PASSWORDS = 20
+WRONG_PASSWORD = "password"  # noqa: S105 - why a login failed
 
 
-def metrics_app(exposition: Exposition, settings: MetricsSettings) -> web.Application:
+def metrics_app(
+    exposition: Exposition, settings: MetricsSettings, health: Health
+) -> web.Application:
     """The application of the metrics port."""
     landing = resources.files("exporter.web").joinpath("landing.html").read_text("utf-8")
     landing = landing.replace("{version}", __version__)
@@ -52,7 +62,10 @@ def metrics_app(exposition: Exposition, settings: MetricsSettings) -> web.Applic
             headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
         )
 
-    app = web.Application(middlewares=[_basic_auth(settings)] if settings.password else [])
+    probes = (healthy, ready)
+    app = web.Application(
+        middlewares=[_basic_auth(settings, probes, health)] if settings.password else []
+    )
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/-/healthy", healthy)
     app.router.add_get("/-/ready", ready)
@@ -68,26 +81,39 @@ def _takes_gzip(request: web.Request) -> bool:
     return False
 
 
-def _basic_auth(settings: MetricsSettings) -> Middleware:
+def _basic_auth(
+    settings: MetricsSettings, probes: Collection[Handler], health: Health
+) -> Middleware:
     assert settings.password is not None
-    wanted = f"{settings.user}:{settings.password.get_secret_value()}".encode()
+    wanted = digest(f"{settings.user}:{settings.password.get_secret_value()}".encode())
+    failed_logins = FailedLogins("metrics", (WRONG_PASSWORD,), MAX_WRONG_PASSWORDS, health)
 
     @web.middleware
     async def basic_auth(request: web.Request, handler: Handler) -> web.StreamResponse:
         # Probes of an orchestrator carry no credentials, and learn nothing but yes or no.
-        if request.path.startswith("/-/"):
+        if request.match_info.handler in probes:
             return await handler(request)
         scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
-        try:
-            given = base64.b64decode(encoded, validate=True) if scheme.lower() == "basic" else b""
-        except ValueError:
-            given = b""
-        if hmac.compare_digest(given, wanted):
+        is_given = scheme.lower() == "basic"
+        if is_given and hmac.compare_digest(digest(_decoded(encoded)), wanted):
             return await handler(request)
-        return web.Response(
+        # 401 even after too many: with any other status, browsers take the password for right and
+        # send it again and again.
+        response = web.Response(
             status=401,
             text="unauthorized\n",
             headers={"WWW-Authenticate": 'Basic realm="bullmq-exporter", charset="UTF-8"'},
         )
+        if is_given and failed_logins.record(client_address(request, ()), WRONG_PASSWORD):
+            response.force_close()
+            await failed_logins.delay()
+        return response
 
     return basic_auth
+
+
+def _decoded(encoded: str) -> bytes:
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return b""

@@ -144,5 +144,7 @@ async function refusal(response) {
   const said = await response.json().catch(() => ({}));
   const message = typeof said?.message === "string" ? said.message : "";
   const seconds = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
-  return new Refusal(response.status, message, Number.isNaN(seconds) ? null : seconds);
+  // A valid credential would be let in at once, whatever others have sent from the same address.
+  const isRefused = response.status === 429 && response.headers.has("WWW-Authenticate");
+  return new Refusal(isRefused ? 401 : response.status, message, Number.isNaN(seconds) ? null : seconds);
 }
