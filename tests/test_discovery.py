@@ -75,6 +75,21 @@ def test_a_queue_without_meta_is_watched_while_it_holds_jobs(
             assert each.api.get("/v1/jobs/queues/mail").status == 404
 
 
+def test_a_queue_that_holds_nothing_but_schedulers_has_a_page(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    with server.client() as client:
+        client.zadd("bull:cron:repeat", {"nightly": 1})
+        client.xadd("bull:cron:events", {"event": "added"})
+        exporter = start_exporter(server.url)
+        [listed] = exporter.api.get("/v1/jobs/queues").json["queues"]
+        assert listed["name"] == "cron"
+        assert exporter.api.get("/v1/jobs/queues/cron").json["jobs"] == []
+        assert len(exporter.api.get("/v1/jobs/queues/cron/schedulers").json["schedulers"]) == 1
+        client.delete("bull:cron:repeat")
+        assert exporter.api.get("/v1/jobs/queues/cron").status == 404
+
+
 @pytest.mark.parametrize(
     "key",
     [

@@ -87,12 +87,18 @@ class Job(NamedTuple):
 class Page:
     """Part of the jobs of one state, and the counts of the same moment."""
 
-    exists: bool  # whether Redis knows the queue
+    has_meta: bool
+    has_schedulers: bool
     counts: Mapping[State, int]
     jobs: tuple[Job, ...]
     ids: tuple[bytes, ...] = ()  # of the jobs, and of those that vanished meanwhile
     ended: bool = False  # whether there are no more behind it
     missing: int = 0  # how many of the ids have no hash: evicted or deleted
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the queue holds neither jobs nor schedulers."""
+        return not (self.has_schedulers or any(self.counts.values()))
 
 
 async def read_page(
@@ -116,7 +122,7 @@ async def read_page(
     order = "desc" if newest_first else "asc"
     # Without sizes all of them fit, as those of nearly all pages do.
     fits = min(limits.field_bytes, limits.page_bytes, whole_within or limits.page_bytes)
-    exists, told, ids, sizes = await redis.run(
+    has_meta, has_schedulers, told, ids, sizes = await redis.run(
         PAGE, [queue.base], (state, start, start + limit - 1, order, fits, *UNBOUNDED)
     )
     ended = len(ids) < limit
@@ -129,11 +135,19 @@ async def read_page(
     # Callers that read all jobs continue; jobs that may have vanished meanwhile are checked again.
     if whole_within is None and len(jobs) < len(ids):
         without_data = set(ids) - {job.raw_id for job in jobs}
-        _, _, listed, _ = await redis.run(
+        _, _, _, listed, _ = await redis.run(
             PAGE, [queue.base], (state, start, start + limit - 1, order, fits, *UNBOUNDED)
         )
         missing = await _count_missing(redis, queue, without_data & set(listed))
-    return Page(bool(exists), counts_of(told, []), jobs, tuple(ids), ended, missing)
+    return Page(
+        has_meta == 1,
+        has_schedulers == 1,
+        counts_of(told, []),
+        jobs,
+        tuple(ids),
+        ended,
+        missing,
+    )
 
 
 async def _count_missing(redis: RedisReader, queue: Queue, ids: set[bytes]) -> int:

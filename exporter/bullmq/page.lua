@@ -61,11 +61,4 @@ for i, id in ipairs(ids) do
   for _, length in ipairs(lengths[i]) do bytes = bytes + length end
 end
 if bytes <= tonumber(ARGV[5]) then lengths = {} end
--- As in discovery.py: by `meta`, or by jobs together with events (Bull 3 and 4 have none).
-local exists = read('EXISTS', base .. 'meta')
-if exists == 0 and read('EXISTS', base .. 'events') == 1 then
-  for i = 2, #size do
-    if type(size[i]) == 'number' and size[i] > 0 then exists = 1 end
-  end
-end
-return { exists, size, ids, lengths }
+return { read('EXISTS', base .. 'meta'), read('EXISTS', base .. 'repeat'), size, ids, lengths }

@@ -350,9 +350,11 @@ class JobsApi:
         async def read(place: Place) -> Page | None:
             found = await read_page(place.redis, place.queue, status, limits=self._limits, **page)
             watcher, queue = place.target.watcher, place.queue
-            known = watcher.by_key.get(text(queue.base[:-1])) == queue
-            exists = found.exists or queue in watcher.configured
-            return found if exists or (known and any(found.counts.values())) else None
+            # Without `meta` a queue exists while it holds something, as for a poll; but whether it
+            # is one at all, only a search can say.
+            is_watched = watcher.by_key.get(text(queue.base[:-1])) == queue
+            exists = found.has_meta or (is_watched and not found.is_empty)
+            return found if exists or queue in watcher.configured else None
 
         if (told := await _first(self._places(request), read)) is not None:
             return told
