@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -381,6 +382,30 @@ async def test_a_queue_that_appeared_while_we_were_away_is_counted_from_its_firs
             tallies = await until(lambda now: other in now.queues and now.queues[other].by_name)
     assert tallies.queues[other].by_name["import"].values[Count.ADDED] == 1
     assert count(tallies, Count.ADDED) == 1
+
+
+@pytest.mark.parametrize("ahead", [60, -60], ids=["ahead", "behind"])
+async def test_a_queue_that_appeared_while_we_were_away_is_counted_though_clocks_differ(
+    server: Server, tmp_path: Path, ahead: int
+) -> None:
+    """The host's clock is so many seconds ahead of that of Redis, which writes the ids."""
+    path = tmp_path / "state"
+    other = Queue.named("bull", "indexing")
+
+    def add(queue: Queue, name: str, seconds_ago: float = 0) -> None:
+        at = int(1000 * (time.time() - ahead - seconds_ago))
+        client.xadd(queue.events_key, {"event": "added", "jobId": name, "name": name}, id=f"{at}-*")
+
+    with server.client() as client:
+        add(other, "long before", 300)
+        async with followed(server.port, state_file=path) as until:
+            for name in ("first", "second"):  # what is read first may be old
+                add(QUEUE, name)
+                await until(lambda now: name in now.queues[QUEUE].by_name)  # noqa: B023
+        add(other, "while away")
+        async with followed(server.port, QUEUE, other, state_file=path) as until:
+            tallies = await until(lambda now: other in now.queues and now.queues[other].by_name)
+    assert tallies.queues[other].by_name.keys() == {"while away"}
 
 
 async def test_a_queue_that_is_watched_anew_is_not_counted_for_what_was_before(

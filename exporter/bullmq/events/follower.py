@@ -51,6 +51,9 @@ FIRST_COUNT = 10
 # but for the first after jobs begin to return more.
 ENTRY_BYTES = 500
 
+# By how much the host's clock may be ahead of Redis's (ms): more than that is taken for old events.
+MAX_CLOCK_LEAD = 600_000
+
 # Queues that are gone of which place and counts are still known.
 MOST_DEPARTED = 2000
 
@@ -175,6 +178,8 @@ class Follower:
         self._unsettled: list[Ledger] = []  # those that have `questions`
         self._events_read = 0
         self._uncertain_gaps = 0
+        # By how much the host's clock was ahead of the newest event (ms), at least.
+        self._clock_lead = math.inf
         self._lag = 0.0
         self._following = False
         self._passes = 0  # how often all streams were read to the end
@@ -476,6 +481,9 @@ class Follower:
                 values = sum(size for size in sizes if size < LARGE_ENTRY_BYTES)
             cost += len(new) + values // ENTRY_BYTES
             number += len(new)
+            if new and self._passes and stream not in unfinished:
+                lead = 1000 * time.time() - milliseconds(new[-1][0])
+                self._clock_lead = min(self._clock_lead, lead)
             try:
                 ledger.read(new)
             except Exception:
@@ -569,8 +577,16 @@ class Follower:
         # It appeared later, or was not watched then: older events do not count.
         since = self._complete_until if self._known is None else self._not_watched_until(queue)
         if since is not None:
+            since = self._by_redis(since) if self._known is not None else since
             ledger.place.position, ledger.place.number = b"%d-0" % (since - CLOCK_SKEW), None
         return ledger
+
+    def _by_redis(self, at: int) -> int:
+        """A time of the host's clock (ms) by that of Redis, as ids of events have it, or a little
+        earlier: events must not be taken for older ones because the host's clock is ahead.
+        """
+        ahead = 0 < self._clock_lead <= MAX_CLOCK_LEAD
+        return at - int(self._clock_lead) if ahead else at
 
     async def _start_from_now(self, ledgers: Sequence[Ledger]) -> None:
         for batch in batched(ledgers, CHECKS_AT_ONCE):
@@ -810,8 +826,8 @@ class Follower:
 
     def _memory(self) -> dict[str, Any]:
         return {
-            "saved": int(time.time() * 1000),
-            "searched": self._searched,
+            "saved": self._by_redis(int(time.time() * 1000)),
+            "searched": None if self._searched is None else self._by_redis(self._searched),
             "removed": self._removed,
             "bounds": self._layout.bounds,
             QUEUES: {
