@@ -247,6 +247,9 @@ def test_the_oldest_waiting_job_is_found_where_it_is_not_last_in_line(
         started = {"processedOn": now - 2 * hour, "atm": 0, "ats": 1, "stc": 1}
         add_job(client, "stalled", "j", timestamp=now - 3 * hour, **started)
         client.rpush("bull:stalled:wait", "j")
+        for number, written in enumerate(("-1e308", "nan", now - hour)):
+            add_job(client, "beside what is no time", f"j{number}", timestamp=written)
+            client.rpush("bull:beside what is no time:wait", f"j{number}")
         add_job(client, "behind a ghost", "j", timestamp=now - hour)
         client.rpush("bull:behind a ghost:wait", "ghost", "j", "ghost", "ghost")
         add_job(client, "behind a ghost", "running", processedOn=now - hour)
@@ -262,6 +265,7 @@ def test_the_oldest_waiting_job_is_found_where_it_is_not_last_in_line(
         ("starving in the middle",): (now - 3 * hour) / 1000,
         ("behind those given back",): (now - 2 * hour) / 1000,
         ("starving last",): (now - hour) / 1000,
+        ("beside what is no time",): (now - hour) / 1000,
         ("behind a ghost",): (now - hour) / 1000,
     }
     # At each priority of a queue some are looked at in each poll.
@@ -399,7 +403,21 @@ async def test_a_job_that_starves_between_priorities_is_told_until_it_is_taken(
             client.zadd("bull:q:prioritized", {f"p{priority}": priority * 2**32 + 1})
         for _ in range(3):
             assert await oldest() == {9000}
+        # While it is there no other priority is read.
+        client.config_resetstat()
+        assert await oldest() == {9000}
+        stats = client.info("commandstats")
+        assert (stats["cmdstat_zscore"]["calls"], stats["cmdstat_hmget"]["calls"]) == (2, 2)
+        assert not stats.keys() & {"cmdstat_zrangebyscore", "cmdstat_zrevrange"}
+        # It was taken and given back: the lowest priority is read at once, then all of them.
+        client.hset("bull:q:p5", "processedOn", 1000 * (now - 5))
+        assert await oldest() == {20, 3000}
+        assert await oldest() == {3000}
+        client.hdel("bull:q:p5", "processedOn")
+        client.zrem("bull:q:prioritized", "p4")
+        assert await oldest() == {20, 9000}
         # In each poll it is seen to be there still; then each priority is looked at anew.
+        client.zadd("bull:q:prioritized", {"p4": 4 * 2**32 + 1})
         client.zrem("bull:q:prioritized", "p5")
         assert 9000 not in await oldest()
         for _ in range(3):

@@ -1,20 +1,23 @@
 -- What stands at the ends of each queue's lists and sets.
 -- KEYS: one a queue, what its keys begin with (`bull:ingestion:`).
 -- ARGV[1]: how many schedulers to read of each queue; ARGV[2]: the time in ms (TIME is no read
--- command: the ACL user may not call it); then three for each queue: what to read, by the letters of
--- poll.py, its heartbeat key or '', and a job of `prioritized` to read or ''.
+-- command: the ACL user may not call it); then for each queue what to read, by the letters of poll.py;
+-- after a `b` its heartbeat key, and after a `z` the longest-waiting job of `prioritized` and its time.
 
 -- How many jobs to look at for one whose hash is there.
 local TRIES = 5
 -- How many of the highest priorities to check, in addition to the lowest. Each costs two commands.
 local PRIORITIES = 20
+local MAX_SAFE_INTEGER = 2 ^ 53 - 1
 local NO_HASH = { err = 'no hash for the jobs at its head' }
+
+local now = tonumber(ARGV[2])
 
 -- A time that is reckoned, not noted: in the future it is not so. Job.promote() or
 -- Job.changeDelay() made the job ready before; when, nobody noted. (A time that is noted is told as
 -- it stands: the application's clock may be ahead of ours.)
 local function passed(at)
-  return at <= tonumber(ARGV[2]) and at or nil
+  return at <= now and at or nil
 end
 
 -- When the job became ready to be taken, in ms, as far as its hash tells; nil where it does not.
@@ -52,12 +55,11 @@ local function consider(jobs, base, id)
     read('HMGET', base .. id, 'timestamp', 'processedOn', 'opts', 'atm', 'ats', 'attemptsMade', 'stc')
   if is_error(job) or not (job[1] or job[2]) then return nil end
   local at = ready_at(job)
+  -- What is no time (1e308, nan) cannot be returned as an integer.
+  if at and not (math.abs(at) <= MAX_SAFE_INTEGER) then at = nil end
   local next = #jobs
   jobs[next + 1] = id
-  -- As written in the hash, if it is: that costs less than formatting it again. (Lua takes 0x1a for a
-  -- number as well.)
-  local as_written = at and at == tonumber(job[1]) and #job[1] == 13 and string.find(job[1], '^%d+$')
-  jobs[next + 2] = at and (as_written and job[1] or string.format('%.0f', at)) or false
+  jobs[next + 2] = at or false
   return at
 end
 
@@ -104,6 +106,17 @@ local function oldest_of_each_priority(base)
   end
   for _, other in ipairs(oldest_of_two_priorities(base)) do jobs[#jobs + 1] = other end
   return jobs
+end
+
+-- The longest-waiting job of an earlier check, if its time is the same as then: no job that came later has
+-- waited longer. Otherwise the jobs of two priorities.
+local function oldest_as_known(base, id, known)
+  local jobs = {}
+  if tonumber(read('ZSCORE', base .. 'prioritized', id)) then
+    local at = consider(jobs, base, id)
+    if at and at == tonumber(known) then return jobs end
+  end
+  return oldest_of_two_priorities(base)
 end
 
 -- The last jobs of a list, the next one at the end; none where it is no list any more.
@@ -156,10 +169,10 @@ local function next_runs(base)
   local kept = {}
   for i = 1, #runs, 2 do
     local ended = false
-    if tonumber(runs[i + 1]) < ARGV[2] - 60000 then
+    if tonumber(runs[i + 1]) < now - 60000 then
       local opts = read('HMGET', base .. 'repeat:' .. runs[i], 'endDate', 'limit', 'ic')
       local last, limit, count = tonumber(opts[1]), tonumber(opts[2]), tonumber(opts[3])
-      ended = (last and last < tonumber(ARGV[2])) or (limit and count and count >= limit)
+      ended = (last and last < now) or (limit and count and count >= limit)
     end
     if #kept == 2 * most then break end
     if not ended then
@@ -182,45 +195,55 @@ local function ends_in_marker(ids)
   return #ids > 0 and string.sub(ids[#ids], 1, 2) == '0:' and 1 or 0
 end
 
-local result, wanted = {}, ''
+-- The letters as a set, made once for all queues with the same.
+local sets = {}
+local function set_of(letters)
+  if not sets[letters] then
+    sets[letters] = {}
+    for letter in string.gmatch(letters, '.') do sets[letters][letter] = true end
+  end
+  return sets[letters]
+end
 
-local function has(letter)
-  return string.find(wanted, letter, 1, true) ~= nil
+local result, at = {}, 2
+
+local function next_argument()
+  at = at + 1
+  return ARGV[at]
 end
 
 for i, base in ipairs(KEYS) do
-  wanted = ARGV[3 * i]
-  local heartbeat, starving = ARGV[1 + 3 * i], ARGV[2 + 3 * i]
-  local last_waiting = has('w') and last_of(base .. 'wait') or {}
-  local prioritized = false
-  if has('m') then
+  local wanted = set_of(next_argument())
+  local last_waiting = wanted.w and last_of(base .. 'wait') or {}
+  local heartbeat = wanted.b and number(read('GET', next_argument()))
+  local prioritized = {}
+  if wanted.z then
+    prioritized = oldest_as_known(base, next_argument(), next_argument())
+  elseif wanted.m then
     prioritized = oldest_of_each_priority(base)
-  elseif has('p') then
+  elseif wanted.p then
     prioritized = oldest_of_two_priorities(base)
-    if starving ~= '' and tonumber(read('ZSCORE', base .. 'prioritized', starving)) then
-      consider(prioritized, base, starving)
-    end
   end
 
   local oldest_active, held = false, false
-  if has('a') then oldest_active, held = oldest_taken(base) end
+  if wanted.a then oldest_active, held = oldest_taken(base) end
 
-  local next_delayed = has('d') and read('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
+  local next_delayed = wanted.d and read('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
   if next_delayed and not is_error(next_delayed) then next_delayed = next_delayed[2] or false end
 
   result[i] = {
-    has('v') and meta(base),
+    wanted.v and meta(base) or false,
+    wanted.o and oldest_in_wait(base, last_waiting) or {},
+    prioritized,
+    wanted.l and limiter(base) or false,
     ends_in_marker(last_waiting),
-    ends_in_marker(has('h') and last_of(base .. 'paused') or {}),
-    has('o') and oldest_in_wait(base, last_waiting),
+    wanted.h and ends_in_marker(last_of(base .. 'paused')) or 0,
     number(oldest_active),
     held,
-    next_delayed,
-    has('s') and next_runs(base) or {},
-    heartbeat ~= '' and number(read('GET', heartbeat)),
-    has('l') and limiter(base),
-    has('c') and longest_waiting_parent(base),
-    prioritized,
+    next_delayed or false,
+    wanted.s and next_runs(base) or false,
+    heartbeat or false,
+    wanted.c and longest_waiting_parent(base) or false,
   }
 end
 return result

@@ -23,7 +23,7 @@ from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue, State, label_text, tex
 from exporter.bullmq.limits import Meta, Window, limits_of
 from exporter.bullmq.snapshot import QueueReading
 from exporter.bullmq.turns import Turns
-from exporter.bullmq.waiting import WaitingJobs
+from exporter.bullmq.waiting import NO_LOOK, WaitingJobs
 
 HEADS = Script("heads.lua")
 
@@ -73,6 +73,8 @@ _AT_REST = len(_ASKED_AT_REST) + 1  # answers
 _ASKED_IN_DOUBT = ((b"EXISTS", b"meta"), _FLAG)
 
 Answers = TypeVar("Answers")
+# What to read of a queue, by the letters of heads.lua, and the job of `prioritized` that starves.
+_Wanted = tuple[str, Sequence[Any]]
 
 
 class Counted(NamedTuple):
@@ -111,24 +113,18 @@ class Counted(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """What heads.lua tells of a queue, errors among it."""
+    """What is known of a queue's ends by heads.lua, errors among it."""
 
+    oldest_waiting: float | None = None  # ms
+    limiter: Window | None = None
     wait_marked: int = 0
     held_marked: int = 0
-    oldest_waiting: Any = None  # jobs of `wait`; the oldest time, once _look_at_heads has found it
     oldest_active: Any = None
     oldest_active_locked: Any = None
     next_delayed: Any = None
-    runs: Sequence[Any] = ()
+    runs: Sequence[Any] | None = None
     heartbeat: Any = None
-    limiter: Any = None  # a limits.Window, once _look_at_heads has made it one
     oldest_waiting_children: Any = None
-    prioritized: Any = None  # jobs, as `oldest_waiting`
-
-    @classmethod
-    def of(cls, row: Sequence[Any]) -> Heads:
-        told: Iterable[Any] = (tuple(each) if isinstance(each, list) else each for each in row)
-        return cls(*told)
 
 
 NOTHING = Heads()
@@ -180,12 +176,11 @@ class _Memory:
         The rate limit is read if jobs wait and none is active, or once it was seen; otherwise only
         as often as `meta`, because it is less urgent in a queue with active jobs.
         """
-        limitable = "o" in self.letters or "d" in self.letters
-        if self.meta_due <= now:
-            return self.letters + ("vl" if limitable else "v")
-        if limitable and self.heads.limiter is not None:
-            return self.letters + "l"
-        return self.letters
+        letters = self.letters + "b" if self.beats else self.letters
+        if self.meta_due > now and self.heads.limiter is None:
+            return letters
+        limitable = "o" in letters or "d" in letters
+        return letters + ("v" if self.meta_due <= now else "") + ("l" if limitable else "")
 
     @property
     def told(self) -> Counted:
@@ -355,7 +350,7 @@ class Poller:
                 ("w", _some(row.wait)),  # whether it ends in a marker
                 ("h", _some(row.held)),  # the same of `paused`
                 ("o", ready),  # since when the oldest waits
-                ("p", ready and _some(row.prioritized)),  # and "m" now and then: see _wanted
+                ("p", ready and _some(row.prioritized)),  # and "m" or "z": see _wanted
                 ("l", ready and row.active == 0),  # whether a rate limit is reached
                 ("a", _some(row.active)),
                 ("d", _some(row.delayed)),
@@ -374,28 +369,32 @@ class Poller:
             else:
                 each.heads = NOTHING
 
-        async def ask(batch: list[_Memory]) -> tuple[float, list[str], Any]:
+        async def ask(batch: list[_Memory]) -> tuple[float, list[_Wanted], Any]:
             at = time.time()
             wanted = self._wanted(batch, now)
-            arguments: list[bytes | str | int] = [self._max_schedulers, int(at * 1000)]
-            for each, letters in zip(batch, wanted, strict=True):
-                arguments += (
-                    letters,
-                    each.heartbeat_key if each.beats else b"",
-                    self._waiting.starves(each.queue) if "p" in letters else b"",
-                )
+            arguments: list[bytes | str | int] = [self._max_schedulers, int(1000 * at)]
+            for each, (letters, starving) in zip(batch, wanted, strict=True):
+                arguments.append(letters)
+                if each.beats:
+                    arguments.append(each.heartbeat_key)
+                if starving:
+                    job_id, by_hash = starving
+                    arguments += (job_id, b"" if by_hash is None else by_hash)
             keys = [each.queue.base for each in batch]
             return at, wanted, await self._redis.run(HEADS, keys, arguments)
 
-        def take(batch: list[_Memory], answer: tuple[float, list[str], Any]) -> None:
+        def take(batch: list[_Memory], answer: tuple[float, list[_Wanted], Any]) -> None:
             at, wanted, rows = answer
-            for each, letters, (meta, *heads) in zip(batch, wanted, rows, strict=True):
-                found = Heads.of(heads)
-                window = Window.of(found.limiter, at, each.heads.limiter)
-                each.heads = found._replace(
-                    limiter=window,
-                    oldest_waiting=self._oldest_waiting(each.queue, letters, found, now),
-                    prioritized=None,
+            for each, (letters, starving), row in zip(batch, wanted, rows, strict=True):
+                meta, waiting, prioritized, limiter, *others = row
+                if "m" in letters:
+                    self._waiting.note_look(each.queue, prioritized, now)
+                elif prioritized != starving:
+                    self._waiting.forget(each.queue)  # it has moved
+                each.heads = Heads(
+                    self._waiting.oldest(each.queue, waiting + prioritized),
+                    Window.of(limiter, at, each.heads.limiter),
+                    *others,
                 )
                 if meta is not None:
                     each.meta = Meta.of(meta)
@@ -404,28 +403,21 @@ class Poller:
 
         await self._ask(batched(asked, HEADS_AT_ONCE), ask, take)
 
-    def _wanted(self, batch: Iterable[_Memory], now: float) -> list[str]:
-        """The letters of each of these queues; a few of them are checked in each priority."""
+    def _wanted(self, batch: Iterable[_Memory], now: float) -> list[_Wanted]:
+        """What to read of each of these queues; a few of them are checked in each priority."""
         wanted, looks = [], 0
         for each in batch:
-            letters = each.letters_at(now)
-            look = looks < LOOKS_AT_ONCE and "p" in letters
-            if look and self._waiting.is_look_due(each.queue, now):
-                looks += 1
-                letters += "m"
-            wanted.append(letters)
+            letters, starving = each.letters_at(now), NO_LOOK.starving
+            if "p" in letters:
+                look = self._waiting.look(each.queue)
+                if look.due <= now and looks < LOOKS_AT_ONCE:
+                    looks += 1
+                    letters += "m"
+                elif look.starving:
+                    letters += "z"
+                    starving = look.starving
+            wanted.append((letters, starving))
         return wanted
-
-    def _oldest_waiting(self, queue: Queue, letters: str, heads: Heads, now: float) -> bytes | None:
-        """When the oldest of the jobs that were read became ready, in ms."""
-        prioritized = heads.prioritized or ()
-        if "m" in letters:
-            self._waiting.note_look(queue, prioritized, now)
-        elif "p" in letters:
-            self._waiting.note_found(queue, prioritized)
-        else:
-            self._waiting.forget(queue)
-        return self._waiting.oldest(queue, (*(heads.oldest_waiting or ()), *prioritized))
 
 
 def _read(memory: _Memory) -> QueueReading:
@@ -523,12 +515,13 @@ def _reading(queue: Queue, counted: Counted, heads: Heads, meta: Meta) -> QueueR
         milliseconds = read // (unit // 1000)
         if abs(milliseconds) <= MAX_SAFE_INTEGER:
             return milliseconds / 1000
-        unreadable.append((what, f"{text(value)[:40]!r} is no time"))
+        unreadable.append((what, f"{read:g} is no time"))
         return None
 
     def scheduler_runs() -> Iterator[tuple[str, float]]:
         # By the name as it is shown: two samples with the same labels would be one too many.
-        named = zip(heads.runs[::2], heads.runs[1::2], strict=True)
+        runs = heads.runs or ()
+        named = zip(runs[::2], runs[1::2], strict=True)
         times = {label_text(name): seconds("scheduler", at) for name, at in named}
         return ((name, at) for name, at in times.items() if at is not None)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from structlog.contextvars import bind_contextvars
 
@@ -13,7 +14,7 @@ from exporter.bullmq.events.tallies import Tallies
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.turns import Turns
-from exporter.bullmq.waiting import WaitingJobs
+from exporter.bullmq.waiting import WaitingJobs, ready_by_hash
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.settings import Settings
 
@@ -51,7 +52,7 @@ class Target:
         self._following = RedisReader(settings.redis, connections=1, slot=slot)
         self.reading = RedisReader(settings.redis, connections=API_CONNECTIONS, slot=slot)
         # It gives way to none: a request asks it.
-        self.waiting = waiting = WaitingJobs(self._ready_at)
+        self.waiting = waiting = WaitingJobs(self._ready_times)
         self.lister = Poller(self.reading, max_schedulers=0, waiting=waiting)
         self._publish, self._publish_counts = publish, publish_counts
         # One at a time, so that an older count never replaces a newer one, and a count from before
@@ -85,11 +86,11 @@ class Target:
         for redis in (self._polling, self._following, self.reading):
             await redis.close()
 
-    def _ready_at(self, queue: Queue, job_id: bytes, by_hash: float | None) -> float | None:
-        """When a waiting job became ready, by its events if they are followed."""
+    def _ready_times(self, queue: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:
+        """When waiting jobs became ready, by their events if they are followed."""
         if self._follower is None:
-            return by_hash
-        return self._follower.ready_at(queue, job_id, by_hash)
+            return ready_by_hash(queue, jobs)
+        return self._follower.ready_times(queue, jobs)
 
     async def _told(self, outcome: Outcome) -> None:
         async with self._publishing:

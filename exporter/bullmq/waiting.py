@@ -1,4 +1,8 @@
-"""When the longest-waiting job of a queue became ready, as known from several polls."""
+"""When the longest-waiting job of a queue became ready, as known from several polls.
+
+`jobs`, as heads.lua returns them: ids, each followed by the time by its hash (epoch ms, None if
+unknown).
+"""
 
 from __future__ import annotations
 
@@ -11,65 +15,49 @@ from exporter.bullmq.keys import Queue
 # A check costs two commands per priority; a job that starves waits much longer than that.
 LOOK_INTERVAL_SECONDS = 60.0
 
-# When a waiting job became ready: takes the queue, the job's id and the time by its hash (epoch ms,
-# None if unknown), and returns a better time if one is known, or None. Does not await.
-ReadyAt = Callable[[Queue, bytes, float | None], float | None]
+# When each of these jobs became ready: the times by their hashes, or better ones where these are
+# known. Does not await.
+ReadyTimes = Callable[[Queue, Sequence[Any]], Sequence[float | None]]
 
 
-def ready_by_hash(_: Queue, __: bytes, by_hash: float | None) -> float | None:
-    """Return the time by the job's hash."""
-    return by_hash
+def ready_by_hash(_: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:
+    """The times by the jobs' hashes."""
+    return jobs[1::2]
 
 
-class _Look(NamedTuple):
-    """The longest-waiting job that a check of every priority found, and when to check again."""
+class Look(NamedTuple):
+    """What a check of every priority found, and when (monotonic) to check again."""
 
-    job_id: bytes
-    due: float  # monotonic
+    starving: Sequence[Any]  # the longest-waiting job; empty if there was none
+    due: float
+
+
+NO_LOOK = Look([], 0.0)  # it is due
 
 
 class WaitingJobs:
     """Finds the oldest of the jobs that heads.lua returned; shared by all pollers of one Redis."""
 
-    def __init__(self, ready_at: ReadyAt = ready_by_hash) -> None:
-        self._ready_at = ready_at
-        self._looks: dict[Queue, _Look] = {}
+    def __init__(self, ready_times: ReadyTimes = ready_by_hash) -> None:
+        self._ready_times = ready_times
+        self._looks: dict[Queue, Look] = {}
 
-    def is_look_due(self, queue: Queue, now: float) -> bool:
-        """Whether to check every priority; otherwise two, and the job that `starves`."""
-        look = self._looks.get(queue)
-        return look is None or look.due <= now
-
-    def starves(self, queue: Queue) -> bytes:
-        """The longest-waiting prioritized job of the last check; empty if there was none."""
-        look = self._looks.get(queue)
-        return b"" if look is None else look.job_id
+    def look(self, queue: Queue) -> Look:
+        """The last check of every priority; one that is due if none is known."""
+        return self._looks.get(queue, NO_LOOK)
 
     def note_look(self, queue: Queue, jobs: Sequence[Any], now: float) -> None:
         """Note what a check of every priority found."""
-        oldest = self._oldest(queue, jobs)
-        self._looks[queue] = _Look(oldest[1] if oldest else b"", now + LOOK_INTERVAL_SECONDS)
-
-    def note_found(self, queue: Queue, jobs: Sequence[Any]) -> None:
-        """Note what was found between two checks; check again once the starving job was taken."""
-        if (job_id := self.starves(queue)) and job_id not in jobs[::2]:
-            del self._looks[queue]
+        times = self._ready_times(queue, jobs)
+        known = [(at, number) for number, at in enumerate(times) if at is not None]
+        _, number = min(known, default=(None, len(times)))
+        starving = jobs[2 * number : 2 * number + 2]
+        self._looks[queue] = Look(starving, now + LOOK_INTERVAL_SECONDS)
 
     def forget(self, queue: Queue) -> None:
         self._looks.pop(queue, None)
 
-    def oldest(self, queue: Queue, jobs: Sequence[Any]) -> bytes | None:
-        """When the oldest of these became ready (ms, as Redis returns numbers); None if unknown for
-        all. `jobs`: ids, each followed by the time by its hash.
-        """
-        oldest = self._oldest(queue, jobs)
-        return None if oldest is None else b"%.0f" % oldest[0]
-
-    def _oldest(self, queue: Queue, jobs: Sequence[Any]) -> tuple[float, bytes] | None:
-        times = [
-            (at, job_id)
-            for job_id, by_hash in zip(jobs[::2], jobs[1::2], strict=True)
-            if (at := self._ready_at(queue, job_id, None if by_hash is None else float(by_hash)))
-            is not None
-        ]
-        return min(times, default=None)
+    def oldest(self, queue: Queue, jobs: Sequence[Any]) -> float | None:
+        """When the oldest of these became ready (ms); None if unknown for all."""
+        times = self._ready_times(queue, jobs)
+        return min([at for at in times if at is not None], default=None)

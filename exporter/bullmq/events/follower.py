@@ -37,6 +37,7 @@ from exporter.bullmq.events.tracked_jobs import Room, TrackedJob
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.retry import retry_pause
 from exporter.bullmq.turns import Turns
+from exporter.bullmq.waiting import ready_by_hash
 from exporter.settings import EventsSettings
 
 log = logging.getLogger(__name__)
@@ -245,24 +246,33 @@ class Follower:
         self._told = frozen
         return frozen
 
-    def ready_at(self, queue: Queue, job_id: bytes, by_hash: float | None) -> float | None:
-        """When a waiting job became ready, in ms; see Ledger.ready_at. Does not await.
+    def ready_times(self, queue: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:
+        """When waiting jobs became ready, in ms; see waiting.ReadyTimes and Ledger.ready_at.
 
-        Uses the hash while events are unread, as the job may have been taken and returned since.
+        Uses the hashes while events are unread, as a job may have been taken and returned since.
         """
         ledger = self._ledgers.get(queue)
         unread = queue in self._behind or queue in self._unreadable
         if ledger is None or unread or not self._following:
-            return by_hash
-        if by_hash is not None and job_id not in ledger.jobs:
-            # Its events may be unread: after one whole pass since it was first seen they are not.
-            # (The one thing that a getter notes here: what was asked for.)
-            if len(self._unseen) >= MAX_UNSEEN_JOBS:
-                self._unseen.clear()
-            seen = self._unseen.setdefault((queue, job_id, by_hash), self._passes)
-            if self._passes < seen + 2:
-                return by_hash
-        return ledger.ready_at(job_id, by_hash)
+            return ready_by_hash(queue, jobs)
+        each = iter(jobs)
+        return [
+            by_hash
+            if by_hash is not None and self._may_be_unread(queue, ledger, job_id, by_hash)
+            else ledger.ready_at(job_id, by_hash)
+            for job_id, by_hash in zip(each, each, strict=True)
+        ]
+
+    def _may_be_unread(self, queue: Queue, ledger: Ledger, job_id: bytes, by_hash: float) -> bool:
+        """Whether a job's events may be unread: after one whole pass since it was first seen they
+        are not. (The one thing that is noted here: what was asked for.)
+        """
+        if job_id in ledger.jobs:
+            return False
+        if len(self._unseen) >= MAX_UNSEEN_JOBS:
+            self._unseen.clear()
+        seen = self._unseen.setdefault((queue, job_id, by_hash), self._passes)
+        return self._passes < seen + 2
 
     # One read
 
