@@ -24,7 +24,7 @@ from exporter.logs import one_line
 from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
 from exporter.settings import Settings, names_of
-from exporter.web.api import api_app
+from exporter.web.api import MAX_LINE_BYTES, api_app
 from exporter.web.credentials import Credentials, secret_warnings
 from exporter.web.jobs_api import JobsApi
 from exporter.web.metrics import metrics_app
@@ -96,7 +96,13 @@ async def run(
             metrics_app(exposition, settings.metrics, health),
             tls=settings.metrics.tls_context(),
         )
-        api = Port("api", api_socket, api_app(jobs, settings.api, health, turns), cancels=True)
+        api = Port(
+            "api",
+            api_socket,
+            api_app(jobs, settings.api, health, turns),
+            cancels=True,
+            max_line_bytes=MAX_LINE_BYTES,
+        )
         async with serving(metrics, api), asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(target.run()) for target in targets]
             running.append(tasks.create_task(_collect_garbage()))

@@ -546,9 +546,9 @@ def test_large_logs_and_many_children_are_cut_and_said_to_be(
 
 def test_the_place_of_a_relative_is_found_where_prefixes_hold_colons() -> None:
     prefixes = ["eu", "eu:bull", "bull"]
-    assert JobKey.parsed("eu:bull:mail:7:8", prefixes) == JobKey("eu:bull", "mail", "7:8")
-    assert JobKey.parsed("bull:mail:7", prefixes) == JobKey("bull", "mail", "7")
-    assert JobKey.parsed("us:mail:7", prefixes) == JobKey("us", "mail", "7")
+    assert JobKey.parsed(b"eu:bull:mail:7:8", prefixes) == JobKey("eu:bull", "mail", b"7:8")
+    assert JobKey.parsed(b"bull:mail:7", prefixes) == JobKey("bull", "mail", b"7")
+    assert JobKey.parsed(b"us:mail:7", prefixes) == JobKey("us", "mail", b"7")
 
 
 def test_ages_of_queues_are_told_when_asked_for(

@@ -115,7 +115,7 @@ class Group:
     """The failed jobs of one fault. Times are epoch milliseconds."""
 
     fault: Fault
-    example_id: str  # the newest
+    example_raw_id: bytes  # the newest
     example_reason: str | None
     count: int = 0
     first_seen: int | None = None
@@ -161,7 +161,7 @@ async def grouped(jobs: AsyncIterable[Job], *, since: int | None) -> tuple[list[
         fault = fault_of(job)
         if fault not in groups:
             reason = job.failed_reason
-            groups[fault] = Group(fault, job.id, reason and reason[:LONGEST_LOOKED_AT])
+            groups[fault] = Group(fault, job.raw_id, reason and reason[:LONGEST_LOOKED_AT])
         groups[fault].add(job)
     return sorted(groups.values(), key=lambda group: group.count, reverse=True), ended
 

@@ -104,7 +104,7 @@ class JobDetail:
 async def read_job(
     redis: RedisReader,
     queue: Queue,
-    job_id: str,
+    raw_id: bytes,
     *,
     first_log: int,
     logs: int,
@@ -117,7 +117,6 @@ async def read_job(
     `prefixes` and `queues` tell where its relatives may be (see `JobKey.parsed`). Raises
     RedisUnavailable.
     """
-    raw_id = job_id.encode("utf-8", "replace")
     state, sizes, log_total, lines, *children = await redis.run(
         JOB,
         [queue.base],
@@ -147,7 +146,7 @@ async def read_job(
         delay=integer(fields["delay"]) or 0,
         stalled_count=integer(fields["stc"]) or 0,
         worker=text(fields["pb"]) if fields["pb"] else None,
-        parent=JobKey.parsed(text(parent), prefixes, queues) if parent else None,
+        parent=JobKey.parsed(parent, prefixes, queues) if parent else None,
         children=await _children(redis, children, prefixes, queues),
         log_lines=tuple(map(text, lines)),
         log_total=log_total,
@@ -172,17 +171,19 @@ async def _children(
     if not any(counts.values()):
         return None
     children = [
-        Child(JobKey.parsed(text(key), prefixes, queues), kind)
+        Child(JobKey.parsed(key, prefixes, queues), kind)
         for kind, (_, keys) in named.items()
         for key in keys
     ]
     states = await _read_states(
-        redis, [child.key for child in children if child.outcome != "processed"]
+        redis, [child.key for child in children if child.outcome != "processed"], queues
     )
     return Children(counts, tuple(child._replace(now=states.get(child.key)) for child in children))
 
 
-async def _read_states(redis: RedisReader, keys: Sequence[JobKey]) -> dict[JobKey, ChildState]:
+async def _read_states(
+    redis: RedisReader, keys: Sequence[JobKey], queues: Mapping[str, Queue]
+) -> dict[JobKey, ChildState]:
     """The current states of these jobs, except those whose queues cannot be read.
 
     BullMQ leaves a failed child in the parent's `:dependencies` unless an option says otherwise:
@@ -190,13 +191,16 @@ async def _read_states(redis: RedisReader, keys: Sequence[JobKey]) -> dict[JobKe
     """
     by_queue: dict[Queue, list[JobKey]] = {}
     for key in keys:
-        by_queue.setdefault(Queue.named(key.prefix, key.queue), []).append(key)
+        # A name that is not UTF-8 is only in `queues`.
+        known = queues.get(f"{key.prefix}:{key.queue}")
+        queue = known or Queue.named(key.prefix, key.queue)
+        by_queue.setdefault(queue, []).append(key)
     states: dict[JobKey, ChildState] = {}
     for queue, children in by_queue.items():
         if redis.slot is not None and key_slot(queue.base) != redis.slot:
             continue
         for batch in batched(children, CHILD_BATCH_SIZE):
-            ids = [child.id.encode("utf-8", "replace") for child in batch]
+            ids = [child.raw_id for child in batch]
             try:
                 rows = await redis.run(
                     CHILDREN, [queue.base], (CHILD_REACH, MAX_REASON_BYTES, *ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
@@ -28,6 +29,16 @@ class State(StrEnum):
 def text(raw: bytes) -> str:
     r"""Bytes from Redis as text that can be shown anywhere; what is not UTF-8 becomes `\xff`."""
     return raw.decode("utf-8", "backslashreplace")
+
+
+# What `text` writes for a byte that is not UTF-8.
+_ESCAPED_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")
+
+
+def spellings(raw: bytes) -> list[bytes]:
+    r"""What `raw` may stand for: itself, or bytes that are not UTF-8 and were shown as `\xff`."""
+    unescaped = _ESCAPED_BYTE.sub(lambda found: bytes.fromhex(found[1].decode()), raw)
+    return [raw] if unescaped == raw else [raw, unescaped]
 
 
 # Bytes of UTF-8. Prometheus drops a whole scrape for one label value that is longer than its
@@ -59,11 +70,11 @@ class JobKey(NamedTuple):
 
     prefix: str
     queue: str
-    id: str
+    raw_id: bytes
 
     @classmethod
     def parsed(
-        cls, key: str, prefixes: Iterable[str], queues: Mapping[str, Queue] | None = None
+        cls, raw_key: bytes, prefixes: Iterable[str], queues: Mapping[str, Queue] | None = None
     ) -> JobKey:
         """The parts of a key, by the `queues` that are known (see `Watcher.by_key`): the longest
         that fits is taken.
@@ -71,12 +82,13 @@ class JobKey(NamedTuple):
         Of other queues a prefix may hold colons and a name holds none: the longest of the
         `prefixes` that fits is taken, or what stands before the first colon.
         """
-        for known, job_id in queues_of_key(key, queues or {}):
-            return cls(known.prefix, text(known.raw_name), job_id)
-        fitting = [prefix for prefix in prefixes if key.startswith(f"{prefix}:")]
-        prefix = max(fitting, key=len, default=key.partition(":")[0])
-        queue, _, job_id = key[len(prefix) + 1 :].partition(":")
-        return cls(prefix, queue, job_id)
+        for known, raw_id in queues_of_key(raw_key, queues or {}):
+            return cls(known.prefix, text(known.raw_name), raw_id)
+        encoded = (prefix.encode() for prefix in prefixes)
+        fitting = [prefix for prefix in encoded if raw_key.startswith(prefix + b":")]
+        prefix = max(fitting, key=len, default=raw_key.partition(b":")[0])
+        queue, _, raw_id = raw_key[len(prefix) + 1 :].partition(b":")
+        return cls(text(prefix), text(queue), raw_id)
 
 
 # A tuple: each poll looks each queue up in some ten tables, and a hash written in Python took a
@@ -139,13 +151,18 @@ class Queue(NamedTuple):
         return self.base[:-1]
 
 
-def queues_of_key(key: str, queues: Mapping[str, Queue]) -> Iterator[tuple[Queue, str]]:
+# How far into a job's key the end of its queue's name is looked for: a key may have a million
+# colons, and what stands before each of them is copied.
+MAX_QUEUE_KEY_BYTES = 4096
+
+
+def queues_of_key(raw_key: bytes, queues: Mapping[str, Queue]) -> Iterator[tuple[Queue, bytes]]:
     """The queues that a job with this key may belong to, and its id there.
 
     The longest first: names of queues and ids of jobs may both contain colons.
     """
-    end = key.rfind(":")
+    end = raw_key.rfind(b":", 0, MAX_QUEUE_KEY_BYTES)
     while end > 0:
-        if (queue := queues.get(key[:end])) is not None:
-            yield queue, key[end + 1 :]
-        end = key.rfind(":", 0, end)
+        if (queue := queues.get(text(raw_key[:end]))) is not None:
+            yield queue, raw_key[end + 1 :]
+        end = raw_key.rfind(b":", 0, end)

@@ -18,6 +18,9 @@ from exporter.web.guard import Guard, may_manage_all
 from exporter.web.jobs_api import JobsApi
 from exporter.web.static import page_routes
 
+# Of a request's first line: an id of 9,000 characters has up to 108,000 percent-encoded, in the
+# API's path as well as in the page's address. Each connection may hold one such line.
+MAX_LINE_BYTES = 128 * 1024
 # Open Archiver documents its API under /v1 and serves it under /api/v1.
 PREFIXES = ("", "/api")
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import orjson
 from aiohttp import web
@@ -17,14 +18,22 @@ from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.failures import fault_of, grouped
 from exporter.bullmq.job_detail import JobDetail, read_job
 from exporter.bullmq.jobs import BULKY, Job, Limits, Page, Scan, read_jobs, read_page
-from exporter.bullmq.keys import Queue, State, queues_of_key, shorten, text
+from exporter.bullmq.keys import Queue, State, queues_of_key, shorten, spellings, text
 from exporter.bullmq.missing import EvictionPolicy
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.schedulers import read_scheduler_page
 from exporter.bullmq.target import Target
 from exporter.web import shown
 from exporter.web.answers import Busy, NotFound, json_response
-from exporter.web.parameters import choice, duration, parameter, short_text, whole_number
+from exporter.web.parameters import (
+    choice,
+    duration,
+    parameter,
+    raw_parameter,
+    raw_path_after,
+    short_text,
+    whole_number,
+)
 
 MAX_LIMIT = 1000
 # Far beyond any queue, and `page * limit` still is an index that Redis can take.
@@ -86,8 +95,8 @@ class JobsApi:
             (queue, self.list_jobs),
             (f"{queue}/failures", self.list_failures),
             (f"{queue}/schedulers", self.list_schedulers),
-            (f"{queue}/jobs/{{id:.+}}", self.show_job),
-            ("/v1/jobs/keys/{key:.+}", self.find_key),
+            (f"{queue}/jobs/{{id:(?s:.+)}}", self.show_job),
+            ("/v1/jobs/keys/{key:(?s:.+)}", self.find_key),
         )
 
     async def list_queues(self, request: web.Request) -> web.Response:
@@ -227,19 +236,25 @@ class JobsApi:
     async def show_job(self, request: web.Request) -> web.Response:
         """One job in full, with a page of its logs."""
         logs_page = whole_number(request, "logsPage", 1, MAX_PAGE)
-        job_id = request.match_info["id"]
+        raw_id = raw_parameter(request, "id")
+        if raw_id is None:
+            raw_id = unquote_to_bytes(raw_path_after(request, "/queues/").split("/", 2)[2])
 
         async def read(place: Place) -> JobDetail | None:
-            return await read_job(
-                place.redis,
-                place.queue,
-                job_id,
-                first_log=(logs_page - 1) * LOG_LINES,
-                logs=LOG_LINES,
-                prefixes=self._prefixes,
-                queues=place.target.watcher.by_key,
-                limits=self._limits,
-            )
+            for spelling in spellings(raw_id):
+                found = await read_job(
+                    place.redis,
+                    place.queue,
+                    spelling,
+                    first_log=(logs_page - 1) * LOG_LINES,
+                    logs=LOG_LINES,
+                    prefixes=self._prefixes,
+                    queues=place.target.watcher.by_key,
+                    limits=self._limits,
+                )
+                if found is not None:
+                    return found
+            return None
 
         if (told := await _first(self._places(request), read)) is not None:
             place, found = told
@@ -252,31 +267,35 @@ class JobsApi:
             job = shown.detail(found, self._redaction, with_prefix=self._several)
             return json_response(self._name(place) | {"job": job | {"logs": logs}})
         raise NotFound(
-            f"Job {job_id} of queue {request.match_info['queue']} not found: it was removed, or "
-            "never there"
+            f"Job {shorten(text(raw_id))} of queue {self._queue_name(request)} not found: it was "
+            "removed, or never there"
         )
 
     async def find_key(self, request: web.Request) -> web.Response:
         """Which queue's job a BullMQ key is: exemplars name jobs so."""
-        key = request.match_info["key"]
-        targets, plain = self._targets, key
+        raw_key = unquote_to_bytes(raw_path_after(request, "/keys/"))
+        targets, plain = self._targets, raw_key
         # An exemplar of one of several targets has its name before the key.
-        named, _, rest = key.partition("/")
-        if named in self.targets:
-            targets, plain = [target for target in targets if target.name == named], rest
+        named, _, rest = raw_key.partition(b"/")
+        if text(named) in self.targets:
+            targets, plain = [target for target in targets if target.name == text(named)], rest
         ids = {
-            Place(target, queue): job_id
+            Place(target, queue): raw_id
             for target in targets
-            for queue, job_id in queues_of_key(plain, target.watcher.by_key)
-            if job_id
+            for queue, raw_id in queues_of_key(plain, target.watcher.by_key)
+            if raw_id
         }
 
-        async def exists(place: Place) -> bool | None:
-            raw = place.queue.job_key(ids[place].encode("utf-8", "replace"))
-            return bool(await place.redis.command("EXISTS", raw)) or None
+        async def find(place: Place) -> bytes | None:
+            for spelling in spellings(ids[place]):
+                if await place.redis.command("EXISTS", place.queue.job_key(spelling)):
+                    return spelling
+            return None
 
-        if (told := await _first(ids, exists)) is not None:
-            return json_response(self._name(told[0]) | {"id": ids[told[0]]})
+        if (told := await _first(ids, find)) is not None:
+            place, raw_id = told
+            return json_response(self._name(place) | shown.job_id(raw_id))
+        key = shorten(text(raw_key))
         raise NotFound(f"There is no job {key}: it was removed, or its queue is not watched")
 
     @property
@@ -358,7 +377,12 @@ class JobsApi:
 
         if (told := await _first(self._places(request), read)) is not None:
             return told
-        raise NotFound(f"Queue {request.match_info['queue']} not found")
+        raise NotFound(f"Queue {self._queue_name(request)} not found")
+
+    def _queue_name(self, request: web.Request) -> str:
+        """The name in the path, or the one in the query, since browsers resolve `.` and `..`."""
+        named: str = parameter(request, "queue") or request.match_info["queue"]
+        return named
 
     def _asked(self, request: web.Request) -> Sequence[Target]:
         """The targets that are asked for. Raises BadRequest."""
@@ -369,7 +393,7 @@ class JobsApi:
 
     def _places(self, request: web.Request) -> list[Place]:
         """Where the queue may be that is asked for. Raises BadRequest."""
-        name = request.match_info["queue"]
+        name = self._queue_name(request)
         if self.prefixes is None:
             prefix = parameter(request, "prefix") or None
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import unquote_plus, unquote_to_bytes
 
 from aiohttp import web
 
@@ -19,6 +20,21 @@ def parameter(request: web.Request, name: str) -> str | None:
     if len(given) > 1:
         raise BadRequest(f"{name} is given {len(given)} times, and may be given once")
     return given[0] if given else None
+
+
+def raw_parameter(request: web.Request, name: str) -> bytes | None:
+    """A parameter's bytes, which need not be UTF-8. Raises BadRequest where it is given twice."""
+    if parameter(request, name) is None:
+        return None
+    parts = request.raw_path.partition("#")[0].partition("?")[2].split("&")
+    values = {unquote_plus(key): value for key, _, value in (part.partition("=") for part in parts)}
+    return unquote_to_bytes(values[name].replace("+", " "))
+
+
+def raw_path_after(request: web.Request, marker: str) -> str:
+    """The part of the path after this marker, still percent-encoded."""
+    path = request.raw_path.partition("#")[0].partition("?")[0]
+    return path.partition(marker)[2]
 
 
 def choice(request: web.Request, name: str, allowed: list[str], default: str | None) -> Any:

@@ -41,6 +41,8 @@ SHUTDOWN_GRACE = 0.8
 # Connections of one port at once. Prometheus needs one, a page a few; whoever opens them without
 # end is hung up on, and the other port does not notice.
 MOST_CONNECTIONS = 500
+# Bytes of a request's first line unless a port needs longer ones: aiohttp's own limit.
+MAX_LINE_BYTES = 8190
 # Seconds within which a connection's first request has to be there, and a TLS handshake made.
 FIRST_REQUEST = 10.0
 # Seconds that a connection may be silent between two requests: a scrape comes each minute at least.
@@ -74,6 +76,7 @@ class Port:
     # Whether an answer is given up when its client hangs up: a search then makes room for others.
     cancels: bool = False
     tls: ssl.SSLContext | None = None
+    max_line_bytes: int = MAX_LINE_BYTES
 
     @property
     def url(self) -> str:
@@ -98,6 +101,7 @@ async def serving(*ports: Port) -> AsyncIterator[None]:
                 handle_signals=False,
                 shutdown_timeout=SHUTDOWN_GRACE,
                 keepalive_timeout=KEEP_ALIVE,
+                max_line_size=port.max_line_bytes,
             )
             runners.append(runner)
             await runner.setup()

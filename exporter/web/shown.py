@@ -6,13 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from fnmatch import translate
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
 from exporter.bullmq.failures import Group
 from exporter.bullmq.job_detail import Child, Children, JobDetail
 from exporter.bullmq.jobs import Job, NotJson
-from exporter.bullmq.keys import JobKey, State
+from exporter.bullmq.keys import JobKey, State, text
 from exporter.bullmq.limits import QueueLimits
 from exporter.bullmq.snapshot import QueueReading, Scheduler
 
@@ -96,8 +97,7 @@ def _limits(given: QueueLimits) -> dict[str, float | None]:
 def job(given: Job, redaction: Redaction, *, brief: bool = False) -> dict[str, Any]:
     """A job as Open Archiver's Jobs API has it; `brief` is one whose bulky fields were not read."""
     source = given.ingestion_source
-    return {
-        "id": given.id,
+    return job_id(given.raw_id) | {
         "name": given.name,
         "data": None if brief else redaction.of(given.data),
         "state": given.state,
@@ -149,9 +149,8 @@ def group(given: Group, redaction: Redaction) -> dict[str, Any]:
             {"id": redaction.of_key(SOURCE, source), "count": number}
             for source, number in given.sources.most_common(MOST_SHOWN)
         ],
-        "exampleId": given.example_id,
         "exampleReason": given.example_reason,
-    }
+    } | job_id(given.example_raw_id, key="exampleId", encoded="exampleEncodedId")
 
 
 def scheduler(given: Scheduler, now: int) -> dict[str, Any]:
@@ -172,8 +171,17 @@ def scheduler(given: Scheduler, now: int) -> dict[str, Any]:
     }
 
 
+def job_id(raw: bytes, key: str = "id", encoded: str = "encodedId") -> dict[str, str]:
+    """An id as text, and percent-encoded if it is not UTF-8: the text alone is ambiguous then."""
+    try:
+        return {key: raw.decode()}
+    except UnicodeDecodeError:
+        return {key: text(raw), encoded: quote(raw, safe="")}
+
+
 def _place(key: JobKey, *, with_prefix: bool) -> dict[str, str]:
-    return {"queue": key.queue, "id": key.id} | ({"prefix": key.prefix} if with_prefix else {})
+    place = {"queue": key.queue} | job_id(key.raw_id)
+    return place | ({"prefix": key.prefix} if with_prefix else {})
 
 
 def _children(given: Children, *, with_prefix: bool) -> dict[str, Any]:

@@ -81,15 +81,24 @@ export function schedulersRequest({ queue, prefix, target }) {
   return { path, every: 60, series: `schedulers ${target} ${prefix} ${queue}` };
 }
 
-export function jobRequest({ queue, prefix, target, job, logs }) {
-  const path = queuePath(queue, `/jobs/${escape(job)}`, { logsPage: logs || "", prefix, target });
-  return { path, every: 10, series: `job ${target} ${prefix} ${queue} ${job}` };
+export function jobRequest({ queue, prefix, target, job, job_encoded: encoded, logs }) {
+  const [segment, id] = inPath(job);
+  const path = queuePath(queue, `/jobs/${encoded || segment}`,
+    { id, logsPage: logs || "", prefix, target });
+  return { path, every: 10, series: `job ${target} ${prefix} ${queue} ${encoded || job}` };
 }
 
-function queuePath(queue, rest, query) {
-  const given = Object.entries(query).filter(([, value]) => value !== "");
+function queuePath(name, rest, query) {
+  const [segment, queue] = inPath(name);
+  const given = Object.entries({ queue, ...query }).filter(([, value]) => value !== "");
   const search = new URLSearchParams(given).toString();
-  return `v1/jobs/queues/${escape(queue)}${rest}${search ? `?${search}` : ""}`;
+  return `v1/jobs/queues/${segment}${rest}${search ? `?${search}` : ""}`;
+}
+
+/** The part of a path for a name, and what to put into the query in its place, if anything. */
+function inPath(name) {
+  // Browsers resolve these two, percent-encoded too.
+  return name === "." || name === ".." ? ["-", name] : [escape(name), ""];
 }
 
 function escape(text) {
@@ -100,7 +109,7 @@ function escape(text) {
 /** Keep only what lists show: what is not kept cannot make them look different. */
 function trimJobs(answer) {
   const jobs = (answer.jobs ?? []).map((job) => ({
-    id: job.id, name: job.name, state: job.state, attemptsMade: job.attemptsMade,
+    id: job.id, encodedId: job.encodedId, name: job.name, state: job.state, attemptsMade: job.attemptsMade,
     timestamp: job.timestamp, processedOn: job.processedOn, finishedOn: job.finishedOn,
     failedReason: job.failedReason?.slice(0, REASON_IN_LISTS) ?? null,
   }));

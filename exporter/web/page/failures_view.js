@@ -1,6 +1,6 @@
 // The failed jobs of a queue in groups of the same failure: what to look at first.
 
-import { change, link, WINDOWS } from "./address.js";
+import { change, jobLink, jobParts, link, textLink, WINDOWS } from "./address.js";
 import { followRow, loading, notice, section } from "./parts.js";
 import { element } from "./dom.js";
 import { counted, cut, firstLine, number, short, visible } from "./text.js";
@@ -91,7 +91,8 @@ function groupItem(address, group, largest) {
 function facts(address, group) {
   const { min, max } = group.attempts ?? {};
   const attempts = min === max ? `${min}` : `${min} to ${max}`;
-  const example = group.exampleId && link(change(address, { job: group.exampleId }), {
+  const exampleJob = jobParts({ id: group.exampleId, encodedId: group.exampleEncodedId });
+  const example = group.exampleId && jobLink(change(address, exampleJob), {
     title: cut(visible(group.exampleReason ?? ""), 1000) }, "an example");
   return [
     group.frame && element("code", {}, short(group.frame)),
@@ -99,7 +100,7 @@ function facts(address, group) {
     max !== undefined && max !== null
       && element("span", {}, `after ${attempts} ${max === 1 ? "attempt" : "attempts"}`),
     some("source ", group.ingestionSources, ({ id, count }) => [
-      link(change(address, { text: id, page: 1 }), { "data-focus": "jobs",
+      textLink(change(address, { text: id, page: 1 }), { "data-focus": "jobs",
         title: "Only the jobs of this source" }, short(id, 60)), ` ×\u00a0${number(count)}`]),
     example && element("span", {}, example),
   ];

@@ -1,6 +1,6 @@
 // One job in full.
 
-import { change, jobAddress, link } from "./address.js";
+import { change, jobAddress, jobLink, link, textLink } from "./address.js";
 import { badge, copyButton, heading, loading, notice, section, textBox } from "./parts.js";
 import { element } from "./dom.js";
 import { counted, cut, firstLine, number, plain, short, visible } from "./text.js";
@@ -98,7 +98,7 @@ function facts(context, job) {
 function source(address, { ingestionSourceId: id }) {
   if (id === null || id === undefined) return "–";
   if (typeof id !== "string") return short(id, 300);
-  return link(change(address, { job: "", logs: 0, group: "", text: id, page: 1 }),
+  return textLink(change(address, { job: "", logs: 0, group: "", text: id, page: 1 }),
     { "data-focus": "jobs", title: "All failed jobs of this source" }, short(id, 300));
 }
 
@@ -116,7 +116,7 @@ function progress(value) {
 /** The newest first and open. They are told apart by age, so that a new one opens by itself. */
 function traces(job, context) {
   const { stacktrace } = job;
-  return stacktrace.map((trace, at) => {
+  return stacktrace.map(asText).map((trace, at) => {
     const newest = at === stacktrace.length - 1;
     const which = stacktrace.length === 1 ? "" : `${at + 1} of ${stacktrace.length}`
       + `${newest ? ", the newest" : ""}: `;
@@ -128,9 +128,13 @@ function traces(job, context) {
   }).reverse();
 }
 
+/** Applications write other things than texts there, too: objects, numbers, null. */
+function asText(value) {
+  return typeof value === "string" ? value : JSON.stringify(value, null, 2);
+}
+
 /** The line of a stack trace that says what happened: in Python it is the last one. */
-function message(trace) {
-  const text = plain(trace);
+function message(text) {
   if (!text.startsWith("Traceback ")) return firstLine(text);
   return text.trimEnd().slice(-1000).split("\n").at(-1);
 }
@@ -188,9 +192,10 @@ function childReason({ failedReason }) {
     short(firstLine(failedReason), 200));
 }
 
-function relative(address, { queue, id, prefix }) {
-  const to = jobAddress({ queue, prefix: prefix ?? address.prefix, target: address.target }, id);
-  return link(to, {}, short(queue, 100), " / ", short(id, 100));
+function relative(address, { queue, id, encodedId, prefix }) {
+  const to = jobAddress({ queue, prefix: prefix ?? address.prefix, target: address.target },
+    { id, encodedId });
+  return jobLink(to, {}, short(queue, 100), " / ", short(id, 100));
 }
 
 function logs({ address, ...context }, { logs: found }) {

@@ -1,6 +1,6 @@
 // The jobs of one status of a queue: filters, table, pages.
 
-import { change, link, unfiltered } from "./address.js";
+import { change, jobLink, jobParts, link, unfiltered } from "./address.js";
 import { PER_PAGE } from "./api.js";
 import { element } from "./dom.js";
 import { followRow, notice, section, table } from "./parts.js";
@@ -134,8 +134,8 @@ function jobTable(address, jobs) {
   const ended = ENDED.includes(address.status);
   const active = address.status === "active";
   const columns = [
-    { label: "Id", kind: "id", cell: ({ id }) => link(change(address, { job: id, logs: 0 }),
-      { title: cut(visible(id), 500) }, short(id, 48)) },
+    { label: "Id", kind: "id", cell: (job) => jobLink(change(address, jobParts(job)),
+      { title: cut(visible(job.id), 500) }, short(job.id, 48)) },
     { label: "Name", kind: "name", cell: ({ name }) => short(name, 48) },
     reasons && { label: "Reason", kind: "reason", cell: reason },
     { label: "Attempts", kind: "number", cell: ({ attemptsMade }) => attemptsMade ?? "–" },
@@ -145,7 +145,7 @@ function jobTable(address, jobs) {
   ].filter(Boolean);
   return element("div", { class: "wide" }, table({ id: "jobs", columns,
     caption: `Jobs, ${address.order === "desc" ? "newest" : "oldest"} first, page ${address.page}`,
-    rows: jobs.map((job) => ({ key: job.id, className: "follow", onclick: followRow,
+    rows: jobs.map((job) => ({ key: job.encodedId ?? job.id, className: "follow", onclick: followRow,
       cells: columns.map(({ cell }) => cell(job)) })) }));
 }
 

@@ -11,10 +11,10 @@ import { Loader } from "./loader.js";
 import { followLinks, History } from "./history.js";
 import { queueView } from "./queue_view.js";
 import { queuesView } from "./queues_view.js";
-import { notice } from "./parts.js";
+import { heading, notice } from "./parts.js";
 import { forget, recall, remember } from "./session.js";
 import { signInView } from "./sign_in_view.js";
-import { short, visible } from "./text.js";
+import { cut, short, visible } from "./text.js";
 import { absoluteTimes, relative, tickTimes, toggleTimes } from "./times.js";
 
 const part = (id) => document.getElementById(id);
@@ -51,6 +51,17 @@ function contentOf(view) {
   return view.job ? jobView(context) : queueView(context);
 }
 
+/** A fault of the page is said: otherwise what was there before would stay for ever. */
+function contentOrFault(view) {
+  try {
+    return contentOf(view);
+  } catch (error) {
+    reportError(error);
+    return [heading("This cannot be shown"), notice("bad", "The page has a fault: ",
+      short(String(error)), ". The API has what it would show.")];
+  }
+}
+
 function titleOf({ queue, job, status, page, group }) {
   if (!signedIn()) return "Sign in";
   if (!queue) return "All queues";
@@ -61,13 +72,13 @@ function titleOf({ queue, job, status, page, group }) {
 
 function draw() {
   const inside = signedIn();
-  document.title = `${visible(titleOf(address))} – BullMQ`;
+  document.title = `${visible(cut(titleOf(address), 300))} – BullMQ`;
   part("controls").hidden = !inside;
   fill(part("crumbs"), crumbs());
   fill(part("banner"), inside && banner(loader.sources, () => loader.refresh()));
   fill(part("main"), [inside && leftOut.length > 0 && notice("warn",
     "Left out of the address, since it makes no sense: ", short(leftOut.join(", "), 200)),
-  contentOf(address)].flat());
+  contentOrFault(address)].flat());
   drawControls();
 }
 
@@ -98,7 +109,8 @@ function show(to, focus) {
   forgetTyping();
   if (to.queue !== address.queue || to.prefix !== address.prefix
     || to.target !== address.target) names = new Set();
-  if (to.queue !== address.queue || to.job !== address.job) opened = new Set();
+  if (to.queue !== address.queue || to.job !== address.job
+    || to.job_encoded !== address.job_encoded) opened = new Set();
   address = to;
   if (!signedIn()) return draw();
   loader.open(requestsOf(address));
@@ -146,7 +158,7 @@ followLinks((clicked) => {
 function answered(source, news) {
   const { problem } = source;
   const found = loader.sources.key?.answer;
-  if (found) return go(jobAddress({ ...found, queue: found.name }, found.id), { replace: true });
+  if (found) return go(jobAddress({ ...found, queue: found.name }, found), { replace: true });
   if (problem?.status === 401 || problem?.status === 403) return refuse(problem);
   // A queue that stands still gives the same answer again and again, yet is judged by the clock.
   if (news || !address.queue) {
