@@ -209,6 +209,24 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
+                "Since counters were saved",
+                [
+                    query(
+                        f"time() - max by (instance, target) (bullmq_exporter_last_save_timestamp_seconds{{{EXPORTERS}}} > 0)",
+                        BY,
+                    ),
+                    query(
+                        f"60 * sum by (instance, target) (rate(bullmq_exporter_save_errors_total{{{EXPORTERS}}}[$__rate_interval])) > 0",
+                        f"failed saves per minute {BY}",
+                    ),
+                ],
+                "When the state file was last written, and saves that failed or could not begin.",
+                unit="s",
+                nothing="No state file is set (events.state_file)",
+            )
+        )
+        .with_panel(
+            graph(
                 "Queues that are not watched",
                 [
                     query(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporter.bullmq.events.tallies import FinishedJobs, Layout, Tallies
+from exporter.bullmq.events.tallies import FinishedJobs, Layout, Saves, Tallies
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.watcher import Outcome
 from exporter.prometheus.event_family import EventHistogram, EventsOffGauge, MissedCounter
@@ -164,6 +164,7 @@ def _own() -> Iterator[list[str]]:
         tracked_jobs=0,
         untracked_jobs=0,
         removed=FinishedJobs(),
+        saves=Saves(),
     )
     snapshot = Snapshot((), None, {}, {}, None, unwatched={"prefix": 0})
     health.record(None, Outcome(snapshot, None, duration=0), tallies)

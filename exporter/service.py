@@ -205,7 +205,7 @@ def intervals_too_long(settings: Settings) -> list[str]:
     if settings.poll_interval > limit:
         alerts = ["BullMQQueueStandsStill", "BullMQQueueBlocked", "BullMQNoWorker"]
         if settings.poll_interval > MAX_INTERVAL_SECONDS:
-            alerts.append("BullMQJobAbandoned")
+            alerts += ["BullMQJobAbandoned", "BullMQPollsStopped"]
         lines.append(
             f"{names_of('poll_interval')} is {settings.poll_interval:g} seconds, and the alert "
             f"rules need at most {limit}{reason}: {', '.join(alerts)} may fire without a cause"

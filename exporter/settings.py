@@ -30,6 +30,11 @@ from pydantic import (
 )
 from redis.crc import key_slot
 
+from exporter.daemon_thread import call_in_daemon_thread
+
+# How long a start waits for a file system that stalls.
+FILE_SYSTEM_SECONDS = 2.0
+
 OPEN_ARCHIVER_NAMES = {
     "redis.host": "REDIS_HOST",
     "redis.port": "REDIS_PORT",
@@ -351,6 +356,21 @@ class ApiSettings(Section):
         return (ApiKey(name="api.key", key=self.key), *self.keys)
 
 
+def _may_be_replaced(file: Path) -> bool:
+    """Whether it is a regular file or none, and its directory may be written."""
+
+    def look() -> bool:
+        is_regular = file.is_file() or not file.exists()
+        return is_regular and os.access(file.absolute().parent, os.W_OK)
+
+    try:
+        return call_in_daemon_thread(look).result(timeout=FILE_SYSTEM_SECONDS)
+    except TimeoutError:
+        return True  # a file system that stalls; the start must not
+    except OSError:
+        return False
+
+
 class EventsSettings(Section):
     """Following the queues' event streams: counters and durations."""
 
@@ -374,9 +394,7 @@ class EventsSettings(Section):
 
     @model_validator(mode="after")
     def _state_directory(self) -> EventsSettings:
-        if self.state_file is not None and (
-            self.state_file.is_dir() or not os.access(self.state_file.absolute().parent, os.W_OK)
-        ):
+        if self.state_file is not None and not _may_be_replaced(self.state_file):
             raise ValueError(
                 f"{names_of('events.state_file')}: {self.state_file} cannot be written, a file in "
                 "a directory that exists and that this user may write is wanted"

@@ -164,6 +164,7 @@ MAY_BE_EMPTY = {
     ),
     "Alerts": "annotations: nothing has to fire in a minute",
     "Events missed by queue, per minute": "none is missed",
+    "Since counters were saved": "the demo has no state file",
     "Longest wait": "no job has to wait at the moment",
     "Oldest jobs": "no job has to wait, be active or overdue at the moment",
     "Since the last run of each schedule": "a schedule of the demo runs once a minute at most",

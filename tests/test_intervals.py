@@ -17,7 +17,7 @@ from tests.test_rules import NAMES, RULES
 POLLS = (
     "poll_interval (EXPORTER_POLL_INTERVAL, --poll-interval) is 400 seconds, and the alert rules "
     "need at most 360: BullMQQueueStandsStill, BullMQQueueBlocked, BullMQNoWorker, "
-    "BullMQJobAbandoned may fire without a cause"
+    "BullMQJobAbandoned, BullMQPollsStopped may fire without a cause"
 )
 
 

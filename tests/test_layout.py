@@ -16,11 +16,12 @@ from exporter.settings import LEAVES
 ROOT = Path(exporter.__file__).parent
 # What each part may import of the others; `settings` stands beside them all.
 ALLOWED = {
-    "settings": set[str](),
+    "daemon_thread": set[str](),
+    "settings": {"daemon_thread"},
     "settings_file": {"settings"},
     "settings_sources": {"settings", "settings_file"},
     "logs": {"settings"},
-    "bullmq": {"settings"},
+    "bullmq": {"settings", "daemon_thread"},
     "prometheus": {"settings", "bullmq"},
     "web": {"settings", "bullmq", "prometheus"},
     "service": {"settings", "logs", "bullmq", "prometheus", "web"},

@@ -58,6 +58,8 @@ _EVENTS = (
 
 
 REMOVED = "bullmq_removed_queues_jobs_total"
+LAST_SAVE = "bullmq_exporter_last_save_timestamp_seconds"
+SAVE_ERRORS = "bullmq_exporter_save_errors_total"
 
 
 class _Events(Collector):
@@ -74,6 +76,7 @@ class _Events(Collector):
             for values, tallies in known:
                 family.add_metric(values, getattr(tallies, field))
             yield family
+        yield from self._collect_saves(known)
         if not known:
             return
         removed = CounterMetricFamily(
@@ -86,6 +89,28 @@ class _Events(Collector):
             for state, number in tallies.removed._asdict().items():
                 removed.add_metric((*values, state), number)
         yield removed
+
+    def _collect_saves(self, known: Sequence[tuple[tuple[str, ...], Tallies]]) -> Iterator[Metric]:
+        saves = [(values, tallies.saves) for values, tallies in known if tallies.saves]
+        if not saves:
+            return
+        last = GaugeMetricFamily(
+            LAST_SAVE,
+            "When counters were last saved in events.state_file; 0 before the first time; absent "
+            "without a file.",
+            labels=self._labels,
+        )
+        errors = CounterMetricFamily(
+            SAVE_ERRORS.removesuffix("_total"),
+            "Saves into events.state_file that failed, or could not begin because the one before "
+            "had not ended; absent without a file.",
+            labels=self._labels,
+        )
+        for values, each in saves:
+            last.add_metric(values, each.last)
+            errors.add_metric(values, each.failed)
+        yield last
+        yield errors
 
 
 class _Unwatched(Collector):
@@ -225,7 +250,7 @@ class Health:
         }
         return (
             told
-            | {_Unwatched.NAME, REMOVED}
+            | {_Unwatched.NAME, REMOVED, LAST_SAVE, SAVE_ERRORS}
             | {
                 f"{name}_total" if family is CounterMetricFamily else name
                 for family, name, _, _ in _EVENTS

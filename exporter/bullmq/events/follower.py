@@ -8,6 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -30,7 +31,8 @@ from exporter.bullmq.events.large_entries import (
 from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger
 from exporter.bullmq.events.mending import find_missed
 from exporter.bullmq.events.scarce_events import ScarceEvents
-from exporter.bullmq.events.state_file import QUEUES, StateFile
+from exporter.bullmq.events.state_file import StateFile
+from exporter.bullmq.events.state_format import QUEUES
 from exporter.bullmq.events.stream import Entry, Gap, StreamInfo, UncertainGap, milliseconds
 from exporter.bullmq.events.tallies import Count, FinishedJobs, Layout, QueueTallies, Tallies
 from exporter.bullmq.events.tracked_jobs import Room, TrackedJob
@@ -98,6 +100,9 @@ FROZEN_AT_ONCE = 100
 
 # While some streams are behind, seconds after which the others are looked at again.
 ALL_EVERY = 0.3
+
+# How old counts may be that are published because newer ones are not saved yet.
+MAX_SAVED_AGE_SECONDS = 10.0
 
 # Consecutive reads without data after which their replies may be too large: something between us
 # and Redis may hold them back until they are complete.
@@ -187,16 +192,15 @@ class Follower:
         # Jobs that wait and are not known from events: in which pass they were first asked for.
         self._unseen: dict[tuple[Queue, bytes, float], int] = {}
         self._consistent = asyncio.Lock()
-        self._told: Tallies | None = None
+        self._published: Tallies | None = None
+        self._published_until = 0.0  # monotonic
 
     async def run(self) -> None:
         """Follow until cancelled, then save."""
-        if self._state_file is not None:
-            saved = self._state_file.load(self._layout)
-            self._remembered, self._complete_until = dict(saved.queues), saved.complete_until
-            self._removed = saved.removed
         failures, last_reason = 0, ""
         try:
+            if self._state_file is not None:
+                await self._load(self._state_file)
             while True:
                 try:
                     pause = await self._step()
@@ -211,9 +215,15 @@ class Follower:
                     failures, last_reason = 0, ""
                 await asyncio.sleep(pause)
         finally:
-            # Not where nothing was followed: what happened before is still to be read then.
-            if self._state_file is not None and self._known is not None and not self._unsettled:
-                self._state_file.save_now(self._memory())
+            if self._state_file is not None:
+                # Not where nothing was followed: what happened before is still to be read then.
+                worth_saving = self._known is not None and not self._unsettled
+                await self._state_file.close(self._memory() if worth_saving else None)
+
+    async def _load(self, file: StateFile) -> None:
+        saved = await file.load(self._layout)
+        self._remembered, self._complete_until = dict(saved.queues), saved.complete_until
+        self._removed = saved.removed
 
     @staticmethod
     def _complain(error: Exception, last_reason: str) -> None:
@@ -229,21 +239,25 @@ class Follower:
     async def tallies(self) -> Tallies | None:
         """What was counted so far; None while events cannot be followed.
 
-        With a state file only what is in it: a counter that was told never goes back, even if we
-        are killed.
+        With a state file it is what is saved, so that no counter goes back even if we are killed;
+        but if saving takes long or fails, it is what was counted up to now: an old count would say
+        that nothing happens.
         """
+        file = self._state_file
         async with self._consistent:
             if not self._following:
                 return None
+            due = file is not None and file.due
+            if file is not None and not due and time.monotonic() < self._published_until:
+                return self._published
+            published_until = time.monotonic() + MAX_SAVED_AGE_SECONDS
             frozen = await self._freeze()
-            if self._state_file is None:
-                self._told = frozen
-                return frozen
-            if not self._state_file.due:
-                return self._told
-            memory = self._memory()
-        await self._state_file.save(memory)
-        self._told = frozen
+            memory = self._memory() if due else None
+        if file is not None and memory is not None:
+            await file.save(memory)
+        if file is not None:
+            frozen = replace(frozen, saves=file.saves)
+        self._published, self._published_until = frozen, published_until
         return frozen
 
     def ready_times(self, queue: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:

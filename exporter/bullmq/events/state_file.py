@@ -1,158 +1,243 @@
-"""The file that keeps the follower's memory over a restart."""
+"""The file that keeps the follower's memory over a restart.
+
+It may be on a disk or a network that stalls. So each call of the file system is made in a daemon
+thread, one at a time, and nobody waits for it without a limit.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
-import msgpack
-
-from exporter.bullmq.events.ledger import Ledger
-from exporter.bullmq.events.stream import order
-from exporter.bullmq.events.tallies import Count, FinishedJobs, Layout
-from exporter.bullmq.events.tracked_jobs import Room
-from exporter.bullmq.keys import Queue
+from exporter.bullmq.events import state_format
+from exporter.bullmq.events.state_format import NOTHING_SAVED, Saved
+from exporter.bullmq.events.tallies import Layout, Saves
+from exporter.daemon_thread import call_in_daemon_thread
 
 log = logging.getLogger(__name__)
 
-# The key of the queues' memory. It differs from older ones: an older exporter starts from 0.
-QUEUES = "queues-2"
-# The same for the older format, with fewer counts before the histograms.
-QUEUES_1 = "queues-1"
-COUNTS_1 = 6
+Result = TypeVar("Result")
+
+# Seconds that a start waits for the file, while counters are absent: longer than the 90 s after
+# which an NFSv4 server releases the lock of a host that died, and than the 30 s that Kubernetes
+# gives the pod before.
+MAX_START_WAIT_SECONDS = 120.0
+# Seconds after which a file system counts as stalled at the start, and between two attempts to get
+# the lock.
+SLOW_SECONDS = 5.0
+LOCK_RETRY_SECONDS = 0.25
+
+# Seconds that a publication waits for the save of what it publishes, and the end for the last one.
+MAX_SAVE_WAIT_SECONDS = 0.5
+MAX_LAST_SAVE_SECONDS = 2.0
+
+# Saves take at most a twentieth of the time, but are never further apart than this.
+MAX_PAUSE_SECONDS = 60.0
+
+# A larger file is not read: nothing that this program writes gets there.
+MAX_BYTES = 1 << 30
+
+STALLED = "its file system does not answer"
 
 
-class Saved(NamedTuple):
-    """What the file holds.
-
-    `complete_until` is up to when no queue is missing in it (epoch ms; None: there is no memory):
-    when the last search for queues before it was saved began, since a queue that appeared later was
-    not found yet. Where none was searched for (the queues are named, or the file is an older one),
-    it is when it was saved.
-    """
-
-    queues: dict[bytes, Any]  # the memory of each by its base
-    complete_until: int | None
-    removed: FinishedJobs  # see Tallies
-
-
-_NOTHING = Saved({}, None, FinishedJobs())
+class FileInUse(OSError):
+    """Another process holds the file's lock."""
 
 
 class StateFile:
-    """Positions, counts and unfinished jobs, replaced as a whole."""
+    """Positions, counts and unfinished jobs, replaced as a whole.
+
+    A lock on the file `….lock` beside it keeps two processes from replacing each other's. (Not on
+    the file itself: each save makes a new one.)
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._due = 0.0
-        self._failed = False
-        self._writing = threading.Lock()
-        self._turn = self._written = 0
-        self._writer = ThreadPoolExecutor(1, "state")
+        self._lock: int | None = None  # the file descriptor that holds it
+        self._has_locks = True
+        self._pending: asyncio.Future[Any] | None = None  # the call that was started last
+        self._failing = False  # whether the log has said so
+        self._saved_at = 0.0
+        self._failed = 0
 
     @property
     def due(self) -> bool:
-        """Whether to save again: at most once a second, and in at most a twentieth of the time."""
+        """Whether to save again: at most once a second."""
         return time.monotonic() >= self._due
 
-    def load(self, layout: Layout) -> Saved:
-        """The content of the file; empty if there is no file.
+    @property
+    def saves(self) -> Saves:
+        return Saves(self._saved_at, self._failed)
 
-        A file that cannot be used is kept as `….unusable`, and the log says so. Histograms are left
-        out where their bounds have changed.
+    # Loading
+
+    async def load(self, layout: Layout) -> Saved:
+        """The content of the file; empty if there is none.
+
+        Waits while another process has the file, or the file system does not answer. If that lasts
+        for MAX_START_WAIT_SECONDS, counting begins anew, and the file is replaced as soon as that
+        is possible. Histograms are left out where their bounds have changed.
         """
+        give_up = time.monotonic() + MAX_START_WAIT_SECONDS
+        reading: asyncio.Future[Saved] | None = None
+        reason, said = "", False
+        while time.monotonic() < give_up:
+            reading = reading or self._start(partial(self._lock_and_read, layout))
+            await asyncio.wait({reading}, timeout=SLOW_SECONDS)
+            reason = STALLED
+            if reading.done():
+                try:
+                    return reading.result()
+                except FileInUse as error:
+                    reading, reason = None, str(error)
+            if not said:
+                self._warn("waiting for the state file: counters are absent", reason)
+            said = True
+            await asyncio.sleep(LOCK_RETRY_SECONDS)
+        self._warn("the state file cannot be used now: counters begin anew", reason)
+        self._failing = True
+        return NOTHING_SAVED
+
+    def _lock_and_read(self, layout: Layout) -> Saved:
+        """Raises FileInUse. A file that cannot be used is kept as `….unusable`."""
         try:
-            memory = msgpack.unpackb(self._path.read_bytes(), strict_map_key=False)
-            if QUEUES_1 in memory:
-                memory[QUEUES] = _with_more_counts(memory.pop(QUEUES_1))
-            size = layout.size if memory["bounds"] == layout.bounds else len(Count)
-            for base, queue in memory[QUEUES].items():
-                queue["tallies"] = {
-                    name: values[:size] for name, values in queue["tallies"].items()
-                }
-                trial = Ledger(Queue(base, "", ""), layout, Room(0), max_names=1)
-                trial.remember(queue)
-                order(trial.place.position)
-            return Saved(
-                memory[QUEUES],
-                int(memory.get("searched") or memory["saved"]),
-                FinishedJobs(*memory.get("removed", ())),
-            )
+            self._take_lock()
+        except FileInUse:
+            raise
+        except OSError:
+            pass  # the first save gives the reason
+        try:
+            return state_format.decode(self._read(), layout)
         except FileNotFoundError:
-            return _NOTHING
-        except (
-            *(OSError, msgpack.UnpackException),
-            *(ArithmeticError, ValueError, TypeError, LookupError, AttributeError),
-        ) as error:
-            log.warning(
-                "the state file cannot be used: counters begin anew",
-                extra={"reason": f"{self._path}: {error!r}"},
-            )
+            return NOTHING_SAVED
+        except Exception as error:
+            # Whatever is in it must not end the process.
+            reason = str(error) if type(error) is ValueError else repr(error)
+            self._warn("the state file cannot be used: counters begin anew", reason[:200])
             with suppress(OSError):
                 self._path.replace(self._path.with_name(f"{self._path.name}.unusable"))
-            return _NOTHING
+            return NOTHING_SAVED
+
+    def _read(self) -> bytes:
+        if self._path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES} bytes")
+        return self._path.read_bytes()
+
+    def _take_lock(self) -> None:
+        """Raises FileInUse while another process has it, and OSError."""
+        if self._lock is not None or not self._has_locks:
+            return
+        path = self._path.with_name(f"{self._path.name}.lock")
+        lock = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise FileInUse("in use by another process") from None
+        except OSError as error:
+            os.close(lock)
+            self._has_locks = False
+            self._warn(
+                "the state file's file system has no locks: no second exporter may use it",
+                str(error),
+            )
+        else:
+            self._lock = lock
+
+    # Saving
 
     async def save(self, memory: Mapping[str, Any]) -> None:
-        """Save this memory; an older one never replaces a newer one."""
-        # A thread of its own: the loop's default ones may all be held up by a resolver.
-        await asyncio.get_running_loop().run_in_executor(self._writer, self._saving(memory))
-
-    def save_now(self, memory: Mapping[str, Any]) -> None:
-        """Save this memory before we end."""
-        self._saving(memory)()
-
-    def _saving(self, memory: Mapping[str, Any]) -> Callable[[], None]:
-        self._turn += 1
-        # Packed here and now: the lists in it are those that are counted in, and would be saved
-        # with what came later, under a position from before it.
-        # Sums of times that no clock told may be beyond its 64 bits: rounded is better than none.
-        return partial(self._save, msgpack.packb(memory, default=float), self._turn)
-
-    def _save(self, packed: bytes, turn: int) -> None:
-        """Replace the file in one step: a crash leaves the old or the new one.
+        """Save this memory. Returns when it is saved or that takes MAX_SAVE_WAIT_SECONDS.
 
         Where that fails the log says so, once: counting goes on, only a restart loses something.
         """
+        if self._pending is not None and not self._pending.done():
+            self._due = time.monotonic() + 1
+            self._note_failure(STALLED)
+            return
+        await asyncio.wait({self._start_save(memory)}, timeout=MAX_SAVE_WAIT_SECONDS)
+
+    async def close(self, memory: Mapping[str, Any] | None) -> None:
+        """Save this memory, if any, for the last time; then another process may have the file."""
+        end = time.monotonic() + MAX_LAST_SAVE_SECONDS
+        if self._pending is not None and not self._pending.done():
+            if memory is None:
+                return
+            await asyncio.wait({self._pending}, timeout=MAX_LAST_SAVE_SECONDS)
+        if self._pending is None or self._pending.done():
+            last = self._start_save(memory, release=True)
+            await asyncio.wait({last}, timeout=max(end - time.monotonic(), 0))
+            if last.done():
+                return
+        self._note_failure(STALLED)
+
+    def _start(self, call: Callable[[], Result]) -> asyncio.Future[Result]:
+        self._pending = started = asyncio.wrap_future(call_in_daemon_thread(call))
+        return started
+
+    def _start_save(
+        self, memory: Mapping[str, Any] | None, *, release: bool = False
+    ) -> asyncio.Future[None]:
+        # Encoded here and now: the lists in it are those that are counted in, and would be saved
+        # with what came later, under a position from before it.
+        parts = None if memory is None else state_format.encode(memory)
         began = time.monotonic()
-        try:
-            # The last one, as we end, may find another thread still at work.
-            with self._writing:
-                if turn > self._written:
-                    self._write(packed)
-                    self._written = turn
-        except OSError as error:
-            if not self._failed:
-                log.warning("the state file cannot be written", extra={"reason": str(error)})
-            self._failed = True
-        else:
-            self._failed = False
+        saving = self._start(partial(self._write, parts, release))
+        if parts is not None:
+            saving.add_done_callback(partial(self._note_end, began))
+        return saving
+
+    def _note_end(self, began: float, saving: asyncio.Future[None]) -> None:
         now = time.monotonic()
-        self._due = max(began + 1, now + 19 * (now - began))
+        error = saving.exception()
+        if error is not None:
+            self._due = now + 1
+            self._note_failure(str(error))
+        else:
+            self._due = max(began + 1, now + min(19 * (now - began), MAX_PAUSE_SECONDS))
+            self._saved_at = time.time()
+            if self._failing:
+                log.info("the state file is written again", extra={"file": str(self._path)})
+            self._failing = False
 
-    def _write(self, packed: bytes) -> None:
+    def _note_failure(self, reason: str) -> None:
+        self._failed += 1
+        if not self._failing:
+            self._warn("the state file cannot be written", reason)
+        self._failing = True
+
+    def _write(self, parts: tuple[bytes, bytes] | None, release: bool) -> None:
+        """Replace the file in one step: a crash leaves the old or the new one."""
+        try:
+            if parts is not None:
+                self._take_lock()
+                self._replace(parts)
+        finally:
+            if release and self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    def _replace(self, parts: tuple[bytes, bytes]) -> None:
         new = self._path.with_name(f"{self._path.name}.new")
-        with new.open("wb") as file:
-            file.write(packed)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._path)
+        try:
+            with new.open("wb") as file:
+                file.writelines(parts)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._path)
+        except OSError:
+            with suppress(OSError):
+                new.unlink()  # a full disk has better uses for it
+            raise
 
-
-def _with_more_counts(queues: dict[bytes, Any]) -> dict[bytes, Any]:
-    """Convert the memory of queues under QUEUES_1, with 0 for what was not counted then."""
-    more = [0] * (len(Count) - COUNTS_1)
-    for queue in queues.values():
-        queue["tallies"] = {
-            name: [*values[:COUNTS_1], *more, *values[COUNTS_1:]]
-            for name, values in queue["tallies"].items()
-        }
-    return queues
+    def _warn(self, message: str, reason: str) -> None:
+        log.warning(message, extra={"reason": f"{self._path}: {reason}"})

@@ -137,6 +137,15 @@ class QueueTallies:
     events_off: bool = False  # the queue keeps too few events to be read
 
 
+class Saves(NamedTuple):
+    """How saving into the state file goes: when it last succeeded (epoch s; 0: not yet), and how
+    often it failed or could not begin because the save before it had not ended.
+    """
+
+    last: float = 0.0
+    failed: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Tallies:
     """What was counted of all queues that are followed, at one moment.
@@ -152,3 +161,4 @@ class Tallies:
     untracked_jobs: int  # counted while there was no room to keep track of them
     removed: FinishedJobs
     uncertain_gaps: int = 0  # gaps in which more events may be missing than were counted
+    saves: Saves | None = None  # None without a state file
