@@ -25,6 +25,7 @@ from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
 from exporter.settings import Settings, names_of
 from exporter.web.api import MAX_LINE_BYTES, api_app
+from exporter.web.connections import connections_per_port, raise_file_limit
 from exporter.web.credentials import Credentials, secret_warnings
 from exporter.web.jobs_api import JobsApi
 from exporter.web.metrics import metrics_app
@@ -103,7 +104,8 @@ async def run(
             cancels=True,
             max_line_bytes=MAX_LINE_BYTES,
         )
-        async with serving(metrics, api), asyncio.TaskGroup() as tasks:
+        limit = connections_per_port(raise_file_limit(), targets=len(targets))
+        async with serving(metrics, api, limit=limit), asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(target.run()) for target in targets]
             running.append(tasks.create_task(_collect_garbage()))
             started(metrics.url, api.url)

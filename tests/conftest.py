@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -342,7 +343,9 @@ def start_exporter(tmp_path: Path) -> Iterator[StartExporter]:
     """Starts exporters on free ports, and ends them."""
     started: list[Exporter] = []
 
-    def start(url: str, *flags: str, ready: bool = True, **variables: str) -> Exporter:
+    def start(
+        url: str, *flags: str, ready: bool = True, files: int | None = None, **variables: str
+    ) -> Exporter:
         log = tmp_path / f"exporter-{len(started)}.log"
         quick = {
             "EXPORTER_POLL_INTERVAL": "0.2",
@@ -353,7 +356,9 @@ def start_exporter(tmp_path: Path) -> Iterator[StartExporter]:
         }
         # What is set beside settings (LD_PRELOAD, LANG) is for an interpreter's start.
         are_settings = all(name.startswith(("EXPORTER_", "REDIS_", "JWT_")) for name in variables)
-        how = fork_process if are_settings else start_process
+        how: StartProcess = fork_process if are_settings else start_process
+        if files is not None:
+            how = partial(start_process, files=files)
         started.append(spawn_exporter(url, log, *flags, start=how, **(quick | variables)))
         if ready:
             started[-1].wait_ready()

@@ -51,9 +51,12 @@ def start_process(
     stderr: TextIO,
     *,
     python: str | Path = sys.executable,
+    files: int | None = None,
 ) -> Process:
-    """`python -m exporter` in a new interpreter."""
+    """`python -m exporter` in a new interpreter, which may open so many files."""
     command = [str(python), "-m", "exporter", *arguments]
+    if files is not None:
+        command = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *command]
     return subprocess.Popen(command, env=environment, stderr=stderr, text=True)
 
 

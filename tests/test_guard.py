@@ -26,9 +26,9 @@ from exporter.prometheus.health import Health
 from exporter.settings import SettingsError
 from exporter.settings_sources import load
 from exporter.web.client_address import client_address, client_network
+from exporter.web.connections import FIRST_REQUEST_SECONDS
 from exporter.web.credentials import REASONS
 from exporter.web.failed_logins import MAX_DELAYED, MAX_LINES_PER_MINUTE, FailedLogins
-from exporter.web.server import FIRST_REQUEST, MOST_CONNECTIONS
 from tests.conftest import API_KEY, Exporter, Server, StartExporter, eventually
 from tests.http_client import Answer, Client
 from tests.tokens import token
@@ -329,42 +329,6 @@ def test_how_much_of_a_job_is_read_can_be_set(
     assert [len(job["data"]) for job in jobs] == [3000, *[len("[left out: 3002 bytes]")] * 3]
 
 
-@pytest.mark.parametrize("port", ["metrics", "api"])
-def test_connections_without_end_harm_neither_port(
-    server: Server, start_exporter: StartExporter, port: str
-) -> None:
-    exporter = start_exporter(server.url)
-    url = urlsplit(getattr(exporter, port).url)
-    with ExitStack() as stack:
-        for _ in range(MOST_CONNECTIONS + 20):
-            sock = stack.enter_context(
-                socket.create_connection((url.hostname or "", url.port or 0))
-            )
-            sock.settimeout(60)
-        eventually(lambda: refused(url.port or 0))
-        other = exporter.api if port == "metrics" else exporter.metrics
-        assert other.get("/metrics" if port == "api" else PATH).status == 200
-    eventually(lambda: serves(exporter, port))
-
-
-def refused(port: int) -> bool:
-    """Whether a further connection is ended at once."""
-    with socket.create_connection(("127.0.0.1", port)) as sock:
-        sock.settimeout(2)
-        try:
-            return sock.recv(1) == b""
-        except TimeoutError:
-            return False
-
-
-def serves(exporter: Exporter, port: str) -> bool:
-    return (
-        exporter.metrics.get("/metrics").status == 200
-        if port == "metrics"
-        else exporter.api.get(PATH).status == 200
-    )
-
-
 def test_who_connects_and_asks_for_nothing_is_hung_up_on(
     server: Server, start_exporter: StartExporter
 ) -> None:
@@ -384,7 +348,7 @@ def test_who_connects_and_asks_for_nothing_is_hung_up_on(
             kept.sendall(head + b"\r\n")
             kept.settimeout(60)
             assert b"healthy" in kept.recv(10_000)
-            time.sleep(FIRST_REQUEST + 1)
+            time.sleep(FIRST_REQUEST_SECONDS + 1)
         for connection in (slow, also_slow):
             connection.settimeout(60)
             assert connection.recv(1) == b""

@@ -7,15 +7,17 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web, web_response
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_protocol import RequestHandler
 
 from exporter.settings import Address, SettingsError, names_of
+from exporter.web.answers import SECURITY_HEADERS, json_response
+from exporter.web.client_address import client_network
+from exporter.web.connections import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, Connections
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +40,8 @@ setattr(web_response, "SERVER_SOFTWARE", "bullmq-exporter")  # noqa: B010 - no n
 # In-flight answers may take this long (seconds) once we are told to end. aiohttp waits twice: until
 # it cancels a handler, and for the cancelled one to end; the promise is 2 s in all.
 SHUTDOWN_GRACE = 0.8
-# Connections of one port at once. Prometheus needs one, a page a few; whoever opens them without
-# end is hung up on, and the other port does not notice.
-MOST_CONNECTIONS = 500
 # Bytes of a request's first line unless a port needs longer ones: aiohttp's own limit.
 MAX_LINE_BYTES = 8190
-# Seconds within which a connection's first request has to be there, and a TLS handshake made.
-FIRST_REQUEST = 10.0
-# Seconds that a connection may be silent between two requests: a scrape comes each minute at least.
-KEEP_ALIVE = 75.0
 
 
 def listen(address: Address, setting: str) -> socket.socket:
@@ -87,10 +82,10 @@ class Port:
 
 
 @asynccontextmanager
-async def serving(*ports: Port) -> AsyncIterator[None]:
-    """Answers on the ports while the context lasts."""
+async def serving(*ports: Port, limit: int = MAX_CONNECTIONS) -> AsyncIterator[None]:
+    """Answers on the ports while the context lasts; `limit` is that of connections of each."""
     runners: list[web.AppRunner] = []
-    listening: list[asyncio.Server] = []
+    accepting: list[Connections] = []
     try:
         for port in ports:
             runner = web.AppRunner(
@@ -100,61 +95,32 @@ async def serving(*ports: Port) -> AsyncIterator[None]:
                 logger=_server_log,
                 handle_signals=False,
                 shutdown_timeout=SHUTDOWN_GRACE,
-                keepalive_timeout=KEEP_ALIVE,
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
                 max_line_size=port.max_line_bytes,
             )
             runners.append(runner)
             await runner.setup()
             assert runner.server is not None
-            listening.append(
-                await asyncio.get_running_loop().create_server(
-                    _limited(runner.server),
-                    sock=port.sock,
-                    ssl=port.tls,
-                    ssl_handshake_timeout=FIRST_REQUEST if port.tls else None,
-                )
+            connections = Connections(
+                port.what,
+                port.sock,
+                runner.server,
+                limit=limit,
+                tls=port.tls,
+                client_of=client_network,
+                busy=_busy,
             )
+            connections.start()
+            accepting.append(connections)
             log.info("listening", extra={"what": port.what, "url": port.url})
         yield
     finally:
-        for server in listening:
-            server.close()
+        for connections in accepting:
+            connections.stop()
         await asyncio.shield(asyncio.gather(*(runner.cleanup() for runner in runners)))
 
 
-class _HangingUp(asyncio.Protocol):
-    """What answers a connection too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
-
-
-def _limited(server: web.Server) -> Callable[[], asyncio.BaseProtocol]:
-    """What makes a protocol for each connection, of which there are not too many.
-
-    aiohttp ends a connection that is silent between two requests, but waits for the head of the
-    first one for ever.
-    """
-    silent: set[RequestHandler] = set()
-    answer = server.request_handler
-
-    async def asked(request: web.BaseRequest) -> web.StreamResponse:
-        silent.discard(request.protocol)
-        return await answer(request)
-
-    server.request_handler = asked
-
-    def end_if_silent(connection: RequestHandler) -> None:
-        if connection in silent:
-            silent.discard(connection)
-            connection.force_close()
-
-    def protocol() -> asyncio.BaseProtocol:
-        if len(server.connections) >= MOST_CONNECTIONS:
-            return _HangingUp()
-        connection = server()
-        silent.add(connection)
-        asyncio.get_running_loop().call_later(FIRST_REQUEST, end_if_silent, connection)
-        return connection
-
-    return protocol
+def _busy() -> web.Response:
+    message = "Too many responses are being sent, try again in a few seconds"
+    headers = {**SECURITY_HEADERS, "Retry-After": "5"}
+    return json_response({"message": message}, 503, headers)

@@ -1,0 +1,207 @@
+"""Clients that open connections without end, and clients that do not read what they asked for."""
+
+from __future__ import annotations
+
+import random
+import select
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from exporter.web.connections import (
+    ACCEPT_BATCH_SIZE,
+    CHECK_INTERVAL_SECONDS,
+    MAX_CHECKS_WITHOUT_PROGRESS,
+    MAX_CONNECTIONS,
+    MIN_CONNECTIONS,
+    connections_per_port,
+)
+from tests.conftest import API_KEY, Exporter, Server, StartExporter, eventually
+from tests.http_client import Client
+
+PATH = "/v1/jobs/queues"
+LIMIT_LINE = "connections were closed or refused"
+
+
+def connect(client: Client, *, receive_buffer: int | None = None) -> socket.socket:
+    url = urlsplit(client.url)
+    sock = socket.socket()
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.settimeout(60)
+    sock.connect((url.hostname, url.port))
+    return sock
+
+
+def request(path: str, *headers: str) -> bytes:
+    lines = [f"GET {path} HTTP/1.1", "Host: x", f"X-API-KEY: {API_KEY}", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+@contextmanager
+def connections(clients: list[Client], number: int, sent: bytes) -> Iterator[list[socket.socket]]:
+    """So many connections to each, on which this was sent and whose responses nobody reads."""
+    with ExitStack() as stack:
+        opened = []
+        for client in clients * number:
+            opened.append(stack.enter_context(connect(client)))
+            if sent:
+                # Those that were closed for others are the subject, not a failure.
+                try:
+                    opened[-1].sendall(sent)
+                except OSError:
+                    continue
+        yield opened
+
+
+def peak_mib(exporter: Exporter) -> int:
+    status = Path(f"/proc/{exporter.process.pid}/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) >> 10
+
+
+def assert_serves(exporter: Exporter) -> None:
+    """Everybody else is answered: probes, a scraper, users of the API."""
+    assert exporter.metrics.get("/-/healthy").status == 200
+    assert exporter.metrics.get("/-/ready").status == 200
+    assert exporter.metrics.value("bullmq_up") == 1
+    assert exporter.api.get(PATH).status == 200
+
+
+@pytest.mark.parametrize("sent", [b"", request("/")], ids=["silent", "idle"])
+@pytest.mark.parametrize("files", [64, 1024])
+def test_connections_without_end_keep_nobody_out(
+    server: Server, start_exporter: StartExporter, files: int, sent: bytes
+) -> None:
+    """Idle ones are closed for new ones; files are left for Redis, and the log has one line."""
+    exporter = start_exporter(server.url, files=files)
+    with connections([exporter.metrics, exporter.api], 520, sent):
+        for _ in range(5):
+            assert_serves(exporter)
+        eventually(lambda: exporter.lines(LIMIT_LINE))
+        # Nothing of it is left once the polls that were made meanwhile are known.
+        polls = exporter.metrics.value("bullmq_exporter_poll_duration_seconds_count") or 0
+        eventually(
+            lambda: (
+                (exporter.metrics.value("bullmq_exporter_poll_duration_seconds_count") or 0)
+                > polls + 3
+            )
+        )
+    assert exporter.outages == []
+    assert "Traceback" not in exporter.log
+    assert len(exporter.lines(LIMIT_LINE)) <= 2  # one of each port
+    assert {line["what"] for line in exporter.lines(LIMIT_LINE)} <= {"metrics", "api"}
+    assert exporter.terminate() == 0
+
+
+def test_the_limit_of_open_files_is_raised(server: Server, start_exporter: StartExporter) -> None:
+    exporter = start_exporter(server.url, files=600)
+    limits = Path(f"/proc/{exporter.process.pid}/limits").read_text()
+    [line] = [line for line in limits.splitlines() if line.startswith("Max open files")]
+    assert line.split()[3:5] == ["600", "600"]
+
+
+@pytest.mark.parametrize("targets", [1, 5])
+@pytest.mark.parametrize("files", [64, 256, 1024, 1 << 20])
+def test_connections_leave_files_for_redis(files: int, targets: int) -> None:
+    each = connections_per_port(files, targets=targets)
+    assert MIN_CONNECTIONS <= each <= MAX_CONNECTIONS
+    if each > MIN_CONNECTIONS:
+        assert 2 * (each + ACCEPT_BATCH_SIZE) + 11 * targets < files
+
+
+# What fill_page() needs. Polls of all that take their time.
+FULL_PAGE = {"EXPORTER_MAX_SCHEDULERS": "1000", "EXPORTER_POLL_INTERVAL": "1"}
+
+
+def fill_page(server: Server) -> None:
+    """Schedulers that make a page of 10 MB, and of 2 MB as gzip: names that compress badly."""
+    names = random.Random(17)
+    with server.client() as client, client.pipeline(transaction=False) as pipe:
+        for queue in range(20):
+            base = f"bull:{queue}-{'q' * 150}"
+            pipe.hset(f"{base}:meta", mapping={"version": "bullmq:5.56.3"})
+            for _ in range(1000):
+                name = names.randbytes(75).hex()
+                pipe.zadd(f"{base}:repeat", {name: 1})
+                pipe.hset(f"{base}:repeat:{name}", mapping={"name": "x", "every": 1000})
+        pipe.execute()
+
+
+def fill_jobs(server: Server) -> None:
+    """Failed jobs that make an answer of 16 MB."""
+    with server.client() as client:
+        client.hset("bull:mail:meta", "version", "bullmq:5.56.3")
+        for number in range(20):
+            client.zadd("bull:mail:failed", {f"{number}": number})
+            fields = {"name": "x", "data": f'"{"d" * 1_000_000}"', "failedReason": "r"}
+            client.hset(f"bull:mail:{number}", mapping=fields)
+
+
+@pytest.mark.parametrize("headers", [(), ("Accept-Encoding: gzip",)], ids=["text", "gzip"])
+def test_pages_that_nobody_reads_take_no_memory(
+    server: Server, start_exporter: StartExporter, headers: tuple[str, ...]
+) -> None:
+    fill_page(server)
+    exporter = start_exporter(server.url, **FULL_PAGE)
+    eventually(lambda: len(exporter.metrics.get("/metrics").body) > 5_000_000)
+    peak = peak_mib(exporter)
+    with connections([exporter.metrics], 250, request("/metrics", *headers)):
+        for _ in range(3):
+            assert_serves(exporter)
+        assert peak_mib(exporter) < peak + 120
+    assert exporter.outages == []
+
+
+def test_answers_that_nobody_reads_take_a_bounded_memory(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    fill_jobs(server)
+    exporter = start_exporter(server.url)
+    path = f"{PATH}/mail?limit=100"
+    assert len(exporter.api.get(path).body) > 15_000_000
+    peak = peak_mib(exporter)
+    with ExitStack() as stack:
+        for _ in range(10):
+            for _ in range(5):
+                unread = stack.enter_context(connect(exporter.api, receive_buffer=10_000))
+                unread.sendall(request(path))
+            # Redis's part of it takes its time: there are eight connections for it.
+            eventually(lambda: exporter.api.get(path).status == 200)
+        assert_serves(exporter)
+        # Some that are being made, and those that are being sent: not 50 of 16 MB.
+        assert peak_mib(exporter) < peak + 250
+    assert exporter.outages == []
+
+
+def test_a_response_may_be_slow_but_not_stand_still(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    fill_page(server)
+    exporter = start_exporter(server.url, **FULL_PAGE)
+    eventually(lambda: len(exporter.metrics.get("/metrics").body) > 5_000_000)
+    seconds = MAX_CHECKS_WITHOUT_PROGRESS * CHECK_INTERVAL_SECONDS + 5
+    with (
+        connect(exporter.metrics, receive_buffer=10_000) as still,
+        connect(exporter.metrics, receive_buffer=10_000) as slow,
+    ):
+        for sock in (still, slow):
+            sock.sendall(request("/metrics", "Connection: close"))
+        ended = select.poll()
+        ended.register(still, select.POLLERR)
+        began, received = time.monotonic(), bytearray()
+        while piece := slow.recv(100_000):
+            received += piece
+            # All of it in a longer time than a response may stand still.
+            left = 5_000_000 / seconds
+            time.sleep(max(0, began + len(received) / left - time.monotonic()))
+        head, _, body = bytes(received).partition(b"\r\n\r\n")
+        assert f"Content-Length: {len(body)}".encode() in head
+        assert body.endswith(b"\n")
+        eventually(lambda: ended.poll(0))
+    eventually(lambda: exporter.lines(LIMIT_LINE))
