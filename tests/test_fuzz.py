@@ -44,6 +44,7 @@ from exporter.bullmq.job_detail import MORE_FIELDS
 from exporter.bullmq.jobs import FIELDS, Limits, job_of, parse_json
 from exporter.bullmq.keys import Queue, State, label_text, text
 from exporter.bullmq.poll import Poller
+from exporter.bullmq.supervision import Reasons
 from exporter.bullmq.target import Target
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import WaitingJobs
@@ -580,7 +581,7 @@ class Faults(logging.Handler):
     # Polls, the follower and the API catch what they did not foresee: only the log tells.
     SAYINGS = (
         *("a poll failed", "a request failed", "events passed over", "events cannot be followed"),
-        *("queues cannot be searched for", "the state file"),
+        *("queues cannot be searched for", "the state file", "requests cannot be answered"),
     )
 
     def __init__(self) -> None:
@@ -609,6 +610,8 @@ class Inside:
         )
 
     name = None
+    understanding, answering = Target.understanding, Target.answering
+    _request_reasons = Reasons("requests cannot be answered")
 
     @property
     def watcher(self) -> Inside:

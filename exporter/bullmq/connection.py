@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import logging
+import math
 import os
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import hiredis
 from redis import exceptions
 
-from exporter.bullmq.dialing import ConnectionCut, pool
+from exporter.bullmq.dialing import MAX_REPLIES_BYTES, ConnectionCut, pool
 from exporter.settings import RedisSettings
 
 Command = Sequence[bytes | str | int]
@@ -28,14 +34,35 @@ MAX_REPLY_BYTES = 16 << 20
 REPLY_HEAD_BYTES = 1 << 16
 # The total time limit of such a reply while data keeps arriving, in multiples of `redis.timeout`.
 MAX_REPLY_TIMEOUTS = 10
+# How much of an error's text is told.
+MAX_REASON = 200
+
+log = logging.getLogger(__name__)
 
 
 class RedisUnavailable(Exception):
-    """Redis did not answer, in one line: why, and the setting to look at."""
+    """Redis did not answer, in one line: why, and the setting to look at.
+
+    `public` is the reason without names of hosts and users, for clients of the API.
+    """
+
+    public = "Redis cannot be reached"
 
 
 class RedisRefused(RedisUnavailable):
     """Redis answered, and will not do it: wrong credentials, a missing permission or command."""
+
+
+class InvalidReply(RedisUnavailable):
+    """Redis answered with something else than what was asked for."""
+
+    public = "Redis sent an invalid reply"
+
+
+class NoConnection(RedisUnavailable):
+    """All connections were in use by other calls, which Redis answered."""
+
+    public = "Too many requests at the same time; try again in a few seconds"
 
 
 class ReplyIncomplete(RedisUnavailable):
@@ -82,6 +109,14 @@ class _Arriving:
         return self.size > 0 and isinstance(error, OSError | ConnectionCut | _ReplyTooLarge)
 
 
+def expected(answers: Sequence[Any], *types: type) -> Sequence[Any]:
+    """The answers. Raises TypeError where one is of another type: that of no server."""
+    for answer in answers:
+        if not isinstance(answer, (*types, Exception)):
+            raise TypeError(f"{str(answer)[:40]!r} is no such answer")
+    return answers
+
+
 def readable(answers: Sequence[Any]) -> Sequence[Any]:
     """The answers of a pipeline. Raises RedisRefused where Redis would not read.
 
@@ -89,7 +124,7 @@ def readable(answers: Sequence[Any]) -> Sequence[Any]:
     """
     for answer in answers:
         if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
-            raise RedisRefused(f"Redis refused to read: {answer}")
+            raise RedisRefused(f"Redis refused to read: {str(answer)[:MAX_REASON]}")
     return answers
 
 
@@ -136,16 +171,23 @@ class RedisReader:
     """Sends read commands. Every call ends within `settings.timeout` seconds.
 
     `connections` is how many may be open at once; a further call waits its turn within its time.
-    `slot`: which slot of a cluster all keys are in; None where there is no cluster.
+    `slot`: which slot of a cluster all keys are in; None where there is no cluster. `max_bytes`
+    bounds the replies of a call.
     """
 
     def __init__(
-        self, settings: RedisSettings, *, connections: int, slot: int | None = None
+        self,
+        settings: RedisSettings,
+        *,
+        connections: int,
+        slot: int | None = None,
+        max_bytes: int = MAX_REPLIES_BYTES,
     ) -> None:
         self._settings = settings
         self.slot = slot
+        self._max_bytes = max_bytes
         self._read_only_scripts = True
-        self._has_answered = False
+        self._answered = -math.inf  # monotonic, the last time
         self._pool = pool(settings, connections=connections, slot=slot)
         # Who waits for a connection gets it in turn. redis-py's pool that waits gives it to whoever
         # asks next: of 50 clients some waited seven times as long as most.
@@ -196,24 +238,24 @@ class RedisReader:
         """The answers as the server gives them: what redis-py makes of them costs time, and differs
         between RESP2 and RESP3.
         """
-        async with self._turn:
-            connection = await self._pool.get_connection()
-            return await self._exchange_on(connection, commands, number, arriving)
+        connection = await self._pool.get_connection()
+        return await self._exchange_on(connection, commands, number, arriving)
 
     async def _exchange_on(
         self, connection: Any, commands: bytes, number: int, arriving: _Arriving | None
     ) -> list[Any]:
         arrived = arriving.take if arriving is not None else None
+        size = self._max_bytes
         try:
             try:
-                return list(await connection.exchange(commands, number, arrived))
+                return list(await connection.exchange(commands, number, arrived, size))
             except (exceptions.ConnectionError, OSError) as error:
                 if arriving is not None and arriving.is_incomplete(error):
                     raise  # the same again would end in the same way
                 # The server may have closed it in the meantime.
                 await connection.disconnect()
                 await connection.connect()
-                return list(await connection.exchange(commands, number, arrived))
+                return list(await connection.exchange(commands, number, arrived, size))
         except BaseException:
             # What was not read of the answers would be taken for those to the next commands.
             await connection.disconnect(nowait=True)
@@ -244,21 +286,47 @@ class RedisReader:
     async def _call(
         self, operation: Callable[[], Awaitable[Any]], arriving: _Arriving | None = None
     ) -> Any:
-        """The operation within its time, and Redis's own errors as ours."""
+        """The operation within its time, and all errors as ours."""
+        timeout = self._settings.timeout
+        began, waited = time.monotonic(), timeout
         try:
-            async with asyncio.timeout(self._settings.timeout) as limit:
+            async with asyncio.timeout(timeout) as limit:
                 if arriving is not None:
                     arriving.begin(limit)
-                answer = await self._where_its_slot_is(operation)
+                async with self._turn:
+                    waited = time.monotonic() - began
+                    answer = await self._where_its_slot_is(operation)
         except (
             *(TimeoutError, exceptions.RedisError, OSError, EOFError, UnicodeError),
             _ReplyTooLarge,
         ) as error:
             if arriving is not None and arriving.is_incomplete(error):
                 raise ReplyIncomplete(self._cut_off(error, arriving.size), arriving.head) from None
+            if isinstance(error, TimeoutError) and waited > timeout / 2 and self._answered > began:
+                raise NoConnection(
+                    f"all connections to Redis at {self._settings.address} were in use for "
+                    f"{waited:.1f} s"
+                ) from None
             raise self._explained(error) from None
-        self._has_answered = True
+        except Exception as error:
+            # What a server says before it takes commands: HELLO, CLUSTER SLOTS.
+            raise self._invalid(error) from error
+        self._answered = time.monotonic()
         return answer
+
+    @contextmanager
+    def understanding(self) -> Iterator[None]:
+        """Raises InvalidReply for any error in what makes something of answers.
+
+        No answer of a server is trusted to have the form that was asked for, and not all of it can
+        be checked where it arrives.
+        """
+        try:
+            yield
+        except (RedisUnavailable, TimeoutError):
+            raise
+        except Exception as error:
+            raise self._invalid(error) from error
 
     async def _where_its_slot_is(self, operation: Callable[[], Awaitable[Any]]) -> Any:
         """The operation; once more where its slot has moved to another node."""
@@ -296,10 +364,12 @@ class RedisReader:
 
     def _explained(self, error: Exception) -> RedisUnavailable:
         """What went wrong in one line, and the setting to look at."""
-        settings = self._settings
+        settings, said = self._settings, str(error)[:MAX_REASON]
         where = f"Redis at {settings.address}"
         credentials = f"{settings.names_of('user')} and {settings.names_of('password')}"
         match error:
+            case exceptions.InvalidResponse():
+                return self._invalid(error)
             case TimeoutError() | exceptions.TimeoutError():
                 hint = self._tls_hint() if settings.tls else ""
                 return RedisUnavailable(
@@ -309,11 +379,11 @@ class RedisReader:
             case exceptions.AuthenticationError() | exceptions.AuthorizationError():
                 if settings.password is None:
                     return RedisRefused(f"{where} wants a password; see {credentials}")
-                return RedisRefused(f"{where} refused the credentials ({error}); see {credentials}")
+                return RedisRefused(f"{where} refused the credentials ({said}); see {credentials}")
             case exceptions.NoPermissionError():
                 user = settings.user or "default"
                 return RedisRefused(
-                    f"{where} does not let user {user!r} read ({error}); see "
+                    f"{where} does not let user {user!r} read ({said}); see "
                     f"{settings.names_of('user')}, the README has the ACL line"
                 )
             case exceptions.MovedError() if self.slot is None:
@@ -322,8 +392,21 @@ class RedisReader:
                 )
             case exceptions.ResponseError():
                 see = f"; see {settings.names_of('db')}" if "DB index" in str(error) else ""
-                return RedisRefused(f"{where} refused: {error}{see}")
+                return RedisRefused(f"{where} refused: {said}{see}")
         return RedisUnavailable(self._unreachable(where, error))
+
+    def _invalid(self, error: Exception) -> InvalidReply:
+        """An InvalidReply that says where in this program it was found."""
+        log.debug("an invalid reply", exc_info=error)
+        at = "".join(
+            f", {Path(frame.filename).name}:{frame.lineno}"
+            for frame in traceback.extract_tb(error.__traceback__)[-1:]
+        )
+        settings = self._settings
+        return InvalidReply(
+            f"Redis at {settings.address} sent an invalid reply ({type(error).__name__}: "
+            f"{str(error)[:MAX_REASON]}{at}); see {settings.names_of('host')}"
+        )
 
     def _unreachable(self, where: str, error: BaseException) -> str:
         settings = self._settings
@@ -353,7 +436,7 @@ class RedisReader:
     def _tls_hint(self) -> str:
         """A server that is spoken to in the wrong way hangs up, or waits for more."""
         settings = self._settings
-        if self._has_answered:
+        if self._answered > -math.inf:
             return ""
         if settings.tls:
             return f"; if it does not speak TLS, set {settings.names_of('tls')} to false"

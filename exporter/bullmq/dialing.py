@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -100,8 +101,86 @@ def _tls(settings: RedisSettings) -> dict[str, Any]:
     }
 
 
+# How the length of a list begins that no reply has. hiredis makes room for all of it at once, and
+# freeing 2^31 empty places holds the process for 9 s.
+_HUGE_LIST = re.compile(rb"[*~>]\d{7}")
+_HUGE_LIST_LINE = re.compile(rb"\n[*~>]\d{7}")
+# The same where the rest of it has not arrived yet.
+_LENGTH_BEGINS = re.compile(rb"[*~>]\d{0,6}\Z")
+
+# Maximum size in bytes of the replies to what is sent at once.
+MAX_REPLIES_BYTES = 64 << 20
+
+
 class ConnectionCut(exceptions.ConnectionError):
     """The server closed the connection before it replied."""
+
+
+class _Replies:
+    """Parses so many replies, which arrive piece by piece. Raises InvalidResponse."""
+
+    def __init__(
+        self,
+        number: int,
+        error: Callable[[str], Exception],
+        max_bytes: int = MAX_REPLIES_BYTES,
+    ) -> None:
+        self._number, self._max_bytes = number, max_bytes
+        self._missing = object()
+        self._reader = hiredis.Reader(
+            protocolError=exceptions.InvalidResponse,
+            replyError=error,
+            notEnoughData=self._missing,
+        )
+        self._size = 0
+        self._begins_line = True  # whether a piece begins where a line does
+        self._held = b""  # the beginning of a length
+        self.answers: list[Any] = []
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.answers) >= self._number
+
+    def feed(self, piece: bytes) -> None:
+        self._size += len(piece)
+        piece, fed = self._held + piece, 0
+        if self._begins_line and _HUGE_LIST.match(piece):
+            self._refuse_at_item()
+        for found in _HUGE_LIST_LINE.finditer(piece):
+            fed = self._parse(piece, fed, found.start() + 1)
+            self._refuse_at_item()
+        end = self._end(piece)
+        self._parse(piece, fed, end)
+        self._begins_line = end < len(piece) or piece.endswith(b"\n")
+        self._held = piece[end:]
+        if len(self.answers) > self._number or (self.is_complete and self._has_more):
+            raise exceptions.InvalidResponse("more replies than commands")
+        if self._size > self._max_bytes:
+            raise exceptions.InvalidResponse(f"more than {self._max_bytes >> 20} MiB")
+
+    def _end(self, piece: bytes) -> int:
+        """Where the beginning of a length is that may be too large, or the end."""
+        tail = max(0, len(piece) - 8)
+        found = _LENGTH_BEGINS.search(piece, tail)
+        if found is None:
+            return len(piece)
+        at = found.start()
+        begins = self._begins_line if at == 0 else piece[at - 1] == ord("\n")
+        return at if begins else len(piece)
+
+    def _parse(self, piece: bytes, start: int, end: int) -> int:
+        self._reader.feed(piece[start:end] if start or end < len(piece) else piece)
+        self.answers.extend(iter(self._reader.gets, self._missing))
+        return end
+
+    @property
+    def _has_more(self) -> bool:
+        return bool(self._held) or self._reader.has_data()
+
+    def _refuse_at_item(self) -> None:
+        # Within a text it is no length, and the text is still in the buffer.
+        if not self._reader.has_data():
+            raise exceptions.InvalidResponse("a list is too long")
 
 
 class _Speaking:
@@ -119,14 +198,22 @@ class _Speaking:
         await self.send_command("HELLO", 3, check_health=False)  # type: ignore[attr-defined]
         # What is no matter of credentials leaves the connection as it was.
         with suppress(exceptions.ResponseError):
-            told = await self.read_response()  # type: ignore[attr-defined]
+            told = await self.read_response()
             self.role = told.get(b"role")
+
+    async def read_response(self, *_: Any, **__: Any) -> Any:
+        """One reply, for all that redis-py asks itself; its own parser bounds none."""
+        (answer,) = await self._receive(1)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def exchange(
         self,
         commands: bytes,
         number: int,
         arrived: Callable[[bytes], None] | None = None,
+        max_bytes: int = MAX_REPLIES_BYTES,
     ) -> list[Any]:
         """The answers to so many packed commands; one that failed is the exception itself.
 
@@ -137,7 +224,15 @@ class _Speaking:
         ten times as much as all that is done here.
         """
         await self.send_packed_command([commands], check_health=False)  # type: ignore[attr-defined]
-        missing, general = object(), list[Exception]()
+        return await self._receive(number, arrived, max_bytes)
+
+    async def _receive(
+        self,
+        number: int,
+        arrived: Callable[[bytes], None] | None = None,
+        max_bytes: int = MAX_REPLIES_BYTES,
+    ) -> list[Any]:
+        general = list[Exception]()
 
         def error(message: str) -> Exception:
             made: Exception = self._parser.parse_error(message)  # type: ignore[attr-defined]
@@ -145,21 +240,17 @@ class _Speaking:
                 general.append(made)
             return made
 
-        reader = hiredis.Reader(
-            protocolError=exceptions.InvalidResponse, replyError=error, notEnoughData=missing
-        )
-        answers: list[Any] = []
-        while len(answers) < number:
+        replies = _Replies(number, error, max_bytes)
+        while not replies.is_complete:
             received = await self._reader.read(1 << 16)  # type: ignore[attr-defined]
             if not received:
                 raise ConnectionCut("the server has closed the connection")
             if arrived is not None:
                 arrived(received)
-            reader.feed(received)
-            answers.extend(iter(reader.gets, missing))
+            replies.feed(received)
         if general:
             raise general[0]
-        return answers
+        return replies.answers
 
 
 class _TcpConnection(_Speaking, Connection):

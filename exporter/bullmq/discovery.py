@@ -24,7 +24,7 @@ from fnmatch import translate
 from typing import Any
 
 from exporter.bullmq.batches import batched
-from exporter.bullmq.connection import Command, RedisReader
+from exporter.bullmq.connection import Command, RedisReader, expected
 from exporter.bullmq.keys import MAX_LABEL_BYTES, Queue, text
 from exporter.bullmq.poll import SIZES
 from exporter.bullmq.turns import Turns
@@ -195,7 +195,7 @@ class Search:
         answers = await self._redis.pipeline(
             [(b"HMGET", queue.meta_key, *_META_FIELDS) for queue, _ in unclear]
         )
-        for (queue, mark), fields in zip(unclear, answers, strict=True):
+        for (queue, mark), fields in zip(unclear, expected(answers, list), strict=True):
             base = queue.base[:-1]
             if not isinstance(fields, list):
                 self._not_queues.add(base)  # no hash
@@ -217,7 +217,7 @@ class Search:
         for queue, _ in unclear:
             commands += [(command, queue.base + name) for command, name in _HOLDING]
             commands.append((b"TYPE", queue.events_key))
-        answers = await self._redis.pipeline(commands)
+        answers = expected(await self._redis.pipeline(commands), int, bytes)
         each = len(_HOLDING) + 1
         eventless: list[tuple[Queue, bytes, bytes]] = []
         for at, (queue, mark) in enumerate(unclear):
@@ -249,12 +249,14 @@ class Search:
                 for queue, command, name in unclear
             ]
         )
+        expected(firsts, list)
         options = await self._redis.pipeline(
             [
                 (b"HGET", queue.job_key(ids[0] if isinstance(ids, list) and ids else b""), b"opts")
                 for (queue, _, _), ids in zip(unclear, firsts, strict=True)
             ]
         )
+        expected(options, bytes, type(None))
         for (queue, _, _), given in zip(unclear, options, strict=True):
             # lib/job.js of Bull 4.16.5, setDefaultOpts(); BullMQ keeps `timestamp` next to `opts`.
             if not isinstance(given, bytes):
@@ -282,7 +284,7 @@ class Search:
             )
             queues += [
                 base
-                for base, fields in zip(batch, answers, strict=True)
+                for base, fields in zip(batch, expected(answers, list), strict=True)
                 if isinstance(fields, list) and any(fields)
             ]
         names.other_prefixes.update(text(base.rpartition(b":")[0]) for base in queues)

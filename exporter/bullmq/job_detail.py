@@ -130,6 +130,8 @@ async def read_job(
             *MORE_UNBOUNDED,
         ),
     )
+    if type(log_total) is not int:
+        raise ValueError("no number of log lines")
     [large] = too_large([sizes], MORE_UNBOUNDED, limits)
     wanted = [field for field in (*FIELDS, *MORE_FIELDS) if field not in large]
     [values] = readable(await redis.pipeline([("HMGET", queue.job_key(raw_id), *wanted)]))
@@ -168,7 +170,7 @@ async def _children(
     # BullMQ keeps those that failed and do not matter (ignoreDependencyOnFailure) in `:failed`.
     named = dict(zip(("processed", "unprocessed", "failed", "ignored"), kinds, strict=True))
     counts = {kind: number for kind, (number, _) in named.items()}
-    if not any(counts.values()):
+    if not sum(counts.values()):
         return None
     children = [
         Child(JobKey.parsed(key, prefixes, queues), kind)

@@ -233,6 +233,12 @@ class Poller:
         _raise_if_refused(readings)
         return tuple(readings)
 
+    def forget_all(self) -> None:
+        """Ask for everything again, and take nothing for what it was before."""
+        for queue in self._memory:
+            self._waiting.forget(queue)
+        self._memory.clear()
+
     def exists(self, queue: Queue) -> bool:
         """Whether the queue was in Redis when a poll last checked that."""
         return queue in self._memory and self._memory[queue].exists
@@ -452,6 +458,8 @@ def counts_of(told: Sequence[Any], unreadable: list[tuple[str, str]]) -> dict[St
     Up to 5.x pausing renames `wait` to `paused`; from 6.0 jobs stay in `wait` and only the flag is
     set. Either way a job that is not taken until the queue is resumed counts as paused.
     """
+    for size in told:
+        _count(size)
     flag, wait, held, active, completed, failed, delayed, prioritized, waiting_children = told
     waiting, paused = wait, held
     if isinstance(flag, Exception):
@@ -478,6 +486,13 @@ def counts_of(told: Sequence[Any], unreadable: list[tuple[str, str]]) -> dict[St
         else:
             counts[state] = count
     return counts
+
+
+def _count(size: Any) -> Any:
+    """A whole number, or why there is none. Raises ValueError: no server answers anything else."""
+    if isinstance(size, Exception) or (type(size) is int and size >= 0):
+        return size
+    raise ValueError(f"{str(size)[:40]!r} is no count")
 
 
 def _less_marker(size: Any, marked: int) -> Any:
@@ -543,7 +558,7 @@ def _reading(queue: Queue, counted: Counted, heads: Heads, meta: Meta) -> QueueR
             None if heads.oldest_active_locked is None else bool(heads.oldest_active_locked)
         ),
         next_delayed=seconds("next delayed", heads.next_delayed, 1000 * DELAYED_SCORE_UNIT),
-        schedulers=readable("schedulers", counted.schedulers),
+        schedulers=readable("schedulers", _count(counted.schedulers)),
         scheduler_runs=tuple(scheduler_runs()),
         heartbeat=seconds("heartbeat", heads.heartbeat),
         limits=limits_of(meta, heads.limiter, number),

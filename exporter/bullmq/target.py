@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 from structlog.contextvars import bind_contextvars
 
-from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.connection import InvalidReply, RedisReader, RedisUnavailable
+from exporter.bullmq.dialing import MAX_REPLIES_BYTES
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.tallies import Tallies
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.poll import Poller
+from exporter.bullmq.supervision import Reasons, supervise
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import WaitingJobs, ready_by_hash
 from exporter.bullmq.watcher import Outcome, Watcher
@@ -20,6 +24,9 @@ from exporter.settings import Settings
 
 # Connections for requests of the API; further requests wait for one, within the Redis time limit.
 API_CONNECTIONS = 8
+# How long one target may take for its part of an answer of the API, in multiples of its
+# `redis.timeout`.
+PART_TIMEOUTS = 2
 
 # Seconds between two publications of counters if the poll interval is longer.
 COUNTS_INTERVAL_SECONDS = 5.0
@@ -50,7 +57,14 @@ class Target:
         self._polling = RedisReader(settings.redis, connections=2, slot=slot)
         # And so has the follower, which waits on it for events.
         self._following = RedisReader(settings.redis, connections=1, slot=slot)
-        self.reading = RedisReader(settings.redis, connections=API_CONNECTIONS, slot=slot)
+        self.reading = RedisReader(
+            settings.redis,
+            connections=API_CONNECTIONS,
+            slot=slot,
+            # A page holds more than its large fields.
+            max_bytes=MAX_REPLIES_BYTES + settings.api.max_page_bytes,
+        )
+        self._request_reasons = Reasons("requests cannot be answered")
         # It gives way to none: a request asks it.
         self.waiting = waiting = WaitingJobs(self._ready_times)
         self.lister = Poller(self.reading, max_schedulers=0, waiting=waiting)
@@ -80,11 +94,39 @@ class Target:
             if self._follower is not None:
                 tasks.create_task(self._follower.run())
                 if self.settings.poll_interval > COUNTS_INTERVAL_SECONDS:
-                    tasks.create_task(self._publish_counts_forever(self._follower))
+                    # Counters between polls if the poll interval is long.
+                    counts = partial(self._publish_counts_again, self._follower)
+                    tasks.create_task(supervise("counters cannot be published", counts))
 
     async def close(self) -> None:
         for redis in (self._polling, self._following, self.reading):
             await redis.close()
+
+    @contextmanager
+    def understanding(self) -> Iterator[None]:
+        """For reads of a request: as RedisReader.understanding, and the log says why."""
+        try:
+            with self.reading.understanding():
+                yield
+        except InvalidReply as error:
+            # What was remembered of its answers may be as wrong.
+            self.lister.forget_all()
+            self._request_reasons.log(error)
+            raise
+
+    @asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """For this target's part of an answer, within one time limit. Raises RedisUnavailable."""
+        limit = PART_TIMEOUTS * self.settings.redis.timeout
+        try:
+            async with asyncio.timeout(limit):
+                with self.understanding():
+                    yield
+        except TimeoutError:
+            raise RedisUnavailable(
+                f"Redis at {self.settings.redis.address} answers too slowly: a request took over "
+                f"{limit:g} s"
+            ) from None
 
     def _ready_times(self, queue: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:
         """When waiting jobs became ready, by their events if they are followed."""
@@ -94,12 +136,15 @@ class Target:
 
     async def _told(self, outcome: Outcome) -> None:
         async with self._publishing:
-            tallies = await self._follower.tallies() if self._follower is not None else None
-            await self._publish(outcome, tallies)
+            try:
+                tallies = await self._follower.tallies() if self._follower is not None else None
+                await self._publish(outcome, tallies)
+            except Exception:
+                # What was true before must not be told on.
+                await self._publish(Outcome(None, "not published", outcome.duration), None)
+                raise
 
-    async def _publish_counts_forever(self, follower: Follower) -> None:
-        """Publish counters between polls if the poll interval is long."""
-        while True:
-            await asyncio.sleep(COUNTS_INTERVAL_SECONDS)
-            async with self._publishing:
-                await self._publish_counts(await follower.tallies())
+    async def _publish_counts_again(self, follower: Follower) -> float:
+        async with self._publishing:
+            await self._publish_counts(await follower.tallies())
+        return COUNTS_INTERVAL_SECONDS

@@ -10,7 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from exporter.bullmq.connection import RedisReader, RedisRefused, RedisUnavailable
+from exporter.bullmq.connection import (
+    InvalidReply,
+    RedisReader,
+    RedisRefused,
+    RedisUnavailable,
+)
 from exporter.bullmq.coverage import (
     IN_A_CLUSTER,
     Remark,
@@ -27,6 +32,7 @@ from exporter.bullmq.retention import learn_retention
 from exporter.bullmq.retry import MAX_RETRY_SECONDS, retry_pause
 from exporter.bullmq.schedulers import read_schedulers
 from exporter.bullmq.snapshot import QueueReading, SchedulerFacts, Snapshot
+from exporter.bullmq.supervision import supervise
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import WaitingJobs
 from exporter.bullmq.workers import count_workers
@@ -124,6 +130,8 @@ class Watcher:
         self._searched_at: int | None = None
         self._queues_changed = asyncio.Event()
         self._up = False
+        self._failures = 0  # consecutive ones
+        self._outage_reasons: set[str | None] = set()
         self._complained: set[tuple[Queue, str]] = set()
 
     @property
@@ -156,11 +164,9 @@ class Watcher:
         if self._settings.redis.cluster:
             _log(IN_A_CLUSTER)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._poll_forever())
-            if self._settings.has_search:
-                tasks.create_task(self._discover_forever())
-            else:
-                tasks.create_task(self._look_for_named())
+            tasks.create_task(supervise("a poll failed", self._run_poll, rest=self._rest))
+            search = self._search_again if self._settings.has_search else self._look_for_named
+            tasks.create_task(supervise("the search for queues failed", search))
 
     async def remarks(self) -> list[Remark]:
         """What is not watched or not read, after a poll: for --check."""
@@ -191,19 +197,14 @@ class Watcher:
         began = time.monotonic()
         first = self._queues is None
         try:
-            snapshot = await self._snapshot()
+            with self._redis.understanding():
+                snapshot = await self._snapshot()
         except RedisUnavailable as error:
+            if isinstance(error, InvalidReply):
+                # What was remembered of its answers may be as wrong.
+                self._poller.forget_all()
+                self._missing_jobs = MissingJobs(self._redis)
             return Outcome(None, str(error), time.monotonic() - began)
-        except Exception as error:
-            # A fault of ours on data that nobody foresaw: say so and go on, for /metrics must not
-            # end with it. A server that only looks like Redis gets here too.
-            if self._up or first:
-                log.exception("a poll failed")
-            reason = (
-                f"the answers of Redis at {self._settings.redis.address} make no sense "
-                f"({type(error).__name__}: {error}); see {self._settings.redis.names_of('host')}"
-            )
-            return Outcome(None, reason, time.monotonic() - began)
         if first:
             self._log_changes((), self._queues or ())
         self._complain_once(snapshot)
@@ -249,15 +250,15 @@ class Watcher:
             ceilings = {State(state): limit for state, limit in configured.items()}
             # None of the three may take the time that the poll has.
             seconds = self._time_limit / SLOW_READ_SHARE
-            self._retention = await _or_nothing(
+            self._retention = await self._or_nothing(
                 learn_retention(self._redis, queues, ceilings), {}, seconds
             )
-            self._scheduler_facts = await _or_nothing(
+            self._scheduler_facts = await self._or_nothing(
                 read_schedulers(self._redis, readings, self._settings.max_schedulers),
                 SchedulerFacts({}, {}),
                 seconds,
             )
-            self._missing = await _or_nothing(
+            self._missing = await self._or_nothing(
                 self._missing_jobs.look(readings, seconds=seconds / 2), {}, seconds
             )
             self._options_due = now + self._settings.discovery_interval
@@ -270,6 +271,16 @@ class Watcher:
             self._unwatched,
             self._missing,
         )
+
+    async def _or_nothing(self, read: Awaitable[Slow], nothing: Slow, seconds: float) -> Slow:
+        """The result of a slow read, or `nothing` if it fails or takes longer: the poll goes on."""
+        try:
+            with self._redis.understanding():
+                async with asyncio.timeout(seconds):
+                    return await read
+        except (RedisUnavailable, TimeoutError) as error:
+            log.debug("a slow read failed", extra={"reason": str(error)})
+            return nothing
 
     async def _discover(self, pace: float) -> Findings:
         now = time.monotonic()
@@ -301,11 +312,10 @@ class Watcher:
         if all(each.version or any(each.counts.values()) for each in self._readings):
             return
         try:
-            await self._search_for_named(SCAN_PACE)
+            with self._redis.understanding():
+                await self._search_for_named(SCAN_PACE)
         except RedisUnavailable as error:
             log.debug("named queues could not be looked for", extra={"reason": str(error)})
-        except Exception:
-            log.exception("named queues could not be looked for")
 
     async def _search_for_named(self, pace: float) -> None:
         all_names = self._settings.model_copy(update={"queues": (), "queues_exclude": ()})
@@ -341,7 +351,10 @@ class Watcher:
     async def _count_workers(self, queues: list[Queue]) -> Mapping[Queue, int] | None:
         try:
             database = self._settings.redis.db
-            counted = await count_workers(self._redis, queues, database=database, turns=self._turns)
+            with self._redis.understanding():
+                counted = await count_workers(
+                    self._redis, queues, database=database, turns=self._turns
+                )
         except RedisRefused as error:
             if self._workers_refused is None:
                 _log(workers_not_counted(str(error)))
@@ -355,37 +368,34 @@ class Watcher:
             self._workers_refused = None
         return counted
 
-    async def _discover_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.discovery_interval)
-            before = self._queues
-            if before is None:
-                continue  # the first discovery is the poll's
-            began = time.time()
-            try:
+    async def _search_again(self) -> float:
+        """Search for queues that have appeared; return the seconds until the next search."""
+        interval, before = self._settings.discovery_interval, self._queues
+        if before is None:
+            return interval  # the first search is the poll's
+        began = time.time()
+        try:
+            with self._redis.understanding():
                 found = await self._discover(SCAN_PACE)
-            except RedisUnavailable as error:
-                # The poll tells of an outage; but SCAN may be refused while all else works.
-                if self._search_refused is None and self._up:
-                    _log(not_searched(str(error)))
-                    self._search_refused = str(error)
-                continue
-            except Exception:
-                # A server that only looks like Redis must not end the process.
-                log.exception("the search for queues failed")
-                continue
-            if self._search_refused is not None:
-                log.info("queues can be searched for again")
-                self._search_refused = None
-            # A scan that a reconnect to another server broke into misses queues: those that the
-            # last poll still found stay.
-            await self._turns.give_way()
-            queues = self._watch(found, self._alive)
-            self._discovered, self._searched_at = time.time(), int(1000 * began)
-            if queues != before:
-                self._queues = queues
-                self._queues_changed.set()
-                self._log_changes(before, queues)
+        except RedisUnavailable as error:
+            # The poll tells of an outage; but SCAN may be refused while all else works.
+            if self._search_refused is None and self._up:
+                _log(not_searched(str(error)))
+                self._search_refused = str(error)
+            return interval
+        if self._search_refused is not None:
+            log.info("queues can be searched for again")
+            self._search_refused = None
+        # A scan that a reconnect to another server broke into misses queues: those that the
+        # last poll still found stay.
+        await self._turns.give_way()
+        queues = self._watch(found, self._alive)
+        self._discovered, self._searched_at = time.time(), int(1000 * began)
+        if queues != before:
+            self._queues = queues
+            self._queues_changed.set()
+            self._log_changes(before, queues)
+        return interval
 
     def _log_changes(self, before: tuple[Queue, ...], now: tuple[Queue, ...]) -> None:
         for what, queues in (
@@ -397,30 +407,30 @@ class Watcher:
                 shown = ", ".join(names[:10])
                 log.info(what, extra={"count": len(names), "queues": shown})
 
-    async def _poll_forever(self) -> None:
-        failures, reasons = 0, set[str | None]()
-        while True:
-            began = time.monotonic()
-            outcome = await self.poll()
-            await self._publish(outcome)
-            took = time.monotonic() - began
-            self._up = outcome.snapshot is not None
-            if self._up:
-                if failures:
-                    log.info("Redis is back", extra={"failed_polls": failures})
-                failures, reasons = 0, set()
-                # At most half of the time goes into polls.
-                await self._rest(max(self._settings.poll_interval - took, took))
-                continue
-            # Each reason once per outage: a Redis that alternates between loading and being too
-            # busy would fill the log.
-            if outcome.error not in reasons and len(reasons) < MAX_OUTAGE_REASONS:
-                reasons.add(outcome.error)
-                log.error("Redis is unavailable", extra={"reason": outcome.error})
-            failures += 1
-            self._workers, self._workers_due, self._options_due = None, 0.0, 0.0
-            longest = max(self._settings.poll_interval, MAX_RETRY_SECONDS)
-            await asyncio.sleep(retry_pause(failures, longest))
+    async def _run_poll(self) -> float:
+        """Poll and publish; return the seconds until the next poll."""
+        began = time.monotonic()
+        outcome = await self.poll()
+        await self._publish(outcome)
+        took = time.monotonic() - began
+        self._up = outcome.snapshot is not None
+        if self._up:
+            if self._failures:
+                log.info("Redis is back", extra={"failed_polls": self._failures})
+            self._failures, self._outage_reasons = 0, set()
+            # At most half of the time goes into polls.
+            return max(self._settings.poll_interval - took, took)
+        # Each reason once per outage: a Redis that alternates between loading and being too
+        # busy would fill the log.
+        reasons = self._outage_reasons
+        if outcome.error not in reasons and len(reasons) < MAX_OUTAGE_REASONS:
+            reasons.add(outcome.error)
+            log.error("Redis is unavailable", extra={"reason": outcome.error})
+        self._failures += 1
+        self._workers, self._workers_due, self._options_due = None, 0.0, 0.0
+        longest = max(self._settings.poll_interval, MAX_RETRY_SECONDS)
+        await asyncio.sleep(retry_pause(self._failures, longest))
+        return 0.0
 
     async def _rest(self, seconds: float) -> None:
         """Wait until the next poll is due, or until a new queue is found."""
@@ -449,13 +459,3 @@ class Watcher:
 
 def _log(remark: Remark) -> None:
     log.log(remark.level, remark.what, extra={"detail": remark.detail})
-
-
-async def _or_nothing(read: Awaitable[Slow], nothing: Slow, seconds: float) -> Slow:
-    """The result of a slow read, or `nothing` if it fails or takes longer: the poll goes on."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await read
-    except (RedisUnavailable, TimeoutError) as error:
-        log.debug("a slow read failed", extra={"reason": str(error)})
-        return nothing

@@ -115,7 +115,7 @@ async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _message(404, str(error))
     except RedisUnavailable as error:
         log.debug("answered 503", extra={"reason": str(error)})
-        return _message(503, "Redis cannot be reached", {"Retry-After": "5"})
+        return _message(503, error.public, {"Retry-After": "5"})
     except Busy as error:
         return _message(503, str(error), {"Retry-After": "5"})
     except web.HTTPMethodNotAllowed as error:

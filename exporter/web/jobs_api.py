@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from exporter.bullmq.connection import RedisReader, RedisUnavailable
+from exporter.bullmq.connection import RedisReader, RedisRefused, RedisUnavailable
 from exporter.bullmq.failures import fault_of, grouped
 from exporter.bullmq.job_detail import JobDetail, read_job
 from exporter.bullmq.jobs import BULKY, Job, Limits, Page, Scan, read_jobs, read_page
@@ -42,6 +42,11 @@ LOG_LINES = 100  # a page
 # Readings of all jobs of a status that may go on at once; how long (seconds) a further one waits.
 SCANS = 2
 SCAN_WAIT = 5.0
+# How long Redis may take for one answer, in multiples of the largest `redis.timeout`; a search may
+# take its time in addition.
+REQUEST_TIMEOUTS = 3
+# Where a request keeps its time limit.
+LIMIT = web.RequestKey("limit", asyncio.Timeout)
 
 
 Found = TypeVar("Found")
@@ -90,7 +95,7 @@ class JobsApi:
     @property
     def routes(self) -> tuple[tuple[str, Handler], ...]:
         queue = r"/v1/jobs/queues/{queue:[^/]+}"
-        return (
+        routes = (
             ("/v1/jobs/queues", self.list_queues),
             (queue, self.list_jobs),
             (f"{queue}/failures", self.list_failures),
@@ -98,6 +103,22 @@ class JobsApi:
             (f"{queue}/jobs/{{id:(?s:.+)}}", self.show_job),
             ("/v1/jobs/keys/{key:(?s:.+)}", self.find_key),
         )
+        return tuple((path, self._limited(handler)) for path, handler in routes)
+
+    def _limited(self, handler: Handler) -> Handler:
+        """The handler within one time limit, however many reads its answer takes."""
+        slowest = max(target.settings.redis.timeout for target in self._targets)
+        seconds = REQUEST_TIMEOUTS * slowest
+
+        async def limited(request: web.Request) -> web.StreamResponse:
+            try:
+                async with asyncio.timeout(seconds) as limit:
+                    request[LIMIT] = limit
+                    return await handler(request)
+            except TimeoutError:
+                raise RedisUnavailable("Redis answered too slowly for one request") from None
+
+        return limited
 
     async def list_queues(self, request: web.Request) -> web.Response:
         """Every queue with its counts; with `detail`, its ages and limits as well."""
@@ -110,13 +131,13 @@ class JobsApi:
         queues, unread = [], []
         for target, told in zip(targets, found, strict=True):
             if isinstance(told, RedisUnavailable):
-                unread.append({"target": target.name, "message": "Redis cannot be reached"})
+                unread.append({"target": target.name, "message": told.public})
             elif isinstance(told, BaseException):
                 raise told
             else:
                 queues += told
         if len(unread) == len(targets):
-            raise RedisUnavailable("none of the targets answers")
+            raise next(told for told in found if isinstance(told, RedisUnavailable))
         # Of one target the whole answer is the error.
         return json_response({"queues": queues} | ({"unavailable": unread} if unread else {}))
 
@@ -124,7 +145,8 @@ class JobsApi:
         queues = target.watcher.queues
         if queues is None:
             raise RedisUnavailable("the first discovery is not done")
-        readings = await target.lister.poll(queues, configured=target.watcher.configured)
+        async with target.answering():
+            readings = await target.lister.poll(queues, configured=target.watcher.configured)
         return [
             self._name(Place(target, reading.queue))
             | {"counts": shown.counts(reading.counts)}
@@ -162,9 +184,10 @@ class JobsApi:
                 ids, total = await _pick(scan, wanted, start, start + limit)
             counts = scan.counts
             # Read once more: all that fits a search would be more than a page may hold.
-            jobs = await read_jobs(
-                place.redis, place.queue, status, ids, limits=self._limits, without=without
-            )
+            with place.target.understanding():
+                jobs = await read_jobs(
+                    place.redis, place.queue, status, ids, limits=self._limits, without=without
+                )
             search = {"search": {"seen": scan.seen, "complete": scan.complete}}
         return json_response(
             self._name(place)
@@ -187,7 +210,8 @@ class JobsApi:
         if not number:
             return {"missing": 0}
         policy = self._policies.setdefault(place.target, EvictionPolicy(place.redis))
-        return {"missing": number, "maxmemoryPolicy": await policy.read()}
+        with place.target.understanding():
+            return {"missing": number, "maxmemoryPolicy": await policy.read()}
 
     async def list_failures(self, request: web.Request) -> web.Response:
         """A queue's failed jobs, grouped by what went wrong."""
@@ -216,9 +240,10 @@ class JobsApi:
         page = whole_number(request, "page", 1, MAX_PAGE)
         limit = whole_number(request, "limit", 100, MAX_LIMIT)
         place, _ = await self._page(request, State.FAILED, start=0, limit=1, newest_first=True)
-        total, schedulers = await read_scheduler_page(
-            place.redis, place.queue, start=(page - 1) * limit, limit=limit
-        )
+        with place.target.understanding():
+            total, schedulers = await read_scheduler_page(
+                place.redis, place.queue, start=(page - 1) * limit, limit=limit
+            )
         now = int(time.time() * 1000)
         return json_response(
             self._name(place)
@@ -344,22 +369,19 @@ class JobsApi:
     ) -> AsyncIterator[tuple[Place, Scan]]:
         """A reading of all jobs of a status. Raises NotFound, and Busy where others go on."""
         place, _ = await self._page(request, status, start=0, limit=1, newest_first=newest_first)
+        limit = request[LIMIT]
+        limit.reschedule((limit.when() or 0.0) + SCAN_WAIT + self._limits.scan_seconds)
         try:
             async with asyncio.timeout(SCAN_WAIT):
                 await self._scans.acquire()
         except TimeoutError:
             raise Busy("Others search at this moment, try again in a few seconds") from None
+        scan = Scan(
+            place.redis, place.queue, status, newest_first=newest_first, limits=self._limits
+        )
         try:
-            yield (
-                place,
-                Scan(
-                    place.redis,
-                    place.queue,
-                    status,
-                    newest_first=newest_first,
-                    limits=self._limits,
-                ),
-            )
+            with place.target.understanding():
+                yield place, scan
         finally:
             self._scans.release()
 
@@ -427,26 +449,55 @@ async def _detail_of(place: Place) -> dict[str, Any]:
     """What a poll reads of the queue in addition to its counts. Raises RedisUnavailable."""
     # A separate poller: that of the list forgets the queues that are not in its request.
     poller = Poller(place.redis, max_schedulers=0, waiting=place.target.waiting)
-    (reading,) = await poller.poll([place.queue], configured=frozenset([place.queue]))
+    with place.target.understanding():
+        (reading,) = await poller.poll([place.queue], configured=frozenset([place.queue]))
     return shown.reading(reading)
 
 
 async def _first(
     places: Iterable[Place], read: Callable[[Place], Awaitable[Found | None]]
 ) -> tuple[Place, Found] | None:
-    """The first place where there is what is looked for.
+    """The first place where there is what is looked for. All targets are asked at once.
 
     Raises RedisUnavailable where that cannot be known, for a place that does not answer.
     """
-    problem: RedisUnavailable | None = None
+    by_target: dict[Target, list[Place]] = {}
     for place in places:
-        try:
-            found = await read(place)
-        except RedisUnavailable as error:
-            problem = error
-            continue
-        if found is not None:
-            return place, found
+        by_target.setdefault(place.target, []).append(place)
+    asked = [
+        asyncio.create_task(_first_of(target, some, read)) for target, some in by_target.items()
+    ]
+    problem: RedisUnavailable | None = None
+    try:
+        for each in asked:
+            try:
+                if (found := await each) is not None:
+                    return found
+            except RedisUnavailable as error:
+                problem = error
+    finally:
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    if problem is not None:
+        raise problem
+    return None
+
+
+async def _first_of(
+    target: Target, places: Iterable[Place], read: Callable[[Place], Awaitable[Found | None]]
+) -> tuple[Place, Found] | None:
+    """The same of the places in one target, which are asked one after the other."""
+    problem: RedisRefused | None = None
+    async with target.answering():
+        for place in places:
+            try:
+                found = await read(place)
+            except RedisRefused as error:
+                problem = error  # the ACL user may not read one of several prefixes
+                continue
+            if found is not None:
+                return place, found
     if problem is not None:
         raise problem
     return None

@@ -18,6 +18,7 @@ from exporter.bullmq.connection import (
     RedisRefused,
     RedisUnavailable,
     ReplyIncomplete,
+    expected,
     mapped,
     packed,
 )
@@ -33,11 +34,18 @@ from exporter.bullmq.events.mending import find_missed
 from exporter.bullmq.events.scarce_events import ScarceEvents
 from exporter.bullmq.events.state_file import StateFile
 from exporter.bullmq.events.state_format import QUEUES
-from exporter.bullmq.events.stream import Entry, Gap, StreamInfo, UncertainGap, milliseconds
+from exporter.bullmq.events.stream import (
+    Entry,
+    Gap,
+    StreamInfo,
+    UncertainGap,
+    check_entries,
+    milliseconds,
+)
 from exporter.bullmq.events.tallies import Count, FinishedJobs, Layout, QueueTallies, Tallies
 from exporter.bullmq.events.tracked_jobs import Room, TrackedJob
 from exporter.bullmq.keys import Queue
-from exporter.bullmq.retry import retry_pause
+from exporter.bullmq.supervision import supervise
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import ready_by_hash
 from exporter.settings import EventsSettings
@@ -197,23 +205,10 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled, then save."""
-        failures, last_reason = 0, ""
         try:
             if self._state_file is not None:
                 await self._load(self._state_file)
-            while True:
-                try:
-                    pause = await self._step()
-                except Exception as error:
-                    self._following = False
-                    self._complain(error, last_reason)
-                    last_reason, failures = str(error), failures + 1
-                    self._count, self._whole_round_due = FIRST_COUNT, 0.0
-                    self._round, self._round_due = set(), 0.0
-                    pause = retry_pause(failures)
-                else:
-                    failures, last_reason = 0, ""
-                await asyncio.sleep(pause)
+            await supervise("events cannot be followed", self._run_step, failed=self._begin_anew)
         finally:
             if self._state_file is not None:
                 # Not where nothing was followed: what happened before is still to be read then.
@@ -225,16 +220,15 @@ class Follower:
         self._remembered, self._complete_until = dict(saved.queues), saved.complete_until
         self._removed = saved.removed
 
-    @staticmethod
-    def _complain(error: Exception, last_reason: str) -> None:
-        if str(error) == last_reason:
-            return
-        if isinstance(error, RedisRefused):
-            log.warning("events cannot be followed", extra={"reason": str(error)})
-        elif not isinstance(error, RedisUnavailable):
-            # A fault of ours, or a server that only looks like Redis: /metrics goes on.
-            log.exception("events cannot be followed")
-        # Of an outage the poll tells.
+    async def _run_step(self) -> float:
+        with self._redis.understanding():
+            return await self._step()
+
+    def _begin_anew(self) -> None:
+        """Nothing is told after a step that failed, and all streams are checked after it."""
+        self._following = False
+        self._count, self._whole_round_due = FIRST_COUNT, 0.0
+        self._round, self._round_due = set(), 0.0
 
     async def tallies(self) -> Tallies | None:
         """What was counted so far; None while events cannot be followed.
@@ -374,7 +368,12 @@ class Follower:
                 await self._find_unreadable(ledgers)
                 self._round.update(each.queue for each in checked)
                 return None
-            entries.update(told or ())
+            if told is not None:
+                expected([told], dict, list)
+                entries.update(told)
+            positions = {each.stream: each.place.position for each in ledgers}
+            for stream, read in entries.items():
+                check_entries(read, positions[stream])
         await self._turns.give_way()
         async with self._consistent:
             unfinished = {stream for stream, new in entries.items() if len(new) >= self._limit}

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from exporter.bullmq.batches import batched
-from exporter.bullmq.connection import Command, RedisReader, RedisRefused
+from exporter.bullmq.connection import Command, RedisReader, RedisRefused, expected
 from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue
 
 FIELDS = ("name", "atm", "attemptsMade", "ats", "processedOn", "finishedOn")
@@ -145,8 +145,12 @@ def _fields_of(queue: Queue, job_id: bytes) -> Command:
 
 
 def _facts(answer: Any) -> JobFacts:
+    """Raises TypeError or ValueError where it is no answer to HMGET."""
     if not isinstance(answer, Exception):
-        return JobFacts(*answer)
+        name, atm, attempts_made, ats, processed_on, finished_on = expected(
+            answer, bytes, type(None)
+        )
+        return JobFacts(name, atm, attempts_made, ats, processed_on, finished_on)
     if "WRONGTYPE" in str(answer):
         return NO_JOB
     raise RedisRefused(f"Redis refused HMGET: {answer}")

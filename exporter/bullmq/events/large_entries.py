@@ -16,7 +16,13 @@ from exporter.bullmq.connection import (
     packed,
 )
 from exporter.bullmq.events.ledger import Ledger
-from exporter.bullmq.events.stream import Entry, StreamInfo, first_items
+from exporter.bullmq.events.stream import (
+    Entry,
+    StreamInfo,
+    check_entries,
+    check_ids,
+    first_items,
+)
 
 # Minimum size of a large entry in bytes: what XREAD sends of it is mostly its return value.
 LARGE_ENTRY_BYTES = 1 << 16
@@ -181,7 +187,9 @@ class LargeEntries:
             if ledger in due or isinstance(info, Exception):
                 reading.infos[ledger] = self._info(ledger, info)
             if found:
-                reading.entries[ledger.stream] = [(entry_id, words) for entry_id, words in found]
+                new = [(entry_id, words) for entry_id, words in found]
+                check_entries(new, ledger.place.position)
+                reading.entries[ledger.stream] = new
             if unfinished:
                 reading.unfinished.add(ledger.stream)
             if largest >= LARGE_ENTRY_BYTES:
@@ -197,7 +205,9 @@ class LargeEntries:
             return None
         length, first, last, added, first_bytes, last_bytes = told
         self.note_info(ledger.stream, first_bytes, last_bytes)
-        return StreamInfo(length, first or None, last, None if added < 0 else added)
+        info = StreamInfo(length, first or None, last, None if added < 0 else added)
+        info.check()
+        return info
 
     # From the beginning of a reply
 
@@ -231,6 +241,7 @@ class LargeEntries:
         return StreamInfo.of(told)
 
     def _take(self, reading: Reading, ledger: Ledger, entry: Entry, *, whole: bool) -> None:
+        check_ids([ledger.place.position, entry[0]])
         reading.unfinished.add(ledger.stream)
         if whole or len(entry[1]) >= 4:  # what happened, and to which job
             reading.entries[ledger.stream] = [entry]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 from exporter.bullmq.connection import mapped
@@ -28,6 +30,33 @@ def order(entry_id: bytes) -> tuple[int, int]:
     return int(time), int(sequence)
 
 
+_IDS = re.compile(rb"(?:[0-9]{1,20}-[0-9]{1,20}\n)+")
+_MAX_ID = (2**64 - 1, 2**64 - 1)
+
+
+def check_ids(ids: Sequence[bytes]) -> None:
+    """Raises ValueError or TypeError if these are no ids of entries in their order."""
+    if not _IDS.fullmatch(b"\n".join(ids) + b"\n") or order(ids[0]) > order(ids[-1]):
+        raise ValueError("not the ids of entries")
+    if order(ids[-1]) > _MAX_ID:
+        raise ValueError("an id is beyond all ids")
+
+
+def check_entries(entries: Sequence[Entry], position: bytes) -> None:
+    """Raises ValueError or TypeError if these cannot be what follows `position` in a stream.
+
+    Before any of them is counted: of half of them nobody could tell which half.
+    """
+    if not entries:
+        return
+    check_ids([position, *(entry_id for entry_id, _ in entries)])
+    if order(entries[0][0]) <= order(position):
+        raise ValueError("an entry that was read before")
+    if min([len(fields) for _, fields in entries]) < 2:
+        raise ValueError("an entry without an event")
+    b"".join(chain.from_iterable([fields for _, fields in entries]))  # all of them are bytes
+
+
 class StreamInfo(NamedTuple):
     """A stream by XINFO STREAM."""
 
@@ -38,17 +67,26 @@ class StreamInfo(NamedTuple):
 
     @classmethod
     def of(cls, reply: Mapping[bytes, Any] | Sequence[Any]) -> StreamInfo:
+        """Raises ValueError or another error where it is none."""
         told = mapped(reply)
         first = told.get(b"first-entry")
         if b"first-entry" not in told and told[b"length"]:
             first = [told[b"recorded-first-entry-id"]]  # of a truncated reply
-        added = told.get(b"entries-added")
-        return cls(
+        info = cls(
             length=told[b"length"],
             first=first[0] if first else None,
             last=told[b"last-generated-id"],
-            added=added,
+            added=told.get(b"entries-added"),
         )
+        info.check()
+        return info
+
+    def check(self) -> None:
+        """Raises ValueError where it is that of no stream: nothing is to be reckoned from it."""
+        numbers = (self.length,) if self.added is None else (self.length, self.added)
+        check_ids([self.last] if self.first is None else [self.first, self.last])
+        if any(type(number) is not int or number < 0 for number in numbers):
+            raise ValueError("XINFO: not the numbers of a stream")
 
 
 class Gap(NamedTuple):
