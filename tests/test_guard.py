@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import time
+import weakref
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -22,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from exporter import service
 from exporter.prometheus.health import Health
 from exporter.settings import SettingsError
 from exporter.settings_sources import load
@@ -181,7 +184,14 @@ def test_requests_without_a_valid_credential_use_up_nothing_of_those_with_one(
         "api:\n  keys:\n"
         "  - {name: reader, key: a-key-that-may-not-much, permissions: ['read:jobs']}\n"
     )
-    exporter = start_exporter(server.url, "--config", str(config), EXPORTER_API_RATE_LIMIT="3")
+    origin = "https://archive.example.org"
+    exporter = start_exporter(
+        server.url,
+        "--config",
+        str(config),
+        EXPORTER_API_RATE_LIMIT="3",
+        EXPORTER_API_CORS_ORIGINS=origin,
+    )
     client = exporter.api.without_credentials()
 
     def statuses(path: str, headers: Mapping[str, str] = NONE) -> list[int]:
@@ -195,8 +205,16 @@ def test_requests_without_a_valid_credential_use_up_nothing_of_those_with_one(
         assert "without a valid credential" in answer.json["message"]
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
         assert answer.headers["RateLimit-Remaining"] == "0"
-    # A browser's question before a request to another origin carries no credential.
-    assert client.request("OPTIONS", PATH).status == 405
+    # What a browser asks before a request to another origin carries no credential.
+    preflight = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "x-api-key",
+    }
+    for _ in range(4):
+        answer = client.request("OPTIONS", PATH, preflight)
+        assert answer.status == 200
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
     # Each holder has requests of their own.
     assert statuses(PATH, {"X-API-KEY": "a-key-that-may-not-much"}) == [403, 403, 403, 429]
     assert statuses(PATH, token(sub="anna")) == [200, 200, 200, 429]
@@ -309,6 +327,42 @@ def test_a_proxy_may_be_named_as_a_dual_stack_socket_does(written: str) -> None:
 def test_what_is_no_network_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"^EXPORTER_API_TRUSTED_PROXIES.*10\.0\.0\.0/8"):
         load({}, {"EXPORTER_API_TRUSTED_PROXIES": "proxy.internal"})
+
+
+def test_connections_that_come_and_go_do_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They end as cycles, and all of those are looked for only once an hour otherwise."""
+
+    class Connection:
+        pass
+
+    async def grow() -> None:
+        connection = Connection()
+        connection.itself = connection  # type: ignore[attr-defined]
+        gc.collect()  # it is old now, as one that was open for a while
+        is_gone = asyncio.Event()
+        watch = weakref.ref(connection, lambda _: is_gone.set())
+        del connection
+        collecting = asyncio.create_task(service.collect_garbage())
+        for _ in range(100):
+            await asyncio.sleep(0.001)
+        assert watch() is not None
+        grown = b"x" * service._resident_bytes()
+        async with asyncio.timeout(60):
+            await is_gone.wait()
+        assert grown
+        collecting.cancel()
+
+    monkeypatch.setattr(service, "GARBAGE_CHECK_SECONDS", 0.001)
+    monkeypatch.setattr(service, "GARBAGE_CHECKS", 1 << 60)
+    thresholds = gc.get_threshold()
+    gc.disable()
+    try:
+        asyncio.run(grow())
+    finally:
+        gc.enable()
+        gc.set_threshold(*thresholds)
 
 
 def test_how_much_of_a_job_is_read_can_be_set(
