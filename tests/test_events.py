@@ -8,6 +8,7 @@ import math
 import signal
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -428,6 +429,28 @@ def test_what_was_trimmed_while_the_exporter_was_down_is_missed_and_failures_are
         exporter.metrics.value("bullmq_exporter_events_missed_total", queue="ingestion") == missed
     )
     assert failed() == 320
+
+
+@VERSIONS
+def test_what_a_stream_that_is_deleted_under_load_leaves_unknown_is_said(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, version: str
+) -> None:
+    exporter = wait_following(start_exporter(server.url))
+    uncertain = partial(exporter.metrics.value, "bullmq_exporter_uncertain_gaps_total")
+    assert uncertain() == 0
+    work = start_work(version, server.port)
+    work.work("ingestion", {"concurrency": 10})
+    work.add("ingestion", "plain", 50)
+    eventually(lambda: total(exporter, "bullmq_job_completed_total"))
+    with server.client() as client:
+        for deleted in range(1, 3):
+            work.add("ingestion", "plain", 300)
+            client.delete("bull:ingestion:events")
+            work.add("ingestion", "plain", 300)
+            eventually(lambda: uncertain() == deleted)  # noqa: B023
+    truth = work.settle()["ingestion"]["plain"]["completed"]
+    # What was read of each stream is counted, and nothing of it twice.
+    assert 0 < total(exporter, "bullmq_job_completed_total") <= truth
 
 
 @VERSIONS

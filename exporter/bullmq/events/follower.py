@@ -695,6 +695,8 @@ class Follower:
             if "no such key" in str(info):
                 if ledger.place.first is not None:
                     log.info("the events are gone", extra={"queue": ledger.queue.name})
+                    # While there was something to read, some of it may have gone unread.
+                    self._uncertain_gaps += ledger.place.read > 0 or ledger.queue in self._behind
                 ledger.place.vanish()
                 self._unreadable.discard(ledger.queue)
             return
@@ -711,7 +713,9 @@ class Follower:
         if ledger.place.has_gone_back(info) and not entries:
             ledger.forget_all()
             anew = ledger.place.go_back(info)
-            self._uncertain_gaps += not anew  # new entries cannot be distinguished from known ones
+            # Of an older copy new entries cannot be distinguished from known ones; of a new stream
+            # it is unknown what was unread in the one before.
+            self._uncertain_gaps += 1
             log.warning(
                 "the events begin anew" if anew else "the events went back, those known are left",
                 extra={"queue": queue},
@@ -738,7 +742,9 @@ class Follower:
             self._uncertain_gaps += 1
             details["at_least"] = True
         if not gap.missed:
-            log.info("events may have been missed: the stream is shorter", extra=details)
+            log.info(
+                "events may have been missed: the stream was deleted or trimmed", extra=details
+            )
             return
         # If that continues, another log line reports it.
         level = logging.DEBUG if self._scarce.is_off(ledger) else logging.WARNING

@@ -204,9 +204,10 @@ class Place:
         if self.number < known:
             # Fewer than known: the stream was deleted and created again; or it is an older copy,
             # which still has what we had read then. Entries read since may belong to the new one.
-            holds_ours = info.first is not None and order(info.first) <= order(self.checked)
-            missed = 0 if holds_ours else self.number - self.read
-            return UncertainGap(missed, since, until) if missed > 0 else None
+            if info.first is not None and order(info.first) <= order(self.checked):
+                return None
+            # How many of the old one were unread when it was deleted, nothing tells any more.
+            return UncertainGap(max(0, self.number - self.read), since, until)
         missed = self.number - known
         # XADD's MAXLEN does not make a stream shorter than that: it was trimmed by hand; or it is a
         # new one, of which these are missed and as many more as were known of the old one.
