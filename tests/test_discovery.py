@@ -254,7 +254,13 @@ def test_prefixes_of_a_pattern_are_told_apart_everywhere(
     told = exporter.metrics.samples("bullmq_job_count", state="waiting")
     assert told == {("{t1}", "mail"): 0, ("{t2}", "mail"): 1}
     unwatched = exporter.metrics.samples("bullmq_exporter_unwatched_queues")
-    assert unwatched == {("max_queues",): 0, ("excluded",): 1, ("prefix",): 1, ("bull",): 0}
+    assert unwatched == {
+        ("max_queues",): 0,
+        ("excluded",): 1,
+        ("prefix",): 1,
+        ("bull",): 0,
+        ("long_name",): 0,
+    }
     listed = exporter.api.get("/v1/jobs/queues").json["queues"]
     assert [queue["prefix"] for queue in listed] == ["{t1}", "{t2}"]
     page = exporter.api.get("/v1/jobs/queues/mail?status=waiting&prefix=%7Bt2%7D").json

@@ -191,7 +191,7 @@ async def test_a_limiter_is_looked_for_only_where_it_may_hold_jobs_back(server: 
         client.config_resetstat()
         again = await read()
         stats = client.info("commandstats")
-        assert (stats["cmdstat_get"]["calls"], stats["cmdstat_pttl"]["calls"]) == (1, 1)
+        assert (stats["cmdstat_getrange"]["calls"], stats["cmdstat_pttl"]["calls"]) == (1, 1)
         # The same end, and so the same reading: nothing is rendered anew.
         for reading in again:
             assert reading is first[reading.queue.name]

@@ -130,7 +130,10 @@ def test_many_schedulers_come_in_pages_and_long_values_are_cut(
         client.zadd("bull:q:repeat", {long: 10_000_000_000_000})
         client.hset("bull:q:repeat:s000", mapping={"name": "x", "limit": 3, "ic": 3})
         client.hset("bull:q:repeat:s001", mapping={"name": "x", "limit": 3, "ic": 2})
-        client.hset("bull:q:repeat:s002", mapping={"name": "x", "pattern": "p" * 1_000_000})
+        client.hset("bull:q:repeat:s002", mapping={"name": "x", "pattern": "p" * 10_000})
+        # What is too long even to be read is not told.
+        client.hset("bull:q:repeat:s010", mapping={"name": "n" * 20_000, "tz": "t" * 1_000_000})
+        client.zadd("bull:q:repeat", {"s020" + "k" * 20_000: 0})
         client.hset("bull:q:repeat:s003", mapping={"name": "x", "every": "1e99", "endDate": "-1"})
         client.set("bull:q:repeat:s004", "not what BullMQ writes")
         client.hset("bull:q:repeat:s005:6", mapping={"timestamp": 7, "opts": '{"repeat": 1}'})
@@ -143,11 +146,11 @@ def test_many_schedulers_come_in_pages_and_long_values_are_cut(
     exporter = start_exporter(server.url)
     eventually(lambda: exporter.api.get("/v1/jobs/queues").json["queues"])
     first = exporter.api.get("/v1/jobs/queues/q/schedulers").json
-    assert len(first["schedulers"]) == 100
+    assert len(first["schedulers"]) == 99
     assert first["pagination"] == {
         "currentPage": 1,
         "totalPages": 2,
-        "totalSchedulers": 120,
+        "totalSchedulers": 121,
         "limit": 100,
     }
     assert [*schedulers(exporter, query="?page=2")][-2:] == ["s118", cut]
@@ -156,6 +159,8 @@ def test_many_schedulers_come_in_pages_and_long_values_are_cut(
     assert [found[f"s00{number}"]["ended"] for number in range(2)] == [True, False]
     assert [found[f"s00{number}"]["overdue"] for number in range(2)] == [False, True]
     assert len(found["s002"]["pattern"]) == 200
+    assert (found["s010"]["name"], found["s010"]["tz"]) == (None, None)
+    assert found["s010"]["nextRun"] == 11
     assert (found["s003"]["every"], found["s003"]["endDate"]) == (None, None)
     assert found["s004"]["name"] is None
     ran = {key: each["lastRun"] for key, each in found.items() if each["lastRun"] is not None}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.discovery import Findings
-from exporter.bullmq.keys import Queue, text
+from exporter.bullmq.keys import MAX_BASE_BYTES, Queue, text
 from exporter.settings import Watched
 
 # How many names one remark lists.
@@ -58,6 +58,9 @@ def remarks_on(
         remarks.append(Remark(urgent, "queues of other prefixes are not watched", detail))
     if bull:
         remarks.append(Remark(urgent, "queues of Bull 3 or 4 are not watched", _listed(bull)))
+    if findings.too_long:
+        detail = f"{findings.too_long}, of more than {MAX_BASE_BYTES} bytes"
+        remarks.append(Remark(urgent, "queues with very long names are not watched", detail))
     missing = sorted(set(named) - set(findings.queues), key=lambda queue: queue.base)
     if missing and not nothing:
         names = [f"{queue.name}{_did_you_mean(queue, findings.queues)}" for queue in missing]

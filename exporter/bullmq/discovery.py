@@ -25,7 +25,8 @@ from typing import Any
 
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import Command, RedisReader, expected
-from exporter.bullmq.keys import MAX_LABEL_BYTES, Queue, text
+from exporter.bullmq.keys import MAX_BASE_BYTES, MAX_LABEL_BYTES, Queue, label_text
+from exporter.bullmq.options import read_options
 from exporter.bullmq.poll import SIZES
 from exporter.bullmq.turns import Turns
 from exporter.settings import Watched, is_pattern, literal
@@ -68,6 +69,7 @@ class Findings:
 
     queues: tuple[Queue, ...] = ()
     excluded: int = 0  # queues of these prefixes whose names the settings exclude
+    too_long: int = 0  # queues whose names, with their prefixes, have more than MAX_BASE_BYTES
     # If all keys were searched: number of queues by prefixes that are not configured, and names of
     # queues of Bull 3 or 4. Otherwise None.
     other_prefixes: Mapping[str, int] | None = None
@@ -115,7 +117,7 @@ class Search:
         """
         if everywhere:
             self._not_queues.clear()
-        marks = await self._scan(_ALL if everywhere else self._usual, pace)
+        marks, too_long = await self._scan(_ALL if everywhere else self._usual, pace)
         names = await self._sort(marks, {queue.base[:-1]: queue for queue in known})
         for batch in batched(names.unclear[:MAX_CHECKED], CHECK_BATCH_SIZE):
             await self._check_colons(names, [each for each in batch if each[1] & _META])
@@ -125,13 +127,17 @@ class Search:
         return Findings(
             queues=await self._shown(names.found),
             excluded=names.excluded,
+            too_long=too_long,
             other_prefixes=dict(names.other_prefixes) if everywhere else None,
             bull=tuple(sorted(names.bull)) if everywhere else None,
         )
 
-    async def _scan(self, pattern: bytes, pace: float) -> dict[bytes, int]:
-        """The parts of keys before the last colon, and the marks of their keys."""
+    async def _scan(self, pattern: bytes, pace: float) -> tuple[dict[bytes, int], int]:
+        """The parts of keys before the last colon, and the marks of their keys; and how many more
+        names there are that are too long.
+        """
         marks: dict[bytes, int] = {}
+        too_long: set[int] = set()  # hashes
         cursor = 0
         while True:
             began = time.monotonic()
@@ -141,11 +147,15 @@ class Search:
             for key in keys:
                 base, _, last = key.rpartition(b":")
                 mark = _MARKS.get(last)
+                if len(base) >= MAX_BASE_BYTES:
+                    if mark == _META and len(too_long) < self._max_names:
+                        too_long.add(hash(base))
+                    continue
                 if mark is not None and (base in marks or len(marks) < self._max_names):
                     marks[base] = marks.get(base, 0) | mark
             cursor = int(answer)
             if cursor == 0:
-                return marks
+                return marks, len(too_long)
             await asyncio.sleep(pace * (time.monotonic() - began))
 
     async def _sort(self, marks: Mapping[bytes, int], known: Mapping[bytes, Queue]) -> _Sorted:
@@ -250,16 +260,16 @@ class Search:
             ]
         )
         expected(firsts, list)
-        options = await self._redis.pipeline(
+        options = await read_options(
+            self._redis,
             [
-                (b"HGET", queue.job_key(ids[0] if isinstance(ids, list) and ids else b""), b"opts")
+                queue.job_key(ids[0] if isinstance(ids, list) and ids else b"")
                 for (queue, _, _), ids in zip(unclear, firsts, strict=True)
-            ]
+            ],
         )
-        expected(options, bytes, type(None))
         for (queue, _, _), given in zip(unclear, options, strict=True):
             # lib/job.js of Bull 4.16.5, setDefaultOpts(); BullMQ keeps `timestamp` next to `opts`.
-            if not isinstance(given, bytes):
+            if given is None:
                 continue  # a list of another application, or a job that was just removed
             if all(b'"%b":' % name in given for name in (b"attempts", b"delay", b"timestamp")):
                 names.bull.append(queue.name)
@@ -287,7 +297,7 @@ class Search:
                 for base, fields in zip(batch, expected(answers, list), strict=True)
                 if isinstance(fields, list) and any(fields)
             ]
-        names.other_prefixes.update(text(base.rpartition(b":")[0]) for base in queues)
+        names.other_prefixes.update(label_text(base.rpartition(b":")[0]) for base in queues)
 
     async def _shown(self, found: set[Queue]) -> tuple[Queue, ...]:
         """The queues, sorted; only one of several with the same labels."""

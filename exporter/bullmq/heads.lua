@@ -9,6 +9,9 @@ local TRIES = 5
 -- How many of the highest priorities to check, in addition to the lowest. Each costs two commands.
 local PRIORITIES = 20
 local MAX_SAFE_INTEGER = 2 ^ 53 - 1
+local MAX_NUMBER_BYTES = 40
+-- Longer options of a job are not read (as in options.py).
+local MAX_OPTIONS_BYTES = 16 * 1024
 local NO_HASH = { err = 'no hash for the jobs at its head' }
 
 local now = tonumber(ARGV[2])
@@ -21,11 +24,13 @@ local function passed(at)
 end
 
 -- When the job became ready to be taken, in ms, as far as its hash tells; nil where it does not.
-local function ready_at(job)
+-- `without_opts`: its options are too long to be read.
+local function ready_at(job, without_opts)
   local added, started = tonumber(job[1]), tonumber(job[2])
   -- Its worker was lost once: it is unknown when moveStalledJobsToWait returned it.
   if started and job[7] then return nil end
   local made = tonumber(job[4] or job[6] or 0) or 0
+  if without_opts and (made > 0 or not started) then return nil end
   local opts = {}
   if job[3] and string.find(job[3], '"delay"', 1, true) then
     local ok, decoded = pcall(cjson.decode, job[3])
@@ -51,14 +56,28 @@ end
 -- it), and returns that; nil if there is no such job.
 local function consider(jobs, base, id)
   if not id or is_error(id) then return nil end
-  local job =
-    read('HMGET', base .. id, 'timestamp', 'processedOn', 'opts', 'atm', 'ats', 'attemptsMade', 'stc')
-  if is_error(job) or not (job[1] or job[2]) then return nil end
-  local at = ready_at(job)
+  local key = base .. id
+  -- 20 MB of them would hold the server for half a second.
+  local length = read('HSTRLEN', key, 'opts')
+  if is_error(length) then return nil end
+  local without_opts = length > MAX_OPTIONS_BYTES
+  local job = read(
+    'HMGET',
+    key,
+    'timestamp',
+    'processedOn',
+    without_opts and '' or 'opts',
+    'atm',
+    'ats',
+    'attemptsMade',
+    'stc'
+  )
+  if not (job[1] or job[2]) then return nil end
+  local at = ready_at(job, without_opts)
   -- What is no time (1e308, nan) cannot be returned as an integer.
   if at and not (math.abs(at) <= MAX_SAFE_INTEGER) then at = nil end
   local next = #jobs
-  jobs[next + 1] = id
+  jobs[next + 1] = remembered(id)
   jobs[next + 2] = at or false
   return at
 end
@@ -138,23 +157,31 @@ local function oldest_taken(base)
   return #ids > 0 and NO_HASH, false
 end
 
+-- The beginning of a string: as much as a number can have, and one byte more; false if there is none.
+local function start_of(key)
+  local start = read('GETRANGE', key, 0, MAX_NUMBER_BYTES)
+  return start ~= '' and start
+end
+
 -- A time is a few digits; 50 MB in its place would cost a poll a second to hand on.
 local function number(value)
-  if type(value) == 'string' and #value > 40 then return { err = 'longer than any number' } end
+  if type(value) == 'string' and #value > MAX_NUMBER_BYTES then return { err = 'longer than any number' } end
   return value
 end
 
 -- The fields of `meta` that limits.Meta holds, in its order.
 local function meta(base)
-  local fields = read('HMGET', base .. 'meta', 'version', 'concurrency', 'max', 'duration')
-  if is_error(fields) then return fields end
+  local length = read('HSTRLEN', base .. 'meta', 'version')
+  if is_error(length) then return length end
+  local version = length > MAX_OPTIONS_BYTES and '' or 'version'
+  local fields = read('HMGET', base .. 'meta', version, 'concurrency', 'max', 'duration')
   return { shown(fields[1]), number(fields[2]), number(fields[3]), number(fields[4]) }
 end
 
 -- The rate limiter: how many jobs it has counted, and the ms until it expires; false if there is none.
 -- Without an expiry it limits nothing (BullMQ 5.56.3, 6.7.0: getRateLimitTTL).
 local function limiter(base)
-  local taken = read('GET', base .. 'limiter')
+  local taken = start_of(base .. 'limiter')
   if not taken or is_error(taken) then return taken end
   local left = read('PTTL', base .. 'limiter')
   return left > 0 and { number(taken), left }
@@ -215,7 +242,7 @@ end
 for i, base in ipairs(KEYS) do
   local wanted = set_of(next_argument())
   local last_waiting = wanted.w and last_of(base .. 'wait') or {}
-  local heartbeat = wanted.b and number(read('GET', next_argument()))
+  local heartbeat = wanted.b and number(start_of(next_argument()))
   local prioritized = {}
   if wanted.z then
     prioritized = oldest_as_known(base, next_argument(), next_argument())

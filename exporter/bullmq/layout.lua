@@ -68,6 +68,13 @@ local function state_of(base, id, reach)
   return false
 end
 
+-- An id as keys.remembered_id makes it.
+local MAX_ID_BYTES = 512
+local function remembered(id)
+  if #id <= MAX_ID_BYTES then return id end
+  return string.sub(id, 1, MAX_ID_BYTES - 41) .. '~' .. redis.sha1hex(id)
+end
+
 -- A value of 20 MB is not returned, because it becomes a label. A hash distinguishes values with the same
 -- beginning.
 local function shown(value)

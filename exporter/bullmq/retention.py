@@ -10,6 +10,7 @@ import orjson
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.keys import Queue, State
+from exporter.bullmq.options import read_options
 
 # The option of a job that bounds each state (BullMQ: KeepJobs).
 OPTIONS = {State.COMPLETED: "removeOnComplete", State.FAILED: "removeOnFail"}
@@ -35,9 +36,7 @@ async def learn_retention(
             for (queue, state), ids in zip(places, newest, strict=True)
             if isinstance(ids, list) and ids
         ]
-        options = await redis.pipeline(
-            [("HGET", queue.job_key(job_id), "opts") for queue, _, job_id in jobs]
-        )
+        options = await read_options(redis, [queue.job_key(job_id) for queue, _, job_id in jobs])
         for queue in batch:
             learned[queue] = dict(configured)
         for (queue, state, _), raw in zip(jobs, options, strict=True):

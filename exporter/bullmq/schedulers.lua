@@ -1,10 +1,13 @@
 -- Job schedulers and old repeatable jobs: what they repeat, and when they last ran.
 -- KEYS: one for each part of a queue's schedulers, what the queue's keys begin with. ARGV[1]: the
--- longest options of a job that are parsed (bytes); then the first and the last index of each part.
--- For each part an error, or a row for each scheduler.
+-- longest value that is read (bytes); then the first and the last index of each part.
+-- For each part an error, or a row for each scheduler, except those whose keys are longer.
 
 local longest = tonumber(ARGV[1])
-local FIELDS = { 'name', 'pattern', 'every', 'tz', 'limit', 'ic', 'endDate' }
+local FIELDS = { 'name', 'pattern', 'tz', 'every', 'limit', 'ic', 'endDate' }
+-- The first so many are texts of the application.
+local TEXTS = 3
+local TOO_LONG = { err = 'too long' }
 
 -- How often the scheduler has run since it was registered, 1 for its first job, from the options of
 -- its next job; false if they do not contain it.
@@ -26,18 +29,30 @@ local function last_run(job, added, taken)
   return count and count > 1 and added
 end
 
+-- The value of a field of a scheduler, or an error.
+local function value_of(key, i)
+  if i <= TEXTS then
+    local length = read('HSTRLEN', key, FIELDS[i])
+    if is_error(length) then return length end
+    if length > longest then return TOO_LONG end
+  end
+  return shown(read('HGET', key, FIELDS[i]))
+end
+
 local function rows(base, first, last)
   local members = read('ZRANGE', base .. 'repeat', first, last, 'WITHSCORES')
   if is_error(members) then return members end
   local found = {}
   for i = 1, #members, 2 do
-    local key = base .. 'repeat:' .. members[i]
-    local job = key .. ':' .. members[i + 1]
-    local added = shown(read('HGET', job, 'timestamp'))
-    local taken = shown(read('HGET', job, 'processedOn'))
-    local row = { members[i], shown(members[i]), members[i + 1], added, last_run(job, added, taken) }
-    for _, field in ipairs(FIELDS) do row[#row + 1] = shown(read('HGET', key, field)) end
-    found[#found + 1] = row
+    if #members[i] <= longest then
+      local key = base .. 'repeat:' .. members[i]
+      local job = key .. ':' .. members[i + 1]
+      local added = shown(read('HGET', job, 'timestamp'))
+      local taken = shown(read('HGET', job, 'processedOn'))
+      local row = { members[i], shown(members[i]), members[i + 1], added, last_run(job, added, taken) }
+      for field = 1, #FIELDS do row[#row + 1] = value_of(key, field) end
+      found[#found + 1] = row
+    end
   end
   return found
 end

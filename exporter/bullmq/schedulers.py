@@ -119,7 +119,7 @@ def _batches(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
 def _scheduler(queue: Queue, row: Sequence[Any]) -> Scheduler:
     key, label, at, added, last_run, *fields = row
     raw = [field if isinstance(field, bytes) else None for field in fields]
-    name, pattern, every, tz, limit, iterations, end_date = raw
+    name, pattern, tz, every, limit, iterations, end_date = raw
     if name is None and not isinstance(fields[0], Exception):
         name, pattern, every, tz, end_date = _of_key(key)
     return Scheduler(

@@ -59,11 +59,13 @@ SEARCH_EVERYWHERE_SECONDS = 3600.0
 PATIENCE_SECONDS = 60.0
 
 # Why queues are not watched: beyond max_queues; by the settings queues and queues_exclude; of a
-# prefix that is not configured; of Bull 3 or 4, whose keys have another layout.
+# prefix that is not configured; of Bull 3 or 4, whose keys have another layout; of a name with more
+# than keys.MAX_BASE_BYTES.
 UNWATCHED_LIMIT = "max_queues"
 UNWATCHED_EXCLUDED = "excluded"
 UNWATCHED_PREFIX = "prefix"
 UNWATCHED_BULL = "bull"
+UNWATCHED_LONG_NAME = "long_name"
 
 # How many values that cannot be read one poll names in the log.
 COMPLAINTS = 20
@@ -341,7 +343,11 @@ class Watcher:
                 "left out: queues beyond max_queues",
                 extra={"max_queues": self._settings.max_queues, "count": len(left_out)},
             )
-        now = {UNWATCHED_LIMIT: len(left_out), UNWATCHED_EXCLUDED: findings.excluded}
+        now = {
+            UNWATCHED_LIMIT: len(left_out),
+            UNWATCHED_EXCLUDED: findings.excluded,
+            UNWATCHED_LONG_NAME: findings.too_long,
+        }
         if findings.other_prefixes is not None and findings.bull is not None:
             now[UNWATCHED_PREFIX] = sum(findings.other_prefixes.values())
             now[UNWATCHED_BULL] = len(findings.bull)

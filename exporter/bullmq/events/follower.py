@@ -44,7 +44,7 @@ from exporter.bullmq.events.stream import (
 )
 from exporter.bullmq.events.tallies import Count, FinishedJobs, Layout, QueueTallies, Tallies
 from exporter.bullmq.events.tracked_jobs import Room, TrackedJob
-from exporter.bullmq.keys import Queue
+from exporter.bullmq.keys import MAX_ID_BYTES, Queue
 from exporter.bullmq.supervision import supervise
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import ready_by_hash
@@ -760,7 +760,11 @@ class Follower:
         while self._to_ask and len(self._asking) < EXISTS_AT_ONCE:
             ledger = next(iter(self._to_ask))
             del self._to_ask[ledger]
-            self._asking.extend((ledger, job_id, job) for job_id, job in ledger.jobs.items())
+            self._asking.extend(
+                (ledger, job_id, job)
+                for job_id, job in ledger.jobs.items()
+                if len(job_id) < MAX_ID_BYTES  # longer ones are not found in Redis by these
+            )
         count = min(EXISTS_AT_ONCE, len(self._asking))
         return [self._asking.popleft() for _ in range(count)]
 

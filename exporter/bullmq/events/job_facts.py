@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import Command, RedisReader, RedisRefused, expected
 from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue
+from exporter.bullmq.options import read_options
 
 FIELDS = ("name", "atm", "attemptsMade", "ats", "processedOn", "finishedOn")
 
@@ -123,19 +124,19 @@ async def _add_details(
         commands += [
             (b"EXISTS", key + b":lock"),
             (b"HEXISTS", key, b"failedReason"),
-            (b"HGET", key, b"opts"),
             _fields_of(queue, job_id),
         ]
-    answers = await redis.pipeline(commands)
+    options = await read_options(redis, [queue.job_key(job_id) for job_id in job_ids])
+    answers = batched(await redis.pipeline(commands), 3)
     moved = []
-    for job_id, (lock, reason, opts, fields) in zip(job_ids, batched(answers, 4), strict=True):
+    for job_id, opts, (lock, reason, fields) in zip(job_ids, options, answers, strict=True):
         before, now = facts[job_id], _facts(fields)
         if before._replace(locked=False, has_failed_reason=False, opts=None) != now:
             moved.append(job_id)
         facts[job_id] = now._replace(
             locked=lock == 1,
             has_failed_reason=reason == 1,
-            opts=opts if isinstance(opts, bytes) else None,
+            opts=opts,
         )
     return moved
 

@@ -22,7 +22,7 @@ from exporter.bullmq.events.tallies import (
     Tally,
 )
 from exporter.bullmq.events.tracked_jobs import UNKNOWN_RETRIES, Room, TrackedJob
-from exporter.bullmq.keys import MAX_LABEL_BYTES, Queue, label_text
+from exporter.bullmq.keys import MAX_LABEL_BYTES, Queue, label_text, remembered_id
 
 # Plain numbers: an IntEnum's members cost the loop below a tenth of its time.
 ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED, DEDUPLICATED, DUPLICATED = map(
@@ -125,7 +125,7 @@ class Ledger:
         for entry_id, fields in entries:
             handle = _HANDLERS.get(fields[1])
             if handle is not None and len(fields) > 3 and fields[2] == b"jobId":
-                handle(self, entry_id, fields[3], fields)
+                handle(self, entry_id, remembered_id(fields[3]), fields)
             elif fields[1] == b"cleaned":
                 self.cleaned = True
         self.place.advance(entries)
@@ -446,6 +446,7 @@ class Ledger:
     def mend(self, count: Count, found: Mapping[bytes, JobFacts]) -> None:
         """Count finished jobs whose events were missed."""
         self._frozen = None
+        found = {remembered_id(job_id): facts for job_id, facts in found.items()}
         for job_id, facts in found.items():
             tally = self._tally_of(facts.name)
             tally.values[count] += 1

@@ -10,7 +10,7 @@ from exporter.bullmq.events.job_facts import JobFacts
 from exporter.bullmq.events.ledger import Ledger
 from exporter.bullmq.events.stream import Gap
 from exporter.bullmq.events.tallies import Count
-from exporter.bullmq.keys import State
+from exporter.bullmq.keys import State, remembered_id
 
 # The sets of finished jobs (their scores are `finishedOn`), and what a job there counts as. Failed
 # jobs come first: where more are found than can have been missed, it is they that must be told.
@@ -46,7 +46,8 @@ async def find_missed(
                     raise
                 break  # no set: what it would tell stays missed
             scores = dict(row)
-            missed = [job_id for job_id in scores.keys() - at_start if job_id not in seen]
+            new = scores.keys() - at_start
+            missed = [job_id for job_id in new if remembered_id(job_id) not in seen]
             if missed:
                 found = await job_facts.ask(redis, ledger.queue, missed[:left])
                 left -= len(found)
