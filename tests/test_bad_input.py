@@ -21,26 +21,13 @@ from hypothesis import strategies as st
 
 from exporter import cli, logs, service
 from exporter.settings import FLAGS
-from tests.conftest import clean_environment, free_port, running
+from tests.conftest import clean_environment, free_port, run_exporter, running
 
 PASSWORD = "hunter2-of-the-server"  # what must never show holds `hunter2`
 WRONG = "hunter2-of-somebody-else"
 
 # What is said of `--config=--`, of which argparse makes an empty list up to Python 3.12.
 DASHES = "-- is no value of a flag" if sys.version_info < (3, 13) else "--config --: cannot be read"
-
-
-def run(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The command line, as a user starts it."""
-    return subprocess.run(
-        [sys.executable, "-m", "exporter", *flags],
-        check=False,
-        env=clean_environment(**variables),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *told: str) -> None:
@@ -78,16 +65,20 @@ def assert_refused(result: subprocess.CompletedProcess[str], *told: str) -> None
 def test_a_file_that_cannot_be_used(content: bytes, told: list[str], tmp_path: Path) -> None:
     file = tmp_path / "exporter.yml"
     file.write_bytes(content)
-    assert_refused(run("--config", str(file)), str(file), *told)
+    assert_refused(run_exporter("--config", str(file)), str(file), *told)
 
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
     file = str(tmp_path / "missing.yml")
-    assert_refused(run("--config", file), f"--config {file}: ", "No such file or directory")
+    assert_refused(
+        run_exporter("--config", file), f"--config {file}: ", "No such file or directory"
+    )
 
 
 def test_a_directory_in_place_of_a_file(tmp_path: Path) -> None:
-    assert_refused(run("--config", str(tmp_path)), f"--config {tmp_path}: ", "Is a directory")
+    assert_refused(
+        run_exporter("--config", str(tmp_path)), f"--config {tmp_path}: ", "Is a directory"
+    )
 
 
 # Flags and variables
@@ -111,7 +102,7 @@ def test_a_directory_in_place_of_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_flag(flags: list[str], told: list[str]) -> None:
-    assert_refused(run(*flags), *told)
+    assert_refused(run_exporter(*flags), *told)
 
 
 @pytest.mark.parametrize(
@@ -138,11 +129,11 @@ def test_a_bad_flag(flags: list[str], told: list[str]) -> None:
     ],
 )
 def test_a_bad_variable(variables: dict[str, str], told: list[str]) -> None:
-    assert_refused(run(**variables), *told)
+    assert_refused(run_exporter(**variables), *told)
 
 
 def test_a_variable_that_is_no_text() -> None:
-    assert_refused(run(REDIS_HOST=os.fsdecode(b"\xff")), "REDIS_HOST: is not UTF-8 text")
+    assert_refused(run_exporter(REDIS_HOST=os.fsdecode(b"\xff")), "REDIS_HOST: is not UTF-8 text")
 
 
 # Runs what follows its first argument, a terminal, with that as its controlling terminal.
@@ -189,7 +180,7 @@ def test_a_port_that_is_taken(port: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         listen = {"metrics": "127.0.0.1:0", "api": "127.0.0.1:0"} | {port: address}
-        result = run("--metrics-listen", listen["metrics"], "--api-listen", listen["api"])
+        result = run_exporter("--metrics-listen", listen["metrics"], "--api-listen", listen["api"])
     assert_refused(
         result,
         f"{port}.listen (EXPORTER_{port.upper()}_LISTEN, --{port}-listen): {address} is taken",
@@ -198,7 +189,9 @@ def test_a_port_that_is_taken(port: str) -> None:
 
 
 def test_an_address_of_another_machine() -> None:
-    assert_refused(run("--metrics-listen", "192.0.2.1:0"), "--metrics-listen", "192.0.2.1:0 cannot")
+    assert_refused(
+        run_exporter("--metrics-listen", "192.0.2.1:0"), "--metrics-listen", "192.0.2.1:0 cannot"
+    )
 
 
 # Redis
@@ -250,7 +243,7 @@ def test_what_is_right_is_accepted(redis: Redis) -> None:
         (f"rediss://:{PASSWORD}@{redis.tls}", {"EXPORTER_REDIS_TLS_CA": redis.authority}),
         (f"rediss://:{PASSWORD}@{redis.wrong_name}", {"EXPORTER_REDIS_TLS_VERIFY": "false"}),
     ):
-        result = run("--check", "--redis-url", url, **variables)
+        result = run_exporter("--check", "--redis-url", url, **variables)
         assert (result.returncode, result.stderr) == (0, "")
         assert "1 queues" in result.stdout
         assert "hunter2" not in result.stdout
@@ -259,55 +252,57 @@ def test_what_is_right_is_accepted(redis: Redis) -> None:
 def test_no_server_at_all() -> None:
     url = f"redis://:hunter2@127.0.0.1:{free_port()}"
     told = ["127.0.0.1", "Connection refused", "see redis.host (REDIS_HOST, --redis-url)"]
-    assert_refused(run("--check", "--redis-url", url), *told)
+    assert_refused(run_exporter("--check", "--redis-url", url), *told)
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "a" * 64])
 def test_a_server_whose_name_is_none(host: str) -> None:
     assert_refused(
-        run("--check", REDIS_HOST=host), host, "see redis.host (REDIS_HOST, --redis-url)"
+        run_exporter("--check", REDIS_HOST=host), host, "see redis.host (REDIS_HOST, --redis-url)"
     )
 
 
 def test_a_server_that_is_something_else(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = str(silent.getsockname()[1])
-        result = run("--check", REDIS_HOST="127.0.0.1", REDIS_PORT=port, EXPORTER_REDIS_TIMEOUT="1")
+        result = run_exporter(
+            "--check", REDIS_HOST="127.0.0.1", REDIS_PORT=port, EXPORTER_REDIS_TIMEOUT="1"
+        )
     assert_refused(result, "did not answer within 1 s", "see redis.host (REDIS_HOST, --redis-url)")
 
 
 @pytest.mark.parametrize("user", ["", "nobody"])
 def test_a_wrong_password(redis: Redis, user: str) -> None:
-    result = run("--check", "--redis-url", f"redis://{user}:{WRONG}@{redis.plain}")
+    result = run_exporter("--check", "--redis-url", f"redis://{user}:{WRONG}@{redis.plain}")
     told = ["refused the credentials", "redis.user (REDIS_USER)", "redis.password (REDIS_PASSWORD)"]
     assert_refused(result, redis.plain, *told)
 
 
 def test_no_password_where_one_is_wanted(redis: Redis) -> None:
-    result = run("--check", "--redis-url", f"redis://{redis.plain}")
+    result = run_exporter("--check", "--redis-url", f"redis://{redis.plain}")
     told = ["wants a password", "redis.user (REDIS_USER)", "redis.password (REDIS_PASSWORD)"]
     assert_refused(result, redis.plain, *told)
 
 
 @pytest.mark.parametrize("user", ["writer", "keyless"])
 def test_a_user_who_may_not_read(redis: Redis, user: str) -> None:
-    result = run("--check", "--redis-url", f"redis://{user}:{PASSWORD}@{redis.plain}")
+    result = run_exporter("--check", "--redis-url", f"redis://{user}:{PASSWORD}@{redis.plain}")
     assert_refused(result, f"does not let user '{user}' read", "redis.user (REDIS_USER)", "README")
 
 
 def test_a_database_that_does_not_exist(redis: Redis) -> None:
-    result = run("--check", "--redis-url", f"redis://:{PASSWORD}@{redis.plain}/99")
+    result = run_exporter("--check", "--redis-url", f"redis://:{PASSWORD}@{redis.plain}/99")
     assert_refused(result, redis.plain, "out of range", "redis.db (EXPORTER_REDIS_DB)")
 
 
 def test_tls_to_a_plain_port(redis: Redis) -> None:
     url = f"rediss://:{PASSWORD}@{redis.plain}"
-    result = run("--check", "--redis-url", url, EXPORTER_REDIS_TIMEOUT="1")
+    result = run_exporter("--check", "--redis-url", url, EXPORTER_REDIS_TIMEOUT="1")
     assert_refused(result, redis.plain, "not speak TLS", "redis.tls (REDIS_TLS_ENABLED)")
 
 
 def test_no_tls_to_a_tls_port(redis: Redis) -> None:
-    result = run("--check", "--redis-url", f"redis://:{PASSWORD}@{redis.tls}")
+    result = run_exporter("--check", "--redis-url", f"redis://:{PASSWORD}@{redis.tls}")
     assert_refused(result, redis.tls, "if it wants TLS, set redis.tls (REDIS_TLS_ENABLED) to true")
 
 
@@ -315,7 +310,7 @@ def test_no_tls_to_a_tls_port(redis: Redis) -> None:
 def test_a_certificate_that_is_not_trusted(redis: Redis, why: str) -> None:
     address = redis.wrong_name if why == "other name" else redis.tls
     authority = {"other authority": redis.other_authority, "other name": redis.authority}.get(why)
-    result = run(
+    result = run_exporter(
         "--check",
         "--redis-url",
         f"rediss://:{PASSWORD}@{address}",

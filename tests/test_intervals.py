@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from exporter.service import MAX_INTERVAL_SECONDS, intervals_too_long
 from exporter.settings import Settings
-from tests.conftest import Server, StartExporter, clean_environment
+from tests.conftest import Server, StartExporter, run_exporter
 from tests.test_rules import NAMES, RULES
 
 POLLS = (
@@ -59,14 +56,7 @@ def test_a_start_and_check_warn_of_it(server: Server, start_exporter: StartExpor
     assert "alert rules" not in start_exporter(server.url).log
 
     def check(*flags: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "exporter", "--check", "--redis-url", server.url, *flags],
-            env=clean_environment(),
-            cwd=Path(__file__).parents[1],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_exporter("--check", "--redis-url", server.url, *flags)
         return done.stdout + done.stderr
 
     assert f"Warning: {POLLS}" in check("--poll-interval", "400")

@@ -20,7 +20,15 @@ import pytest
 
 from exporter import service
 from exporter.settings_sources import load
-from tests.conftest import API_KEY, Server, StartExporter, binary_of, clean_environment, eventually
+from tests.conftest import (
+    API_KEY,
+    Server,
+    StartExporter,
+    binary_of,
+    clean_environment,
+    eventually,
+    run_exporter,
+)
 from tests.proxy import Proxy
 
 QUEUES = "/v1/jobs/queues"
@@ -194,14 +202,7 @@ def test_a_server_that_only_looks_like_redis_is_an_outage_not_an_end(
         assert len(reasons) == len(set(reasons))
         assert exporter.terminate() == 0
 
-        command = [sys.executable, "-m", "exporter", "--check", "--redis-url"]
-        checked = subprocess.run(
-            [*command, f"redis://127.0.0.1:{port}"],
-            env=clean_environment(**short),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        checked = run_exporter("--check", "--redis-url", f"redis://127.0.0.1:{port}", **short)
         assert checked.returncode == 2
         [line] = checked.stderr.splitlines()
         assert "REDIS_HOST" in line

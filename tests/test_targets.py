@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from tests.conftest import (
     History,
     Server,
     StartExporter,
-    clean_environment,
     eventually,
+    run_exporter,
     running,
 )
 
@@ -194,10 +193,7 @@ def test_check_shows_each_target_or_what_is_wrong_with_it(
     file = configuration(tmp_path, servers)
 
     def check() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "exporter", "--check", "--config", str(file)]
-        return subprocess.run(
-            command, env=clean_environment(), capture_output=True, text=True, check=False
-        )
+        return run_exporter("--check", "--config", str(file))
 
     good = check()
     assert good.returncode == 0, good.stderr
