@@ -39,4 +39,6 @@ USER 65532:65532
 EXPOSE 9538 9539
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
   CMD ["python", "-m", "exporter.healthcheck"]
-ENTRYPOINT ["bullmq-exporter"]
+# A SIGTERM that comes before Python has started waits (--block-signal), and is not lost: see
+# exporter/__main__.py. Another base needs an env that knows the option: coreutils 8.31 or later.
+ENTRYPOINT ["env", "--block-signal=TERM", "bullmq-exporter"]

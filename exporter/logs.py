@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from exporter.log_writer import LineWriter
 from exporter.settings import LogSettings
 
 # What a terminal or a viewer of logs may obey instead of showing it: control characters, marks and
@@ -82,7 +83,7 @@ def configure(settings: LogSettings, secrets: Iterable[str] = ()) -> None:
         render = structlog.processors.JSONRenderer()
     else:
         render = structlog.processors.LogfmtRenderer(key_order=["ts", "level", "msg"])
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LineWriter(sys.stderr.fileno(), sys.stderr.encoding)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

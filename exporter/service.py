@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import resource
 import signal
 from collections.abc import Callable, Iterable
@@ -59,6 +60,7 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    _ignore_other_signals(stop)
 
     async with AsyncExitStack() as stack:
         metrics_socket = stack.enter_context(listen(settings.metrics.listen, "metrics.listen"))
@@ -120,6 +122,28 @@ async def run(
             log.info("stopping")
             for task in running:
                 task.cancel()
+
+
+def _ignore_other_signals(stop: asyncio.Event) -> None:
+    """Let no signal that others take for "read your settings anew" or "reopen your log" kill us.
+
+    A terminal sends SIGHUP when it is closed: that ends what was started in it.
+    """
+    loop = asyncio.get_running_loop()
+    ignored: set[signal.Signals] = set()
+
+    def ignore(number: signal.Signals) -> None:
+        if number not in ignored:
+            log.info("signal ignored: a restart reads settings anew", extra={"signal": number.name})
+        ignored.add(number)
+
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        if signal.getsignal(number) is not signal.SIG_DFL:
+            continue  # nohup's choice, or the demo's
+        if number is signal.SIGHUP and os.isatty(0):
+            loop.add_signal_handler(number, stop.set)
+        else:
+            loop.add_signal_handler(number, ignore, number)
 
 
 async def collect_garbage() -> None:

@@ -352,7 +352,9 @@ def test_an_authority_that_cannot_be_used_is_refused_at_the_start(tmp_path: Path
 
 
 def test_a_state_file_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
-    for file in (tmp_path, tmp_path / "missing" / "state"):
+    os.mkfifo(tmp_path / "fifo")
+    no_files = (tmp_path, tmp_path / "fifo", Path("/dev/full"))
+    for file in (*no_files, tmp_path / "missing" / "state"):
         message = error_of({"EXPORTER_EVENTS_STATE_FILE": str(file)})
         assert message.startswith("events.state_file (EXPORTER_EVENTS_STATE_FILE): ")
         assert str(file) in message

@@ -72,7 +72,7 @@ def _end_like_ctrl_c(*numbers: signal.Signals) -> None:
     """Where the default is to die at once, clean up as for SIGINT; nohup's choice stays."""
     loop = asyncio.get_running_loop()
     for number in numbers:
-        if signal.getsignal(number) is signal.SIG_DFL:
+        if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, signal.raise_signal, signal.SIGINT)
 
 
