@@ -301,6 +301,13 @@ class Exporter:
                 outages.append([])
         return outages if outages[-1] else outages[:-1]
 
+    @property
+    def peak_mib(self) -> int:
+        """The most memory that the process has had."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) >> 10
+
     def wait_ready(self) -> None:
         eventually(lambda: self.metrics.get("/-/ready").status == 200)
 

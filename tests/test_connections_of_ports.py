@@ -59,12 +59,6 @@ def connections(clients: list[Client], number: int, sent: bytes) -> Iterator[lis
         yield opened
 
 
-def peak_mib(exporter: Exporter) -> int:
-    status = Path(f"/proc/{exporter.process.pid}/status").read_text()
-    [line] = [line for line in status.splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) >> 10
-
-
 def assert_serves(exporter: Exporter) -> None:
     """Everybody else is answered: probes, a scraper, users of the API."""
     assert exporter.metrics.get("/-/healthy").status == 200
@@ -150,11 +144,11 @@ def test_pages_that_nobody_reads_take_no_memory(
     fill_page(server)
     exporter = start_exporter(server.url, **FULL_PAGE)
     eventually(lambda: len(exporter.metrics.get("/metrics").body) > 5_000_000)
-    peak = peak_mib(exporter)
+    peak = exporter.peak_mib
     with connections([exporter.metrics], 250, request("/metrics", *headers)):
         for _ in range(3):
             assert_serves(exporter)
-        assert peak_mib(exporter) < peak + 120
+        assert exporter.peak_mib < peak + 120
     assert exporter.outages == []
 
 
@@ -165,7 +159,7 @@ def test_answers_that_nobody_reads_take_a_bounded_memory(
     exporter = start_exporter(server.url)
     path = f"{PATH}/mail?limit=100"
     assert len(exporter.api.get(path).body) > 15_000_000
-    peak = peak_mib(exporter)
+    peak = exporter.peak_mib
     with ExitStack() as stack:
         for _ in range(10):
             for _ in range(5):
@@ -175,7 +169,7 @@ def test_answers_that_nobody_reads_take_a_bounded_memory(
             eventually(lambda: exporter.api.get(path).status == 200)
         assert_serves(exporter)
         # Some that are being made, and those that are being sent: not 50 of 16 MB.
-        assert peak_mib(exporter) < peak + 250
+        assert exporter.peak_mib < peak + 250
     assert exporter.outages == []
 
 

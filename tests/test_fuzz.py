@@ -666,9 +666,9 @@ class Inside:
         await exposition.publish(None, outcome, tallies)
         # The second time counters are no longer 0.
         for _ in range(2):
-            _, page = await exposition.page(accept, compressed=False)
+            _, page = await exposition.page(accept)
             await exposition.publish(None, outcome, tallies)
-        return page.decode()
+        return b"".join(page.text(1000)).decode()
 
     async def assert_pages(self, outcome: Outcome, tallies: Tallies | None = None) -> None:
         """Both forms can be read, and tell of `sound` what they always tell."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
 from prometheus_client import exposition as text_format
 from prometheus_client.openmetrics import exposition as openmetrics_format
-from zlib_ng import zlib_ng
 
 from exporter.bullmq.batches import batched
 from exporter.bullmq.events.tallies import Tallies
@@ -42,6 +41,7 @@ from exporter.prometheus.family import (
 )
 from exporter.prometheus.health import Health
 from exporter.prometheus.new_series import Held, NewSeries
+from exporter.prometheus.packing import Page, PagePacker, Segment
 
 GAUGES: tuple[Family, ...] = (
     *job_counts.FAMILIES,
@@ -56,15 +56,12 @@ COUNTED: tuple[EventFamily, ...] = job_events.FAMILIES
 # A form of the page that nobody has asked for this long (seconds) is no longer made ahead.
 WANTED_FOR = 300.0
 
-# zlib's `wbits` for a stream with gzip's head and end. zlib-ng's level 2 makes a page as small as
-# level 1 of zlib does (66 kB of 1.1 MB), in a third of its time.
-GZIP = 16 + zlib_ng.MAX_WBITS
-GZIP_LEVEL = 2
-
 # Queues whose text of one family is joined at once, and bytes of such texts that are encoded before
 # others have their turn: a quarter of a ms.
 JOINED_AT_ONCE = 100
 ENCODED_AT_ONCE = 200_000
+# To add a segment, whatever its size, takes as long as to encode so much.
+SEGMENT_AS_BYTES = 1600
 
 Done = TypeVar("Done")
 
@@ -73,14 +70,15 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 class Form(NamedTuple):
-    """How a page is asked for: one of the two content types above, and whether as gzip.
+    """How a page is asked for: one of the two content types above.
+
+    Pages are kept as gzip, and decompressed for those who do not accept it.
 
     `for_prometheus`: series that are new to Prometheus show 0; all other clients see the real
     values.
     """
 
     content_type: str
-    compressed: bool
     for_prometheus: bool
 
 
@@ -150,8 +148,16 @@ class Part:
             return {}
         return (yield from self._new_series.update(tallies, scraped=scraped, now=time.monotonic()))
 
-    def events(self, content: Content, form: Form) -> Work[Texts | None]:
-        """Of each queue the samples of each of COUNTED; None where events cannot be followed."""
+    def forget_forms(self, wanted: Container[str]) -> None:
+        """Free what is kept for other content types than these."""
+        for content_type, renderer in self._events.items():
+            if content_type not in wanted:
+                renderer.forget()
+
+    def events(self, content: Content, form: Form) -> Work[Sequence[Sequence[Segment]] | None]:
+        """For some queues at a time the samples of each of COUNTED; None where events cannot be
+        followed.
+        """
         if content.tallies is None:
             return None
         # While series are held, their queues are rendered again for the other kind of client.
@@ -182,7 +188,7 @@ class Exposition:
             for target in targets
         }
         self._scraped = False  # whether a Prometheus has scraped yet
-        self._pages: dict[Form, bytes] = {}
+        self._pages: dict[Form, Page] = {}
         self._asked: dict[Form, float] = {}
         self._rendering = asyncio.Lock()
         self._waiting = 0  # scrapers, for a page that is not there yet
@@ -227,16 +233,15 @@ class Exposition:
     async def _replace(self, part: Part, work: Work[Content]) -> None:
         now = time.monotonic()
         self._asked = {form: at for form, at in self._asked.items() if now - at < WANTED_FOR}
+        part.forget_forms({form.content_type for form in self._asked})
         # Of several targets each would make all pages anew; they are made when they are asked for.
         ahead = tuple(self._asked) if len(self._parts) == 1 else ()
         part.content, self._pages = await self._done(self._render(part, work, ahead))
 
-    async def page(
-        self, accept: str, *, compressed: bool, for_prometheus: bool = False
-    ) -> tuple[str, bytes]:
+    async def page(self, accept: str, *, for_prometheus: bool = False) -> tuple[str, Page]:
         """The content type and the page, in the form that the scraper accepts."""
         self._scraped = self._scraped or for_prometheus
-        asked = Form(negotiate(accept), compressed, for_prometheus)
+        asked = Form(negotiate(accept), for_prometheus)
         self._asked[asked] = time.monotonic()
         while (form := _distinct(asked, self._contents())) not in self._pages:
             self._waiting += 1
@@ -267,7 +272,7 @@ class Exposition:
 
     def _render(
         self, part: Part, work: Work[Content], forms: Iterable[Form]
-    ) -> Work[tuple[Content, dict[Form, bytes]]]:
+    ) -> Work[tuple[Content, dict[Form, Page]]]:
         content = yield from work
         contents = [(part, content)]
         pages = {}
@@ -275,22 +280,24 @@ class Exposition:
             pages[form] = yield from self._encode(contents, form)
         return content, pages
 
-    def _encode(self, contents: Contents, form: Form) -> Work[bytes]:
-        # Piece by piece: the page of 10,000 queues, of 6 MB, is never there as a whole.
-        packer = zlib_ng.compressobj(level=GZIP_LEVEL, wbits=GZIP)
-        packed, at_once = [], 0
+    def _encode(self, contents: Contents, form: Form) -> Work[Page]:
+        # Piece by piece: the page of 10,000 queues, of 6 MB or more, is never there as a whole.
+        packer, at_once = PagePacker(), 0
         for piece in self._pieces(contents, form):
             if piece is None or at_once >= ENCODED_AT_ONCE:
                 yield
                 at_once = 0
-            if piece is not None:
+            if isinstance(piece, Segment):
+                at_once += SEGMENT_AS_BYTES
+                packer.add_segment(piece)
+            elif piece is not None:
                 at_once += len(piece)
-                packed.append(packer.compress(piece) if form.compressed else piece)
-        if form.compressed:
-            packed.append(packer.flush())
-        return b"".join(packed)
+                packer.add(piece)
+        return packer.finish()
 
-    def _pieces(self, contents: Contents, form: Form) -> Generator[bytes | None, None, None]:
+    def _pieces(
+        self, contents: Contents, form: Form
+    ) -> Generator[bytes | Segment | None, None, None]:
         """The page, family by family: a format's reader wants each in one place.
 
         None is no piece: others may have their turn.
@@ -300,15 +307,17 @@ class Exposition:
             for _, content in contents:
                 yield from _joined(content.gauges, at)
         openmetrics = form.content_type == OPENMETRICS
-        counted = []
+        counted: list[Sequence[Segment]] = []
+        is_followed = False
         for part, content in contents:
-            samples = yield from part.events(content, form)
-            if samples is not None:
-                counted.append(samples)
-        for at, family in enumerate(COUNTED if counted else ()):
+            segments = yield from part.events(content, form)
+            if segments is not None:
+                is_followed = True
+                counted += segments
+        for at, family in enumerate(COUNTED if is_followed else ()):
             yield event_head(family, openmetrics=openmetrics).encode()
-            for samples in counted:
-                yield from _joined(samples, at)
+            for of_batch in counted:
+                yield of_batch[at]
         # The registry's part comes last: in OpenMetrics it ends with the `# EOF` of the page.
         render_registry = openmetrics_format if openmetrics else text_format
         yield render_registry.generate_latest(self._health.registry)

@@ -17,6 +17,7 @@ from exporter.settings import MetricsSettings
 from exporter.web.client_address import client_address
 from exporter.web.credentials import digest
 from exporter.web.failed_logins import FailedLogins
+from exporter.web.sending import PIECE_BYTES, SharedBody
 
 # Prometheus sends it with each scrape, as do agents that are based on its code.
 SCRAPER_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
@@ -36,12 +37,14 @@ def metrics_app(
         compressed = _takes_gzip(request)
         accept = ",".join(request.headers.getall("Accept", []))
         content_type, page = await exposition.page(
-            accept, compressed=compressed, for_prometheus=SCRAPER_HEADER in request.headers
+            accept, for_prometheus=SCRAPER_HEADER in request.headers
         )
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         if compressed:
             headers["Content-Encoding"] = "gzip"
-        return web.Response(body=page, headers=headers)
+            return web.Response(body=page.packed, headers=headers)
+        body = SharedBody(page.packed, page.size, page.text(PIECE_BYTES))
+        return web.Response(body=body, headers=headers)
 
     async def healthy(_: web.Request) -> web.Response:
         return web.Response(text="healthy\n")
