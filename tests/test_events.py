@@ -24,6 +24,7 @@ from tests.conftest import (
     StartPrometheus,
     StartWork,
     eventually,
+    faked_time,
 )
 
 COUNTERS = ("added", "completed", "failed", "retried", "stalled", "retries_exhausted")
@@ -330,6 +331,29 @@ def test_a_queue_that_appears_shortly_before_a_restart_is_counted_after_it(
     assert_counted(exporter, truth)
     assert total(exporter, "bullmq_exporter_events_missed_total") == 0
     assert '"level": "warning"' not in exporter.log
+
+
+def test_a_host_an_hour_ahead_loses_no_failures_at_a_restart(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, tmp_path: Path
+) -> None:
+    """It is right again at the restart."""
+    state = {
+        "EXPORTER_EVENTS_STATE_FILE": str(tmp_path / "state"),
+        "EXPORTER_DISCOVERY_INTERVAL": "3600",
+    }
+    work = start_work("bullmq5", server.port)
+    work.work("old")
+    exporter = wait_following(start_exporter(server.url, **state, **faked_time("+1h")))
+    work.add("old", "plain", 1)
+    eventually(lambda: total(exporter, "bullmq_job_completed_total") == 1)
+    work.work("new")
+    work.add("new", "fails", 50)
+    truth = work.settle()
+    assert exporter.terminate() == 0
+    exporter = start_exporter(server.url, **state)
+    assert_counted(exporter, truth)
+    for unknown in ("bullmq_exporter_events_missed_total", "bullmq_exporter_uncertain_gaps_total"):
+        assert total(exporter, unknown) == 0
 
 
 def test_without_a_state_file_counters_begin_at_zero_with_what_happens_from_now_on(

@@ -385,7 +385,7 @@ async def test_a_queue_that_appeared_while_we_were_away_is_counted_from_its_firs
     assert count(tallies, Count.ADDED) == 1
 
 
-@pytest.mark.parametrize("ahead", [60, -60], ids=["ahead", "behind"])
+@pytest.mark.parametrize("ahead", [60, -60, 3600, -3600])
 async def test_a_queue_that_appeared_while_we_were_away_is_counted_though_clocks_differ(
     server: Server, tmp_path: Path, ahead: int
 ) -> None:
@@ -407,6 +407,28 @@ async def test_a_queue_that_appeared_while_we_were_away_is_counted_though_clocks
         async with followed(server.port, QUEUE, other, state_file=path) as until:
             tallies = await until(lambda now: other in now.queues and now.queues[other].by_name)
     assert tallies.queues[other].by_name.keys() == {"while away"}
+    assert tallies.uncertain_gaps == 0
+
+
+@pytest.mark.parametrize("ahead", [3600, 0])
+async def test_without_an_event_to_compare_clocks_by_it_is_said_what_may_not_be_counted(
+    server: Server, tmp_path: Path, ahead: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, other = tmp_path / "state", Queue.named("bull", "indexing")
+    with server.client() as client:
+        async with followed(server.port, state_file=path):
+            pass
+        at = int(1000 * (time.time() - ahead))
+        client.xadd(other.events_key, {"event": "added", "jobId": "1", "name": "x"}, id=f"{at}-*")
+        async with followed(server.port, QUEUE, other, state_file=path) as until:
+            expected = 1 if ahead else 0
+            tallies = await until(lambda now: other in now.queues)
+            if ahead:
+                tallies = await until(lambda now: now.uncertain_gaps)
+            else:
+                tallies = await until(lambda now: now.queues[other].by_name)
+    assert tallies.uncertain_gaps == expected
+    assert ("older events are skipped" in caplog.text) == bool(ahead)
 
 
 async def test_a_queue_that_is_watched_anew_is_not_counted_for_what_was_before(
@@ -419,7 +441,7 @@ async def test_a_queue_that_is_watched_anew_is_not_counted_for_what_was_before(
             entry = {"event": "added", "jobId": str(number), "name": "import"}
             client.xadd(other.events_key, entry, id=f"{START + number}-0")
         async with followed(server.port, state_file=path) as until:
-            write(client, 0, "added", name="import")
+            client.xadd(KEY, {"event": "added", "jobId": "1", "name": "import"})
             await until(lambda now: count(now, Count.ADDED) == 1)
         async with followed(server.port, QUEUE, other, state_file=path) as until:
             await until(lambda now: other in now.queues)

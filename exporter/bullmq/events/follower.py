@@ -62,9 +62,6 @@ FIRST_COUNT = 10
 # but for the first after jobs begin to return more.
 ENTRY_BYTES = 500
 
-# By how much the host's clock may be ahead of Redis's (ms): more than that is taken for old events.
-MAX_CLOCK_LEAD = 600_000
-
 # Queues that are gone of which place and counts are still known.
 MOST_DEPARTED = 2000
 
@@ -167,8 +164,11 @@ class Follower:
         self._removed = FinishedJobs()  # in queues that were removed
         self._remembered: dict[bytes, Any] = {}
         # The time (epoch ms) up to which the loaded state file contains all queues.
-        self._complete_until: int | None = None
-        self._searched: int | None = None  # when the search began that found those in `_known`
+        # And whether that is by Redis's clock.
+        self._complete_until: tuple[int | None, bool] = (None, False)
+        # When the search began that found those in `_known`: by the host's and by the monotonic
+        # clock (ms).
+        self._searched: tuple[int, float] | None = None
         self._unreadable: set[Queue] = set()
         self._large = LargeEntries(redis)
         self._scarce = ScarceEvents(redis)
@@ -192,8 +192,10 @@ class Follower:
         self._unsettled: list[Ledger] = []  # those that have `questions`
         self._events_read = 0
         self._uncertain_gaps = 0
-        # By how much the host's clock was ahead of the newest event (ms), at least.
+        # By how much the monotonic clock is ahead of Redis's (ms), or a little more: from events
+        # that were read as soon as they were written. The host's clock may be wrong, or stepped.
         self._clock_lead = math.inf
+        self._opened: dict[Queue, int] = {}  # in which pass a queue was first read
         self._lag = 0.0
         self._following = False
         self._passes = 0  # how often all streams were read to the end
@@ -217,7 +219,8 @@ class Follower:
 
     async def _load(self, file: StateFile) -> None:
         saved = await file.load(self._layout)
-        self._remembered, self._complete_until = dict(saved.queues), saved.complete_until
+        self._remembered = dict(saved.queues)
+        self._complete_until = (saved.complete_until, saved.by_redis_clock)
         self._removed = saved.removed
 
     async def _run_step(self) -> float:
@@ -504,8 +507,8 @@ class Follower:
                 values = sum(size for size in sizes if size < LARGE_ENTRY_BYTES)
             cost += len(new) + values // ENTRY_BYTES
             number += len(new)
-            if new and self._passes and stream not in unfinished:
-                lead = 1000 * time.time() - milliseconds(new[-1][0])
+            if new and self._is_read_up(ledger.queue):
+                lead = 1000 * time.monotonic() - milliseconds(new[-1][0])
                 self._clock_lead = min(self._clock_lead, lead)
             try:
                 ledger.read(new)
@@ -548,18 +551,19 @@ class Follower:
         queues, searched = self._queues(), self._searched_at()
         if queues is None:
             return False
+        self._note_search(searched)
         if queues is self._known:
-            self._searched = searched
             return True
         first = self._known is None
         new = [queue for queue in queues if queue not in self._ledgers]
         ledgers = [self._open(queue) for queue in new]
-        if first and self._complete_until is None:
+        if first and self._complete_until[0] is None:
             # What was there before us is not counted.
             await self._start_from_now(ledgers)
         for queue in self._ledgers.keys() - set(queues):
             gone = self._departed[queue] = self._ledgers.pop(queue)
             gone.put_away()
+            self._opened.pop(queue, None)
             self._removed = self._removed.plus(gone.take_removed())
             self._unreadable.discard(queue)
             self._large.forget(gone.stream)
@@ -575,7 +579,7 @@ class Follower:
         if first:
             for base in self._remembered:
                 self._removed = self._removed.plus(self._take_removed(base))
-        self._known, self._searched = queues, searched
+        self._known = queues
         # Of queues that went while we were away: they may come back as well.
         while len(self._remembered) > MOST_DEPARTED:
             del self._remembered[next(iter(self._remembered))]
@@ -591,6 +595,7 @@ class Follower:
         return removed
 
     def _open(self, queue: Queue) -> Ledger:
+        self._opened[queue] = self._passes
         if before := self._departed.pop(queue, None):
             return before
         ledger = Ledger(queue, self._layout, self._room, max_names=self._settings.max_names)
@@ -598,18 +603,39 @@ class Follower:
             ledger.remember(self._remembered.pop(queue.base))
             return ledger
         # It appeared later, or was not watched then: older events do not count.
-        since = self._complete_until if self._known is None else self._not_watched_until(queue)
+        since, is_known = self._complete_until
+        if self._known is not None:
+            unwatched, is_known = self._not_watched_until(queue), self._knows_redis_clock
+            since = None if unwatched is None else self._by_redis(_to_monotonic(unwatched))
         if since is not None:
-            since = self._by_redis(since) if self._known is not None else since
-            ledger.place.position, ledger.place.number = b"%d-0" % (since - CLOCK_SKEW), None
+            position = b"%d-0" % max(0, since - CLOCK_SKEW)
+            ledger.place.position, ledger.place.number = position, None
+            if not is_known:
+                ledger.place.doubtful_start = position
         return ledger
 
-    def _by_redis(self, at: int) -> int:
-        """A time of the host's clock (ms) by that of Redis, as ids of events have it, or a little
-        earlier: events must not be taken for older ones because the host's clock is ahead.
+    def _note_search(self, searched: int | None) -> None:
+        if searched is None:
+            self._searched = None
+        elif self._searched is None or self._searched[0] != searched:
+            # At once: later the host's clock may have been stepped.
+            self._searched = (searched, _to_monotonic(searched))
+
+    def _is_read_up(self, queue: Queue) -> bool:
+        """Whether the last pass read its stream to the end: what comes now was written since."""
+        return self._passes > self._opened.get(queue, self._passes) and queue not in self._behind
+
+    @property
+    def _knows_redis_clock(self) -> bool:
+        return self._clock_lead < math.inf
+
+    def _by_redis(self, at: float) -> int:
+        """A time of the monotonic clock (ms) by that of Redis, as ids of events have it, or a
+        little earlier; by the host's clock before any event was read as it came.
         """
-        ahead = 0 < self._clock_lead <= MAX_CLOCK_LEAD
-        return at - int(self._clock_lead) if ahead else at
+        if not self._knows_redis_clock:
+            return int(at + 1000 * (time.time() - time.monotonic()))
+        return int(at - self._clock_lead)
 
     async def _start_from_now(self, ledgers: Sequence[Ledger]) -> None:
         for batch in batched(ledgers, CHECKS_AT_ONCE):
@@ -706,6 +732,12 @@ class Follower:
             self._round.add(ledger.queue)
             return
         queue = ledger.queue.name
+        if ledger.place.has_doubtful_start(info):
+            self._uncertain_gaps += 1
+            log.warning(
+                "older events are skipped, by the host's clock: some may not have been counted",
+                extra={"queue": queue},
+            )
         if ledger.place.has_gone_back(info) and not entries and not ledger.place.is_entry:
             # It has no entries from the time at which reading starts.
             ledger.place.start(info)
@@ -859,8 +891,9 @@ class Follower:
 
     def _memory(self) -> dict[str, Any]:
         return {
-            "saved": self._by_redis(int(time.time() * 1000)),
-            "searched": None if self._searched is None else self._by_redis(self._searched),
+            "saved": self._by_redis(1000 * time.monotonic()),
+            "searched": self._searched and self._by_redis(self._searched[1]),
+            "by_redis_clock": self._knows_redis_clock,
             "removed": self._removed,
             "bounds": self._layout.bounds,
             QUEUES: {
@@ -872,3 +905,8 @@ class Follower:
                 },
             },
         }
+
+
+def _to_monotonic(at: int) -> float:
+    """A time of the host's clock by the monotonic one, in ms."""
+    return at - 1000 * (time.time() - time.monotonic())

@@ -40,6 +40,7 @@ class Saved(NamedTuple):
     queues: dict[bytes, Any]  # the memory of each by its base
     complete_until: int | None
     removed: FinishedJobs  # see Tallies
+    by_redis_clock: bool = False  # whether `complete_until` is, as ids of events are
 
 
 NOTHING_SAVED = Saved({}, None, FinishedJobs())
@@ -81,6 +82,7 @@ class _Queue(_Checked):
 class _File(_Checked):
     saved: int
     searched: int | None = None
+    by_redis_clock: bool = False
     removed: tuple[int, int] = (0, 0)
     bounds: tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -109,7 +111,12 @@ def decode(data: bytes, layout: Layout) -> Saved:
             raise ValueError("counts are missing")
         queue["tallies"] = {name: values[:size] for name, values in queue["tallies"].items()}
         Ledger(Queue(base, "", ""), layout, Room(0), max_names=1).remember(queue)
-    return Saved(memory[QUEUES], file.searched or file.saved, FinishedJobs(*file.removed))
+    return Saved(
+        memory[QUEUES],
+        file.searched or file.saved,
+        FinishedJobs(*file.removed),
+        file.by_redis_clock,
+    )
 
 
 def _packed(data: bytes) -> bytes:

@@ -156,6 +156,8 @@ class Place:
     length: int = 0
     checked: bytes = BEGIN  # the position
     read: int = 0  # entries that were read since the last check
+    # Where reading began by a clock that may have been wrong; until the first check.
+    doubtful_start: bytes | None = None
 
     def start(self, info: StreamInfo) -> None:
         """Begin behind the last entry."""
@@ -214,6 +216,11 @@ class Place:
         if info.length + NODE_ENTRIES < self.length and (missed or unread or self.read):
             return UncertainGap(missed, since, until)
         return Gap(missed, since, until) if missed else None
+
+    def has_doubtful_start(self, info: StreamInfo) -> bool:
+        """Whether entries were skipped by a clock that may have been wrong; once."""
+        start, self.doubtful_start = self.doubtful_start, None
+        return start is not None and info.first is not None and order(info.first) <= order(start)
 
     def vanish(self) -> None:
         """There is no stream (any more)."""
