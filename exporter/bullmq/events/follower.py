@@ -190,6 +190,7 @@ class Follower:
         self._all_asked = 0.0
         self._mending: tuple[Ledger, Gap, AsyncIterator[tuple[Count, Any]]] | None = None
         self._unsettled: list[Ledger] = []  # those that have `questions`
+        self._ahead: set[Ledger] = set()  # those whose hashes may tell of unread events
         self._events_read = 0
         self._uncertain_gaps = 0
         # By how much the monotonic clock is ahead of Redis's (ms), or a little more: from events
@@ -543,6 +544,11 @@ class Follower:
             for ledger in ledgers:
                 if ledger.queue not in behind:
                     self._behind.pop(ledger.queue, None)
+        if self._ahead:
+            for ledger in self._ahead.intersection(ledgers):
+                if ledger.queue not in behind:
+                    self._ahead.remove(ledger)
+                    ledger.note_caught_up()
 
     # Which queues
 
@@ -569,6 +575,7 @@ class Follower:
             self._large.forget(gone.stream)
             self._scarce.forget(gone)
             self._behind.pop(queue, None)
+            self._ahead.discard(gone)
             self._round.discard(queue)
             self._touched.discard(queue)
         while len(self._departed) > MOST_DEPARTED:
@@ -823,6 +830,8 @@ class Follower:
                 )
             )
             self._unsettled.pop()
+            if ledger.is_ahead:
+                self._ahead.add(ledger)
 
     # Gaps
 

@@ -67,6 +67,9 @@ class Doubt(NamedTuple):
     job: TrackedJob
     prev: bytes  # that of its `waiting`, `active` or `failed`; empty for its `delayed`
     at: bytes  # id of the entry
+    # Whether it is unknown how many attempts had failed before: all but the failures of unread
+    # events, perhaps.
+    is_unsure: bool
 
 
 class Ledger:
@@ -93,6 +96,10 @@ class Ledger:
         self._by_name: dict[bytes, Tally] = {}
         self._nameless: list[tuple[bytes, TrackedJob]] = []
         self._doubts: list[Doubt] = []
+        # Jobs whose `retries` come from the hash, and may include failures of unread events.
+        self._ahead: set[TrackedJob] = set()
+        # Such jobs of which a further failure was read: its hash is to be read again.
+        self._stale: list[tuple[bytes, TrackedJob]] = []
         # Jobs that were retried by hand, perhaps with their attempts reset to 0.
         self._again: list[tuple[bytes, TrackedJob]] = []
         # `prev` of the `waiting` that a failed attempt writes in this queue, once one was seen:
@@ -175,17 +182,19 @@ class Ledger:
             if job is None:
                 job = self._job(job_id)
                 if prev in (b"active", b"failed"):
-                    self._doubts.append(Doubt(job_id, job, prev, entry_id))
+                    self._doubt(job_id, job, prev, entry_id)
         elif job.taken is not None and prev == b"failed":
             # 5.x: the attempt failed, and the next one follows without a backoff.
             self._retry_prev = prev
-            if job.retry_seen_in_hash:
-                self._doubts.append(Doubt(job_id, job, prev, entry_id))  # it may be this one
+            if job.retry_seen_in_hash and job not in self._ahead:
+                self._doubt(job_id, job, prev, entry_id)  # it may be this one
             else:
                 job.tally.values[RETRIED] += 1
                 job.note_failed_attempt()
+                if job in self._ahead:
+                    self._stale.append((job_id, job))
         elif job.taken is not None and prev == b"active":
-            self._doubts.append(Doubt(job_id, job, prev, entry_id))
+            self._doubt(job_id, job, prev, entry_id)
         job.ready, job.taken = entry_id, None
 
     def _retried_by_hand(self, job_id: bytes) -> TrackedJob | None:
@@ -202,8 +211,12 @@ class Ledger:
         known = self.jobs.get(job_id)
         job = known or self._job(job_id)
         if known is None or known.taken is not None:
-            self._doubts.append(Doubt(job_id, job, b"", entry_id))
+            self._doubt(job_id, job, b"", entry_id)
         job.ready = job.taken = None
+
+    def _doubt(self, job_id: bytes, job: TrackedJob, prev: bytes, at: bytes) -> None:
+        is_unsure = job.retries == UNKNOWN_RETRIES or job in self._ahead
+        self._doubts.append(Doubt(job_id, job, prev, at, is_unsure))
 
     def _active(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
         job = self.jobs.get(job_id) or self._job(job_id)
@@ -233,6 +246,7 @@ class Ledger:
             job = self._nameless_job(job_id)
         else:
             self._room.taken -= 1
+            self._ahead.discard(job)
         if job.taken is not None:
             layout = self._layout
             took = milliseconds(entry_id) - milliseconds(job.taken)
@@ -321,6 +335,7 @@ class Ledger:
         self._complete_since = None
         self._room.taken -= len(self.jobs)
         self.jobs.clear()
+        self._ahead.clear()
         self._room.failed.forget_queue(self.queue.base)
 
     def ready_at(self, job_id: bytes, by_hash: float | None) -> float | None:
@@ -339,12 +354,21 @@ class Ledger:
 
     def questions(self) -> set[bytes]:
         """Ids of the jobs whose `JobFacts` are needed before the book is right."""
-        asked = (*self._nameless, *self._again)
+        asked = (*self._nameless, *self._again, *self._stale)
         return {job_id for job_id, _ in asked} | {doubt.job_id for doubt in self._doubts}
 
     def questions_in_detail(self) -> set[bytes]:
         """Jobs for which all facts are needed: those that earlier events have moved."""
-        return {each.job_id for each in self._doubts if each.job.retries == UNKNOWN_RETRIES}
+        return {each.job_id for each in self._doubts if each.is_unsure}
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether hashes may have told of events that are unread."""
+        return bool(self._ahead)
+
+    def note_caught_up(self) -> None:
+        """Note that all is read that was written before the last `settle`."""
+        self._ahead.clear()
 
     def settle(self, facts: Mapping[bytes, JobFacts]) -> None:
         """Finish the book with the answers to all `questions`."""
@@ -353,14 +377,22 @@ class Ledger:
             if facts[job_id].exists and facts[job_id].retries < job.retries:
                 # Reset (6.x: `resetAttemptsMade`); failures since then are still to be counted.
                 job.retries = 0
+        unsure = dict(self._stale)
         for doubt in self._doubts:
             self._decide(doubt, facts[doubt.job_id])
+            if doubt.is_unsure:
+                unsure[doubt.job_id] = doubt.job
         for job_id, job in self._nameless:
             scratch, job.tally = job.tally, self._tally_of(facts[job_id].name)
             job.tally.add(scratch)
             if job.retries == UNKNOWN_RETRIES:
-                job.retries = facts[job_id].retries
-        self._doubts, self._nameless, self._again = [], [], []
+                unsure[job_id] = job
+        for job_id, job in unsure.items():
+            job.retries = facts[job_id].retries
+            # With none there is none to be counted twice, or not at all.
+            if job.retries > 0 and self.jobs.get(job_id) is job:
+                self._ahead.add(job)
+        self._doubts, self._nameless, self._again, self._stale = [], [], [], []
 
     def _decide(self, doubt: Doubt, told: JobFacts) -> None:
         job, prev = doubt.job, doubt.prev
@@ -368,13 +400,13 @@ class Ledger:
             # Assume the far more common reason: an automatic retry or, if it is not known to have
             # been active, a retry by hand.
             failed = prev != b"failed" and (prev != b"active" or self._retry_prev != b"failed")
-        elif job.retries != UNKNOWN_RETRIES:
+        elif not doubt.is_unsure:
             failed = told.retries > job.retries
         elif prev == b"failed":
             failed = self._retry_prev != b"active" and _was_active(told, doubt.at)
         else:
-            # It is unknown how many attempts had failed before we followed the queue: that this one
-            # failed is certain only if all of them did.
+            # It is unknown how many attempts had failed before this one: that it failed is certain
+            # only if all of them did.
             failed = told.every_start_failed
         if not failed:
             return
