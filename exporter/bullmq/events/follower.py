@@ -175,8 +175,7 @@ class Follower:
         self._silent_reads = 0  # consecutive reads without data
         self._incomplete = ""  # why replies were incomplete, while LargeEntries reads their streams
         self._incomplete_logged = False
-        self._count = FIRST_COUNT
-        self._limit = FIRST_COUNT  # the COUNT of the last read
+        self._count = self._limit = FIRST_COUNT  # the COUNT of the next read and of the last one
         self._entry_cost = 1.0  # on average, in entries without a large value
         # Those that were not read to the end, the one that was read last behind the others.
         self._behind: dict[Queue, Behind] = {}
