@@ -23,6 +23,12 @@ _UNPRINTABLE = re.compile(
 )
 # Characters of one value of a log line: an error of Redis has any length. A traceback has 5,000.
 MAX_VALUE_CHARS = 20_000
+# Shorter secrets (characters) are not searched for: lines are known, so the mark would say what it
+# stands for. `[redacted]edis is unavailable` has an R there.
+MIN_SECRET_CHARS = 8
+_REDACTED = "[redacted]"
+# User and password in a URL, whatever they are.
+_URL_USER = re.compile(r"(?<=://)[^\s/?#@\"']++@")
 
 
 def one_line(text: str) -> str:
@@ -51,18 +57,23 @@ def _printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 def _without(secrets: Iterable[str]) -> Processor:
     """The last guard: should a library put a secret into a message, it is not printed."""
     # Longest first, so that no part of a secret that holds another one is left standing.
-    known = sorted(set(secrets), key=len, reverse=True)
+    long = {secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS}
+    known = sorted(long, key=len, reverse=True)
 
     def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         def clean(value: Any) -> Any:
             if value is None or isinstance(value, bool | int | float):
                 return value
-            shown = str(value)
+            shown = _URL_USER.sub(f"{_REDACTED}@", str(value))
             for secret in known:
-                shown = shown.replace(secret, "[redacted]")
+                shown = shown.replace(secret, _REDACTED)
             return shown
 
-        return {key: clean(value) for key, value in event.items()}
+        # Our own messages are constants; a secret may be a word of them.
+        kept = {"ts", "level", "_record", "_from_structlog"}
+        if event["_record"].name.startswith("exporter"):
+            kept.add("msg")
+        return {key: value if key in kept else clean(value) for key, value in event.items()}
 
     return redact
 
@@ -88,8 +99,8 @@ def configure(settings: LogSettings, secrets: Iterable[str] = ()) -> None:
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _without(secrets),
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _printable,
                 render,
             ],

@@ -32,8 +32,8 @@ from exporter.web.connections import connections_per_port, raise_file_limit
 from exporter.web.credentials import Credentials, secret_warnings
 from exporter.web.jobs_api import JobsApi
 from exporter.web.metrics import metrics_app
+from exporter.web.redaction import Redaction
 from exporter.web.server import Port, listen, serving
-from exporter.web.shown import Redaction
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ async def run(
             targets.append(target)
         jobs = JobsApi(
             targets,
-            Redaction(settings.api.redact),
+            Redaction(settings.api.redact, settings.api.redact_values),
             Limits(
                 settings.api.max_field_bytes,
                 settings.api.max_page_bytes,

@@ -176,6 +176,7 @@ def _origin(value: str) -> str:
 Listen = Annotated[Address, BeforeValidator(_address)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 Origin = Annotated[str, AfterValidator(_origin)]
+ValueKind = Literal["tokens", "mail_addresses", "url_credentials"]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Permission = Annotated[str, AfterValidator(_permission)]
 Seconds = Annotated[float, Field(ge=0.1, le=86_400)]
@@ -343,6 +344,7 @@ class ApiSettings(Section):
     rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 100
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_comma_list)] = ()
     redact: Annotated[tuple[NonEmpty, ...], BeforeValidator(_comma_list)] = ()
+    redact_values: Annotated[tuple[ValueKind, ...], BeforeValidator(_comma_list)] = ()
     lockout: Annotated[int, Field(ge=0, le=1_000_000)] = 20
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_comma_list)] = ()
     max_field_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 1 << 20

@@ -55,7 +55,7 @@ from exporter.settings import ApiSettings, EventsSettings, RedisSettings, Settin
 from exporter.web import shown
 from exporter.web.api import api_app
 from exporter.web.jobs_api import JobsApi
-from exporter.web.shown import Redaction
+from exporter.web.redaction import VALUE_KINDS, Redaction
 from tests.conftest import (
     API_KEY,
     Exporter,
@@ -75,7 +75,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
 PREFIXES = ("bull", "bull:eu", '{b*l}? [x^]\\"é')
 PREFIX_SETTING = tuple(map(glob.escape, PREFIXES))  # each stands for itself
-REDACTIONS = (Redaction(()), Redaction(("a", "*token*", "pass*")))
+REDACTIONS = (Redaction(), Redaction(("a", "*token*", "pass*"), tuple(VALUE_KINDS)))
 SOUND = Queue.named("bull", "sound")
 NOW = 1_700_000_000_000  # in the past, wherever this runs
 
@@ -824,8 +824,8 @@ def test_what_is_read_of_a_job_can_be_written(fields: dict[bytes, bytes], source
     assert time.thread_time() - began < 2, "others wait meanwhile"
     assert len(fault.fingerprint) == 12
     for redaction in REDACTIONS:
-        shown_job = shown.job(job, redaction)
-        read = {name: redaction.of(parse_json(wanted[name])) for name in ("opts", "progress")}
+        shown_job = shown.job(redaction.job(job))
+        read = {name: redaction.value(parse_json(wanted[name])) for name in ("opts", "progress")}
         # As deep as an answer has them.
         json.loads(orjson.dumps({"name": "q", "jobs": [shown_job | read]}))
 

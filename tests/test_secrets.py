@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from base64 import b64encode
+from contextlib import redirect_stderr
 from pathlib import Path
 from urllib.parse import quote
 
-from exporter.settings import LEAVES
+import pytest
+
+from exporter import logs
+from exporter.settings import LEAVES, LogSettings
 from tests.conftest import Exporter, StartExporter, eventually, running
 
 SECRETS = {
@@ -68,3 +73,30 @@ def test_no_secret_is_told_while_all_is_well_and_while_nothing_is(
         said += told_by(exporter)
     for secret in (*SECRETS.values(), KEY_OF_THE_FILE, quote(SECRETS["redis.password"])):
         assert secret not in said
+
+
+@pytest.mark.parametrize("form", ["json", "logfmt"])
+def test_the_mark_in_place_of_a_secret_does_not_say_what_it_is(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
+    # Words of the lines themselves, two of them long enough to be searched for.
+    secrets = ["R", "2", "info", "mail", "unavailable", "somewhere else", "a long secret"]
+    log = tmp_path / "log"
+    with log.open("w") as file, redirect_stderr(file):
+        logs.configure(LogSettings.model_validate({"format": form}), secrets)
+        own, library = logging.getLogger("exporter.bullmq.watcher"), logging.getLogger("redis")
+        own.warning("Redis is unavailable", extra={"reason": "no answer", "queue": "mail"})
+        logging.getLogger().handlers[0].flush()
+        quiet = log.read_text()
+        library.warning("redis://user:R@host:1/0, not a long secret")
+        own.warning("Redis is unavailable", extra={"reason": "was: a long secret"})
+        logging.getLogger().handlers[0].flush()
+    assert "Redis is unavailable" in quiet
+    assert "[redacted]" not in quiet
+    said = log.read_text().removeprefix(quiet)
+    assert "a long secret" not in said
+    assert "redis://[redacted]@host:1/0, not [redacted]" in said
+    assert "was: [redacted]" in said
+    assert "Redis is unavailable" in said

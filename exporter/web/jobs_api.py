@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -34,6 +34,7 @@ from exporter.web.parameters import (
     short_text,
     whole_number,
 )
+from exporter.web.redaction import Redaction
 
 MAX_LIMIT = 1000
 # Far beyond any queue, and `page * limit` still is an index that Redis can take.
@@ -69,7 +70,7 @@ class JobsApi:
     def __init__(
         self,
         targets: Sequence[Target],
-        redaction: shown.Redaction,
+        redaction: Redaction,
         limits: Limits,
     ) -> None:
         self._targets = targets
@@ -181,7 +182,7 @@ class JobsApi:
             search = await self._missing(place, found.missing)
         else:
             async with self._scanning(request, status, newest_first=newest_first) as (place, scan):
-                ids, total = await _pick(scan, wanted, start, start + limit)
+                ids, total = await self._pick(scan, wanted, start, start + limit)
             counts = scan.counts
             # Read once more: all that fits a search would be more than a page may hold.
             with place.target.understanding():
@@ -194,7 +195,7 @@ class JobsApi:
             | (await _detail_of(place) if detailed else {})
             | {
                 "counts": shown.counts(counts),
-                "jobs": [shown.job(job, self._redaction, brief=brief) for job in jobs],
+                "jobs": [shown.job(job, brief=brief) async for job in self._redacted(jobs)],
                 "pagination": {
                     "currentPage": page,
                     "totalPages": None if total is None else math.ceil(total / limit),
@@ -220,7 +221,7 @@ class JobsApi:
         since = None if window is None else int((time.time() - window) * 1000)
         async with (
             self._scanning(request, State.FAILED, newest_first=True) as (place, scan),
-            aclosing(scan.jobs()) as jobs,
+            aclosing(self._redacted(scan.jobs())) as jobs,
         ):
             groups, ended = await grouped(jobs, since=since)
         return json_response(
@@ -231,7 +232,7 @@ class JobsApi:
                 "complete": scan.complete or ended,
                 "failed": sum(group.count for group in groups),
                 "groupsTotal": len(groups),
-                "groups": [shown.group(group, self._redaction) for group in groups[:limit]],
+                "groups": [shown.group(group) for group in groups[:limit]],
             }
         )
 
@@ -282,14 +283,14 @@ class JobsApi:
             return None
 
         if (told := await _first(self._places(request), read)) is not None:
-            place, found = told
+            place, found = told[0], self._redaction.detail(told[1])
             logs = {
                 "lines": found.log_lines,
                 "total": found.log_total,
                 "page": logs_page,
                 "totalPages": math.ceil(found.log_total / LOG_LINES),
             }
-            job = shown.detail(found, self._redaction, with_prefix=self._several)
+            job = shown.detail(found, with_prefix=self._several)
             return json_response(self._name(place) | {"job": job | {"logs": logs}})
         raise NotFound(
             f"Job {shorten(text(raw_id))} of queue {self._queue_name(request)} not found: it was "
@@ -352,16 +353,41 @@ class JobsApi:
                 (name is None or job.name == name)
                 and (window is None or (job.finished_on or 0) >= since)
                 and (fingerprint is None or fault_of(job).fingerprint == fingerprint)
-                and (not sought or sought in self._all_text(job))
+                and (not sought or sought in _all_text(job))
             )
 
         return wanted
 
-    def _all_text(self, job: Job) -> str:
-        """What a text is looked for in: only what may be shown."""
-        parts = (self._redaction.of(job.data), self._redaction.of(job.return_value))
-        written = "\n".join(orjson.dumps(part).decode() for part in parts)
-        return "\n".join((job.id, job.name, job.failed_reason or "", written)).lower()
+    async def _redacted(
+        self, jobs: Iterable[Job] | AsyncGenerator[Job, None]
+    ) -> AsyncGenerator[Job, None]:
+        """The jobs without what is hidden: nothing else of them is shown, grouped or searched."""
+        if isinstance(jobs, Iterable):
+            for job in jobs:
+                if self._redaction.hides:
+                    # Looking through a large one takes milliseconds: others should have their turn.
+                    await asyncio.sleep(0)
+                yield self._redaction.job(job)
+        else:
+            async with aclosing(jobs):
+                async for job in jobs:
+                    yield self._redaction.job(job)
+
+    async def _pick(
+        self, scan: Scan, wanted: Callable[[Job], bool], start: int, end: int
+    ) -> tuple[list[bytes], int]:
+        """The ids from `start` to `end` of the jobs that are wanted, and their number in all."""
+        picked: list[bytes] = []
+        found = 0
+        async with aclosing(self._redacted(scan.jobs())) as jobs:
+            async for job in jobs:
+                # Looking through a batch takes long enough that others should have their turn.
+                await asyncio.sleep(0)
+                if wanted(job):
+                    if start <= found < end:
+                        picked.append(job.raw_id)
+                    found += 1
+        return picked, found
 
     @asynccontextmanager
     async def _scanning(
@@ -503,18 +529,8 @@ async def _first_of(
     return None
 
 
-async def _pick(
-    scan: Scan, wanted: Callable[[Job], bool], start: int, end: int
-) -> tuple[list[bytes], int]:
-    """The ids from `start` to `end` of the jobs that are wanted, and how many these are in all."""
-    picked: list[bytes] = []
-    found = 0
-    async with aclosing(scan.jobs()) as jobs:
-        async for job in jobs:
-            # Looking through a batch takes long enough that others should have their turn.
-            await asyncio.sleep(0)
-            if wanted(job):
-                if start <= found < end:
-                    picked.append(job.raw_id)
-                found += 1
-    return picked, found
+def _all_text(job: Job) -> str:
+    """What a text is looked for in."""
+    parts = (job.data, job.return_value)
+    written = "\n".join(orjson.dumps(part).decode() for part in parts)
+    return "\n".join((job.id, job.name, job.failed_reason or "", written)).lower()

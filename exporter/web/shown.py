@@ -2,69 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from fnmatch import translate
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-import orjson
-
 from exporter.bullmq.failures import Group
 from exporter.bullmq.job_detail import Child, Children, JobDetail
-from exporter.bullmq.jobs import Job, NotJson
+from exporter.bullmq.jobs import Job
 from exporter.bullmq.keys import JobKey, State, text
 from exporter.bullmq.limits import QueueLimits
 from exporter.bullmq.snapshot import QueueReading, Scheduler
 
-REDACTED = "[redacted]"
-NOT_JSON = "[redacted: not JSON]"
-# The key of an object, plain or escaped.
-KEY = re.compile(r'"[^"]{1,200}"\s*:')
-SOURCE = "ingestionSourceId"
 # Sources and names that are shown of a group, the most frequent.
 MOST_SHOWN = 20
-
-
-class Redaction:
-    """Hides the values of some keys in what applications write into jobs, at any depth."""
-
-    def __init__(self, patterns: Sequence[str]) -> None:
-        """Patterns as of file names (`*token*`), without regard to case."""
-        joined = "|".join(translate(pattern) for pattern in patterns)
-        self._hidden = re.compile(joined, re.IGNORECASE) if patterns else None
-
-    def of(self, value: Any) -> Any:
-        """The value without what is hidden."""
-        if self._hidden is None:
-            return value
-        if isinstance(value, dict):
-            return {key: self.of_key(key, part) for key, part in value.items()}
-        if isinstance(value, list):
-            return [self.of(part) for part in value]
-        return self._of_text(value) if isinstance(value, str) else value
-
-    def of_key(self, key: str, value: Any) -> Any:
-        """The value of a key without what is hidden."""
-        if self._hidden is not None and self._hidden.match(key):
-            return REDACTED
-        return self.of(value)
-
-    def _of_text(self, value: str) -> str:
-        """JSON within a text is looked through too; what should be JSON and is not is hidden."""
-        if isinstance(value, NotJson):
-            return NOT_JSON
-        if value.lstrip()[:1] not in ("{", "["):
-            return value
-        try:
-            within = orjson.loads(value)
-            shown = self.of(within)
-            return value if shown == within else orjson.dumps(shown).decode()
-        except orjson.JSONDecodeError:
-            # Cut off, or something else in brackets.
-            return NOT_JSON if KEY.search(value) else value
-        except (RecursionError, TypeError):  # deeper than Python, or orjson, goes
-            return NOT_JSON
 
 
 def counts(given: Mapping[State, int]) -> dict[str, int | None]:
@@ -94,12 +44,11 @@ def _limits(given: QueueLimits) -> dict[str, float | None]:
     }
 
 
-def job(given: Job, redaction: Redaction, *, brief: bool = False) -> dict[str, Any]:
+def job(given: Job, *, brief: bool = False) -> dict[str, Any]:
     """A job as Open Archiver's Jobs API has it; `brief` is one whose bulky fields were not read."""
-    source = given.ingestion_source
     return job_id(given.raw_id) | {
         "name": given.name,
-        "data": None if brief else redaction.of(given.data),
+        "data": None if brief else given.data,
         "state": given.state,
         "failedReason": given.failed_reason,
         "timestamp": given.timestamp,
@@ -107,17 +56,17 @@ def job(given: Job, redaction: Redaction, *, brief: bool = False) -> dict[str, A
         "finishedOn": given.finished_on,
         "attemptsMade": given.attempts_made,
         "stacktrace": given.stacktrace,
-        "returnValue": redaction.of(given.return_value),
-        SOURCE: source and redaction.of_key(SOURCE, source),
+        "returnValue": given.return_value,
+        "ingestionSourceId": given.ingestion_source,
         "error": given.failed_reason,
     }
 
 
-def detail(given: JobDetail, redaction: Redaction, *, with_prefix: bool) -> dict[str, Any]:
+def detail(given: JobDetail, *, with_prefix: bool) -> dict[str, Any]:
     """A job in full, but for its logs."""
-    return job(given.job, redaction) | {
-        "options": redaction.of(given.options),
-        "progress": redaction.of(given.progress),
+    return job(given.job) | {
+        "options": given.options,
+        "progress": given.progress,
         "priority": given.priority,
         "delay": given.delay,
         "stalledCount": given.stalled_count,
@@ -132,7 +81,7 @@ def detail(given: JobDetail, redaction: Redaction, *, with_prefix: bool) -> dict
     }
 
 
-def group(given: Group, redaction: Redaction) -> dict[str, Any]:
+def group(given: Group) -> dict[str, Any]:
     """Jobs that failed for the same reason."""
     return {
         "fingerprint": given.fault.fingerprint,
@@ -146,7 +95,7 @@ def group(given: Group, redaction: Redaction) -> dict[str, Any]:
         ],
         "attempts": {"min": given.fewest_attempts, "max": given.most_attempts},
         "ingestionSources": [
-            {"id": redaction.of_key(SOURCE, source), "count": number}
+            {"id": source, "count": number}
             for source, number in given.sources.most_common(MOST_SHOWN)
         ],
         "exampleReason": given.example_reason,
