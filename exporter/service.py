@@ -267,7 +267,7 @@ def intervals_too_long(settings: Settings) -> list[str]:
 
 def harmful_settings(settings: Settings) -> list[str]:
     """Return a line for each setting that is allowed but harmful."""
-    return [*intervals_too_long(settings), *secret_warnings(settings.api)]
+    return [*intervals_too_long(settings), *secret_warnings(settings)]
 
 
 def _warn(settings: Settings, watched: Iterable[Settings]) -> None:

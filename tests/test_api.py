@@ -189,6 +189,16 @@ def test_a_jwt_secret_that_is_known_or_short_is_warned_of(secret: str, warning: 
         assert credentials.holder(signed).may_manage_all
 
 
+@pytest.mark.parametrize(("password", "is_warned_of"), [("x" * 15, True), ("x" * 16, False)])
+def test_a_short_password_of_the_metrics_is_warned_of(password: str, is_warned_of: bool) -> None:
+    settings = load(
+        {}, {"EXPORTER_METRICS_USER": "prometheus", "EXPORTER_METRICS_PASSWORD": password}
+    )
+    lines = [line for line in harmful_settings(settings) if "EXPORTER_METRICS_PASSWORD" in line]
+    assert len(lines) == is_warned_of
+    assert password not in " ".join(lines)
+
+
 @pytest.mark.filterwarnings("ignore::jwt.InsecureKeyLengthWarning")
 def test_a_short_jwt_secret_works_and_is_warned_of_in_one_line(
     server: Server, start_exporter: StartExporter

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import jwt
 
-from exporter.settings import ApiSettings, names_of
+from exporter.settings import ApiSettings, Settings, names_of
 
 MANAGE_ALL = "manage:all"
 # Open Archiver's role with every permission (iam-policy).
@@ -25,6 +25,7 @@ PLACEHOLDERS = {
     "a-very-secret-key",
     "test-jwt-secret",
 }
+MIN_PASSWORD_BYTES = 16  # as many as an API key must have
 MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: a key of HS256 is at least as long as its hash
 # Why a credential is wrong, for metrics and the log.
 WRONG_KEY, WRONG_TOKEN, EXPIRED_TOKEN, PENDING_TOKEN = (
@@ -125,20 +126,26 @@ def _is_signed(token: str, secret: str) -> bool:
     return hmac.compare_digest(right.rstrip(b"="), signature)
 
 
-def secret_warnings(settings: ApiSettings) -> list[str]:
-    """Return a line for each thing that is wrong with the secrets, without the secrets."""
-    if settings.jwt_secret is None:
-        return []
-    name, secret = names_of("api.jwt_secret"), settings.jwt_secret.get_secret_value()
-    advice = "set a new one in Open Archiver and here: openssl rand -hex 32"
-    if secret in PLACEHOLDERS:
-        return [
+def secret_warnings(settings: Settings) -> list[str]:
+    """Return a line for each secret that can be found by trying, without the secret."""
+    lines = []
+    password, secret = settings.metrics.password, settings.api.jwt_secret
+    if password is not None and len(password.get_secret_value().encode()) < MIN_PASSWORD_BYTES:
+        lines.append(
+            f"{names_of('metrics.password')} has less than {MIN_PASSWORD_BYTES} bytes: whoever "
+            "reaches the port could find it by trying; set a longer one: openssl rand -hex 24"
+        )
+    if secret is None:
+        return lines
+    name, advice = names_of("api.jwt_secret"), "set a new one in Open Archiver and here"
+    if secret.get_secret_value() in PLACEHOLDERS:
+        lines.append(
             f"{name} is an example that Open Archiver has published, so anybody could sign a "
-            f"token with it: no token is accepted; {advice}"
-        ]
-    if len(secret.encode()) < MIN_SECRET_BYTES:
-        return [
+            f"token with it: no token is accepted; {advice}: openssl rand -hex 32"
+        )
+    elif len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
+        lines.append(
             f"{name} has less than {MIN_SECRET_BYTES} bytes: whoever has seen one token could "
-            f"find it by trying, and sign tokens of their own; {advice}"
-        ]
-    return []
+            f"find it by trying, and sign tokens of their own; {advice}: openssl rand -hex 32"
+        )
+    return lines
