@@ -24,6 +24,7 @@ from openapi_spec_validator import validate
 
 from exporter.service import harmful_settings
 from exporter.settings_sources import load
+from exporter.web.api import MAX_LINE_BYTES
 from exporter.web.credentials import Credentials, Unauthorized
 from tests.conftest import API_KEY, JWT_SECRET, Exporter, Server, StartExporter, eventually
 from tests.http_client import Answer, Client
@@ -507,7 +508,7 @@ def test_requests_are_counted_by_route_and_status(exporter: Exporter) -> None:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET /v1/jobs/queues HTTP/1.1\r\nHost: x\r\nX-API-KEY: %b\x00\r\n\r\n" % API_KEY.encode(),
         b"GET /v1/jobs/queues HTTP/1.1\r\nHost: x\r\nX-API-KEY: %b\r\n\r\n" % (b"k" * 20_000),
-        b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"x" * 20_000),
+        b"GET /%b" % (b"x" * MAX_LINE_BYTES),
         b"BREW /v1/jobs/queues HTTP/1.1\r\n\r\n",
     ],
 )
