@@ -365,16 +365,18 @@ def test_a_dead_redis_or_exporter_is_one_notification_and_no_recovery_of_what_wa
     [told] = arrives(lambda: inbox.told("firing", "BullMQRedisUnreachable"))
     assert [alert["labels"]["alertname"] for alert in told["alerts"]] == ["BullMQRedisUnreachable"]
     minutes_pass(12)  # keep_firing_for is over, and so are two of Alertmanager's group_intervals
-    assert len(inbox.webhooks) == before + 1
-    assert not inbox.told("resolved")
+    # At this speed a scrape that a busy machine answers seconds late is lost for minutes.
+    late = inbox.told("firing", "BullMQExporterDown") + inbox.told("resolved", "BullMQExporterDown")
+    assert [each for each in inbox.webhooks[before:] if each not in late] == [told]
 
     own_server.start()
     arrives(lambda: inbox.told("resolved", "BullMQRedisUnreachable"))
     minutes_pass(3)
     assert not inbox.told("resolved", "BullMQQueueStandsStill"), "the queue still stands"
 
+    before = len(inbox.told("firing", "BullMQExporterDown"))
     monitored.exporter.terminate()
-    [told] = arrives(lambda: inbox.told("firing", "BullMQExporterDown"))
+    [told] = arrives(lambda: inbox.told("firing", "BullMQExporterDown")[before:])
     assert [alert["labels"]["alertname"] for alert in told["alerts"]] == ["BullMQExporterDown"]
     minutes_pass(12)
     assert not inbox.told("resolved", "BullMQQueueStandsStill"), "nobody knows"

@@ -21,7 +21,7 @@ from exporter.settings import ApiSettings, RedisSettings, Settings
 from exporter.web import jobs_api
 from exporter.web.api import api_app
 from exporter.web.jobs_api import JobsApi
-from exporter.web.shown import Redaction
+from exporter.web.redaction import Redaction
 from tests.conftest import API_KEY, Server
 from tests.lying_server import LyingServer
 

@@ -33,7 +33,7 @@ from exporter.prometheus.health import Health
 from exporter.settings import ApiSettings, EventsSettings, RedisSettings, Settings
 from exporter.web.api import api_app
 from exporter.web.jobs_api import JobsApi
-from exporter.web.shown import Redaction
+from exporter.web.redaction import Redaction
 from tests.conftest import API_KEY, Server, StartExporter, eventually, running
 from tests.lying_server import LyingServer
 
