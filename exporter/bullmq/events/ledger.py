@@ -406,8 +406,8 @@ class Ledger:
             failed = self._retry_prev != b"active" and _was_active(told, doubt.at)
         else:
             # It is unknown how many attempts had failed before this one: that it failed is certain
-            # only if all of them did.
-            failed = told.every_start_failed
+            # only if all of them did, or if more have than when the hash was first read.
+            failed = told.every_start_failed or UNKNOWN_RETRIES < job.retries < told.retries
         if not failed:
             return
         job.tally.values[RETRIED] += 1
