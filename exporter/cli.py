@@ -70,17 +70,19 @@ def main() -> None:
 
     Exits 0, 1 if --check finds no queue, or 2 with one line that says what is wrong.
     """
+    secrets: list[str] = []
     try:
-        _run(sys.argv[1:])
+        _run(sys.argv[1:], secrets)
     except (SettingsError, RedisUnavailable) as error:
-        told = logs.one_line(" ".join(str(error).split()))
+        told = logs.one_line(" ".join(logs.blotter(secrets)(str(error)).split()))
         print(f"bullmq-exporter: {told[: logs.MAX_VALUE_CHARS]}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str], secrets: list[str]) -> None:
+    """`secrets` are noted there as soon as they are known."""
     parser = _parser()
     namespace, unknown = parser.parse_known_args(arguments)
     parsed = vars(namespace)
@@ -99,6 +101,7 @@ def _run(arguments: list[str]) -> None:
         _demo(flags, parsed["config"])
         return
     settings = load(flags, os.environ, parsed["config"])
+    secrets += settings.secrets()
     if parsed["check"]:
         logging.disable()
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -109,7 +112,7 @@ def _run(arguments: list[str]) -> None:
         if not checked.has_found:
             sys.exit(1)
         return
-    logs.configure(settings.log, settings.secrets())
+    logs.configure(settings.log, secrets)
     _give_memory_back()
     asyncio.run(service.run(settings))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -54,20 +54,30 @@ def _printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {key: clean(value) for key, value in event.items()}
 
 
-def _without(secrets: Iterable[str]) -> Processor:
-    """The last guard: should a library put a secret into a message, it is not printed."""
+def blotter(secrets: Iterable[str]) -> Callable[[str], str]:
+    """What blots these secrets out of a text, and users and passwords in URLs."""
     # Longest first, so that no part of a secret that holds another one is left standing.
     long = {secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS}
     known = sorted(long, key=len, reverse=True)
+
+    def blot(text: str) -> str:
+        text = _URL_USER.sub(f"{_REDACTED}@", text)
+        for secret in known:
+            text = text.replace(secret, _REDACTED)
+        return text
+
+    return blot
+
+
+def _without(secrets: Iterable[str]) -> Processor:
+    """The last guard: should a library put a secret into a message, it is not printed."""
+    blot = blotter(secrets)
 
     def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         def clean(value: Any) -> Any:
             if value is None or isinstance(value, bool | int | float):
                 return value
-            shown = _URL_USER.sub(f"{_REDACTED}@", str(value))
-            for secret in known:
-                shown = shown.replace(secret, _REDACTED)
-            return shown
+            return blot(str(value))
 
         # Our own messages are constants; a secret may be a word of them.
         kept = {"ts", "level", "_record", "_from_structlog"}

@@ -83,7 +83,7 @@ def _address(value: Any) -> Any:
     if isinstance(value, Address):
         return value
     match = re.fullmatch(
-        r"(?:\[(?P<v6>[^]]*)]|(?P<host>[^:]*)):(?P<port>[0-9]{1,5})",
+        r"(?:\[(?P<v6>[^]]*)]|(?P<host>[^:/@]*)):(?P<port>[0-9]{1,5})",
         value.strip() if isinstance(value, str) else "",
     )
     if (
@@ -95,6 +95,26 @@ def _address(value: Any) -> Any:
             "must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:9538 or [::1]:9538"
         )
     return Address(match["v6"] or match["host"] or "", int(match["port"]))
+
+
+def _host(value: str) -> str:
+    if "/" in value or "@" in value:
+        raise ValueError(
+            f"must be a name or an address alone, without / and @; a URL belongs into "
+            f"{names_of('redis.url')}"
+        )
+    return value
+
+
+def _socket(value: Any) -> Any:
+    if isinstance(value, str) and "://" in value:
+        raise ValueError(f"must be a path; a URL belongs into {names_of('redis.url')}")
+    return value
+
+
+def told_path(file: Path) -> str:
+    """The path of a secret's file for a message; nothing if that may be the secret itself."""
+    return f"{file} " if file.is_absolute() else ""
 
 
 def _is_ipv6(text: str) -> bool:
@@ -207,9 +227,9 @@ class Section(BaseModel):
 class RedisSettings(Section):
     """Where Redis or Valkey is. A URL stands for the parts that it names."""
 
-    host: Annotated[str, Field(min_length=1)] = "localhost"
+    host: Annotated[str, Field(min_length=1), AfterValidator(_host)] = "localhost"
     port: Port = 6379
-    socket: Path | None = None
+    socket: Annotated[Path | None, BeforeValidator(_socket)] = None
     sentinels: Annotated[tuple[Listen, ...], BeforeValidator(_comma_list)] = ()
     sentinel_master: str | None = None
     sentinel_user: str | None = None
@@ -289,8 +309,9 @@ def _load_pair(context: ssl.SSLContext, cert: Path, key: Path | None, section: s
         context.load_cert_chain(cert, key, password="")
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{names_of(f'{section}.tls_cert')} {cert} and {names_of(f'{section}.tls_key')} {key} "
-            "cannot be used, two PEM files that belong together, the key without a password, are "
+            f"{names_of(f'{section}.tls_cert')} {told_path(cert)}and "
+            f"{names_of(f'{section}.tls_key')} {told_path(key) if key else ''}cannot be used, "
+            "two PEM files that belong together, the key without a password, are "
             f"wanted: {getattr(error, 'strerror', None) or error}"
         ) from None
 

@@ -19,6 +19,7 @@ from exporter.settings import (
     SettingsError,
     Watched,
     secret_in,
+    told_path,
 )
 
 # Lists of mappings, which no variable can hold.
@@ -148,6 +149,9 @@ def _flat(document: Any, what: str, paths: Collection[str], at: str = "") -> _La
             if path in sections:
                 walk({} if value is None else value, f"{path}.")
             elif path not in paths:
+                name = re.split(r"[:=\s]", path)[0]
+                if name != path:  # what follows is a value, perhaps a secret
+                    raise SettingsError(f"{what}: {at}{name}: a space is wanted behind its colon")
                 hint = _did_you_mean(path, paths)
                 raise SettingsError(f"{what}: {at}{path}: no such setting{hint}")
             elif value is not None:
@@ -181,7 +185,8 @@ def _read_secret(path: Any, origin: str) -> str:
         return secret_in(Path(str(path)))
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SettingsError(f"{origin}: {path} cannot be read: {reason}") from None
+        told = told_path(Path(str(path)))
+        raise SettingsError(f"{origin}: {told}cannot be read: {reason}") from None
 
 
 def _read_secret_files(layer: _Layer) -> _Layer:
@@ -303,6 +308,19 @@ def _explain(error: ValidationError, layer: _Layer) -> str:
         return message
     origin = layer[parent].origin + path[len(parent) :] if parent in layer else path
     shown = first["input"]
-    if LEAVES[parent].secret or parent in FILE_ONLY or not isinstance(shown, str):
+    if LEAVES[parent].secret or parent in FILE_ONLY or not _may_be_shown(shown, kind, layer):
         return f"{origin}: {message}"
     return f"{origin}: {message}, not {shown[:60]!r}"
+
+
+def _may_be_shown(value: Any, kind: str, layer: _Layer) -> bool:
+    """Whether a wrong value, with this type of error, is repeated: it may be or hold a secret.
+
+    What stands for a number or a choice is, an address or another text is not.
+    """
+    if not isinstance(value, str) or kind == "value_error" or "://" in value or "@" in value:
+        return False
+    secrets = [
+        str(each.value) for path, each in layer.items() if path in LEAVES and LEAVES[path].secret
+    ]
+    return not any(secret in value for secret in secrets)

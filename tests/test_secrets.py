@@ -11,8 +11,9 @@ from urllib.parse import quote
 import pytest
 
 from exporter import logs
-from exporter.settings import LEAVES, LogSettings
-from tests.conftest import Exporter, StartExporter, eventually, running
+from exporter.settings import LEAVES, LogSettings, SettingsError
+from exporter.settings_sources import load
+from tests.conftest import Exporter, StartExporter, eventually, free_port, run_exporter, running
 
 SECRETS = {
     "redis.password": "secret-of-redis-%41",
@@ -100,3 +101,77 @@ def test_the_mark_in_place_of_a_secret_does_not_say_what_it_is(
     assert "redis://[redacted]@host:1/0, not [redacted]" in said
     assert "was: [redacted]" in said
     assert "Redis is unavailable" in said
+
+
+MISPLACED = "hunter2hunter2"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("REDIS_HOST", f"redis://:{MISPLACED}@localhost"),
+        ("REDIS_HOST", f"user:{MISPLACED}@localhost"),
+        ("REDIS_PORT", f"redis://:{MISPLACED}@localhost:6379"),
+        ("EXPORTER_REDIS_URL", f"redis://:{MISPLACED}/@localhost"),
+        ("EXPORTER_REDIS_SOCKET", f"unix://:{MISPLACED}@/run/redis.sock"),
+        ("EXPORTER_REDIS_SENTINELS", f"user:{MISPLACED}@localhost:26379"),
+        ("EXPORTER_REDIS_SENTINELS", f"{MISPLACED}@localhost:26379"),
+        ("EXPORTER_REDIS_SENTINELS", f"redis://:{MISPLACED}@localhost:26379"),
+        ("EXPORTER_METRICS_LISTEN", f"user:{MISPLACED}@localhost:9538"),
+        ("EXPORTER_API_LISTEN", MISPLACED),
+        ("EXPORTER_API_CORS_ORIGINS", f"https://user:{MISPLACED}@archive.example/"),
+        ("EXPORTER_API_TRUSTED_PROXIES", MISPLACED),
+        ("EXPORTER_POLL_INTERVAL", f"{SECRETS['redis.password']} {MISPLACED}"),
+        ("REDIS_PASSWORD_FILE", MISPLACED),
+        ("EXPORTER_API_KEY_FILE", MISPLACED),
+    ],
+)
+def test_a_secret_at_the_place_of_another_setting_is_not_repeated(
+    variable: str, value: str
+) -> None:
+    environment = {variable: value}
+    if variable != "REDIS_PASSWORD_FILE":
+        environment |= {"REDIS_PASSWORD": SECRETS["redis.password"]}
+    if variable == "EXPORTER_REDIS_SENTINELS":
+        environment |= {"EXPORTER_REDIS_SENTINEL_MASTER": "main"}
+    with pytest.raises(SettingsError) as refused:
+        load({}, environment)
+    assert str(refused.value).startswith(f"{variable}")
+    assert MISPLACED not in str(refused.value)
+
+
+def test_the_text_of_a_key_at_the_place_of_its_file_is_not_repeated(tmp_path: Path) -> None:
+    cert = tmp_path / "tls.pem"
+    cert.touch()
+    pem = f"-----BEGIN PRIVATE KEY-----\n{MISPLACED}\n-----END PRIVATE KEY-----"
+    for section in ("METRICS", "REDIS"):
+        variables = {f"EXPORTER_{section}_TLS_CERT": str(cert), f"EXPORTER_{section}_TLS_KEY": pem}
+        with pytest.raises(SettingsError) as refused:
+            load({}, variables)
+        assert f"EXPORTER_{section}_TLS_CERT) {cert} and" in str(refused.value)
+        assert MISPLACED not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["redis: {password:%s}", "api: {key=%s}", "redis: {password:\t%s}"]
+)
+def test_a_secret_that_a_file_has_for_a_name_is_not_repeated(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text(text % MISPLACED)
+    with pytest.raises(SettingsError) as refused:
+        load({}, {}, file)
+    assert MISPLACED not in str(refused.value)
+
+
+def test_errors_on_stderr_are_blotted_as_the_log_is() -> None:
+    """Should a reason hold a secret all the same."""
+    host = "a-name-that-is-nowhere.invalid"
+    shown = run_exporter("--check", REDIS_HOST=host, REDIS_PORT=str(free_port()))
+    hidden = run_exporter("--check", REDIS_HOST=host, REDIS_PASSWORD=host)
+    url = run_exporter("--check", REDIS_HOST=f"redis://:{MISPLACED}@localhost")
+    assert {each.returncode for each in (shown, hidden, url)} == {2}
+    assert host in shown.stderr
+    assert host not in hidden.stderr
+    assert "Redis at [redacted]:6379" in hidden.stderr
+    assert MISPLACED not in url.stderr
+    assert "REDIS_HOST: must be a name or an address alone" in url.stderr

@@ -637,7 +637,7 @@ def test_an_address_that_is_none_is_refused_with_examples(wrong: str) -> None:
     message = error_of({}, {"metrics.listen": wrong})
     assert message.startswith("--metrics-listen: must be HOST:PORT with a port from 0 to 65535")
     assert "127.0.0.1:9538 or [::1]:9538" in message
-    assert message.endswith(f"not {wrong!r}")
+    assert message.endswith("[::1]:9538")  # what is wrong may be a key
 
 
 @pytest.mark.parametrize("value", ["['', 3]", "{host: a, port: 3}", "[a, 99999]"])
