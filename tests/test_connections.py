@@ -18,7 +18,7 @@ import redis
 import trustme
 from redis.crc import key_slot
 
-from exporter.bullmq.connection import RedisReader, scored
+from exporter.bullmq.connection import RedisReader, RedisUnavailable, scored
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.stream import StreamInfo
 from exporter.bullmq.watcher import Outcome, Watcher
@@ -217,6 +217,19 @@ async def test_who_waits_for_a_connection_gets_it_in_turn(shared_server: Server)
     await asyncio.gather(*map(client, range(len(asked))))
     await reader.close()
     assert ahead == 1
+
+
+async def test_replies_to_a_beginning_that_came_late_are_nobodys(own_server: Server) -> None:
+    """The server hangs while a connection begins, and answers when the next command waits."""
+    reader = RedisReader(RedisSettings(port=own_server.port, timeout=1), connections=1)
+    own_server.pause()
+    with pytest.raises(RedisUnavailable, match="did not answer within 1 s"):
+        await reader.command("PING")
+    later = asyncio.create_task(reader.command("ECHO", "mine"))
+    await asyncio.sleep(0.1)  # it has been sent
+    own_server.resume()
+    assert await later == b"mine"
+    await reader.close()
 
 
 class Sentinels:

@@ -193,7 +193,16 @@ class _Speaking:
     role: bytes | None = None  # `master`, `replica`, `sentinel`; None where the server has no HELLO
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        await super().on_connect_check_health(check_health)  # type: ignore[misc]
+        try:
+            await super().on_connect_check_health(check_health)  # type: ignore[misc]
+            await self._go_on_to_resp3()
+        except BaseException:
+            # redis-py keeps a connection whose beginning was cancelled. The replies that come late
+            # would be taken for those to the next commands.
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            raise
+
+    async def _go_on_to_resp3(self) -> None:
         self.role = None
         await self.send_command("HELLO", 3, check_health=False)  # type: ignore[attr-defined]
         # What is no matter of credentials leaves the connection as it was.
