@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import jwt
 import pytest
@@ -280,6 +281,22 @@ def test_a_bad_parameter_is_refused_with_what_is_allowed(
     message = assert_message(exporter.api.get(f"{QUEUES[0]}/ingestion?{query}"), 400)
     assert parameter in message
     assert allowed in message
+
+
+def test_a_path_may_be_percent_encoded_anywhere(exporter: Exporter) -> None:
+    for path, encoded in (
+        (f"{QUEUES[0]}/ingestion/jobs/7", "/v1/jobs/%71ueues/ingestion/%6aobs/%37"),
+        (f"{QUEUES[1]}/ingestion/jobs/7", "/%61pi/v1/jobs/queues/ingestion/jobs/7"),
+        ("/v1/jobs/keys/bull:ingestion:7", "/v1/j%6fbs/%6beys/bull%3Aingestion:%37"),
+    ):
+        plain = exporter.api.get(path)
+        assert plain.status == 200
+        assert exporter.api.get(encoded).json == plain.json
+        # With the whole URL, as a proxy may ask.
+        connection = http.client.HTTPConnection(urlsplit(exporter.api.url).netloc, timeout=60)
+        with closing(connection):
+            connection.request("GET", f"http://any{encoded}", headers=exporter.api.headers)
+            assert json.loads(connection.getresponse().read()) == plain.json
 
 
 def test_an_unknown_queue_path_or_method_is_refused_as_json(exporter: Exporter) -> None:

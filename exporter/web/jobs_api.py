@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote_to_bytes
 
 import orjson
 from aiohttp import web
@@ -30,7 +29,7 @@ from exporter.web.parameters import (
     duration,
     parameter,
     raw_parameter,
-    raw_path_after,
+    raw_rest,
     short_text,
     whole_number,
 )
@@ -264,7 +263,7 @@ class JobsApi:
         logs_page = whole_number(request, "logsPage", 1, MAX_PAGE)
         raw_id = raw_parameter(request, "id")
         if raw_id is None:
-            raw_id = unquote_to_bytes(raw_path_after(request, "/queues/").split("/", 2)[2])
+            raw_id = raw_rest(request)
 
         async def read(place: Place) -> JobDetail | None:
             for spelling in spellings(raw_id):
@@ -299,7 +298,7 @@ class JobsApi:
 
     async def find_key(self, request: web.Request) -> web.Response:
         """Which queue's job a BullMQ key is: exemplars name jobs so."""
-        raw_key = unquote_to_bytes(raw_path_after(request, "/keys/"))
+        raw_key = raw_rest(request)
         targets, plain = self._targets, raw_key
         # An exemplar of one of several targets has its name before the key.
         named, _, rest = raw_key.partition(b"/")

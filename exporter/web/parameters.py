@@ -31,10 +31,14 @@ def raw_parameter(request: web.Request, name: str) -> bytes | None:
     return unquote_to_bytes(values[name].replace("+", " "))
 
 
-def raw_path_after(request: web.Request, marker: str) -> str:
-    """The part of the path after this marker, still percent-encoded."""
-    path = request.raw_path.partition("#")[0].partition("?")[0]
-    return path.partition(marker)[2]
+def raw_rest(request: web.Request) -> bytes:
+    """What the last part of the route stands for: bytes, which need not be UTF-8.
+
+    By the number of parts: those before it are matched decoded, so they may look different here.
+    """
+    resource = request.match_info.route.resource
+    before = 0 if resource is None else resource.canonical.count("/")
+    return unquote_to_bytes(request.rel_url.raw_path.split("/", before)[-1])
 
 
 def choice(request: web.Request, name: str, allowed: list[str], default: str | None) -> Any:
