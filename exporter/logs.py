@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -104,7 +105,10 @@ def configure(settings: LogSettings, secrets: Iterable[str] = ()) -> None:
         render = structlog.processors.JSONRenderer()
     else:
         render = structlog.processors.LogfmtRenderer(key_order=["ts", "level", "msg"])
-    handler = LineWriter(sys.stderr.fileno(), sys.stderr.encoding)
+    if sys.stderr is None:  # it was closed before the start (`2>&-`)
+        handler = LineWriter(os.open(os.devnull, os.O_WRONLY), "utf-8")
+    else:
+        handler = LineWriter(sys.stderr.fileno(), sys.stderr.encoding)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

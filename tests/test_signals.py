@@ -155,6 +155,15 @@ def test_a_log_whose_reader_is_gone_stops_nothing(server: Server) -> None:
         assert process.wait(180) == 0
 
 
+def test_a_log_that_was_closed_before_the_start_stops_nothing(server: Server) -> None:
+    metrics = free_port()
+    closing = ("sh", "-c", 'exec "$@" 2>&-', "sh")
+    with start(server, metrics, *closing, stderr=subprocess.DEVNULL) as process:
+        eventually(lambda: Client(f"http://127.0.0.1:{metrics}").get("/-/ready").status == 200)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
 def logger_to(descriptor: int) -> logging.Logger:
     logger = logging.Logger("test")
     writer = LineWriter(descriptor, "utf-8")
