@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import random
 import select
 import socket
@@ -9,10 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import web
 
+from exporter.web import connections as ports
 from exporter.web.connections import (
     ACCEPT_BATCH_SIZE,
     CHECK_INTERVAL_SECONDS,
@@ -65,6 +70,39 @@ def assert_serves(exporter: Exporter) -> None:
     assert exporter.metrics.get("/-/ready").status == 200
     assert exporter.metrics.value("bullmq_up") == 1
     assert exporter.api.get(PATH).status == 200
+
+
+async def test_a_port_without_files_accepts_no_more_once_it_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class OutOfFiles(socket.socket):
+        def accept(self) -> NoReturn:
+            nonlocal attempts
+            attempts += 1
+            if attempts == 3:
+                has_tried_again.set()
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(ports, "ACCEPT_RETRY_SECONDS", 0.01)
+    attempts, has_tried_again = 0, asyncio.Event()
+    with OutOfFiles() as listening, socket.socket() as client:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        connections = ports.Connections(
+            "metrics.listen",
+            listening,
+            web.Server(lambda _: web.Response()),  # type: ignore[arg-type]
+            limit=10,
+            tls=None,
+            client_of=str,
+            busy=web.Response,
+        )
+        connections.start()
+        client.connect(listening.getsockname())
+        await has_tried_again.wait()
+        connections.stop()
+        await asyncio.sleep(0.1)
+        assert attempts == 3
 
 
 @pytest.mark.parametrize("sent", [b"", request("/")], ids=["silent", "idle"])

@@ -185,6 +185,7 @@ class Connections:
         self._next_log = 0.0
         self._loop = asyncio.get_running_loop()
         self._checking: asyncio.Task[None] | None = None
+        self._resuming: asyncio.TimerHandle | None = None
         server.request_handler = self._answering(server.request_handler)
 
     def start(self) -> None:
@@ -199,6 +200,8 @@ class Connections:
     def stop(self) -> None:
         """Accept no more. What is open is closed by aiohttp."""
         self._loop.remove_reader(self._sock)
+        if self._resuming is not None:
+            self._resuming.cancel()
         if self._checking is not None:
             self._checking.cancel()
         for connection in self._connections.values():
@@ -220,7 +223,7 @@ class Connections:
                 # Somebody else has used up the files: closing an idle connection frees one.
                 if error.errno not in OUT_OF_FILES or not self._close_one(self._connections):
                     self._loop.remove_reader(self._sock)
-                    self._loop.call_later(ACCEPT_RETRY_SECONDS, self._resume)
+                    self._resuming = self._loop.call_later(ACCEPT_RETRY_SECONDS, self._resume)
                 return
             client = self._client_of(address[0])
             if not self._make_room(client):
