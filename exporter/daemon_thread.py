@@ -12,7 +12,8 @@ Result = TypeVar("Result")
 
 
 def call_in_daemon_thread(call: Callable[[], Result]) -> Future[Result]:
-    """Start the call in a thread of its own; the future is its result.
+    """Start the call in a thread of its own; the future is its result, or a RuntimeError where no
+    thread can be started.
 
     An executor's threads are joined when the process ends, and would keep it from ending.
     """
@@ -25,5 +26,8 @@ def call_in_daemon_thread(call: Callable[[], Result]) -> Future[Result]:
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    try:
+        threading.Thread(target=run, daemon=True).start()
+    except RuntimeError as error:
+        future.set_exception(error)
     return future

@@ -388,8 +388,8 @@ def _may_be_replaced(file: Path) -> bool:
 
     try:
         return call_in_daemon_thread(look).result(timeout=FILE_SYSTEM_SECONDS)
-    except TimeoutError:
-        return True  # a file system that stalls; the start must not
+    except (TimeoutError, RuntimeError):
+        return True  # a file system that stalls, or no thread for it; the start must not
     except OSError:
         return False
 

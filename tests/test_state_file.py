@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from itertools import chain
@@ -403,6 +404,40 @@ async def test_a_start_that_has_waited_long_enough_counts_anew(
         "waiting for the state file: counters are absent",
         "the state file cannot be used now: counters begin anew",
     ]
+
+
+async def test_without_a_thread_for_it_the_file_is_waited_for_and_counts_are_told(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    """As where the number of processes is limited."""
+    caplog.set_level(logging.INFO, state_file.__name__)
+    monkeypatch.setattr(state_file, "LOCK_RETRY_SECONDS", 0.01)
+    refusals, start_thread = 3, threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    path = tmp_path / "state"
+    path.write_bytes(DATA)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with server.client() as client:
+        async with followed(server.port, state_file=path) as until:
+            tallies = await until(lambda now: now.saves and now.saves.last)
+            assert count(tallies, Count.ADDED) == 4  # of the file
+            refusals = 1
+            client.xadd(QUEUE.events_key, {"event": "added", "jobId": "5", "name": "import"})
+            await until(lambda now: now.saves.failed and count(now, Count.ADDED) == 5)
+            await until(lambda _: "the state file is written again" in caplog.messages)
+    assert [record.message for record in caplog.records] == [
+        "waiting for the state file: counters are absent",
+        CANNOT_BE_WRITTEN,
+        "the state file is written again",
+    ]
+    assert "can't start new thread" in caplog.records[0].reason
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ class StateFile:
             if reading.done():
                 try:
                     return reading.result()
-                except FileInUse as error:
+                except (FileInUse, RuntimeError) as error:  # or no thread can be started
                     reading, reason = None, str(error)
             if not said:
                 self._warn("waiting for the state file: counters are absent", reason)
