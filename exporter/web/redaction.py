@@ -6,14 +6,16 @@ Python's repr wrote) names are searched for, and when in doubt too much is hidde
 By values (`api.redact_values`): what looks like a token, a mail address or a URL's credentials.
 
 Whoever can add a job decides what stands here, and it is looked through in the process that polls:
-each text takes a time that grows with its length alone. So no expression below goes back over what
-it has read: repetitions are possessive (`*+`), and begin where no other one is under way.
+each text takes a time that grows with its length alone, and each job at most what the limits below
+allow. So no expression below goes back over what it has read: repetitions are possessive (`*+`),
+and begin where no other one is under way.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fnmatch import translate
@@ -27,9 +29,12 @@ from exporter.bullmq.jobs import Job, NotJson
 REDACTED = "[redacted]"
 NOT_JSON = "[redacted: not JSON]"
 TOO_LONG = "[redacted: too long to look through]"
-# What is looked through of one job; the rest of it is hidden. Nothing else is done meanwhile: 2 µs
-# for each character of the texts that hold a name, and 3 µs for each key and value of JSON.
+# What is looked through of one job, with its children and the page of its log that an answer shows;
+# a text, list or object that would exceed it is hidden whole. Nothing else is done meanwhile: 2 µs
+# for each character of texts that hold a name and for each escape, 0.7 µs for each character that
+# is looked through for values, and 3 µs for each key or element of JSON.
 MAX_TEXT_LENGTH = 50_000
+MAX_VALUE_TEXT_LENGTH = 200_000
 MAX_VALUES = 50_000
 # Longer keys that are not ASCII are hidden: bringing them into one form takes the square of it.
 MAX_NORMALIZED_LENGTH = 200
@@ -53,6 +58,7 @@ ESCAPED = re.compile(
 )
 # What stands for a field that is too large (`jobs.too_large`).
 LEFT_OUT = re.compile(r"\[left out: \d++ bytes\]")
+JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 # The key of an object, plain or escaped.
 JSON_KEY = re.compile(r'"[^"]{1,200}+"\s*+:')
 # What may be a name: alone, or as the last or another part of a path.
@@ -112,7 +118,7 @@ class Redaction:
         self._literals = [_longest_literal(pattern) for pattern in patterns]
         self._hide_values = [VALUE_KINDS[kind] for kind in values]
         # What is left for the job at hand; reset by `_begin`.
-        self._text_left = self._values_left = 0
+        self._text_left = self._value_text_left = self._values_left = 0
 
     @property
     def hides(self) -> bool:
@@ -123,54 +129,55 @@ class Redaction:
         if not self.hides:
             return job
         self._begin()
-        reason = job.failed_reason
+        return self._job(job)
+
+    def _job(self, job: Job) -> Job:
+        reason, traces = self._json(job.failed_reason), self._json(job.stacktrace)
         return job._replace(
-            failed_reason=reason and self._text(reason),
-            stacktrace=[self._json(trace) for trace in job.stacktrace],
+            failed_reason=reason,
+            stacktrace=traces if isinstance(traces, list) else [traces],
             data=self._json(job.data),
             return_value=self._json(job.return_value),
         )
 
     def detail(self, detail: JobDetail) -> JobDetail:
-        """The job in full without what is hidden."""
+        """The job in full without what is hidden; all of it shares one allowance."""
         if not self.hides:
             return detail
+        self._begin()
+        # The job itself first: its children and its log have what it leaves.
+        job = self._job(detail.job)
+        options, progress = self._json(detail.options), self._json(detail.progress)
         children = detail.children
         if children is not None:
             jobs = tuple(
                 child
                 if child.now is None
                 else child._replace(
-                    now=child.now._replace(failed_reason=self.text(child.now.failed_reason))
+                    now=child.now._replace(failed_reason=self._json(child.now.failed_reason))
                 )
                 for child in children.jobs
             )
             children = replace(children, jobs=jobs)
         return replace(
             detail,
-            job=self.job(detail.job),
-            options=self.value(detail.options),
-            progress=self.value(detail.progress),
+            job=job,
+            options=options,
+            progress=progress,
             children=children,
-            log_lines=tuple(self.text(line) or "" for line in detail.log_lines),
+            log_lines=tuple(self._json(line) for line in detail.log_lines),
         )
 
     def value(self, value: Any) -> Any:
-        """A JSON value without what is hidden."""
+        """A JSON value, such as a text, without what is hidden."""
         if not self.hides:
             return value
         self._begin()
         return self._json(value)
 
-    def text(self, text: str | None) -> str | None:
-        """A text without what is hidden."""
-        if not text or not self.hides:
-            return text
-        self._begin()
-        return self._text(text)
-
     def _begin(self) -> None:
         self._text_left, self._values_left = MAX_TEXT_LENGTH, MAX_VALUES
+        self._value_text_left = MAX_VALUE_TEXT_LENGTH
 
     def _json(self, value: Any) -> Any:
         try:
@@ -214,27 +221,26 @@ class Redaction:
     # JSON
 
     def _value(self, value: Any) -> Any:
-        self._values_left -= 1
-        if self._values_left < 0:
-            return TOO_LONG
         if isinstance(value, str):
             return self._text(value)
-        if isinstance(value, dict):
-            return self._object(value)
-        return self._list(value) if isinstance(value, list) else value
+        if not isinstance(value, dict | list):
+            return value
+        if len(value) > self._values_left:
+            return TOO_LONG
+        self._values_left -= len(value)
+        return self._object(value) if isinstance(value, dict) else self._list(value)
 
     def _object(self, given: dict[str, Any]) -> dict[str, Any]:
         # {"name": "password", "value": "x"}: what names a secret stays, all beside it goes.
         names = {key for key, value in given.items() if self._is_naming(value)}
         result: dict[str, Any] = {}
+        repeated: Counter[str] = Counter()
         for key, value in given.items():
-            if self._values_left < 0:
-                result[TOO_LONG] = TOO_LONG
-                break
             hidden = self._is_name(key) or (names and key not in names)
-            shown_key = self._without_values(key)
-            while shown_key in result:  # two keys that are secrets themselves
-                shown_key += "'"
+            shown_key = without_values = self._without_values(key)
+            while shown_key in result:  # keys that are secrets themselves look the same
+                repeated[without_values] += 1
+                shown_key = f"{without_values} ({repeated[without_values] + 1})"
             result[shown_key] = REDACTED if hidden else self._value(value)
         return result
 
@@ -267,6 +273,11 @@ class Redaction:
         return self._without_values(text)
 
     def _without_values(self, text: str) -> str:
+        if not self._hide_values:
+            return text
+        if len(text) > self._value_text_left:
+            return TOO_LONG
+        self._value_text_left -= len(text)
         for hide in self._hide_values:
             text = hide(text)
         return text
@@ -285,13 +296,16 @@ class Redaction:
                 return self._within_json(text, within)
         visible = _visible(text)
         unescaped = visible
-        if any(sign in visible for sign in "\\%&"):
+        if escapes := sum(map(visible.count, "\\%&")):  # at most
+            if escapes > self._text_left:
+                return TOO_LONG
+            self._text_left -= escapes
             unescaped = _visible(ESCAPED.sub(_unescaped, visible))
         if not (self._may_have_name(visible) or self._may_have_name(unescaped)):
             return text
-        self._text_left -= len(visible)
-        if self._text_left < 0:
+        if len(visible) > self._text_left:
             return TOO_LONG
+        self._text_left -= len(visible)
         names = self._names_in(visible)
         if self._names_in(unescaped) - names or (names and begin and begin in "[<"):
             # A name that is written in another way; JSON5, repr or XML, where the value of a name
@@ -302,9 +316,13 @@ class Redaction:
     def _within_json(self, text: str, within: Any) -> str:
         shown = self._value(within)
         try:
-            return text if shown == within else orjson.dumps(shown).decode()
+            written = orjson.dumps(shown).decode()
         except TypeError:  # orjson reads deeper than it writes
             return NOT_JSON
+        # Only the last of repeated keys was looked through, but the text holds them all.
+        if shown == within and _count_keys(INVISIBLE.sub("", text)) == _count_keys(written):
+            return text
+        return written
 
     def _without_assignments(self, text: str) -> str:
         kept: list[str] = []
@@ -386,6 +404,11 @@ def _is_no_key(text: str, word: str, assignment: re.Match[str]) -> bool:
     if SOURCE_FILE.search(word):
         return SOURCE_LINE.match(text, assignment.end()) is not None
     return assignment[0] == f"{word}:" and ERROR_CLASS.search(word) is not None
+
+
+def _count_keys(json: str) -> int:
+    """The keys of all objects in JSON, also those that are repeated."""
+    return JSON_STRING.sub("", json).count(":")
 
 
 def _visible(text: str) -> str:
