@@ -200,6 +200,8 @@ SHOWN = (
     *(
         "JsonWebTokenError: jwt expired",
         "[info] started job 5: fine",
+        '[ImportService] done {"emails":12}',
+        "[Auth] [imap:993] token refreshed for 3 accounts",
         "connect ECONNREFUSED 10.0.0.7:993",
     ),
     *("{ user: 'bob' }", "it's {x: 1} isn't", "[left out: 123 bytes]", "", " ", "é😀"),

@@ -61,6 +61,8 @@ LEFT_OUT = re.compile(r"\[left out: \d++ bytes\]")
 JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 # The key of an object, plain or escaped.
 JSON_KEY = re.compile(r'"[^"]{1,200}+"\s*+:')
+# Where a line of a log comes from, before its text; in JSON no text follows on a list.
+TAGS = re.compile(r"\A(?:\[[\w .:/-]{1,60}+\]\s*+)++(?=\w)")
 # What may be a name: alone, or as the last or another part of a path.
 WORD = re.compile(r"[\w$.-]+")
 PARTS = re.compile(r"[^\W]+")
@@ -284,7 +286,7 @@ class Redaction:
 
     def _without_keys(self, text: str) -> str:
         bare = INVISIBLE.sub("", text).strip()
-        begin = bare[:1]
+        begin = TAGS.sub("", bare, count=1)[:1]
         if begin and begin in '{["':
             try:
                 within = orjson.loads(bare)
