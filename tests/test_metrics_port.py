@@ -144,6 +144,22 @@ def test_no_answer_tells_the_versions_of_what_it_runs_on(exporter: Exporter) -> 
         assert not re.search(b"aiohttp|python", answer, re.IGNORECASE)
 
 
+def test_a_body_that_is_not_what_it_claims_is_not_logged(exporter: Exporter) -> None:
+    body = b"Content-Length: 3\r\n\r\nabc"
+    chunk = b"Transfer-Encoding: chunked\r\n\r\nabc\r\n"
+    for client, coding, rest in product(
+        (exporter.metrics, exporter.api), (b"gzip", b"deflate", b"x"), (body, chunk)
+    ):
+        host, port = client.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            head = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            connection.sendall(head + b"Content-Encoding: " + coding + b"\r\n" + rest)
+            assert connection.makefile("rb").readline().startswith(b"HTTP/1.")
+    assert exporter.metrics.get("/-/healthy").status == 200
+    assert "Traceback" not in exporter.log
+    assert "exception" not in exporter.log
+
+
 def test_health_readiness_and_a_landing_page(exporter: Exporter) -> None:
     assert exporter.metrics.get("/-/healthy").status == 200
     assert exporter.metrics.get("/-/ready").status == 200
@@ -190,6 +206,23 @@ def test_metrics_can_be_kept_behind_a_password_while_probes_go_on(
     for path in ("/-/../metrics", "/-/%2e%2e/metrics", "//metrics", "/-/x"):
         assert Client(exporter.metrics.url).get(path).status == 401
     assert "word" not in exporter.log.replace("password", "")
+
+
+@pytest.mark.parametrize("user", ["", "prometheus"])
+def test_readiness_names_targets_unless_the_page_needs_a_password(
+    server: Server, start_exporter: StartExporter, tmp_path: Path, user: str
+) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text(
+        f"""\
+targets:
+  - {{name: here, redis: {{url: "{server.url}"}}}}
+  - {{name: away, redis: {{url: "redis://127.0.0.1:1"}}}}
+"""
+    )
+    password = {"EXPORTER_METRICS_USER": user, "EXPORTER_METRICS_PASSWORD": "p" * 16}
+    exporter = start_exporter("", "--config", str(file), **(password if user else {}))
+    assert exporter.metrics.get("/-/ready").text == f"ready{'' if user else ', but for away'}\n"
 
 
 def test_metrics_can_be_served_over_tls(

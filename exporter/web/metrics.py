@@ -50,12 +50,13 @@ def metrics_app(
         return web.Response(text="healthy\n")
 
     async def ready(_: web.Request) -> web.Response:
-        unread = [target for target in exposition.unread if target is not None]
         if not exposition.ready:
             return web.Response(
                 status=503, text="not ready: Redis has not answered the last poll\n"
             )
-        # With one of several away the others are still to be told.
+        # With one of several away the others are still to be told. Its name is not for everybody.
+        named = () if settings.password else exposition.unread
+        unread = [target for target in named if target is not None]
         return web.Response(text=f"ready{', but for ' * bool(unread)}{', '.join(unread)}\n")
 
     async def root(_: web.Request) -> web.Response:

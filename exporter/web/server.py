@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from aiohttp import web, web_response
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 
 from exporter.settings import Address, SettingsError, names_of
 from exporter.web.answers import SECURITY_HEADERS, json_response
@@ -23,11 +24,13 @@ log = logging.getLogger(__name__)
 
 
 class _WithoutClientFaults(logging.Filter):
-    """Drops aiohttp's traceback for bytes that are no HTTP: it quotes them, credentials and all."""
+    """Drops aiohttp's traceback for bytes that are no HTTP, or no body of the encoding that they
+    claim: it quotes them, credentials and all.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         fault = record.exc_info[1] if record.exc_info else None
-        return not isinstance(fault, HttpProcessingError)
+        return not isinstance(fault, (HttpProcessingError, RequestPayloadError))
 
 
 _server_log = logging.getLogger("aiohttp.server")
@@ -97,6 +100,8 @@ async def serving(*ports: Port, limit: int = MAX_CONNECTIONS) -> AsyncIterator[N
                 shutdown_timeout=SHUTDOWN_GRACE,
                 keepalive_timeout=KEEP_ALIVE_SECONDS,
                 max_line_size=port.max_line_bytes,
+                # No handler reads a body, and what is read only to be dropped stays small.
+                auto_decompress=False,
             )
             runners.append(runner)
             await runner.setup()
