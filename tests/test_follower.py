@@ -410,6 +410,62 @@ async def test_a_queue_that_appeared_while_we_were_away_is_counted_though_clocks
     assert tallies.uncertain_gaps == 0
 
 
+@pytest.mark.parametrize("ahead", [60_000, 3_600_000, None])
+@pytest.mark.parametrize("older", [False, True])
+async def test_an_id_that_is_ahead_hides_no_queue_that_appeared_while_we_were_away(
+    server: Server, tmp_path: Path, ahead: int | None, older: bool
+) -> None:
+    """By so many ms, as after a step of Redis's clock; None: the last id that a stream may have."""
+    path, third = tmp_path / "state", Queue.named("bull", "deletion")
+    other = Queue.named("bull", "indexing")
+
+    def add(queue: Queue, name: str, entry_id: str = "*") -> None:
+        entry = {"event": "added", "jobId": name, "name": name}
+        client.xadd(queue.events_key, entry, id=entry_id)
+
+    with server.client() as client:
+        if older:
+            add(other, "long before", f"{START}-0")
+        async with followed(server.port, QUEUE, third, state_file=path) as until:
+            for name in ("first", "second"):
+                add(QUEUE, name)
+                await until(lambda now: name in now.queues[QUEUE].by_name)  # noqa: B023
+            at = 2**64 - 1 if ahead is None else int(1000 * time.time()) + ahead
+            add(third, "ahead", f"{at}-0")
+            await until(lambda now: "ahead" in now.queues[third].by_name)
+        for _ in range(3):
+            add(other, "while away")
+        async with followed(server.port, QUEUE, third, other, state_file=path) as until:
+            tallies = await until(
+                lambda now: (
+                    count(now, Count.ADDED, "first") == 1
+                    and "while away" in now.queues[other].by_name
+                )
+            )
+    found = tallies.queues[other].by_name
+    assert found.keys() == {"while away"}
+    assert found["while away"].values[Count.ADDED] == 3
+    # An older entry may have come after the time from which it is read.
+    assert tallies.uncertain_gaps == (older and ahead is not None)
+
+
+async def test_a_queue_whose_ids_are_ahead_leaves_the_state_file_usable(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "state"
+    with server.client() as client:
+        async with followed(server.port, state_file=path) as until:
+            client.xadd(KEY, {"event": "added", "jobId": "1", "name": "first"})
+            await until(lambda now: "first" in now.queues[QUEUE].by_name)
+            entry = {"event": "added", "jobId": "2", "name": "import"}
+            client.xadd(KEY, entry, id=f"{2**64 - 1}-0")
+            await until(lambda now: "import" in now.queues[QUEUE].by_name)
+        async with followed(server.port, state_file=path) as until:
+            tallies = await until(lambda now: "import" in now.queues[QUEUE].by_name)
+    assert count(tallies, Count.ADDED) == 1
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("ahead", [3600, 0])
 async def test_without_an_event_to_compare_clocks_by_it_is_said_what_may_not_be_counted(
     server: Server, tmp_path: Path, ahead: int, caplog: pytest.LogCaptureFixture

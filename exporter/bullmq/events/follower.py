@@ -44,7 +44,7 @@ from exporter.bullmq.events.stream import (
 )
 from exporter.bullmq.events.tallies import Count, FinishedJobs, Layout, QueueTallies, Tallies
 from exporter.bullmq.events.tracked_jobs import Room, TrackedJob
-from exporter.bullmq.keys import MAX_ID_BYTES, Queue
+from exporter.bullmq.keys import MAX_ID_BYTES, MAX_SAFE_INTEGER, Queue
 from exporter.bullmq.supervision import supervise
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import ready_by_hash
@@ -117,6 +117,23 @@ MAX_SILENT_READS = 2
 MAX_LARGE_SECONDS = 1.0
 
 
+# Minutes with events whose leads (see Lead) are kept: a stepped clock is forgotten after them.
+LEAD_MINUTES = 60
+# By how much they may differ (ms): a read is later by less, as a rule.
+MAX_LEAD_SPREAD = 10_000
+
+
+class Lead(NamedTuple):
+    """By how much the monotonic clock was ahead of Redis's (ms), or a little more: from events that
+    were read as soon as they were written. The least and the most within one minute: an id is ahead
+    of Redis's clock where that was stepped back, or somebody chose it.
+    """
+
+    minute: int  # monotonic
+    least: float
+    most: float
+
+
 class Behind(NamedTuple):
     """A stream that was not read to the end."""
 
@@ -164,7 +181,7 @@ class Follower:
         self._removed = FinishedJobs()  # in queues that were removed
         self._remembered: dict[bytes, Any] = {}
         # The time (epoch ms) up to which the loaded state file contains all queues.
-        # And whether that is by Redis's clock.
+        # And whether that is surely by Redis's clock.
         self._complete_until: tuple[int | None, bool] = (None, False)
         # When the search began that found those in `_known`: by the host's and by the monotonic
         # clock (ms).
@@ -192,9 +209,8 @@ class Follower:
         self._ahead: set[Ledger] = set()  # those whose hashes may tell of unread events
         self._events_read = 0
         self._uncertain_gaps = 0
-        # By how much the monotonic clock is ahead of Redis's (ms), or a little more: from events
-        # that were read as soon as they were written. The host's clock may be wrong, or stepped.
-        self._clock_lead = math.inf
+        # Not by the host's clock: it may be wrong, or stepped.
+        self._leads: deque[Lead] = deque(maxlen=LEAD_MINUTES)
         self._opened: dict[Queue, int] = {}  # in which pass a queue was first read
         self._lag = 0.0
         self._following = False
@@ -508,8 +524,7 @@ class Follower:
             cost += len(new) + values // ENTRY_BYTES
             number += len(new)
             if new and self._is_read_up(ledger.queue):
-                lead = 1000 * time.monotonic() - milliseconds(new[-1][0])
-                self._clock_lead = min(self._clock_lead, lead)
+                self._note_lead(milliseconds(new[-1][0]))
             try:
                 ledger.read(new)
             except Exception:
@@ -628,20 +643,42 @@ class Follower:
             self._searched = (searched, _to_monotonic(searched))
 
     def _is_read_up(self, queue: Queue) -> bool:
-        """Whether the last pass read its stream to the end: what comes now was written since."""
-        return self._passes > self._opened.get(queue, self._passes) and queue not in self._behind
+        """Whether the last step read its stream to the end: what comes now was written since."""
+        was_read = self._following and queue not in self._behind
+        return was_read and self._passes > self._opened.get(queue, self._passes)
+
+    def _note_lead(self, written: int) -> None:
+        """Note by what time of Redis's clock (ms) an event came that was written just now."""
+        if written > MAX_SAFE_INTEGER:
+            return  # no clock's time
+        now = time.monotonic()
+        minute, lead = int(now // 60), 1000 * now - written
+        least = most = lead
+        if self._leads and self._leads[-1].minute == minute:
+            before = self._leads.pop()
+            least, most = min(before.least, lead), max(before.most, lead)
+        self._leads.append(Lead(minute, least, most))
 
     @property
     def _knows_redis_clock(self) -> bool:
-        return self._clock_lead < math.inf
+        """Whether the ids of events tell its time, and agree."""
+        if not self._leads:
+            return False
+        most, least = (
+            max(each.most for each in self._leads),
+            min(each.least for each in self._leads),
+        )
+        return most - least <= MAX_LEAD_SPREAD
 
     def _by_redis(self, at: float) -> int:
         """A time of the monotonic clock (ms) by that of Redis, as ids of events have it, or a
         little earlier; by the host's clock before any event was read as it came.
+
+        Where ids disagree, the earliest time: what came after a later one would not be counted, and
+        what is read by it was in no ledger that is still known.
         """
-        if not self._knows_redis_clock:
-            return int(at + 1000 * (time.time() - time.monotonic()))
-        return int(at - self._clock_lead)
+        lead = max((each.most for each in self._leads), default=_to_monotonic(0))
+        return min(max(0, int(at - lead)), MAX_SAFE_INTEGER)
 
     async def _start_from_now(self, ledgers: Sequence[Ledger]) -> None:
         for batch in batched(ledgers, CHECKS_AT_ONCE):
@@ -741,7 +778,7 @@ class Follower:
         if ledger.place.has_doubtful_start(info):
             self._uncertain_gaps += 1
             log.warning(
-                "older events are skipped, by the host's clock: some may not have been counted",
+                "older events are skipped, by a clock that may be wrong: some may not be counted",
                 extra={"queue": queue},
             )
         if ledger.place.has_gone_back(info) and not entries and not ledger.place.is_entry:

@@ -40,7 +40,7 @@ class Saved(NamedTuple):
     queues: dict[bytes, Any]  # the memory of each by its base
     complete_until: int | None
     removed: FinishedJobs  # see Tallies
-    by_redis_clock: bool = False  # whether `complete_until` is, as ids of events are
+    by_redis_clock: bool = False  # whether `complete_until` surely is, as ids of events are
 
 
 NOTHING_SAVED = Saved({}, None, FinishedJobs())
