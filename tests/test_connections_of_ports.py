@@ -9,7 +9,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -93,6 +93,7 @@ async def test_a_port_without_files_accepts_no_more_once_it_is_stopped(
             listening,
             web.Server(lambda _: web.Response()),  # type: ignore[arg-type]
             limit=10,
+            max_line_bytes=8190,
             tls=None,
             client_of=str,
             busy=web.Response,
@@ -209,6 +210,55 @@ def test_answers_that_nobody_reads_take_a_bounded_memory(
         # Some that are being made, and those that are being sent: not 50 of 16 MB.
         assert exporter.peak_mib < peak + 250
     assert exporter.outages == []
+
+
+# A head of 1 MB whose end is missing; characters that Python keeps in four bytes each.
+LARGE_VALUE = "\U0001f4e7" * 2000
+LARGE_HEAD = request("/metrics", *(f"X-{n}: {LARGE_VALUE}" for n in range(120)))
+
+
+@pytest.mark.parametrize("sent", [LARGE_HEAD[:-2], request("/") + LARGE_HEAD[:-2]])
+def test_large_heads_take_a_bounded_memory(
+    server: Server, start_exporter: StartExporter, sent: bytes
+) -> None:
+    exporter = start_exporter(server.url)
+    peak = exporter.peak_mib
+    with connections([exporter.metrics, exporter.api], 100, sent):
+        assert_serves(exporter)
+        assert exporter.peak_mib < peak + 100
+    assert "Traceback" not in exporter.log
+
+
+def test_heads_behind_a_page_that_nobody_reads_take_a_bounded_memory(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    fill_page(server)
+    exporter = start_exporter(server.url, **FULL_PAGE)
+    eventually(lambda: len(exporter.metrics.get("/metrics").body) > 5_000_000)
+    peak = exporter.peak_mib
+    with ExitStack() as stack:
+        for _ in range(12):
+            unread = stack.enter_context(connect(exporter.metrics))
+            unread.settimeout(0.5)
+            unread.sendall(request("/metrics"))
+            with suppress(OSError):  # nothing more of it is read
+                unread.sendall(LARGE_HEAD * 10)
+        assert_serves(exporter)
+        assert exporter.peak_mib < peak + 60
+
+
+def test_a_head_that_is_too_large_is_told_so(server: Server, start_exporter: StartExporter) -> None:
+    exporter = start_exporter(server.url)
+    fitting = request("/", "Connection: close", *(f"X-{n}: {'x' * 7000}" for n in range(4)))
+    for sent, told in ((fitting, b"200"), (LARGE_HEAD[:60_000], b"431")):
+        with connect(exporter.metrics) as sock:
+            sock.sendall(sent)
+            assert sock.makefile("rb").readline().split()[1] == told
+    # A body is dropped, and does not cost the answer.
+    body = b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"b" * 100_000
+    with connect(exporter.metrics) as sock:
+        sock.sendall(body)
+        assert sock.makefile("rb").readline().split()[1] == b"405"
 
 
 def test_a_response_may_be_slow_but_not_stand_still(

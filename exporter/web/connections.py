@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
+from exporter.web.incoming import MAX_HEADERS_BYTES, Incoming
 from exporter.web.sending import PIECE_BYTES, SharedBody
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Connection:
     since: float  # when it was accepted or last became idle, or when it began to send; monotonic
     transport: asyncio.Transport | None = None  # None until the TLS handshake is done
     opening: asyncio.Task[None] | None = None
+    incoming: Incoming | None = None
     has_asked: bool = False
     is_handling: bool = False
     sending: SharedBody | None = None
@@ -106,6 +108,10 @@ class Connection:
     @property
     def is_closed(self) -> bool:
         return self.sock.fileno() < 0
+
+    @property
+    def is_answering(self) -> bool:
+        return self.is_handling or self.sending is not None
 
     @property
     def can_give_way(self) -> bool:
@@ -172,6 +178,7 @@ class Connections:
         server: web.Server,
         *,
         limit: int,
+        max_line_bytes: int,
         tls: ssl.SSLContext | None,
         client_of: Callable[[str], str],
         busy: Callable[[], web.Response],
@@ -179,6 +186,7 @@ class Connections:
         self._what, self._sock, self._server, self._tls = what, sock, server, tls
         self._limit = limit
         self._limit_of_client = limit - max(1, int(limit * OTHERS_SHARE))
+        self._max_head_bytes = max_line_bytes + MAX_HEADERS_BYTES
         self._client_of, self._busy = client_of, busy
         self._connections: dict[RequestHandler, Connection] = {}
         self._closed: Counter[str] = Counter()  # by reason, since the last line of the log
@@ -237,10 +245,13 @@ class Connections:
             connection.opening = self._loop.create_task(self._open(connection, protocol))
 
     async def _open(self, connection: Connection, protocol: RequestHandler) -> None:
+        incoming = connection.incoming = Incoming(
+            protocol, self._max_head_bytes, lambda: connection.is_answering
+        )
         # A handshake that fails is the client's concern: OSError includes SSLError, TimeoutError.
         with suppress(OSError):
             transport, _ = await self._loop.connect_accepted_socket(
-                lambda: protocol,
+                lambda: incoming,
                 connection.sock,
                 ssl=self._tls,
                 ssl_handshake_timeout=FIRST_REQUEST_SECONDS if self._tls else None,
@@ -256,6 +267,8 @@ class Connections:
             if connection is None:  # it is being closed
                 return await answer(request)
             connection.has_asked = connection.is_handling = True
+            if connection.incoming is not None:
+                connection.incoming.begin(request.can_read_body)
             try:
                 response = await answer(request)
             finally:

@@ -41,7 +41,7 @@ _server_log.addFilter(_WithoutClientFaults())
 setattr(web_response, "SERVER_SOFTWARE", "bullmq-exporter")  # noqa: B010 - no name that it exports
 
 # In-flight answers may take this long (seconds) once we are told to end. aiohttp waits twice: until
-# it cancels a handler, and for the cancelled one to end; the promise is 2 s in all.
+# it cancels a handler, and for the cancelled one to end. Redis and the last save come after that.
 SHUTDOWN_GRACE = 0.8
 # Bytes of a request's first line unless a port needs longer ones: aiohttp's own limit.
 MAX_LINE_BYTES = 8190
@@ -111,6 +111,7 @@ async def serving(*ports: Port, limit: int = MAX_CONNECTIONS) -> AsyncIterator[N
                 port.sock,
                 runner.server,
                 limit=limit,
+                max_line_bytes=port.max_line_bytes,
                 tls=port.tls,
                 client_of=client_network,
                 busy=_busy,

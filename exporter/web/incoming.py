@@ -1,0 +1,88 @@
+"""What clients send, handed to aiohttp in small pieces and only as far as a request needs it.
+
+aiohttp bounds a header and their number, not a head: it may have 1 MB, of which several copies are
+held, and a client needs no credential to send one, whole or not, on each of its connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aiohttp import web_protocol
+from aiohttp.web_protocol import RequestHandler
+
+# Requests that a connection keeps beside the one that is being answered. aiohttp's own number is
+# 32, and it has no setting for it.
+setattr(web_protocol, "MAX_MSG_QUEUE_SIZE", 1)  # noqa: B010 - no name that it exports
+
+PIECE_BYTES = 16 << 10
+# Bytes of a head's headers.
+MAX_HEADERS_BYTES = 32 << 10
+# Seconds in which a client may take the answer, while what it still sends is dropped: a connection
+# that is closed before that would be reset, and the answer lost.
+LINGER_SECONDS = 1.0
+TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nServer: bullmq-exporter\r\n"
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
+
+# asyncio fills it and hands it over at once, so all connections share it.
+_buffer = memoryview(bytearray(PIECE_BYTES))
+
+
+class Incoming(asyncio.BufferedProtocol):
+    """Stands between a connection and aiohttp's protocol.
+
+    `is_answering` tells whether a request is being handled or answered.
+    """
+
+    def __init__(
+        self, protocol: RequestHandler, limit: int, is_answering: Callable[[], bool]
+    ) -> None:
+        self._protocol, self._limit, self._is_answering = protocol, limit, is_answering
+        self._transport: asyncio.Transport | None = None
+        self._bytes = 0  # since the last request began to be handled
+        self._is_refused = False
+        self._has_body = False
+
+    def begin(self, has_body: bool) -> None:
+        """A request begins to be handled: what comes now belongs to its body or the next one."""
+        self._bytes, self._has_body = 0, has_body
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._protocol.connection_made(transport)
+
+    def get_buffer(self, _: int) -> memoryview:
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._is_refused:
+            return
+        self._bytes += nbytes
+        if self._bytes <= self._limit:
+            self._protocol.data_received(bytes(_buffer[:nbytes]))
+        else:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        self._is_refused = True
+        if self._is_answering() or self._has_body:
+            self._protocol.close()  # once it is answered
+        elif self._transport is not None:
+            self._transport.write(TOO_LARGE)
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.close)
+
+    def eof_received(self) -> None:
+        self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocol.connection_lost(exc)
