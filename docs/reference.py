@@ -125,7 +125,7 @@ at 0 when the exporter starts, or go on where they were with
 a new series shows 0 to Prometheus for [`metrics.scrape_interval`](settings.md#metricsscrape_interval)
 (60 seconds, from the first scrape on), so that its first count is an increase. Clients that do not send
 Prometheus's header see the real value, and do not change what others see. Past `events.max_names` names
-are told as `__other__`. In OpenMetrics, the counter of failed jobs and the histograms' buckets carry their last job as an exemplar (`job_key="bull:ingestion:42"`), unless its key is longer than 121 characters or contains a NUL or `"`.
+are counted as `__other__`. In OpenMetrics, the counter of failed jobs and the histograms' buckets carry their last job as an exemplar (`job_key="bull:ingestion:42"`), unless its key is longer than 121 characters or contains a NUL or `"`.
 
 `__unknown__` is the name of jobs whose name could not be read. Only the event `added` contains it. For a
 job that was added before the exporter started, in a gap of the stream or beyond `events.max_jobs`, the

@@ -34,7 +34,7 @@ MAX_REPLY_BYTES = 16 << 20
 REPLY_HEAD_BYTES = 1 << 16
 # The total time limit of such a reply while data keeps arriving, in multiples of `redis.timeout`.
 MAX_REPLY_TIMEOUTS = 10
-# How much of an error's text is told.
+# How much of an error's text is repeated.
 MAX_REASON = 200
 
 log = logging.getLogger(__name__)

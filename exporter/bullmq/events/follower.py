@@ -244,7 +244,7 @@ class Follower:
             return await self._step()
 
     def _begin_anew(self) -> None:
-        """Nothing is told after a step that failed, and all streams are checked after it."""
+        """Nothing is published after a step that failed, and all streams are checked after it."""
         self._following = False
         self._count, self._whole_round_due = FIRST_COUNT, 0.0
         self._round, self._round_due = set(), 0.0

@@ -67,8 +67,8 @@ class Doubt(NamedTuple):
     job: TrackedJob
     prev: bytes  # that of its `waiting`, `active` or `failed`; empty for its `delayed`
     at: bytes  # id of the entry
-    # Whether it is unknown how many attempts had failed before: all but the failures of unread
-    # events, perhaps.
+    # Whether `job.retries` is no base to compare with: unknown, or from a hash that may include
+    # failures of unread events.
     is_unsure: bool
 
 
@@ -363,7 +363,7 @@ class Ledger:
 
     @property
     def is_ahead(self) -> bool:
-        """Whether hashes may have told of events that are unread."""
+        """Whether hashes may include failures of unread events."""
         return bool(self._ahead)
 
     def note_caught_up(self) -> None:
