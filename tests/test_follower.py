@@ -245,6 +245,23 @@ async def test_events_that_are_not_bullmqs_are_passed_over(server: Server) -> No
     assert list(tallies.queues[QUEUE].by_name) == ['ÿ"\n\\']
 
 
+@pytest.mark.parametrize("value", ["", "x" * 100_000])
+@pytest.mark.parametrize("entries_added", [2**53, 2**63 - 1])
+async def test_a_number_of_entries_that_was_set_by_hand_stops_no_queue(
+    server: Server, entries_added: int, value: str
+) -> None:
+    with server.client() as client:
+        async with followed(server.port) as until:
+            for at in range(1, 4):
+                added = {"event": "added", "jobId": at, "name": "import", "returnvalue": value}
+                last = client.xadd(KEY, added)
+                client.execute_command(
+                    *("XSETID", KEY, last, "ENTRIESADDED", entries_added, "MAXDELETEDID", "0-0")
+                )
+                tallies = await until(lambda now, at=at: count(now, Count.ADDED) == at)
+    assert tallies.queues[QUEUE].missed == 0
+
+
 async def test_large_return_values_are_hardly_fetched(server: Server) -> None:
     with server.client() as client:
         async with followed(server.port) as until:

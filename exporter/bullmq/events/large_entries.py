@@ -205,9 +205,7 @@ class LargeEntries:
             return None
         length, first, last, added, first_bytes, last_bytes = told
         self.note_info(ledger.stream, first_bytes, last_bytes)
-        info = StreamInfo(length, first or None, last, None if added < 0 else added)
-        info.check()
-        return info
+        return StreamInfo(length, first or None, last, added).checked()
 
     # From the beginning of a reply
 

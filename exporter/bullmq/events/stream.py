@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from exporter.bullmq.connection import mapped
+from exporter.bullmq.keys import MAX_SAFE_INTEGER
 
 Entry = tuple[bytes, Sequence[bytes]]  # its id, and its fields and values in turn
 
@@ -63,7 +64,7 @@ class StreamInfo(NamedTuple):
     length: int
     first: bytes | None  # id of the oldest entry that is still there
     last: bytes  # id of the newest entry that ever was
-    added: int | None  # entries ever added; None before Redis 7.0
+    added: int | None  # entries ever added; None where that is not known
 
     @classmethod
     def of(cls, reply: Mapping[bytes, Any] | Sequence[Any]) -> StreamInfo:
@@ -78,15 +79,21 @@ class StreamInfo(NamedTuple):
             last=told[b"last-generated-id"],
             added=told.get(b"entries-added"),
         )
-        info.check()
-        return info
+        return info.checked()
 
-    def check(self) -> None:
-        """Raises ValueError where it is that of no stream: nothing is to be reckoned from it."""
-        numbers = (self.length,) if self.added is None else (self.length, self.added)
+    def checked(self) -> StreamInfo:
+        """Raises ValueError where it is that of no stream: nothing is to be reckoned from it.
+
+        Redis before 7.0 has no `added`. XSETID may set it to any number below 2^63, which the next
+        entry makes negative in replies: one that no stream reaches by itself is not known either.
+        """
         check_ids([self.last] if self.first is None else [self.first, self.last])
-        if any(type(number) is not int or number < 0 for number in numbers):
+        if type(self.length) is not int or type(self.added) not in (int, type(None)):
             raise ValueError("XINFO: not the numbers of a stream")
+        if self.length < 0:
+            raise ValueError("XINFO: a stream of a negative length")
+        is_known = self.added is not None and 0 <= self.added <= MAX_SAFE_INTEGER
+        return self if is_known else self._replace(added=None)
 
 
 class Gap(NamedTuple):
