@@ -193,6 +193,13 @@ async def closed(path: Path) -> state_format.Saved:
     return saved
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saves are waited for, however slow the disk is."""
+    monkeypatch.setattr(state_file, "MAX_SAVE_WAIT_SECONDS", 180.0)
+    monkeypatch.setattr(state_file, "MAX_LAST_SAVE_SECONDS", 180.0)
+
+
 # A lock
 
 
@@ -266,6 +273,76 @@ def test_two_exporters_on_one_file_are_told_apart_by_one_line(
     eventually(lambda: added(second) == 5)
     assert len(second.lines("waiting for the state file: counters are absent")) == 1
     assert second.terminate() == 0
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_lock_file_that_is_removed_is_made_and_locked_anew(tmp_path: Path) -> None:
+    path, lock = tmp_path / "state", tmp_path / "state.lock"
+    first, second = StateFile(path), StateFile(path)
+    await first.load(LAYOUT)
+    lock.unlink()
+    await first.save(real_memory())
+    assert first.saves.last
+    loading = asyncio.create_task(second.load(LAYOUT))
+    await asyncio.wait({loading}, timeout=1)
+    assert not loading.done()
+    await first.close(None)
+    assert (await loading) == decoded(DATA)
+    await second.close(None)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_who_has_the_new_lock_file_has_the_file_alone(
+    replaced: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, lock = tmp_path / "state", tmp_path / "state.lock"
+    first, second = StateFile(path), StateFile(path)
+    await first.load(LAYOUT)
+    await first.save(real_memory())
+    if replaced:
+        (tmp_path / "other").touch()
+        (tmp_path / "other").replace(lock)
+    else:
+        lock.unlink()
+    assert await second.load(LAYOUT) == decoded(DATA)
+    newer = real_memory() | {"saved": START + 1}
+    await second.save(newer)
+    data = path.read_bytes()
+    await first.save(real_memory())
+    assert first.saves.failed == 1
+    assert path.read_bytes() == data
+    [record] = caplog.records
+    assert record.message == CANNOT_BE_WRITTEN
+    assert record.__dict__["reason"] == f"{path}: in use by another process"
+    await second.close(None)
+    await first.save(real_memory())
+    assert first.saves.failed == 1
+    assert path.read_bytes() == DATA
+    await first.close(None)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_lock_file_that_is_removed_while_it_is_locked_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its opening and its locking: another process may have made a new one since."""
+    path, lock = tmp_path / "state", tmp_path / "state.lock"
+    flock = fcntl.flock
+
+    def remove_and_lock(*arguments: Any) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        lock.unlink()
+        flock(*arguments)
+
+    file = StateFile(path)
+    monkeypatch.setattr(fcntl, "flock", remove_and_lock)
+    await file.save(real_memory())
+    assert file.saves == (0, 1)
+    assert not path.exists()
+    await file.save(real_memory())
+    assert file.saves.last
+    await file.close(None)
 
 
 async def test_without_locks_the_file_is_used_and_one_line_says_so(

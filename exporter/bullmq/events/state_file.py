@@ -134,10 +134,10 @@ class StateFile:
 
     def _take_lock(self) -> None:
         """Raises FileInUse while another process has it, and OSError."""
-        if self._lock is not None or not self._has_locks:
+        if not self._has_locks or self._holds_lock():
             return
-        path = self._path.with_name(f"{self._path.name}.lock")
-        lock = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._release_lock()
+        lock = os.open(self._lock_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -150,8 +150,32 @@ class StateFile:
                 "the state file's file system has no locks: no second exporter may use it",
                 str(error),
             )
-        else:
-            self._lock = lock
+            return
+        self._lock = lock
+        if not self._holds_lock():
+            self._release_lock()
+            raise FileInUse("its lock file was replaced by another process")
+
+    @property
+    def _lock_path(self) -> Path:
+        return self._path.with_name(f"{self._path.name}.lock")
+
+    def _holds_lock(self) -> bool:
+        """Whether the file that is locked is the one that others would lock.
+
+        Once it is removed, another process can make and lock a new one.
+        """
+        if self._lock is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._lock), self._lock_path.stat())
+        except OSError:
+            return False
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     # Saving
 
@@ -222,9 +246,8 @@ class StateFile:
                 self._take_lock()
                 self._replace(parts)
         finally:
-            if release and self._lock is not None:
-                os.close(self._lock)
-                self._lock = None
+            if release:
+                self._release_lock()
 
     def _replace(self, parts: tuple[bytes, bytes]) -> None:
         new = self._path.with_name(f"{self._path.name}.new")
