@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -10,8 +11,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgpack
@@ -343,6 +346,78 @@ async def test_a_lock_file_that_is_removed_while_it_is_locked_is_no_lock(
     await file.save(real_memory())
     assert file.saves.last
     await file.close(None)
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """This process is not root."""
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def shared_directory() -> Iterator[Path]:
+    """A directory that every user may write."""
+    needs_root("becomes another user")
+    with TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
+        yield Path(directory)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_lock_file_of_another_user_that_may_be_read_is_locked(
+    shared_directory: Path,
+) -> None:
+    """As when the container ran as root before."""
+    path = shared_directory / "state"
+    await closed(path)
+    first, second = StateFile(path), StateFile(path)
+    with another_user():
+        await first.load(LAYOUT)
+        await first.save(real_memory())
+        assert first.saves.last
+    await second.save(real_memory())
+    assert second.saves == (0, 1)
+    with another_user():
+        await first.close(None)
+    await second.save(real_memory())
+    assert second.saves.last
+    await second.close(None)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_lock_file_that_may_not_be_locked_is_named_and_what_to_do(
+    shared_directory: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lock = shared_directory / "state", shared_directory / "state.lock"
+    lock.touch(0o600)
+    file = StateFile(path)
+    flock = fcntl.flock
+
+    def refused(*_: Any) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    with another_user():
+        await file.load(LAYOUT)
+        await file.save(real_memory())
+        assert file.saves == (0, 1)
+    lock.chmod(0o644)
+    with another_user():
+        # As NFS does where the file may only be read.
+        monkeypatch.setattr(fcntl, "flock", refused)
+        await file.save(real_memory())
+        assert file.saves == (0, 2)
+        assert not path.exists()
+        monkeypatch.setattr(fcntl, "flock", flock)
+        await file.save(real_memory())
+        assert file.saves.last
+        await file.close(None)
+    [record] = caplog.records
+    assert record.message == CANNOT_BE_WRITTEN
+    assert f"this user may not lock {lock}: give it the file (chown)" in record.__dict__["reason"]
 
 
 async def test_without_locks_the_file_is_used_and_one_line_says_so(

@@ -137,7 +137,7 @@ class StateFile:
         if not self._has_locks or self._holds_lock():
             return
         self._release_lock()
-        lock = os.open(self._lock_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock, is_writable = self._open_lock()
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -145,6 +145,8 @@ class StateFile:
             raise FileInUse("in use by another process") from None
         except OSError as error:
             os.close(lock)
+            if not is_writable:  # NFS locks nothing else
+                raise self._lock_refused() from None
             self._has_locks = False
             self._warn(
                 "the state file's file system has no locks: no second exporter may use it",
@@ -155,6 +157,28 @@ class StateFile:
         if not self._holds_lock():
             self._release_lock()
             raise FileInUse("its lock file was replaced by another process")
+
+    def _open_lock(self) -> tuple[int, bool]:
+        """The open lock file, and whether it may be written. Raises OSError.
+
+        It may belong to another user, as whom the exporter ran before.
+        """
+        try:
+            return os.open(self._lock_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), True
+        except PermissionError as error:
+            refused = error
+        try:
+            return os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC), False
+        except FileNotFoundError:
+            raise refused from None  # it is the directory that may not be written
+        except PermissionError:
+            raise self._lock_refused() from None
+
+    def _lock_refused(self) -> PermissionError:
+        return PermissionError(
+            f"this user may not lock {self._lock_path}: give it the file (chown), or remove the "
+            "file once no exporter uses it"
+        )
 
     @property
     def _lock_path(self) -> Path:
