@@ -380,11 +380,14 @@ class ApiSettings(Section):
 
 
 def _may_be_replaced(file: Path) -> bool:
-    """Whether it is a regular file or none, and its directory may be written."""
+    """Whether it is a regular file or none, and its directory may be written; behind symbolic links
+    the directory of the file itself.
+    """
 
     def look() -> bool:
-        is_regular = file.is_file() or not file.exists()
-        return is_regular and os.access(file.absolute().parent, os.W_OK)
+        real = Path(os.path.realpath(file))
+        is_regular = real.is_file() or not os.path.lexists(real)
+        return is_regular and os.access(real.parent, os.W_OK)
 
     try:
         return call_in_daemon_thread(look).result(timeout=FILE_SYSTEM_SECONDS)

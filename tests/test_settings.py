@@ -354,11 +354,16 @@ def test_an_authority_that_cannot_be_used_is_refused_at_the_start(tmp_path: Path
 def test_a_state_file_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     no_files = (tmp_path, tmp_path / "fifo", Path("/dev/full"))
-    for file in (*no_files, tmp_path / "missing" / "state"):
+    links = tuple(tmp_path / name for name in ("to_fifo", "to_missing", "to_itself"))
+    for link, named in zip(links, ("fifo", "missing/state", "to_itself"), strict=True):
+        link.symlink_to(named)
+    for file in (*no_files, tmp_path / "missing" / "state", *links):
         message = error_of({"EXPORTER_EVENTS_STATE_FILE": str(file)})
         assert message.startswith("events.state_file (EXPORTER_EVENTS_STATE_FILE): ")
         assert str(file) in message
-    assert load({}, {"EXPORTER_EVENTS_STATE_FILE": str(tmp_path / "state")}).events.state_file
+    (tmp_path / "to_new").symlink_to("state")
+    for name in ("state", "to_new"):
+        assert load({}, {"EXPORTER_EVENTS_STATE_FILE": str(tmp_path / name)}).events.state_file
 
 
 @pytest.mark.parametrize(

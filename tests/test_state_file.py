@@ -439,6 +439,74 @@ async def test_without_locks_the_file_is_used_and_one_line_says_so(
     assert "No locks available" in caplog.records[0].__dict__["reason"]
 
 
+# Symbolic links
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("content", [None, DATA])
+async def test_a_link_to_the_file_is_kept_and_what_it_names_is_written(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    volume, links = tmp_path / "volume", tmp_path / "links"
+    volume.mkdir()
+    links.mkdir()
+    real, link, other = volume / "state", links / "state", links / "other"
+    link.symlink_to(real)
+    other.symlink_to("state")
+    if content:
+        real.write_bytes(content)
+    file, second = StateFile(link), StateFile(other)
+    assert await file.load(LAYOUT) == (decoded(content) if content else NOTHING_SAVED)
+    await file.save(real_memory() | {"searched": START})
+    assert file.saves.last
+    assert decoded(real.read_bytes()) == decoded(DATA)._replace(complete_until=START)
+    assert link.readlink() == real
+    # Whoever comes by another way shares its lock.
+    await second.save(real_memory())
+    assert second.saves == (0, 1)
+    assert names(volume) == {"state", "state.lock"}
+    assert names(links) == {"state", "other"}
+    await file.close(None)
+    await second.close(None)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_file_that_is_refused_is_renamed_where_it_is(tmp_path: Path) -> None:
+    real, link = tmp_path / "state", tmp_path / "link"
+    real.write_bytes(b"no state at all")
+    link.symlink_to(real)
+    assert await closed(link) == NOTHING_SAVED
+    assert (tmp_path / "state.unusable").read_bytes() == b"no state at all"
+    assert link.is_symlink()
+
+
+@pytest.mark.usefixtures("patient")
+async def test_links_in_place_of_its_other_files_are_not_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As somebody may put them into a directory that all may write."""
+    path, precious, absent = (tmp_path / name for name in ("state", "precious", "absent"))
+    precious.write_bytes(b"of somebody else")
+    (tmp_path / "state.new").symlink_to(precious)
+    (tmp_path / "state.lock").symlink_to(absent)
+    file = StateFile(path)
+    await file.load(LAYOUT)
+    await file.save(real_memory())
+    assert not file.saves.last
+    [record] = caplog.records
+    assert f"symbolic links: '{path}.lock'" in record.__dict__["reason"]
+    assert not absent.exists()
+    (tmp_path / "state.lock").unlink()
+    # The first attempt removes the link, and fails.
+    for _ in range(2):
+        await file.save(real_memory())
+    assert file.saves.last
+    await file.close(None)
+    assert precious.read_bytes() == b"of somebody else"
+    assert not path.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 # A file system that stalls, or is full
 
 

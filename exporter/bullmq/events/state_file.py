@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -124,13 +124,21 @@ class StateFile:
             reason = str(error) if type(error) is ValueError else repr(error)
             self._warn("the state file cannot be used: counters begin anew", reason[:200])
             with suppress(OSError):
-                self._path.replace(self._path.with_name(f"{self._path.name}.unusable"))
+                self._file.replace(self._beside("unusable"))
             return NOTHING_SAVED
 
+    @cached_property
+    def _file(self) -> Path:
+        """The file itself: a symbolic link to it is never replaced."""
+        return Path(os.path.realpath(self._path))
+
+    def _beside(self, suffix: str) -> Path:
+        return self._file.with_name(f"{self._file.name}.{suffix}")
+
     def _read(self) -> bytes:
-        if self._path.stat().st_size > MAX_BYTES:
+        if self._file.stat().st_size > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES} bytes")
-        return self._path.read_bytes()
+        return self._file.read_bytes()
 
     def _take_lock(self) -> None:
         """Raises FileInUse while another process has it, and OSError."""
@@ -163,12 +171,13 @@ class StateFile:
 
         It may belong to another user, as whom the exporter ran before.
         """
+        flags = os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            return os.open(self._lock_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), True
+            return os.open(self._lock_path, flags | os.O_WRONLY | os.O_CREAT, 0o644), True
         except PermissionError as error:
             refused = error
         try:
-            return os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC), False
+            return os.open(self._lock_path, flags | os.O_RDONLY), False
         except FileNotFoundError:
             raise refused from None  # it is the directory that may not be written
         except PermissionError:
@@ -182,7 +191,7 @@ class StateFile:
 
     @property
     def _lock_path(self) -> Path:
-        return self._path.with_name(f"{self._path.name}.lock")
+        return self._beside("lock")
 
     def _holds_lock(self) -> bool:
         """Whether the file that is locked is the one that others would lock.
@@ -274,13 +283,14 @@ class StateFile:
                 self._release_lock()
 
     def _replace(self, parts: tuple[bytes, bytes]) -> None:
-        new = self._path.with_name(f"{self._path.name}.new")
+        new = self._beside("new")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with new.open("wb") as file:
+            with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
                 file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
-            new.replace(self._path)
+            new.replace(self._file)
         except OSError:
             with suppress(OSError):
                 new.unlink()  # a full disk has better uses for it
