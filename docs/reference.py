@@ -207,7 +207,8 @@ read, and exits with 0, or with 1 if a target has no queue. An unknown name
 or a value that is not allowed ends the start with exit code 2 and one line that says what is allowed.
 
 Lists are written `a,b` in flags and variables. A secret can stand in a file of its own, whose path is
-given under the name with `_file`, or `_FILE` in the environment.
+given under the name with `_file`, or `_FILE` in the environment. A pipe, such as a shell's `<(…)`, is
+allowed. A file that does not answer within 10 seconds ends the start likewise.
 
 {"".join(parts)}"""
 

@@ -8,15 +8,17 @@ takes the same `.env`.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -32,8 +34,12 @@ from redis.crc import key_slot
 
 from exporter.daemon_thread import call_in_daemon_thread
 
+Result = TypeVar("Result")
+
 # How long a start waits for a file system that stalls.
 FILE_SYSTEM_SECONDS = 2.0
+# And for a file that it needs, which may be the pipe of a program that asks another host for it.
+MAX_READ_SECONDS = 10.0
 
 OPEN_ARCHIVER_NAMES = {
     "redis.host": "REDIS_HOST",
@@ -66,7 +72,25 @@ def secret_in(file: Path) -> str:
 
     Raises OSError, or ValueError where it is not UTF-8 text.
     """
-    return file.read_text("utf-8").strip("\r\n")
+    try:
+        return file.read_text("utf-8").strip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8 text") from None
+
+
+def read_in_time(read: Callable[[], Result]) -> Result:
+    """The result of a call that reads files. Raises OSError where they do not answer.
+
+    To allow only regular files would not do: one on a stalled network does not answer either, and
+    a shell's `<(…)` is a pipe.
+    """
+    try:
+        return call_in_daemon_thread(read).result(timeout=MAX_READ_SECONDS)
+    except TimeoutError:
+        reason = f"no answer within {MAX_READ_SECONDS:g} s"
+        raise TimeoutError(errno.ETIMEDOUT, reason) from None
+    except RuntimeError as error:  # no thread can be started
+        raise OSError(errno.EAGAIN, str(error)) from None
 
 
 class Address(NamedTuple):
@@ -273,24 +297,38 @@ class RedisSettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _certificate(self) -> RedisSettings:
+    def _tls(self) -> RedisSettings:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError(_both("redis.tls_cert", "redis.tls_key"))
-        if self.tls_cert is not None:
-            _load_pair(ssl.create_default_context(), self.tls_cert, self.tls_key, "redis")
+        if self.tls_files:
+            _load_in_time(self.tls_context, "redis", self.tls_files)
         return self
 
-    @model_validator(mode="after")
-    def _ca(self) -> RedisSettings:
+    @property
+    def tls_files(self) -> tuple[Path, ...]:
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
+        return tuple(file for file in files if file is not None)
+
+    def tls_context(self) -> ssl.SSLContext:
+        """What connects with TLS. Waits without a limit for files that do not answer.
+
+        Raises ValueError for files that cannot be used.
+        """
+        context = ssl.create_default_context()
+        if not self.tls_verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
         if self.tls_ca is not None:
             try:
-                ssl.create_default_context(cafile=self.tls_ca)
+                context.load_verify_locations(self.tls_ca)
             except (OSError, ValueError) as error:
                 raise ValueError(
                     f"{names_of('redis.tls_ca')}: {self.tls_ca} cannot be used, a PEM file of "
                     f"certificates is wanted: {getattr(error, 'strerror', None) or error}"
                 ) from None
-        return self
+        if self.tls_cert is not None:
+            _load_pair(context, self.tls_cert, self.tls_key, "redis")
+        return context
 
     @property
     def address(self) -> str:
@@ -314,6 +352,25 @@ def _load_pair(context: ssl.SSLContext, cert: Path, key: Path | None, section: s
             "two PEM files that belong together, the key without a password, are "
             f"wanted: {getattr(error, 'strerror', None) or error}"
         ) from None
+
+
+def _load_in_time(
+    load: Callable[[], ssl.SSLContext], section: str, files: Iterable[Path]
+) -> ssl.SSLContext:
+    """Raises ValueError for files that cannot be used, or that do not answer."""
+    try:
+        return read_in_time(load)
+    except OSError as error:
+        told = "".join(map(told_path, files))
+        raise ValueError(
+            f"{section}.tls_*: one of the files {told}cannot be read: {error.strerror}"
+        ) from None
+
+
+def _serving_context(cert: Path, key: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    _load_pair(context, cert, key, "metrics")
+    return context
 
 
 class MetricsSettings(Section):
@@ -340,11 +397,10 @@ class MetricsSettings(Section):
 
         Raises ValueError for files that cannot be used.
         """
-        if self.tls_cert is None:
+        if self.tls_cert is None or self.tls_key is None:
             return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        _load_pair(context, self.tls_cert, self.tls_key, "metrics")
-        return context
+        files = (self.tls_cert, self.tls_key)
+        return _load_in_time(partial(_serving_context, *files), "metrics", files)
 
 
 class ApiKey(Section):

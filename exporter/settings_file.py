@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from exporter.settings import SettingsError
+from exporter.settings import SettingsError, read_in_time
 
 
 def parsed(file: Path) -> Any:
     """The document: mappings, lists, and text or None. Raises SettingsError."""
     try:
-        return yaml.load(file.read_text("utf-8"), _Loader)  # noqa: S506 - makes but text
+        text = read_in_time(partial(file.read_text, "utf-8"))
+        return yaml.load(text, _Loader)  # noqa: S506 - makes but text
     except OSError as error:
         raise SettingsError(f"--config {file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -18,6 +19,7 @@ from exporter.settings import (
     Settings,
     SettingsError,
     Watched,
+    read_in_time,
     secret_in,
     told_path,
 )
@@ -182,9 +184,9 @@ def _did_you_mean(name: str, known: Any) -> str:
 
 def _read_secret(path: Any, origin: str) -> str:
     try:
-        return secret_in(Path(str(path)))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        return read_in_time(partial(secret_in, Path(str(path))))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         told = told_path(Path(str(path)))
         raise SettingsError(f"{origin}: {told}cannot be read: {reason}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import socketserver
 import subprocess
@@ -16,9 +17,11 @@ from typing import Any
 import pytest
 import redis
 import trustme
+from pydantic import SecretStr
 from redis.crc import key_slot
 
 from exporter.bullmq.connection import RedisReader, RedisUnavailable, scored
+from exporter.bullmq.credentials import Credentials
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.stream import StreamInfo
 from exporter.bullmq.watcher import Outcome, Watcher
@@ -70,8 +73,13 @@ def test_a_unix_socket(
 
 
 @contextmanager
-def with_tls(directory: Path, authority: trustme.CA, name: str) -> Iterator[str]:
-    """The address of a Redis that wants a client's certificate, and has one itself for `name`."""
+def with_tls(
+    directory: Path, authority: trustme.CA, name: str, *more: str
+) -> Iterator[tuple[str, Server]]:
+    """A Redis that wants a client's certificate, and has one itself for `name`; its address first.
+
+    Its other port speaks without TLS.
+    """
     made = authority.issue_cert(name)
     made.private_key_pem.write_to_path(directory / "server.key")
     made.cert_chain_pems[0].write_to_path(directory / "server.pem")
@@ -80,18 +88,23 @@ def with_tls(directory: Path, authority: trustme.CA, name: str) -> Iterator[str]
     options = ("--tls-port", str(port), "--tls-auth-clients", "yes")
     for option, file in (("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")):
         options += (f"--tls-{option}-file", str(directory / file))
-    with running("redis", directory, *options):
-        yield f"rediss://127.0.0.1:{port}"
+    with running("redis", directory, *options, *more) as server:
+        yield f"rediss://127.0.0.1:{port}", server
+
+
+def write_certificate(authority: trustme.CA, directory: Path) -> None:
+    """The exporter's own."""
+    mine = authority.issue_cert("exporter.internal")
+    mine.private_key_pem.write_to_path(directory / "mine.key")
+    mine.cert_chain_pems[0].write_to_path(directory / "mine.pem")
 
 
 def test_a_client_certificate_and_the_name_of_the_servers(
     tmp_path: Path, start_exporter: StartExporter
 ) -> None:
     authority = trustme.CA()
-    mine = authority.issue_cert("exporter.internal")
-    mine.private_key_pem.write_to_path(tmp_path / "mine.key")
-    mine.cert_chain_pems[0].write_to_path(tmp_path / "mine.pem")
-    with with_tls(tmp_path, authority, "redis.internal") as url:
+    write_certificate(authority, tmp_path)
+    with with_tls(tmp_path, authority, "redis.internal") as (url, _):
         trusted = {"EXPORTER_REDIS_TLS_CA": str(tmp_path / "ca.pem")}
         named = trusted | {"EXPORTER_REDIS_TLS_SERVER_NAME": "redis.internal"}
         certified = named | {
@@ -170,6 +183,194 @@ def test_a_password_that_changes_while_it_runs(
         with server.client(password="the-second") as client:
             client.client_kill_filter(_type="normal")
         eventually(lambda: exporter.lines("Redis is available again") or up(exporter) == 1)
+
+
+# Files that stall: nobody writes into a FIFO, so whoever opens it to read waits for ever
+
+
+def switch(link: Path, to: Path) -> None:
+    """In one step, as Kubernetes does with Secrets."""
+    new = link.with_name(f"{link.name}.new")
+    new.symlink_to(to)
+    new.replace(link)
+
+
+def release(fifo: Path) -> None:
+    """Let those go that wait for it: they read nothing."""
+
+    def open_and_close() -> bool:
+        os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return True
+
+    eventually(open_and_close)
+
+
+def connected(client: redis.Redis) -> set[str]:
+    return {each["id"] for each in client.client_list() if each["name"] == "bullmq-exporter"}
+
+
+def end_connections(client: redis.Redis) -> None:
+    before = connected(client)
+    client.client_kill_filter(_type="normal", skipme=True)
+    eventually(lambda: connected(client) - before)
+
+
+def assert_polls_go_on(exporter: Exporter) -> None:
+    def polls() -> float:
+        return exporter.metrics.value("bullmq_exporter_poll_duration_seconds_count") or 0
+
+    before = polls()
+    eventually(lambda: up(exporter) == 1 and polls() > before + 3)
+    assert exporter.metrics.get("/-/healthy").status == 200
+
+
+def test_a_password_file_that_stalls_holds_up_nothing(
+    tmp_path: Path, start_exporter: StartExporter
+) -> None:
+    link, fifo, secret = (tmp_path / name for name in ("link", "fifo", "password"))
+    os.mkfifo(fifo)
+    secret.write_text("the-first\n")
+    switch(link, secret)
+    with running("valkey", tmp_path, "--requirepass", "the-first") as server:
+        exporter = start_exporter(server.url, REDIS_PASSWORD_FILE=str(link))
+        with server.client(password="the-first") as client:
+            # The last password is used.
+            switch(link, fifo)
+            end_connections(client)
+            assert_polls_go_on(exporter)
+            client.config_set("requirepass", "the-second")
+            client.client_kill_filter(_type="normal", skipme=True)
+        [line] = eventually(lambda: exporter.lines("Redis is unavailable"))
+        assert f"(the password file {link} does not answer); see redis.user" in line["reason"]
+        assert exporter.metrics.get("/-/healthy").status == 200
+        # Once it answers, it is read again.
+        secret.write_text("the-second\n")
+        switch(link, secret)
+        release(fifo)
+        assert_polls_go_on(exporter)
+        switch(link, fifo)
+        with server.client(password="the-second") as client:
+            end_connections(client)
+        assert exporter.terminate() == 0
+
+
+def test_tls_files_that_stall_hold_up_nothing_and_new_ones_are_used(
+    tmp_path: Path, start_exporter: StartExporter
+) -> None:
+    authority, other = trustme.CA(), trustme.CA()
+    link, fifo = tmp_path / "link", tmp_path / "fifo"
+    os.mkfifo(fifo)
+    write_certificate(authority, tmp_path)
+    other.cert_pem.write_to_path(tmp_path / "other.pem")
+    with (
+        with_tls(tmp_path, authority, "redis.internal") as (url, server),
+        server.client() as client,
+    ):
+        switch(link, tmp_path / "ca.pem")
+        exporter = start_exporter(
+            url,
+            EXPORTER_REDIS_TLS_CA=str(link),
+            EXPORTER_REDIS_TLS_CERT=str(tmp_path / "mine.pem"),
+            EXPORTER_REDIS_TLS_KEY=str(tmp_path / "mine.key"),
+            EXPORTER_REDIS_TLS_SERVER_NAME="redis.internal",
+        )
+        switch(link, fifo)
+        end_connections(client)
+        assert_polls_go_on(exporter)
+        # The server accepts certificates of another authority only.
+        client.config_set("tls-ca-cert-file", str(tmp_path / "other.pem"))
+        client.client_kill_filter(_type="normal", skipme=True)
+        line = eventually(lambda: exporter.lines("Redis is unavailable"))[-1]
+        assert f"(one of the TLS files {link}, " in line["reason"]
+        assert "/mine.key does not answer)" in line["reason"]
+        write_certificate(other, tmp_path)
+        switch(link, tmp_path / "ca.pem")
+        release(fifo)
+        assert_polls_go_on(exporter)
+        switch(link, fifo)
+        end_connections(client)
+        assert exporter.terminate() == 0
+
+
+async def test_however_many_connect_one_read_stalls_and_its_reason_is_known(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "password"
+    os.mkfifo(file)
+    settings = RedisSettings(user="me", password=SecretStr("known"), password_file=file, timeout=1)
+    credentials = Credentials(settings)
+
+    async def log_in() -> tuple[str, ...]:
+        return await credentials.get_credentials_async()
+
+    before = set(threading.enumerate())
+    assert credentials.password_problem is None
+    for _ in range(2):
+        assert set(await asyncio.gather(*(log_in() for _ in range(20)))) == {("me", "known")}
+    [stalled] = set(threading.enumerate()) - before
+    assert credentials.password_problem == f"the password file {file} does not answer"
+    # What it reads in the end is used: nobody waits for it then.
+    file.write_text("new\n")
+    await asyncio.to_thread(stalled.join)
+    file.unlink()
+    assert await log_in() == ("me", "new")
+    for content, problem in (
+        (None, "No such file or directory"),
+        (b"\n", "it is empty"),
+        (b"\xff", "not UTF-8 text"),
+    ):
+        if content is not None:
+            file.write_bytes(content)
+        assert await log_in() == ("me", "new")
+        assert credentials.password_problem == (
+            f"the password file {file} cannot be read: {problem}"
+        )
+    file.write_text("newest")
+    assert await log_in() == ("me", "newest")
+    assert credentials.password_problem is None
+
+
+async def test_tls_files_that_cannot_be_read_even_once_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    settings = RedisSettings(host="127.0.0.1", port=free_port(), tls=True, tls_ca=file, timeout=0.5)
+    file.unlink()
+    reader = RedisReader(settings, connections=1)
+    with pytest.raises(RedisUnavailable, match=f"TLS files {file} cannot be read: No such file"):
+        await reader.command("PING")
+    os.mkfifo(file)
+    with pytest.raises(RedisUnavailable, match=f"TLS files {file} does not answer"):
+        await reader.command("PING")
+    await reader.close()
+
+
+async def test_a_cluster_over_tls_with_a_password_file(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    write_certificate(authority, tmp_path)
+    password = tmp_path / "password"
+    password.write_text("of-redis")
+    more = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--tls-cluster", "yes")
+    with with_tls(tmp_path, authority, "redis.internal", *more, "--requirepass", "of-redis") as (
+        url,
+        server,
+    ):
+        with server.client(password="of-redis") as client:
+            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            eventually(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok")
+        variables = {
+            "EXPORTER_REDIS_URL": url,
+            "EXPORTER_REDIS_CLUSTER": "true",
+            "EXPORTER_PREFIX": "{bull}",
+            "REDIS_PASSWORD_FILE": str(password),
+            "EXPORTER_REDIS_TLS_CA": str(tmp_path / "ca.pem"),
+            "EXPORTER_REDIS_TLS_CERT": str(tmp_path / "mine.pem"),
+            "EXPORTER_REDIS_TLS_KEY": str(tmp_path / "mine.key"),
+            "EXPORTER_REDIS_TLS_SERVER_NAME": "redis.internal",
+        }
+        settings = load({}, variables)
+        reader = RedisReader(settings.redis, connections=1, slot=settings.cluster_slot)
+        assert await reader.command("EXISTS", "{bull}:mail:meta") == 0
+        await reader.close()
 
 
 @pytest.mark.parametrize("kind", SERVERS)

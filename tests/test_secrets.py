@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from base64 import b64encode
 from contextlib import redirect_stderr
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import trustme
 
-from exporter import logs
+from exporter import logs, settings, settings_file
+from exporter.bullmq.credentials import Credentials
 from exporter.settings import LEAVES, LogSettings, SettingsError
 from exporter.settings_sources import load
 from tests.conftest import Exporter, StartExporter, eventually, free_port, run_exporter, running
@@ -161,6 +164,53 @@ def test_a_secret_that_a_file_has_for_a_name_is_not_repeated(text: str, tmp_path
     with pytest.raises(SettingsError) as refused:
         load({}, {}, file)
     assert MISPLACED not in str(refused.value)
+
+
+# Files that do not answer: nobody writes into a FIFO
+
+
+@pytest.mark.parametrize(
+    ("variables", "text"),
+    [
+        *(({f"{leaf.variable}_FILE": "FIFO"}, None) for leaf in LEAVES.values() if leaf.secret),
+        ({"EXPORTER_REDIS_TLS_CA": "FIFO"}, None),
+        ({"EXPORTER_REDIS_TLS_CERT": "FIFO", "EXPORTER_REDIS_TLS_KEY": "FIFO"}, None),
+        ({"EXPORTER_REDIS_TLS_CERT": "CERT", "EXPORTER_REDIS_TLS_KEY": "FIFO"}, None),
+        ({"EXPORTER_METRICS_TLS_CERT": "CERT", "EXPORTER_METRICS_TLS_KEY": "FIFO"}, None),
+        ({}, "api: {keys: [{name: grafana, key_file: FIFO}]}"),
+        ({}, "targets: [{name: eu, redis: {password_file: FIFO}}]"),
+        ({}, None),  # the settings file itself
+    ],
+)
+def test_a_file_that_does_not_answer_ends_the_start_in_one_line(
+    variables: dict[str, str], text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "MAX_READ_SECONDS", 0.1)
+    fifo, cert = tmp_path / "a fifo", tmp_path / "cert.pem"
+    os.mkfifo(fifo)
+    trustme.CA().cert_pem.write_to_path(cert)
+    files = {"FIFO": str(fifo), "CERT": str(cert)}
+    config = None if variables else fifo
+    if text is not None:
+        config = tmp_path / "exporter.yml"
+        config.write_text(text.replace("FIFO", str(fifo)))
+        monkeypatch.setattr(settings_file, "read_in_time", lambda read: read())
+    with pytest.raises(SettingsError, match=r"^[^\n]+$") as refused:
+        load({}, {name: files[file] for name, file in variables.items()}, config)
+    assert str(refused.value).endswith("cannot be read: no answer within 0.1 s")
+    assert str(fifo) in str(refused.value)
+
+
+async def test_a_secret_may_come_from_a_pipe_which_can_be_read_once() -> None:
+    """As from `REDIS_PASSWORD_FILE=<(pass redis)` in a shell."""
+    ours, theirs = os.pipe()
+    os.write(theirs, b"from-a-program\n")
+    os.close(theirs)
+    redis = load({}, {"REDIS_PASSWORD_FILE": f"/dev/fd/{ours}"}).redis
+    credentials = Credentials(redis)
+    for _ in range(2):
+        assert await credentials.get_credentials_async() == ("from-a-program",)
+    os.close(ours)
 
 
 def test_errors_on_stderr_are_blotted_as_the_log_is() -> None:

@@ -22,6 +22,7 @@ from typing import Any
 import hiredis
 from redis import exceptions
 
+from exporter.bullmq.credentials import Credentials
 from exporter.bullmq.dialing import MAX_REPLIES_BYTES, ConnectionCut, pool
 from exporter.settings import RedisSettings
 
@@ -188,7 +189,8 @@ class RedisReader:
         self._max_bytes = max_bytes
         self._read_only_scripts = True
         self._answered = -math.inf  # monotonic, the last time
-        self._pool = pool(settings, connections=connections, slot=slot)
+        self._credentials = Credentials(settings)
+        self._pool = pool(settings, self._credentials, connections=connections, slot=slot)
         # Who waits for a connection gets it in turn. redis-py's pool that waits gives it to whoever
         # asks next: of 50 clients some waited seven times as long as most.
         self._turn = asyncio.Semaphore(connections)
@@ -372,14 +374,18 @@ class RedisReader:
                 return self._invalid(error)
             case TimeoutError() | exceptions.TimeoutError():
                 hint = self._tls_hint() if settings.tls else ""
+                problem = _in_brackets(self._credentials.tls_problem)
                 return RedisUnavailable(
-                    f"{where} did not answer within {settings.timeout:g} s{hint}; "
+                    f"{where} did not answer within {settings.timeout:g} s{hint}{problem}; "
                     f"see {settings.names_of('host')}"
                 )
             case exceptions.AuthenticationError() | exceptions.AuthorizationError():
                 if settings.password is None:
                     return RedisRefused(f"{where} wants a password; see {credentials}")
-                return RedisRefused(f"{where} refused the credentials ({said}); see {credentials}")
+                problem = _in_brackets(self._credentials.password_problem)
+                return RedisRefused(
+                    f"{where} refused the credentials ({said}){problem}; see {credentials}"
+                )
             case exceptions.NoPermissionError():
                 user = settings.user or "default"
                 return RedisRefused(
@@ -415,13 +421,14 @@ class RedisReader:
             chain.append(cause)
             cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
         text = " ".join(str(part) for part in chain)
+        problem = _in_brackets(self._credentials.tls_problem)
         if settings.tls and any(isinstance(part, ssl.SSLError) for part in chain):
             if any(isinstance(part, ssl.SSLCertVerificationError) for part in chain):
                 return (
-                    f"{where}: its certificate was not accepted; see {settings.names_of('tls_ca')} "
-                    f"and {settings.names_of('tls_verify')}"
+                    f"{where}: its certificate was not accepted{problem}; see "
+                    f"{settings.names_of('tls_ca')} and {settings.names_of('tls_verify')}"
                 )
-            return f"{where} does not speak TLS; see {settings.names_of('tls')}"
+            return f"{where} does not speak TLS{problem}; see {settings.names_of('tls')}"
         # Several addresses of one host may each have failed in their own way.
         codes = dict.fromkeys(int(code) for code in re.findall(r"Err(?:no|or) (\d+)\b", text))
         told = [part.strerror for part in chain if isinstance(part, OSError) and part.strerror]
@@ -431,7 +438,9 @@ class RedisReader:
             isinstance(part, socket.gaierror | UnicodeError) for part in chain
         )
         hint = self._tls_hint() if connected else ""
-        return f"{where} cannot be reached: {reason}{hint}; see {settings.names_of('host')}"
+        return (
+            f"{where} cannot be reached: {reason}{hint}{problem}; see {settings.names_of('host')}"
+        )
 
     def _tls_hint(self) -> str:
         """A server that is spoken to in the wrong way hangs up, or waits for more."""
@@ -441,3 +450,7 @@ class RedisReader:
         if settings.tls:
             return f"; if it does not speak TLS, set {settings.names_of('tls')} to false"
         return f"; if it wants TLS, set {settings.names_of('tls')} to true"
+
+
+def _in_brackets(problem: str | None) -> str:
+    return f" ({problem})" if problem else ""

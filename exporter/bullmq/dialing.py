@@ -12,26 +12,28 @@ from typing import Any
 
 import hiredis
 from redis import exceptions
-from redis.asyncio import ConnectionPool, Redis, SSLConnection
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.credentials import CredentialProvider
 
-from exporter.settings import Address, RedisSettings, secret_in
+from exporter.bullmq.credentials import Credentials
+from exporter.settings import Address, RedisSettings
 
 
-def pool(settings: RedisSettings, *, connections: int, slot: int | None) -> ConnectionPool:
+def pool(
+    settings: RedisSettings, credentials: Credentials, *, connections: int, slot: int | None
+) -> ConnectionPool:
     """Connections as the settings describe them, at most so many: one more is an error.
 
     In a cluster all are to the node that has the `slot`.
     """
-    kind, options = _kind(settings, slot)
+    kind, options = _kind(settings, credentials, slot)
     return ConnectionPool(
         max_connections=connections,
         connection_class=kind,
         db=settings.db,
-        credential_provider=_Credentials(settings) if settings.password else None,
+        credential_provider=credentials if settings.password else None,
         **options,
         **_COMMON,
     )
@@ -54,51 +56,25 @@ _COMMON: Mapping[str, Any] = {
 }
 
 
-class _Credentials(CredentialProvider):
-    """User and password; one from a file is read anew for each connection: it may change."""
-
-    def __init__(self, settings: RedisSettings) -> None:
-        assert settings.password
-        self._user = settings.user
-        self._password = settings.password.get_secret_value()
-        self._file = settings.password_file
-
-    def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        if self._file is not None:
-            # While it is being replaced it may be away or empty: then the last one is tried.
-            with suppress(OSError, ValueError):
-                self._password = secret_in(self._file) or self._password
-        return (self._user, self._password) if self._user else (self._password,)
-
-    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
-        # redis-py's own warns that it stands in for this one, for each connection.
-        return self.get_credentials()
-
-
-def _kind(settings: RedisSettings, slot: int | None) -> tuple[type[Any], dict[str, Any]]:
+def _kind(
+    settings: RedisSettings, credentials: Credentials, slot: int | None
+) -> tuple[type[Any], dict[str, Any]]:
     """A class of redis-py's connections, and what its instances are made with."""
     if settings.socket is not None:
         return _SocketConnection, {"path": str(settings.socket)}
-    base, options = (_TlsConnection, _tls(settings)) if settings.tls else (_TcpConnection, {})
+    base: type[Connection] = _TcpConnection
+    options: dict[str, Any] = {}
+    if settings.tls:
+        base = _TlsConnection
+        options = {"credentials": credentials, "server_name": settings.tls_server_name}
     if settings.sentinels or slot is not None:
         guide = (
-            _Cluster(settings, base, options, slot)
+            _Cluster(settings, base, options, credentials, slot)
             if slot is not None
             else _Sentinels(settings, base, options)
         )
         return type("_Guided", (_GuidedConnection, base), {}), options | {"guide": guide}
     return base, options | {"host": settings.host, "port": settings.port}
-
-
-def _tls(settings: RedisSettings) -> dict[str, Any]:
-    return {
-        "ssl_cert_reqs": ssl.CERT_REQUIRED if settings.tls_verify else ssl.CERT_NONE,
-        "ssl_check_hostname": settings.tls_verify,
-        "ssl_ca_certs": str(settings.tls_ca) if settings.tls_ca else None,
-        "ssl_certfile": str(settings.tls_cert) if settings.tls_cert else None,
-        "ssl_keyfile": str(settings.tls_key) if settings.tls_key else None,
-        "server_name": settings.tls_server_name,
-    }
 
 
 # How the length of a list begins that no reply has. hiredis makes room for all of it at once, and
@@ -270,15 +246,25 @@ class _SocketConnection(_Speaking, UnixDomainSocketConnection):
     pass
 
 
-class _TlsConnection(_Speaking, SSLConnection):
-    """With the name that the server's certificate shall have, where it is not that of the host."""
+class _TlsConnection(_Speaking, Connection):
+    """With the name that the server's certificate shall have, where it is not that of the host.
 
-    def __init__(self, *, server_name: str | None, **options: Any) -> None:
-        self._server_name = server_name
+    redis-py's own reads the files of certificates on the event loop, and only once.
+    """
+
+    def __init__(
+        self, *, credentials: Credentials, server_name: str | None, **options: Any
+    ) -> None:
+        self._credentials, self._server_name = credentials, server_name
+        self._context: ssl.SSLContext | None = None
         super().__init__(**options)
 
+    async def _connect(self) -> None:
+        self._context = await self._credentials.tls_context()
+        await super()._connect()  # type: ignore[no-untyped-call]
+
     def _connection_arguments(self) -> Mapping[str, Any]:
-        arguments = dict(super()._connection_arguments())
+        arguments = {**super()._connection_arguments(), "ssl": self._context}
         if self._server_name is not None:
             arguments["server_hostname"] = self._server_name
         return arguments
@@ -396,10 +382,11 @@ class _Cluster(_Guide):
         settings: RedisSettings,
         kind: type[Connection],
         options: Mapping[str, Any],
+        credentials: Credentials,
         slot: int,
     ) -> None:
         super().__init__(settings, kind, options)
-        self._slot = slot
+        self._credentials, self._slot = credentials, slot
         self._nodes = {Address(settings.host, settings.port)}
 
     @property
@@ -411,7 +398,7 @@ class _Cluster(_Guide):
         return f"no node of the cluster has slot {self._slot}, which the prefix belongs to"
 
     async def ask(self, one: Address) -> Address | None:
-        provider = _Credentials(self._settings) if self._settings.password else None
+        provider = self._credentials if self._settings.password else None
         slots = await self._answer(one, "CLUSTER", "SLOTS", credential_provider=provider)
         owner = None
         for first, last, *nodes in slots:
