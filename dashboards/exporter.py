@@ -172,6 +172,30 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
+                "Clocks that differ from Redis's",
+                [
+                    query(
+                        f"topk(10, max by (queue) ({sign}bullmq_queue_clock_offset_seconds{{{EXPORTERS}}})) > 1",
+                        f"workers of {{{{queue}}}}, {side}",
+                    )
+                    for sign, side in (("", "ahead"), ("-", "behind"))
+                ]
+                + [
+                    query(
+                        f"max by (instance, target) ({sign}bullmq_exporter_clock_offset_seconds{{{EXPORTERS}}}) > 1",
+                        f"exporter {BY}, {side}",
+                    )
+                    for sign, side in (("", "ahead"), ("-", "behind"))
+                ],
+                "By over a second. Workers make delayed jobs ready by their own clock. If all of them "
+                "and the exporter differ alike, it is Redis's that is wrong.",
+                unit="s",
+                nothing="All agree, or events are not followed",
+                limits=thresholds((None, "transparent"), (60, RED)),
+            )
+        )
+        .with_panel(
+            graph(
                 "Events followed",
                 [
                     query(

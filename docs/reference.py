@@ -11,7 +11,7 @@ from typing import Any
 from exporter.bullmq.events.tallies import FinishedJobs, Layout, Saves, Tallies
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.watcher import Outcome
-from exporter.prometheus.event_family import EventHistogram, EventsOffGauge, MissedCounter
+from exporter.prometheus.event_family import EventGauge, EventHistogram, MissedCounter
 from exporter.prometheus.exposition import COUNTED, GAUGES
 from exporter.prometheus.family import Family, LabelledQueueGauge, QueueInfo
 from exporter.prometheus.health import Health
@@ -67,6 +67,9 @@ SOURCES = {
     "bullmq_job_process_duration_seconds": "from `active` to `completed` or `failed`",
     "bullmq_exporter_events_missed_total": "gaps in the stream",
     "bullmq_queue_events_off": "`opts.maxLenEvents` in `meta` (100 or less), or gaps in every check",
+    "bullmq_queue_clock_offset_seconds": "ids of `active`, `completed` and `failed`, compared with "
+    "`processedOn` of the oldest active job at each poll, and with the score of the newest finished job "
+    "every `discovery_interval`",
 }
 
 
@@ -88,9 +91,9 @@ def metrics() -> str:
             "histogram"
             if isinstance(family, EventHistogram)
             else "gauge"
-            if isinstance(family, EventsOffGauge)
+            if isinstance(family, EventGauge)
             else "counter",
-            ["queue", *([] if isinstance(family, MissedCounter | EventsOffGauge) else ["name"])],
+            ["queue", *([] if isinstance(family, MissedCounter | EventGauge) else ["name"])],
             family.help,
             SOURCES[family.name],
         )
@@ -117,6 +120,9 @@ The age of a waiting job is exact, by Redis's clock, if the exporter has read th
 that were added before the exporter started, or beyond `events.max_jobs`, it comes from the job's hash:
 from the clock of the producer, or of the worker that started the last attempt. The hash does not show
 when a job was returned to the queue after its worker was lost: such a job has no age.
+
+The start of active jobs and heartbeats are of the workers' clocks, and delayed jobs and schedulers are
+due when these show the time: minus `bullmq_queue_clock_offset_seconds` they are of Redis's clock.
 
 ## Jobs, by events
 From each queue's event stream, so they count every job, however few finished ones are kept. They begin
@@ -163,6 +169,7 @@ def _own() -> Iterator[list[str]]:
         lag=0,
         tracked_jobs=0,
         untracked_jobs=0,
+        clock_offset=0,
         removed=FinishedJobs(),
         saves=Saves(),
     )

@@ -144,17 +144,17 @@ local function last_of(key)
   return is_error(ids) and {} or ids
 end
 
--- When the first of the jobs at the head of `active` that has a hash was taken, and whether a
--- worker still holds it: it renews the job's lock for as long as its process runs.
+-- When the first of the jobs at the head of `active` that has a hash was taken, whether a worker
+-- still holds it (it renews the job's lock for as long as its process runs), and its id.
 local function oldest_taken(base)
   local ids = last_of(base .. 'active')
   for i = #ids, 1, -1 do
     local job = base .. ids[i]
     local at = read('HGET', job, 'processedOn')
-    if at then return at, read('EXISTS', job .. ':lock') end
+    if at then return at, read('EXISTS', job .. ':lock'), remembered(ids[i]) end
   end
   -- None: they were finished since they were counted.
-  return #ids > 0 and NO_HASH, false
+  return #ids > 0 and NO_HASH, false, false
 end
 
 -- The beginning of a string: as much as a number can have, and one byte more; false if there is none.
@@ -252,8 +252,8 @@ for i, base in ipairs(KEYS) do
     prioritized = oldest_of_two_priorities(base)
   end
 
-  local oldest_active, held = false, false
-  if wanted.a then oldest_active, held = oldest_taken(base) end
+  local oldest_active, held, active_id = false, false, false
+  if wanted.a then oldest_active, held, active_id = oldest_taken(base) end
 
   local next_delayed = wanted.d and read('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
   if next_delayed and not is_error(next_delayed) then next_delayed = next_delayed[2] or false end
@@ -271,6 +271,7 @@ for i, base in ipairs(KEYS) do
     wanted.s and next_runs(base) or false,
     heartbeat or false,
     wanted.c and longest_waiting_parent(base) or false,
+    active_id,
   }
 end
 return result

@@ -24,6 +24,7 @@ from exporter.bullmq.limits import Meta, Window, limits_of
 from exporter.bullmq.snapshot import QueueReading
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import NO_LOOK, WaitingJobs
+from exporter.bullmq.worker_clock import CompareClock
 
 HEADS = Script("heads.lua")
 
@@ -198,9 +199,11 @@ class Poller:
         max_schedulers: int,
         turns: Turns | None = None,
         waiting: WaitingJobs | None = None,
+        compare_clock: CompareClock = lambda *_: None,
     ) -> None:
         self._redis = redis
         self._waiting = waiting or WaitingJobs()
+        self._compare_clock = compare_clock
         self._turns = turns or Turns()
         self._max_schedulers = max_schedulers
         self._memory: dict[Queue, _Memory] = {}
@@ -392,7 +395,7 @@ class Poller:
         def take(batch: list[_Memory], answer: tuple[float, list[_Wanted], Any]) -> None:
             at, wanted, rows = answer
             for each, (letters, starving), row in zip(batch, wanted, rows, strict=True):
-                meta, waiting, prioritized, limiter, *others = row
+                meta, waiting, prioritized, limiter, *others, active_id = row
                 if "m" in letters:
                     self._waiting.note_look(each.queue, prioritized, now)
                 elif prioritized != starving:
@@ -402,6 +405,9 @@ class Poller:
                     Window.of(limiter, at, each.heads.limiter),
                     *others,
                 )
+                started = each.heads.oldest_active
+                if active_id and isinstance(started, bytes):
+                    self._compare_clock(each.queue, State.ACTIVE, active_id, started)
                 if meta is not None:
                     each.meta = Meta.of(meta)
                     failed = isinstance(meta, Exception)

@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 
 from exporter.bullmq.batches import batched
-from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.connection import RedisReader, scored
 from exporter.bullmq.keys import Queue, State
 from exporter.bullmq.options import read_options
+from exporter.bullmq.worker_clock import CompareClock
 
 # The option of a job that bounds each state (BullMQ: KeepJobs).
 OPTIONS = {State.COMPLETED: "removeOnComplete", State.FAILED: "removeOnFail"}
@@ -18,7 +19,10 @@ BATCH = 200
 
 
 async def learn_retention(
-    redis: RedisReader, queues: Sequence[Queue], configured: Mapping[State, int]
+    redis: RedisReader,
+    queues: Sequence[Queue],
+    configured: Mapping[State, int],
+    compare_clock: CompareClock = lambda *_: None,
 ) -> dict[Queue, Mapping[State, int]]:
     """The ceilings by queue and state: `configured`, else what the newest finished job asks for.
 
@@ -29,17 +33,22 @@ async def learn_retention(
     for batch in batched(queues, BATCH):
         places = [(queue, state) for queue in batch for state in OPTIONS if state not in configured]
         newest = await redis.pipeline(
-            [("ZREVRANGE", queue.base + state.encode(), 0, 0) for queue, state in places]
+            [
+                ("ZREVRANGE", queue.base + state.encode(), 0, 0, "WITHSCORES")
+                for queue, state in places
+            ]
         )
         jobs = [
-            (queue, state, ids[0])
-            for (queue, state), ids in zip(places, newest, strict=True)
-            if isinstance(ids, list) and ids
+            (queue, state, *scored(row)[0])
+            for (queue, state), row in zip(places, newest, strict=True)
+            if isinstance(row, list) and row
         ]
-        options = await read_options(redis, [queue.job_key(job_id) for queue, _, job_id in jobs])
+        for queue, state, job_id, finished in jobs:
+            compare_clock(queue, state, job_id, finished)
+        options = await read_options(redis, [queue.job_key(job_id) for queue, _, job_id, _ in jobs])
         for queue in batch:
             learned[queue] = dict(configured)
-        for (queue, state, _), raw in zip(jobs, options, strict=True):
+        for (queue, state, *_), raw in zip(jobs, options, strict=True):
             limit = _limit(raw, OPTIONS[state])
             if limit is not None:
                 learned[queue] = {**learned[queue], state: limit}

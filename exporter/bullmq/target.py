@@ -14,7 +14,7 @@ from exporter.bullmq.connection import InvalidReply, RedisReader, RedisUnavailab
 from exporter.bullmq.dialing import MAX_REPLIES_BYTES
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.tallies import Tallies
-from exporter.bullmq.keys import Queue
+from exporter.bullmq.keys import Queue, State
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.supervision import Reasons, supervise
 from exporter.bullmq.turns import Turns
@@ -72,7 +72,9 @@ class Target:
         # One at a time, so that an older count never replaces a newer one, and a count from before
         # an outage never replaces the page without queues.
         self._publishing = asyncio.Lock()
-        self.watcher = Watcher(self._polling, settings, self._told, turns, waiting)
+        self.watcher = Watcher(
+            self._polling, settings, self._told, turns, waiting, compare_clock=self._compare_clock
+        )
         self._follower: Follower | None = None
         if settings.events.enabled:
             self._follower = Follower(
@@ -133,6 +135,10 @@ class Target:
         if self._follower is None:
             return ready_by_hash(queue, jobs)
         return self._follower.ready_times(queue, jobs)
+
+    def _compare_clock(self, queue: Queue, state: State, job_id: bytes, at: bytes) -> None:
+        if self._follower is not None:
+            self._follower.compare_clock(queue, state, job_id, at)
 
     async def _told(self, outcome: Outcome) -> None:
         async with self._publishing:

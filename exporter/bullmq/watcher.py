@@ -35,6 +35,7 @@ from exporter.bullmq.snapshot import QueueReading, SchedulerFacts, Snapshot
 from exporter.bullmq.supervision import supervise
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import WaitingJobs
+from exporter.bullmq.worker_clock import CompareClock
 from exporter.bullmq.workers import count_workers
 from exporter.settings import Settings
 
@@ -90,13 +91,20 @@ class Watcher:
         publish: Callable[[Outcome], Awaitable[None]],
         turns: Turns | None = None,
         waiting: WaitingJobs | None = None,
+        *,
+        compare_clock: CompareClock = lambda *_: None,
     ) -> None:
         self._redis = redis
         self._settings = settings
         self._publish = publish
         self._turns = turns or Turns()
+        self._compare_clock = compare_clock
         self._poller = Poller(
-            redis, max_schedulers=settings.max_schedulers, turns=self._turns, waiting=waiting
+            redis,
+            max_schedulers=settings.max_schedulers,
+            turns=self._turns,
+            waiting=waiting,
+            compare_clock=compare_clock,
         )
         self._search = Search(redis, settings, limit=settings.max_queues, turns=self._turns)
         self._search_everywhere_due = 0.0
@@ -253,7 +261,7 @@ class Watcher:
             # None of the three may take the time that the poll has.
             seconds = self._time_limit / SLOW_READ_SHARE
             self._retention = await self._or_nothing(
-                learn_retention(self._redis, queues, ceilings), {}, seconds
+                learn_retention(self._redis, queues, ceilings, self._compare_clock), {}, seconds
             )
             self._scheduler_facts = await self._or_nothing(
                 read_schedulers(self._redis, readings, self._settings.max_schedulers),

@@ -63,25 +63,26 @@ class MissedCounter:
 
 
 @dataclass(frozen=True, slots=True)
-class EventsOffGauge:
-    """A gauge by queue: 1 if it keeps too few events to be read; absent otherwise."""
+class EventGauge:
+    """A gauge by queue; absent where its value is None."""
 
     name: str
     help: str
+    read: Callable[[QueueTallies], float | None]
 
 
-EventFamily = EventCounter | EventHistogram | MissedCounter | EventsOffGauge
+EventFamily = EventCounter | EventHistogram | MissedCounter | EventGauge
 
 
 class _OfQueue(NamedTuple):
     """The values of a queue as a whole."""
 
     missed: int
-    events_off: bool
+    counted: QueueTallies
 
 
 def event_head(family: EventFamily, *, openmetrics: bool) -> str:
-    if isinstance(family, EventsOffGauge):
+    if isinstance(family, EventGauge):
         return head(family.name, "gauge", family.help)
     kind = "histogram" if isinstance(family, EventHistogram) else "counter"
     # In OpenMetrics the family of a counter is named without the `_total` of its samples.
@@ -192,7 +193,7 @@ class EventRenderer:
             for name, tally in each.counted.by_name.items()
         ]
         missed = 0 if None in each.held else each.counted.missed
-        values.append((_OfQueue(missed, each.counted.events_off), labels))
+        values.append((_OfQueue(missed, each.counted), labels))
         return [
             "".join([self._sample(family, *value, each.queue, layout) for value in values])
             for family in self._families
@@ -209,9 +210,9 @@ class EventRenderer:
         if isinstance(shown, _OfQueue):
             if isinstance(family, MissedCounter):
                 return f"{family.name}{{{labels}}} {shown.missed}\n"
-            off = isinstance(family, EventsOffGauge) and shown.events_off
-            return f"{family.name}{{{labels}}} 1\n" if off else ""
-        if isinstance(family, MissedCounter | EventsOffGauge):
+            value = family.read(shown.counted) if isinstance(family, EventGauge) else None
+            return "" if value is None else f"{family.name}{{{labels}}} {value}\n"
+        if isinstance(family, MissedCounter | EventGauge):
             return ""
         if isinstance(family, EventCounter):
             exemplar = self._exemplar(shown.exemplars.get(family.count), queue)

@@ -54,6 +54,13 @@ _EVENTS = (
         "bullmq_exporter_events_missed_total counts, such as when a stream was deleted unread.",
         "uncertain_gaps",
     ),
+    (
+        GaugeMetricFamily,
+        "bullmq_exporter_clock_offset_seconds",
+        "By how much the exporter's clock is ahead of Redis's, below 0 if it is behind; absent "
+        "until events were read as they were written.",
+        "clock_offset",
+    ),
 )
 
 
@@ -74,8 +81,10 @@ class _Events(Collector):
         for kind, name, help_text, field in _EVENTS if known else ():
             family = kind(name, help_text, labels=self._labels)
             for values, tallies in known:
-                family.add_metric(values, getattr(tallies, field))
-            yield family
+                if (value := getattr(tallies, field)) is not None:
+                    family.add_metric(values, value)
+            if family.samples:
+                yield family
         yield from self._collect_saves(known)
         if not known:
             return

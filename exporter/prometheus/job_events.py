@@ -5,8 +5,8 @@ from __future__ import annotations
 from exporter.bullmq.events.tallies import Count
 from exporter.prometheus.event_family import (
     EventCounter,
+    EventGauge,
     EventHistogram,
-    EventsOffGauge,
     MissedCounter,
 )
 
@@ -59,8 +59,15 @@ FAMILIES = (
         "bullmq_exporter_events_missed_total",
         "Events that were trimmed from the queue's stream before they were read.",
     ),
-    EventsOffGauge(
+    EventGauge(
         "bullmq_queue_events_off",
         "1 if the queue keeps too few events to be read; absent otherwise.",
+        lambda counted: 1 if counted.events_off else None,
+    ),
+    EventGauge(
+        "bullmq_queue_clock_offset_seconds",
+        "By how much the clocks of the queue's workers are ahead of Redis's, below 0 if they are "
+        "behind: the median of the last 15 jobs that were compared; absent before the first.",
+        lambda counted: counted.clock_offset,
     ),
 )

@@ -44,7 +44,7 @@ from exporter.bullmq.events.stream import (
 )
 from exporter.bullmq.events.tallies import Count, FinishedJobs, Layout, QueueTallies, Tallies
 from exporter.bullmq.events.tracked_jobs import Room, TrackedJob
-from exporter.bullmq.keys import MAX_ID_BYTES, MAX_SAFE_INTEGER, Queue
+from exporter.bullmq.keys import MAX_ID_BYTES, MAX_SAFE_INTEGER, Queue, State
 from exporter.bullmq.supervision import supervise
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import ready_by_hash
@@ -289,6 +289,15 @@ class Follower:
             else ledger.ready_at(job_id, by_hash)
             for job_id, by_hash in zip(each, each, strict=True)
         ]
+
+    def compare_clock(self, queue: Queue, state: State, job_id: bytes, at: bytes) -> None:
+        """Compare a worker's clock with Redis's; see CompareClock.
+
+        Not while events are unread: the job may have been moved again.
+        """
+        ledger, moved = self._ledgers.get(queue), job_facts.number(at)
+        if ledger is not None and moved > 0 and self._following and queue not in self._behind:
+            ledger.compare_clock(state, job_id, moved)
 
     def _may_be_unread(self, queue: Queue, ledger: Ledger, job_id: bytes, by_hash: float) -> bool:
         """Whether a job's events may be unread: after one whole pass since it was first seen they
@@ -660,6 +669,13 @@ class Follower:
         self._leads.append(Lead(minute, least, most))
 
     @property
+    def _clock_offset(self) -> float | None:
+        """By how much the host's clock is ahead of Redis's (seconds), or a little more."""
+        if not self._leads or self._leads[-1].most - self._leads[-1].least > MAX_LEAD_SPREAD:
+            return None
+        return round(time.time() - time.monotonic() + self._leads[-1].least / 1000, 3)
+
+    @property
     def _knows_redis_clock(self) -> bool:
         """Whether the ids of events tell its time, and agree."""
         if not self._leads:
@@ -931,6 +947,7 @@ class Follower:
             tracked_jobs=self._room.taken,
             untracked_jobs=self._room.refused,
             uncertain_gaps=self._uncertain_gaps,
+            clock_offset=self._clock_offset,
             removed=self._removed,
         )
 

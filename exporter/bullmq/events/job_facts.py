@@ -42,7 +42,7 @@ class JobFacts(NamedTuple):
     @property
     def retries(self) -> int:
         """How many attempts have failed and were followed by another one, or will be."""
-        made = _number(self.atm or self.attempts_made)
+        made = number(self.atm or self.attempts_made)
         # The attempt that finished the job is counted too.
         return made - 1 if self.finished_on else made
 
@@ -54,8 +54,8 @@ class JobFacts(NamedTuple):
         (retryJob, moveToDelayed, moveToFinished). A job that is given back for another reason (rate
         limit, DelayedError, stalled) has more starts than attempts for the rest of its life.
         """
-        failed = _number(self.atm)
-        return failed > 0 and failed == _number(self.ats) - self.locked
+        failed = number(self.atm)
+        return failed > 0 and failed == number(self.ats) - self.locked
 
     @property
     def attempts(self) -> int:
@@ -68,24 +68,25 @@ class JobFacts(NamedTuple):
     @property
     def started(self) -> int:
         """When its last attempt began, by the worker's clock in epoch ms; 0 if none has."""
-        return _number(self.processed_on)
+        return number(self.processed_on)
 
     @property
     def finished(self) -> int:
         """When it finished, by the worker's clock in epoch ms; 0 if it has not."""
-        return _number(self.finished_on)
+        return number(self.finished_on)
 
 
 NO_JOB = JobFacts(None, None, None, None, None, None)
 
 
-def _number(raw: bytes | None) -> int:
+def number(raw: bytes | None) -> int:
+    """A whole number that BullMQ wrote; 0 if it is none."""
     try:
-        number = int(raw or 0)
+        whole = int(raw or 0)
     except ValueError:
         return 0
     # BullMQ cannot count that far, and the state file cannot store it.
-    return number if abs(number) <= MAX_SAFE_INTEGER else 0
+    return whole if abs(whole) <= MAX_SAFE_INTEGER else 0
 
 
 async def ask(

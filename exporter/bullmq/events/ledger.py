@@ -22,7 +22,15 @@ from exporter.bullmq.events.tallies import (
     Tally,
 )
 from exporter.bullmq.events.tracked_jobs import UNKNOWN_RETRIES, Room, TrackedJob
-from exporter.bullmq.keys import MAX_LABEL_BYTES, Queue, label_text, remembered_id
+from exporter.bullmq.keys import (
+    MAX_LABEL_BYTES,
+    MAX_SAFE_INTEGER,
+    Queue,
+    State,
+    label_text,
+    remembered_id,
+)
+from exporter.bullmq.worker_clock import WorkerClock
 
 # Plain numbers: an IntEnum's members cost the loop below a tenth of its time.
 ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED, DEDUPLICATED, DUPLICATED = map(
@@ -87,8 +95,8 @@ class Ledger:
         self._events_off = False
         self._restored = False
         self._taken_removed = FinishedJobs()  # the sum of what `take_removed` has returned
-        # None as soon as anything is booked: in read, pass_over, settle, note_gap and mend, and
-        # when the queue goes or is remembered.
+        # None as soon as anything is booked: in read, pass_over, settle, note_gap, mend and
+        # compare_clock, and when the queue goes or is remembered.
         self._frozen: QueueTallies | None = None
         self._layout = layout
         self._room = room
@@ -110,6 +118,8 @@ class Ledger:
         # if not all are.
         self._complete_since: int | None = None
         self._last_failed: tuple[bytes, TrackedJob] | None = None
+        self._last_finished = (b"", b"")  # the job, and the id of the event
+        self._worker_clock = WorkerClock()
         # Jobs whose end was read, for as long as a gap may be mended for which it matters: lists,
         # each with the time of the last entry before it.
         # No deque: an empty one takes 760 bytes, which is 8 MB for 10,000 queues.
@@ -252,6 +262,7 @@ class Ledger:
             took = milliseconds(entry_id) - milliseconds(job.taken)
             job.tally.observe(layout.process, layout.process_bounds, took, job_id, entry_id)
         self._finished[-1][1].append(job_id)
+        self._last_finished = (job_id, entry_id)
         return job
 
     def _retries_exhausted(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
@@ -349,6 +360,22 @@ class Ledger:
         if by_hash is None or self._complete_since is None:
             return by_hash
         return min(by_hash, self._complete_since)
+
+    def compare_clock(self, state: State, job_id: bytes, at: int) -> None:
+        """Compare a worker's clock with Redis's: when it moved a job to this state (ms).
+
+        That is the start of a job that is active, or the end of the job that finished last.
+        """
+        moved: bytes | None = None
+        if state is not State.ACTIVE:
+            finished_id, entry_id = self._last_finished
+            moved = entry_id if finished_id == remembered_id(job_id) else None
+        elif job := self.jobs.get(job_id):
+            moved = job.taken
+        if moved is None or milliseconds(moved) > MAX_SAFE_INTEGER:  # no clock's time
+            return
+        if self._worker_clock.compare(at, milliseconds(moved)):
+            self._frozen = None
 
     # Names and doubts
 
@@ -513,6 +540,7 @@ class Ledger:
                 missed=self.missed,
                 restored=self._restored,
                 events_off=self._events_off,
+                clock_offset=self._worker_clock.offset,
             )
         return self._frozen
 

@@ -135,6 +135,8 @@ class QueueTallies:
     missed: int
     restored: bool
     events_off: bool = False  # the queue keeps too few events to be read
+    # Seconds by which its workers' clocks are ahead of Redis's; None if unknown.
+    clock_offset: float | None = None
 
 
 class Saves(NamedTuple):
@@ -160,5 +162,7 @@ class Tallies:
     tracked_jobs: int
     untracked_jobs: int  # counted while there was no room to keep track of them
     removed: FinishedJobs
+    # Seconds by which the exporter's clock is ahead of Redis's, or a little more; None if unknown.
+    clock_offset: float | None = None
     uncertain_gaps: int = 0  # gaps in which more events may be missing than were counted
     saves: Saves | None = None  # None without a state file
