@@ -12,8 +12,10 @@ import pytest
 from bullmq import Queue, Worker
 from redis.asyncio import Redis as AsyncRedis
 
+from exporter.bullmq import jobs as jobs_module
 from exporter.bullmq import keys
 from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.jobs import Job, Limits, read_page
 from exporter.bullmq.keys import State
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.snapshot import QueueReading
@@ -693,6 +695,41 @@ def test_what_is_too_large_is_left_out_of_a_page_and_said_to_be(
     assert {job["failedReason"] for job in failed} == {"no"}
     [huge] = jobs(exporter, "q", "completed")["jobs"]
     assert (huge["data"], huge["returnValue"]) == ("[left out: 2000002 bytes]", 1)
+
+
+async def test_others_have_their_turn_between_large_jobs_of_a_page(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server.client() as client:
+        for number in range(5):
+            add_job(client, "q", f"{number}", data=json.dumps("x" * 1000))
+            client.rpush("bull:q:wait", f"{number}")
+    turns, at_job = 0, []
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def parsed(*arguments: Any) -> Job:
+        at_job.append(turns)
+        return job_of(*arguments)
+
+    job_of = jobs_module.job_of
+    monkeypatch.setattr(jobs_module, "job_of", parsed)
+    monkeypatch.setattr(jobs_module, "PARSE_BATCH_BYTES", 1000)
+    redis = RedisReader(RedisSettings(host="127.0.0.1", port=server.port), connections=1)
+    other = asyncio.create_task(take_turns())
+    try:
+        queue = keys.Queue.named("bull", "q")
+        page = await read_page(
+            redis, queue, State.WAITING, start=0, limit=9, newest_first=False, limits=Limits()
+        )
+    finally:
+        other.cancel()
+        await redis.close()
+    assert len(page.jobs) == len(set(at_job)) == 5
 
 
 def test_a_job_that_vanished_is_left_out_of_its_page(

@@ -55,6 +55,8 @@ SCAN_BATCH = 100
 SCAN_JOBS = 20_000
 # A batch of more bytes is cut shorter: to parse it and look through it holds us, not Redis.
 SCAN_BATCH_BYTES = 512 << 10
+# Bytes of jobs that are parsed before others have their turn: up to 5 ms.
+PARSE_BATCH_BYTES = 256 << 10
 # How many jobs of a batch are read again with the next: one of them must still be there, or what
 # lay between may have moved past us. How often (in a row) we go back for that.
 SCAN_OVERLAP = 10
@@ -205,8 +207,13 @@ async def _read(
     )
     hashes = readable(await redis.packed(commands, len(ids)))
     jobs = []
+    unparsed = 0
     for job_id, reading, values, large in zip(ids, readings, hashes, left_out, strict=True):
         if isinstance(values, list) and values.count(None) < len(values):
+            unparsed += sum(map(len, filter(None, values)))
+            if unparsed > PARSE_BATCH_BYTES:
+                await asyncio.sleep(0)  # others should have their turn
+                unparsed = 0
             told = values
             if large or unread:
                 fields = dict(zip(reading.fields, values, strict=True)) | large | unread

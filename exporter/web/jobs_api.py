@@ -282,7 +282,7 @@ class JobsApi:
             return None
 
         if (told := await _first(self._places(request), read)) is not None:
-            place, found = told[0], self._redaction.detail(told[1])
+            place, found = told[0], await self._redaction.detail(told[1])
             logs = {
                 "lines": found.log_lines,
                 "total": found.log_total,
@@ -364,13 +364,12 @@ class JobsApi:
         if isinstance(jobs, Iterable):
             for job in jobs:
                 if self._redaction.hides:
-                    # Looking through a large one takes milliseconds: others should have their turn.
-                    await asyncio.sleep(0)
-                yield self._redaction.job(job)
+                    await asyncio.sleep(0)  # others should have their turn
+                yield await self._redaction.job(job)
         else:
             async with aclosing(jobs):
                 async for job in jobs:
-                    yield self._redaction.job(job)
+                    yield await self._redaction.job(job)
 
     async def _pick(
         self, scan: Scan, wanted: Callable[[Job], bool], start: int, end: int
