@@ -119,7 +119,7 @@ def test_a_search_for_queues_that_is_refused_is_told(
         assert exporter.metrics.value(searched) == stopped
         assert exporter.metrics.value("bullmq_up") == 1
         assert exporter.metrics.samples("bullmq_queue_paused").keys() == {("old",)}
-        [line] = exporter.lines("queues cannot be searched for")
+        [line] = eventually(lambda: exporter.lines("queues cannot be searched for"))
         assert "new queues are not watched" in line["detail"]
         admin.execute_command("ACL", "SETUSER", "exporter", "+scan")
         eventually(lambda: len(exporter.lines("queues can be searched for again")) == 1)
@@ -139,7 +139,7 @@ def test_that_workers_cannot_be_counted_is_said_once_and_when_it_is_over(
         eventually(lambda: exporter.metrics.samples(workers) == {})
         admin.execute_command("ACL", "SETUSER", "exporter", "+client|list")
         eventually(lambda: exporter.metrics.value(workers, queue="mail") == 0)
-    [line] = exporter.lines("workers cannot be counted")
+    [line] = eventually(lambda: exporter.lines("workers cannot be counted"))
     assert "client|list" in line["detail"]
     assert "BullMQNoWorker cannot fire" in line["detail"]
     assert len(exporter.lines("workers can be counted again")) == 1
@@ -156,7 +156,7 @@ def test_a_server_that_drops_client_names_has_its_workers_absent_not_zero(
     exporter = start_exporter(f"redis://exporter:a-password@127.0.0.1:{own_server.port}")
     assert exporter.metrics.value("bullmq_up") == 1
     assert exporter.metrics.samples("bullmq_queue_workers") == {}
-    [line] = exporter.lines("workers cannot be counted")
+    [line] = eventually(lambda: exporter.lines("workers cannot be counted"))
     assert "does not show the names" in line["detail"]
 
 

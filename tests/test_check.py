@@ -45,9 +45,9 @@ def test_a_wrong_prefix_or_database_is_said_with_what_there_is(
     assert "by prefix: other (1)" in checked.stdout
 
     exporter = start_exporter(server.url)
-    [line] = exporter.lines("no BullMQ queue found")
+    [line] = eventually(lambda: exporter.lines("no BullMQ queue found"))
     assert line["level"] == "warning"
-    [line] = exporter.lines("queues of other prefixes are not watched")
+    [line] = eventually(lambda: exporter.lines("queues of other prefixes are not watched"))
     assert "{bull} (2), other (1)" in line["detail"]
     unwatched = "bullmq_exporter_unwatched_queues"
     assert exporter.metrics.value(unwatched, reason="prefix") == 3

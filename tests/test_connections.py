@@ -66,10 +66,11 @@ def test_a_unix_socket(
         by_variable = start_exporter("", **variables)
         for exporter in (by_url, by_variable):
             assert waits(exporter, 2)
-            assert exporter.lines("starting")[0]["redis"] == str(socket)
+            [line] = eventually(lambda each=exporter: each.lines("starting"))
+            assert line["redis"] == str(socket)
         server.stop()
         eventually(lambda: up(by_url) == 0)
-        assert str(socket) in by_url.lines("Redis is unavailable")[0]["reason"]
+        assert str(socket) in eventually(lambda: by_url.lines("Redis is unavailable"))[0]["reason"]
 
 
 @contextmanager
@@ -173,7 +174,9 @@ def test_a_password_that_changes_while_it_runs(
             client.config_set("requirepass", "the-second")
             client.client_kill_filter(_type="normal", skipme=False)
         eventually(lambda: up(exporter) == 0)
-        assert "password" in exporter.lines("Redis is unavailable")[-1]["reason"]
+        assert (
+            "password" in eventually(lambda: exporter.lines("Redis is unavailable"))[-1]["reason"]
+        )
         secret.write_text("the-second\n")
         eventually(lambda: up(exporter) == 1)
         assert "the-first" not in exporter.log
@@ -664,7 +667,9 @@ def test_a_cluster_whose_slot_moves_and_whose_node_dies(
         assert waits(exporter, 2)
         assert exporter.metrics.value("bullmq_exporter_unreadable_values") == 0
         assert exporter.metrics.value("bullmq_queue_workers", queue="mail") is None
-        [line] = exporter.lines("workers and heartbeats are not read in a cluster")
+        [line] = eventually(
+            lambda: exporter.lines("workers and heartbeats are not read in a cluster")
+        )
         assert "BullMQNoWorker and BullMQWorkerHeartbeatGone cannot fire" in line["detail"]
         assert exporter.api.get("/v1/jobs/queues/mail/jobs/1").status == 200
 

@@ -413,7 +413,7 @@ def test_failures_that_were_trimmed_unread_are_counted_by_what_is_kept(
     assert missed and missed >= 4 * 320
     time.sleep(6)  # a further check, and nothing is mended twice
     assert right()
-    [line] = exporter.lines("events were missed")
+    [line] = eventually(lambda: exporter.lines("events were missed"))
     assert line["count"] == missed
     mended = exporter.lines("missed jobs are counted, as far as they are kept")
     assert sorted((line["what"], line["count"]) for line in mended) == [
@@ -602,7 +602,7 @@ def test_a_key_that_is_no_stream_is_left_out_and_said_once(
         work.work("ingestion")
         eventually(lambda: told(exporter).get("ingestion") == {"plain": {"completed": 1}})
         assert exporter.metrics.value("bullmq_up") == 1
-        [line] = exporter.lines("events cannot be read: left out")
+        [line] = eventually(lambda: exporter.lines("events cannot be read: left out"))
         assert line["queue"] == "broken"
         client.delete("bull:broken:events")
     work.add("broken", "plain", 3)

@@ -808,8 +808,8 @@ def too_slow(proxy: Proxy) -> Callable[[], None]:
 
 def reset_within_an_answer(after: int) -> Callable[[Proxy], Callable[[], None]]:
     def start(proxy: Proxy) -> Callable[[], None]:
-        proxy.cut_after = after
-        return lambda: setattr(proxy, "cut_after", None)
+        proxy.most = after
+        return lambda: setattr(proxy, "most", None)
 
     return start
 
@@ -894,7 +894,7 @@ def test_events_that_were_trimmed_while_the_network_was_cut_are_counted_as_misse
         eventually(lambda: total(stack.exporter, missed) >= 4 * 90)
         # How jobs ended is found among those that are kept.
         eventually(lambda: stack.ends("completed") == 80 and stack.ends("failed") == 35)
-    [line] = stack.exporter.lines("events were missed")
+    [line] = eventually(lambda: stack.exporter.lines("events were missed"))
     assert line["count"] == total(stack.exporter, missed)
 
 

@@ -122,7 +122,7 @@ def test_failed_logins_are_counted_and_logged_without_the_credential(
         ("api", "2001:db8::1", "token"),
         ("api", "2001:db8:0:1::", "mfa_pending"),
     ]
-    [line] = exporter.lines("too many wrong credentials")
+    [line] = eventually(lambda: exporter.lines("too many wrong credentials"))
     assert line["client"] == "192.0.2.1"
     assert 1 <= line["seconds"] <= 300
     assert "wrong-" not in exporter.log

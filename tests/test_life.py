@@ -137,7 +137,7 @@ def test_a_redis_that_hangs_costs_a_timeout_never_a_hang(
         for thread in threads:
             thread.join()
         assert answers == [503] * 20
-        [line] = exporter.lines("Redis is unavailable")
+        [line] = eventually(lambda: exporter.lines("Redis is unavailable"))
         assert "did not answer within 2 s" in line["reason"]
         assert "REDIS_HOST" in line["reason"]
     finally:

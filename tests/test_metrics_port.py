@@ -194,9 +194,9 @@ def test_metrics_can_be_kept_behind_a_password_while_probes_go_on(
     assert exporter.metrics.request("GET", "/metrics", guess).status == 401
     # Prometheus may be at the same address.
     assert exporter.metrics.get("/metrics", Authorization=f"Basic {right}").status == 200
-    [line] = exporter.lines("too many wrong credentials")
+    [line] = eventually(lambda: exporter.lines("too many wrong credentials"))
     assert (line["port"], line["client"]) == ("metrics", "127.0.0.1")
-    [line] = exporter.lines("a credential was refused")
+    [line] = eventually(lambda: exporter.lines("a credential was refused"))
     assert (line["port"], line["reason"]) == ("metrics", "password")
     exporter.metrics = Client(exporter.metrics.url, {"Authorization": f"Basic {right}"})
     counted = {("password",): MAX_WRONG_PASSWORDS + 2}

@@ -67,7 +67,7 @@ def test_jobs_without_data_are_counted_and_the_page_says_how_many(
         assert page(exporter, "status=paused")["missing"] == 5
         client.delete("bull:mail:wait", "bull:mail:paused", "bull:mail:delayed")
         eventually(lambda: missing(exporter, "mail") == {"prioritized": 0})
-    [line] = exporter.lines(MESSAGE)
+    [line] = eventually(lambda: exporter.lines(MESSAGE))
     assert line["queue"] == "mail"
     assert sorted(line["missing"].split(", ")) == ["1 delayed", "5 waiting"]
     assert line["maxmemory_policy"] == "allkeys-lru"
@@ -99,7 +99,7 @@ def test_a_user_who_may_not_read_info_is_told_all_but_the_policy(
     # Once by each of the two who ask; CLIENT is for counting workers.
     asked = sum(each[b"count"] for each in objects if each[b"object"].startswith(b"info"))
     assert 1 <= asked <= 2
-    [line] = exporter.lines(MESSAGE)
+    [line] = eventually(lambda: exporter.lines(MESSAGE))
     assert "maxmemory_policy" not in line
 
 

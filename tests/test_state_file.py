@@ -539,7 +539,7 @@ def test_a_file_system_that_stalls_delays_neither_polls_nor_scrapes_nor_the_end(
     work = start_work("bullmq5", own_server.port)
     exporter = start_exporter(own_server.url, EXPORTER_EVENTS_STATE_FILE=str(path))
     assert_watches(exporter, own_server, work)
-    [line] = exporter.lines(CANNOT_BE_WRITTEN)
+    [line] = eventually(lambda: exporter.lines(CANNOT_BE_WRITTEN))
     assert line["reason"] == f"{path}: its file system does not answer"
     assert exporter.metrics.value(LAST_SAVE) == 0
     assert (exporter.metrics.value(SAVE_ERRORS) or 0) > 0

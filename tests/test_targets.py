@@ -173,7 +173,7 @@ def test_a_target_that_hangs_delays_none_and_is_said_to_be_away(
     assert exporter.api.get("/v1/jobs/queues/mail/jobs/never-there").status == 503
     assert exporter.api.get("/v1/jobs/keys/bull:mail:us").json["target"] == "us"
     assert exporter.api.get("/v1/jobs/keys/bull:mail:eu").status == 503
-    [line] = exporter.lines("Redis is unavailable")
+    [line] = eventually(lambda: exporter.lines("Redis is unavailable"))
     assert line["target"] == "eu"
     assert "redis.host of the target eu" in line["reason"]
 
@@ -184,7 +184,7 @@ def test_a_target_that_hangs_delays_none_and_is_said_to_be_away(
     for server in servers:
         server.resume()
     eventually(lambda: (waiting(exporter, "eu"), waiting(exporter, "us")) == (2, 2))
-    assert exporter.lines("Redis is back")[-1]["target"] in ("eu", "us")
+    assert eventually(lambda: exporter.lines("Redis is back"))[-1]["target"] in ("eu", "us")
 
 
 def test_check_shows_each_target_or_what_is_wrong_with_it(
