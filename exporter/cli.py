@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from exporter import __version__, logs, service
 from exporter.bullmq.connection import RedisUnavailable
+from exporter.deadline import Deadline
 from exporter.settings import FLAGS, SettingsError
 from exporter.settings_sources import load
 
@@ -112,9 +113,10 @@ def _run(arguments: list[str], secrets: list[str]) -> None:
         if not checked.has_found:
             sys.exit(1)
         return
-    logs.configure(settings.log, secrets)
+    deadline = Deadline()
+    logs.configure(settings.log, secrets, deadline)
     _give_memory_back()
-    asyncio.run(service.run(settings))
+    asyncio.run(service.run(settings, deadline=deadline))
 
 
 def _give_memory_back() -> None:

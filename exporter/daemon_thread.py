@@ -1,14 +1,19 @@
-"""Calls that may hang for ever, such as those of a file system whose server is gone."""
+"""Calls that may hang, such as those of a file system or a name server that is gone."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TypeVar
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
+
+# Calls of an executor that may go on at the same time.
+MAX_CALLS = 100
 
 
 def call_in_daemon_thread(call: Callable[[], Result]) -> Future[Result]:
@@ -18,6 +23,7 @@ def call_in_daemon_thread(call: Callable[[], Result]) -> Future[Result]:
     An executor's threads are joined when the process ends, and would keep it from ending.
     """
     future: Future[Result] = Future()
+    future.set_running_or_notify_cancel()  # who waits no longer does not end it
     context = copy_context()  # the target that a log line is about
 
     def run() -> None:
@@ -31,3 +37,25 @@ def call_in_daemon_thread(call: Callable[[], Result]) -> Future[Result]:
     except RuntimeError as error:
         future.set_exception(error)
     return future
+
+
+class DaemonThreadExecutor(ThreadPoolExecutor):
+    """For the event loop, which looks up the addresses of hosts in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._free = threading.Semaphore(MAX_CALLS)
+
+    def submit(
+        self,
+        call: Callable[Parameters, Result],
+        /,
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Future[Result]:
+        """Raises OSError where too many calls go on."""
+        if not self._free.acquire(blocking=False):
+            raise OSError("too many calls do not end")
+        future = call_in_daemon_thread(partial(call, *args, **kwargs))
+        future.add_done_callback(lambda _: self._free.release())
+        return future

@@ -8,10 +8,10 @@ import select
 import threading
 from collections import deque
 
+from exporter.deadline import Deadline
+
 # Lines that may wait to be written, in bytes: some 5,000 of them.
 MAX_WAITING_BYTES = 1 << 20
-# How long the end of the process waits for them.
-MAX_FLUSH_SECONDS = 1.0
 
 
 class LineWriter(logging.Handler):
@@ -21,8 +21,9 @@ class LineWriter(logging.Handler):
     lines are dropped once MAX_WAITING_BYTES wait, and a line afterwards says how many.
     """
 
-    def __init__(self, descriptor: int, encoding: str) -> None:
+    def __init__(self, descriptor: int, encoding: str, deadline: Deadline) -> None:
         super().__init__()
+        self._deadline = deadline
         self._descriptor = descriptor
         self._encoding = encoding
         self._lines: deque[bytes] = deque()  # the first one is being written
@@ -45,9 +46,9 @@ class LineWriter(logging.Handler):
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until all is written, but not for long."""
+        """Wait until all is written, at most until the deadline."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._lines, timeout=MAX_FLUSH_SECONDS)
+            self._changed.wait_for(lambda: not self._lines, timeout=self._deadline.left())
 
     def _encode(self, record: logging.LogRecord) -> bytes:
         return f"{self.format(record)}\n".encode(self._encoding, "backslashreplace")

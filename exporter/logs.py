@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from exporter.deadline import Deadline
 from exporter.log_writer import LineWriter
 from exporter.settings import LogSettings
 
@@ -89,8 +90,14 @@ def _without(secrets: Iterable[str]) -> Processor:
     return redact
 
 
-def configure(settings: LogSettings, secrets: Iterable[str] = ()) -> None:
-    """Send every logger's lines, those of libraries too, through one formatter to stderr."""
+def configure(
+    settings: LogSettings, secrets: Iterable[str] = (), deadline: Deadline | None = None
+) -> None:
+    """Send every logger's lines, those of libraries too, through one formatter to stderr.
+
+    The end of the process waits for them until the deadline.
+    """
+    deadline = deadline or Deadline()
     shared: list[Processor] = [
         # The name of the target that a line is about, where there are several.
         structlog.contextvars.merge_contextvars,
@@ -106,9 +113,9 @@ def configure(settings: LogSettings, secrets: Iterable[str] = ()) -> None:
     else:
         render = structlog.processors.LogfmtRenderer(key_order=["ts", "level", "msg"])
     if sys.stderr is None:  # it was closed before the start (`2>&-`)
-        handler = LineWriter(os.open(os.devnull, os.O_WRONLY), "utf-8")
+        handler = LineWriter(os.open(os.devnull, os.O_WRONLY), "utf-8", deadline)
     else:
-        handler = LineWriter(sys.stderr.fileno(), sys.stderr.encoding)
+        handler = LineWriter(sys.stderr.fileno(), sys.stderr.encoding, deadline)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -9,7 +9,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +23,8 @@ from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.target import Target
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome, Watcher
+from exporter.daemon_thread import DaemonThreadExecutor
+from exporter.deadline import Deadline
 from exporter.logs import one_line
 from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
@@ -50,14 +52,19 @@ GARBAGE_GROWTH, GARBAGE_BYTES = 1.25, 16 << 20
 
 
 async def run(
-    settings: Settings, started: Callable[[str, str], None] = lambda _metrics, _api: None
+    settings: Settings,
+    started: Callable[[str, str], None] = lambda _metrics, _api: None,
+    deadline: Deadline | None = None,
 ) -> None:
-    """Run until SIGTERM or SIGINT; `started` is told the addresses of the two ports.
+    """Run until SIGTERM or SIGINT, which starts the deadline; `started` is told the addresses of
+    the two ports.
 
     Raises SettingsError where a port cannot be opened.
     """
     stop = asyncio.Event()
+    deadline = deadline or Deadline()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(DaemonThreadExecutor())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     _ignore_other_signals(stop)
@@ -87,9 +94,10 @@ async def run(
                 partial(exposition.publish, name),
                 partial(exposition.publish_counts, name),
                 turns,
+                deadline=deadline,
             )
-            stack.push_async_callback(target.close)
             targets.append(target)
+        stack.push_async_callback(_close, targets, deadline)
         jobs = JobsApi(
             targets,
             Redaction(settings.api.redact, settings.api.redact_values),
@@ -114,14 +122,29 @@ async def run(
             max_line_bytes=MAX_LINE_BYTES,
         )
         limit = connections_per_port(raise_file_limit(), targets=len(targets))
-        async with serving(metrics, api, limit=limit), asyncio.TaskGroup() as tasks:
+        async with (
+            serving(metrics, api, limit=limit, deadline=deadline) as close_ports,
+            asyncio.TaskGroup() as tasks,
+        ):
             running = [tasks.create_task(target.run()) for target in targets]
             running.append(tasks.create_task(collect_garbage()))
             started(metrics.url, api.url)
-            await stop.wait()
+            try:
+                await stop.wait()
+            finally:
+                deadline.start()
             log.info("stopping")
             for task in running:
                 task.cancel()
+            # While counters are saved.
+            await close_ports()
+
+
+async def _close(targets: Iterable[Target], deadline: Deadline) -> None:
+    """Close all connections to Redis. Over TLS its consent is waited for, up to 30 s otherwise."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(deadline.left()):
+            await asyncio.gather(*(target.close() for target in targets), return_exceptions=True)
 
 
 def _ignore_other_signals(stop: asyncio.Event) -> None:

@@ -16,6 +16,7 @@ from exporter.bullmq.connection import NoConnection, RedisReader, RedisUnavailab
 from exporter.bullmq.jobs import Limits
 from exporter.bullmq.target import Target
 from exporter.bullmq.turns import Turns
+from exporter.deadline import Deadline
 from exporter.prometheus.health import Health
 from exporter.settings import ApiSettings, RedisSettings, Settings
 from exporter.web import jobs_api
@@ -41,7 +42,7 @@ def target_at(front: LyingServer, name: str, timeout: float, *prefixes: str) -> 
 
     redis = RedisSettings(host="127.0.0.1", port=front.port, timeout=timeout)
     watched = Settings(redis=redis, prefix=prefixes or ("bull",))
-    return Target(name, watched, publish, publish, Turns())
+    return Target(name, watched, publish, publish, Turns(), deadline=Deadline())
 
 
 async def answers_of(targets: list[Target], *paths: str) -> list[tuple[int, Any]]:

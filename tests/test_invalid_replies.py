@@ -29,6 +29,7 @@ from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.target import Target
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome, Watcher
+from exporter.deadline import Deadline
 from exporter.prometheus.health import Health
 from exporter.settings import ApiSettings, EventsSettings, RedisSettings, Settings
 from exporter.web.api import api_app
@@ -166,7 +167,7 @@ async def test_a_request_is_answered_503_and_the_next_one_is_answered(
 
     async def publish(*_: object) -> None: ...
 
-    target = Target(None, Settings(redis=redis), publish, publish, Turns())
+    target = Target(None, Settings(redis=redis), publish, publish, Turns(), deadline=Deadline())
     await target.watcher.poll()
     api = ApiSettings(key=SecretStr(API_KEY), rate_limit=0)
     jobs = JobsApi([target], Redaction(()), Limits())

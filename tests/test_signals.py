@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from exporter import log_writer
+from exporter.deadline import Deadline
 from exporter.log_writer import LineWriter
 from tests.conftest import (
     API_KEY,
@@ -164,9 +165,9 @@ def test_a_log_that_was_closed_before_the_start_stops_nothing(server: Server) ->
         assert process.wait(60) == 0
 
 
-def logger_to(descriptor: int) -> logging.Logger:
+def logger_to(descriptor: int, seconds: float = 60) -> logging.Logger:
     logger = logging.Logger("test")
-    writer = LineWriter(descriptor, "utf-8")
+    writer = LineWriter(descriptor, "utf-8", Deadline(seconds))
     writer.setFormatter(logging.Formatter("%(message)s %(count)s", defaults={"count": ""}))
     logger.addHandler(writer)
     return logger
@@ -177,10 +178,9 @@ def test_lines_that_were_dropped_are_counted_and_a_line_says_how_many(
     monkeypatch: pytest.MonkeyPatch, blocking: bool
 ) -> None:
     monkeypatch.setattr(log_writer, "MAX_WAITING_BYTES", 10_000)
-    monkeypatch.setattr(log_writer, "MAX_FLUSH_SECONDS", 0.1)
     ours, theirs = small_pipe()
     os.set_blocking(theirs, blocking)
-    logger = logger_to(theirs)
+    logger = logger_to(theirs, seconds=0.1)
     for number in range(5000):
         logger.warning("line %05d", number)
     logger.handlers[0].flush()  # returns

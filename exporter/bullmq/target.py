@@ -20,6 +20,7 @@ from exporter.bullmq.supervision import Reasons, supervise
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import WaitingJobs, ready_by_hash
 from exporter.bullmq.watcher import Outcome, Watcher
+from exporter.deadline import Deadline
 from exporter.settings import Settings
 
 # Connections for requests of the API; further requests wait for one, within the Redis time limit.
@@ -50,6 +51,8 @@ class Target:
         publish: Publish,
         publish_counts: PublishCounts,
         turns: Turns,
+        *,
+        deadline: Deadline,
     ) -> None:
         self.name, self.settings = name, settings
         slot = settings.cluster_slot
@@ -83,6 +86,7 @@ class Target:
                 lambda: self.watcher.queues,
                 redis_timeout=settings.redis.timeout,
                 turns=turns,
+                deadline=deadline,
                 searched_at=lambda: self.watcher.searched_at,
                 not_watched_until=self.watcher.not_watched_until,
             )
@@ -101,8 +105,8 @@ class Target:
                     tasks.create_task(supervise("counters cannot be published", counts))
 
     async def close(self) -> None:
-        for redis in (self._polling, self._following, self.reading):
-            await redis.close()
+        readers = (self._polling, self._following, self.reading)
+        await asyncio.gather(*(redis.close() for redis in readers))
 
     @contextmanager
     def understanding(self) -> Iterator[None]:

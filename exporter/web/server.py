@@ -7,14 +7,15 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web, web_response
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
+from exporter.deadline import SHUTDOWN_SECONDS, Deadline
 from exporter.settings import Address, SettingsError, names_of
 from exporter.web.answers import SECURITY_HEADERS, json_response
 from exporter.web.client_address import client_network
@@ -40,9 +41,9 @@ _server_log.addFilter(_WithoutClientFaults())
 # or hook of ours is asked. aiohttp's own tells the versions of Python and aiohttp.
 setattr(web_response, "SERVER_SOFTWARE", "bullmq-exporter")  # noqa: B010 - no name that it exports
 
-# In-flight answers may take this long (seconds) once we are told to end. aiohttp waits twice: until
-# it cancels a handler, and for the cancelled one to end. Redis and the last save come after that.
-SHUTDOWN_GRACE = 0.8
+# Seconds that answers in flight may take at the end. aiohttp waits twice: until it cancels a
+# handler, and for the cancelled one to end.
+ANSWER_SECONDS = 0.4 * SHUTDOWN_SECONDS
 # Bytes of a request's first line unless a port needs longer ones: aiohttp's own limit.
 MAX_LINE_BYTES = 8190
 
@@ -85,11 +86,16 @@ class Port:
 
 
 @asynccontextmanager
-async def serving(*ports: Port, limit: int = MAX_CONNECTIONS) -> AsyncIterator[None]:
-    """Answers on the ports while the context lasts; `limit` is that of connections of each."""
+async def serving(
+    *ports: Port, limit: int = MAX_CONNECTIONS, deadline: Deadline
+) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Answers on the ports while the context lasts, or until what it yields is called; `limit` is
+    that of connections of each.
+    """
     runners: list[web.AppRunner] = []
     accepting: list[Connections] = []
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(_close, accepting, runners, deadline)
         for port in ports:
             runner = web.AppRunner(
                 port.app,
@@ -97,7 +103,7 @@ async def serving(*ports: Port, limit: int = MAX_CONNECTIONS) -> AsyncIterator[N
                 handler_cancellation=port.cancels,
                 logger=_server_log,
                 handle_signals=False,
-                shutdown_timeout=SHUTDOWN_GRACE,
+                shutdown_timeout=ANSWER_SECONDS,
                 keepalive_timeout=KEEP_ALIVE_SECONDS,
                 max_line_size=port.max_line_bytes,
                 # No handler reads a body, and what is read only to be dropped stays small.
@@ -119,11 +125,17 @@ async def serving(*ports: Port, limit: int = MAX_CONNECTIONS) -> AsyncIterator[N
             connections.start()
             accepting.append(connections)
             log.info("listening", extra={"what": port.what, "url": port.url})
-        yield
-    finally:
-        for connections in accepting:
-            connections.stop()
-        await asyncio.shield(asyncio.gather(*(runner.cleanup() for runner in runners)))
+        yield stack.aclose
+
+
+async def _close(
+    accepting: Iterable[Connections], runners: Iterable[web.AppRunner], deadline: Deadline
+) -> None:
+    for connections in accepting:
+        connections.stop()
+    closing = [asyncio.create_task(runner.cleanup()) for runner in runners]
+    if closing:
+        await asyncio.wait(closing, timeout=deadline.left())
 
 
 def _busy() -> web.Response:

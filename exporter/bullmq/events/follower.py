@@ -48,6 +48,7 @@ from exporter.bullmq.keys import MAX_ID_BYTES, MAX_SAFE_INTEGER, Queue, State
 from exporter.bullmq.supervision import supervise
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import ready_by_hash
+from exporter.deadline import Deadline
 from exporter.settings import EventsSettings
 
 log = logging.getLogger(__name__)
@@ -155,6 +156,7 @@ class Follower:
         *,
         redis_timeout: float,
         turns: Turns | None = None,
+        deadline: Deadline | None = None,
         searched_at: Callable[[], int | None] = lambda: None,
         not_watched_until: Callable[[Queue], int | None] = lambda _: None,
     ) -> None:
@@ -164,6 +166,7 @@ class Follower:
         self._searched_at = searched_at
         self._not_watched_until = not_watched_until
         self._turns = turns or Turns()
+        self._deadline = deadline or Deadline()
         self._block = int(1000 * min(BLOCK, redis_timeout / 3))
         self._layout = Layout(
             *(
@@ -207,8 +210,7 @@ class Follower:
         self._mending: tuple[Ledger, Gap, AsyncIterator[tuple[Count, Any]]] | None = None
         self._unsettled: list[Ledger] = []  # those that have `questions`
         self._ahead: set[Ledger] = set()  # those whose hashes may tell of unread events
-        self._events_read = 0
-        self._uncertain_gaps = 0
+        self._events_read = self._uncertain_gaps = 0
         # Not by the host's clock: it may be wrong, or stepped.
         self._leads: deque[Lead] = deque(maxlen=LEAD_MINUTES)
         self._opened: dict[Queue, int] = {}  # in which pass a queue was first read
@@ -231,7 +233,8 @@ class Follower:
             if self._state_file is not None:
                 # Not where nothing was followed: what happened before is still to be read then.
                 worth_saving = self._known is not None and not self._unsettled
-                await self._state_file.close(self._memory() if worth_saving else None)
+                memory = self._memory() if worth_saving else None
+                await self._state_file.close(memory, self._deadline)
 
     async def _load(self, file: StateFile) -> None:
         saved = await file.load(self._layout)

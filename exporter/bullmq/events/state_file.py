@@ -21,6 +21,7 @@ from exporter.bullmq.events import state_format
 from exporter.bullmq.events.state_format import NOTHING_SAVED, Saved
 from exporter.bullmq.events.tallies import Layout, Saves
 from exporter.daemon_thread import call_in_daemon_thread
+from exporter.deadline import Deadline
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,8 @@ MAX_START_WAIT_SECONDS = 120.0
 SLOW_SECONDS = 5.0
 LOCK_RETRY_SECONDS = 0.25
 
-# Seconds that a publication waits for the save of what it publishes, and the end for the last one.
+# Seconds that a publication waits for the save of what it publishes.
 MAX_SAVE_WAIT_SECONDS = 0.5
-MAX_LAST_SAVE_SECONDS = 2.0
 
 # Saves take at most a twentieth of the time, but are never further apart than this.
 MAX_PAUSE_SECONDS = 60.0
@@ -223,13 +223,16 @@ class StateFile:
             return
         await asyncio.wait({self._start_save(memory)}, timeout=MAX_SAVE_WAIT_SECONDS)
 
-    async def close(self, memory: Mapping[str, Any] | None) -> None:
+    async def close(
+        self, memory: Mapping[str, Any] | None, deadline: Deadline | None = None
+    ) -> None:
         """Save this memory, if any, for the last time; then another process may have the file."""
-        end = time.monotonic() + MAX_LAST_SAVE_SECONDS
+        seconds = (deadline or Deadline()).left()
+        end = time.monotonic() + seconds
         if self._pending is not None and not self._pending.done():
             if memory is None:
                 return
-            await asyncio.wait({self._pending}, timeout=MAX_LAST_SAVE_SECONDS)
+            await asyncio.wait({self._pending}, timeout=seconds)
         if self._pending is None or self._pending.done():
             last = self._start_save(memory, release=True)
             await asyncio.wait({last}, timeout=max(end - time.monotonic(), 0))
