@@ -31,10 +31,6 @@ class Notification:
     resolved: frozenset[Alert]
     new: frozenset[Alert]  # of those firing, what its group had not reported before
 
-    @property
-    def names(self) -> set[str]:
-        return {dict(alert)["alertname"] for alert in self.firing}
-
 
 @dataclass(frozen=True)
 class Matchers:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from tests.rules.incidents.alertmanager import Notification, notifications
-from tests.rules.incidents.catalogue import Incident
-from tests.rules.incidents.prometheus import Scraped, Timeline, firing
+from tests.rules.incidents.catalogue import LOST_SCRAPES, Incident
+from tests.rules.incidents.prometheus import Alert, Scraped, Timeline, firing
 
 LOSSES = (0, 10, 30)  # percent of the scrapes
-VERSIONS = {0: "3", 10: "2", 30: "3"}  # of Prometheus, by loss: each is used, and none for all
-# These report the lost scrapes themselves, which are not the incident.
-ABOUT_SCRAPES = frozenset({"BullMQScrapesLost"})
+VERSIONS = {0: "3", 10: "2", 30: "3"}  # of Prometheus, by loss: both for all would take too long
 PAGED = "night"
 
 
@@ -31,64 +29,74 @@ class Score:
         return job_of(self.incident, self.loss)
 
     @property
+    def since(self) -> list[Notification]:
+        """What was sent for it. What was broken before is another incident."""
+        begins = self.incident.begins if self.incident.continues else 0
+        return [each for each in self.sent if each.at >= begins]
+
+    @property
     def reported_after(self) -> float | None:
-        """From the beginning to the first notification of the severity that is needed."""
-        for each in self.sent:
-            severe = each.receiver == PAGED or self.incident.severity == "warning"
-            if severe and each.names & self.incident.alerts and each.at >= self.incident.begins:
-                return each.at - self.incident.begins
+        """From its beginning to the first notification of the severity that is needed."""
+        aim = self.incident
+        for each in self.since:
+            severe = each.receiver == PAGED or aim.severity == "any"
+            if severe and names(each.new) & aim.alerts and each.at >= aim.begins:
+                return each.at - aim.begins
         return None
 
     @property
     def pages(self) -> int:
-        return sum(bool(each.new) for each in self.sent if each.receiver == PAGED)
+        return sum(bool(each.new) for each in self.since if each.receiver == PAGED)
 
     @property
     def mails(self) -> int:
-        return sum(bool(each.new) for each in self.sent if each.receiver != PAGED)
+        return sum(bool(each.new) for each in self.since if each.receiver != PAGED)
 
     @property
     def repeats(self) -> int:
-        return sum(not each.new for each in self.sent if each.firing)
-
-    @property
-    def resolved(self) -> int:
-        """How often a group was reported as resolved."""
-        return sum(not each.firing for each in self.sent)
+        return sum(not each.new for each in self.since if each.firing)
 
     @property
     def resolved_after(self) -> float | None:
-        """From the end to the last notification that something is over; before it if below 0."""
-        times = [each.at for each in self.sent if not each.firing]
+        """From its end to the last notification that something is over; before it if below 0."""
+        times = [each.at for each in self.since if not each.firing]
         return max(times) - self.incident.ends if times else None
 
     def faults(self) -> Iterator[str]:
         """What is not as it should be."""
-        aim = self.incident
-        early = [each for each in self.sent if each.at < aim.begins]
-        if early:
-            yield f"reported before it began: {_names(early[0])}"
-        if aim.alerts:
-            after = self.reported_after
-            if after is None:
-                yield "not reported"
-            elif after > aim.within:
-                yield f"reported after {after:.0f} minutes, not {aim.within}"
+        aim, after = self.incident, self.reported_after
+        if early := [each for each in self.since if each.at < aim.begins]:
+            yield f"reported before it began: {', '.join(sorted(names(early[0].firing)))}"
+        if aim.alerts and after is None:
+            yield "not reported"
+        elif aim.alerts and after is not None and after > aim.within + 0.5:
+            yield f"reported after {after:.0f} minutes, not {aim.within}"
         for what, most in (("pages", aim.pages), ("mails", aim.mails), ("repeats", aim.repeats)):
             if (number := getattr(self, what)) > most:
                 yield f"{number} {what}, not {most}"
-        if aim.alerts and self.sent and aim.resolved_within is not None:
-            first = min((each.at for each in self.sent if not each.firing), default=None)
-            if first is not None and first < aim.ends:
-                yield f"resolved {aim.ends - first:.0f} minutes before its end"
-            if self.resolved_after is None:
-                yield "not resolved"
-            elif self.resolved_after > aim.resolved_within:
-                yield f"resolved after {self.resolved_after:.0f} minutes, not {aim.resolved_within}"
+        if aim.alerts and not aim.continues:
+            yield from self._ends_wrongly()
+
+    def _ends_wrongly(self) -> Iterator[str]:
+        ends, within = self.incident.ends, self.incident.resolved_within
+        over = [each.at for each in self.since if not each.firing]
+        right = [
+            each.at
+            for each in self.since
+            if not each.firing and names(each.resolved) & self.incident.alerts
+        ]
+        if right and (early := ends - right[0]) > 0:
+            yield f"resolved {early:.0f} minutes before its end"
+        if within is None:
+            return
+        if self.timeline[-1][1]:
+            yield f"still fires at the end: {', '.join(sorted(names(self.timeline[-1][1])))}"
+        elif over and (late := max(over) - ends) > within:
+            yield f"resolved after {late:.0f} minutes, not {within}"
 
 
-def _names(each: Notification) -> str:
-    return ", ".join(sorted(each.names))
+def names(alerts: frozenset[Alert]) -> set[str]:
+    return {dict(alert)["alertname"] for alert in alerts}
 
 
 def job_of(incident: Incident, loss: int) -> str:
@@ -98,32 +106,39 @@ def job_of(incident: Incident, loss: int) -> str:
 def scores(incidents: Sequence[Incident], losses: Sequence[int] = LOSSES) -> list[Score]:
     """Evaluates those together that are evaluated equally often, and last about as long."""
 
+    losses_of = {each: [loss for loss in losses if loss in each.losses] for each in incidents}
+
     def shape(incident: Incident) -> tuple[int, int]:
-        return incident.step_seconds, incident.evaluation_minutes
+        return incident.pace.step_seconds, incident.pace.evaluation_minutes
 
     found = []
     for (_, evaluation), alike in groupby(sorted(incidents, key=shape), shape):
         histories = {each: each.history() for each in alike}
-        for version in sorted({VERSIONS[loss] for loss in losses}):
-            runs = {
-                job_of(each, loss): (each, loss)
-                for each in histories
-                for loss in losses
-                if VERSIONS[loss] == version
+        runs = [(each, loss) for each in histories for loss in losses_of[each]]
+        for version in sorted({VERSIONS[loss] for _, loss in runs}):
+            scraped = {
+                job_of(each, loss): (each, loss) for each, loss in runs if VERSIONS[loss] == version
             }
-            scraped = [
-                Scraped(job, histories[each], loss / 100) for job, (each, loss) in runs.items()
-            ]
-            for job, timeline in firing(scraped, version, evaluation).items():
-                found.append(Score(*runs[job], timeline, list(notifications(without(timeline)))))
+            timelines = firing(
+                [
+                    Scraped(job, histories[each], loss / 100)
+                    for job, (each, loss) in scraped.items()
+                ],
+                version,
+                evaluation,
+            )
+            for job, (each, loss) in scraped.items():
+                timeline = without_lost_scrapes(timelines[job], each)
+                found.append(Score(each, loss, timeline, list(notifications(timeline))))
     order = [each.name for each in incidents]
     return sorted(found, key=lambda each: (order.index(each.incident.name), each.loss))
 
 
-def without(timeline: Timeline) -> Timeline:
-    """The timeline without the alerts on lost scrapes."""
+def without_lost_scrapes(timeline: Timeline, incident: Incident) -> Timeline:
+    """Without the alerts on them, unless they are the incident: the loss is another one."""
+    beside = LOST_SCRAPES - incident.alerts
     return [
-        (at, frozenset(each for each in alerts if dict(each)["alertname"] not in ABOUT_SCRAPES))
+        (at, frozenset(each for each in alerts if not names(frozenset({each})) & beside))
         for at, alerts in timeline
     ]
 
@@ -160,7 +175,7 @@ def details(score: Score) -> Iterator[str]:
     """What fires when, and what is sent."""
     begins = score.incident.begins
     spans: dict[str, list[list[int]]] = {}
-    step = score.incident.evaluation_minutes
+    step = score.incident.pace.evaluation_minutes
     for at, alerts in score.timeline:
         for alert in alerts:
             labels = dict(alert)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-# Metric name and labels, sorted, without `job`.
-Key = tuple[str, tuple[tuple[str, str], ...]]
-Samples = dict[Key, float]
+# By queue ("" for what is the exporter's own), and name of the metric with its further labels:
+# bullmq_job_count|state=waiting.
+Samples = dict[tuple[str, str], float]
 LOCK_SECONDS = 30
 NEW_SERIES_AT_ZERO_SECONDS = 60  # metrics.scrape_interval
 FAILED_JOBS_KEPT = 5000
@@ -31,7 +31,7 @@ class Jobs:
     backoff_seconds: int = 60  # doubled after each further attempt
     runs_seconds: int = 0  # 0: ends within the step in which it was taken
     hangs: bool = False  # never ends, and its worker renews its lock
-    kills_worker: bool = False  # its worker dies, for a minute
+    kills_worker: bool = False  # its workers die, for a minute
     priority: int = 0  # above 0: taken after all jobs without a priority
 
 
@@ -43,6 +43,8 @@ class Queue:
     capacity_per_minute: float = 240
     workers: int = 2  # that are connected
     takes: bool = True  # False: workers are connected and take nothing
+    promotes: bool = True  # False: delayed jobs stay delayed
+    adds: dict[str, int] = field(default_factory=dict)  # further jobs, at this step
     slots: int = 20  # jobs at once
     paused: bool = False
     limit_per_minute: float | None = None  # setGlobalRateLimit
@@ -64,6 +66,7 @@ class App:
     emptied: bool = False  # FLUSHALL, or another Redis with no data
     restarts: int = 0  # of the exporter, without a state file: counters begin at 0
     poll_seconds: int = 5
+    poll_takes_seconds: float = 0.05
     polls: bool = True  # False: it answers scrapes, and reads nothing any more
     clock_behind_seconds: float = 0  # the application's, compared with Redis's and Prometheus's
     gauges: dict[str, float] = field(default_factory=dict)  # further ones of the exporter
@@ -72,13 +75,14 @@ class App:
 Happens = Callable[[App, float], None]
 
 
-@dataclass
+@dataclass(frozen=True)
 class History:
-    """What was exposed at each step; None where nothing was."""
+    """What was exposed, step by step."""
 
     step_seconds: int
-    steps: list[Samples | None]  # None: not scraped
     instances: list[str]
+    steps: list[Samples | None]  # None: it could not be scraped
+    queues: set[str]
 
 
 def simulate(
@@ -92,14 +96,15 @@ def simulate(
 ) -> History:
     """`happens` gets the minutes since it began. Times are minutes of the history."""
     chance = random.Random(seed)
-    exporter, history = _Exporter(), History(step_seconds, [], [])
+    exporter, history = _Exporter(), History(step_seconds, [], [], set())
     for second in range(0, minutes * 60 + 1, step_seconds):
         app = normal()
         if begins <= second / 60 < ends:
             happens(app, second / 60 - begins)
         exporter.step(app, second, step_seconds, chance)
-        history.steps.append(exporter.expose(app, second) if app.scraped else None)
+        history.steps.append(exporter.expose(app) if app.scraped else None)
         history.instances.append(app.instance)
+        history.queues.update(app.queues)
     return history
 
 
@@ -172,7 +177,7 @@ class _QueueState:
 
     def step(self, queue: Queue, now: float, seconds: int, chance: random.Random) -> None:
         for name, jobs in queue.jobs.items():
-            number = several(jobs.per_minute * seconds / 60, chance)
+            number = several(jobs.per_minute * seconds / 60, chance) + queue.adds.get(name, 0)
             if number:
                 self.count("added", name, number, now)
                 self._enqueue(queue, _Batch(now, name, 1, number))
@@ -181,6 +186,9 @@ class _QueueState:
             self.workers_gone = None
         elif self.workers_gone is None:
             self.workers_gone = now
+        self.next_runs = {
+            name: run for name, run in self.next_runs.items() if name in queue.schedulers
+        }
         for name, every in queue.schedulers.items():
             self.next_runs.setdefault(name, (now // (every * 60) + 1) * every * 60)
         if alive and queue.takes:
@@ -199,6 +207,8 @@ class _QueueState:
         (self.prioritized if jobs and jobs.priority else self.waiting).append(batch)
 
     def _make_ready(self, queue: Queue, now: float) -> None:
+        if not queue.promotes:
+            return
         due = [batch for batch in self.delayed if batch.ready <= now]
         self.delayed = [batch for batch in self.delayed if batch.ready > now]
         for batch in due:
@@ -256,7 +266,7 @@ class _QueueState:
             jobs = queue.jobs.get(batch.name) or Jobs(0)
             number = min(left, batch.number)
             if jobs.runs_seconds or jobs.hangs or jobs.kills_worker:
-                number = min(number, free)
+                number = min(number, 1 if jobs.kills_worker else free)
             if free <= 0 or not number:
                 break
             batch.number -= number
@@ -292,7 +302,7 @@ class _QueueState:
             for job in self.active:
                 job.ends = -1
 
-    def gauges(self, queue: Queue, now: float, behind: float) -> Iterable[tuple[str, float]]:
+    def gauges(self, queue: Queue, now: float, behind: float) -> Iterator[tuple[str, float]]:
         """What a poll reads. `behind` is how far behind the application's clock is, in seconds."""
         waiting = sum(batch.number for batch in self.waiting)
         prioritized = sum(batch.number for batch in self.prioritized)
@@ -317,6 +327,7 @@ class _QueueState:
         yield "bullmq_queue_workers", queue.workers if alive else 0
         yield "bullmq_queue_schedulers", len(self.next_runs)
         yield "bullmq_queue_duplicate_schedulers", 0
+        yield "bullmq_queue_clock_offset_seconds", -behind
         yield "bullmq_queue_retention_limit|state=failed", FAILED_JOBS_KEPT
         ready = [batch.ready for line in (self.waiting, self.prioritized) for batch in line]
         if ready and not queue.paused:
@@ -330,9 +341,8 @@ class _QueueState:
             yield "bullmq_queue_next_delayed_timestamp_seconds", min(due) - behind
         for name, run in self.next_runs.items():
             yield f"bullmq_scheduler_next_run_timestamp_seconds|scheduler={name}", run - behind
-            if name in queue.schedulers:
-                every = queue.schedulers[name] * 60
-                yield f"bullmq_scheduler_interval_seconds|scheduler={name}", every
+            every = queue.schedulers[name] * 60
+            yield f"bullmq_scheduler_interval_seconds|scheduler={name}", every
             if name in self.last_runs:
                 last = self.last_runs[name] - behind
                 yield f"bullmq_scheduler_last_run_timestamp_seconds|scheduler={name}", last
@@ -360,11 +370,13 @@ COUNTERS = {
 class _Exporter:
     def __init__(self) -> None:
         self._queues: dict[str, _QueueState] = {}
-        self._read: dict[tuple[str, str], float] = {}  # what the last poll read, by queue
-        self._counters: dict[tuple[str, str], float] = {}
+        self._read: Samples = {}  # by the last poll
+        self._counters: Samples = {}
         self._last_poll = 0.0
+        self._failed = True  # the last poll
         self._restarts = 0
         self._polled = 0
+        self._poll_buckets = dict.fromkeys(("0.1", "1", "10", "+Inf"), 0)
 
     def step(self, app: App, now: float, seconds: int, chance: random.Random) -> None:
         if app.emptied:
@@ -382,20 +394,22 @@ class _Exporter:
             state.step(queue, now, seconds, chance)
             state.lose_workers(now)
         if app.polls and app.redis_answers:
-            if now - self._last_poll >= app.poll_seconds or not self._read:
-                self._last_poll = now
+            if self._failed or now - self._last_poll >= app.poll_seconds:
+                self._last_poll, self._failed = now, False
                 self._polled += 1
+                for le in self._poll_buckets:
+                    self._poll_buckets[le] += app.poll_takes_seconds <= float(le)
                 self._read = dict(self._gauges(app, now))
             self._counters = dict(self._counts(now))
         elif not app.redis_answers:
-            self._last_poll = -math.inf  # the next poll that succeeds reads all
+            self._failed = True
 
-    def _gauges(self, app: App, now: float) -> Iterable[tuple[tuple[str, str], float]]:
+    def _gauges(self, app: App, now: float) -> Iterator[tuple[tuple[str, str], float]]:
         for name, state in self._queues.items():
             for metric, value in state.gauges(app.queues[name], now, app.clock_behind_seconds):
                 yield (name, metric), value
 
-    def _counts(self, now: float) -> Iterable[tuple[tuple[str, str], float]]:
+    def _counts(self, now: float) -> Iterator[tuple[tuple[str, str], float]]:
         for queue, state in self._queues.items():
             yield (queue, "bullmq_exporter_events_missed_total"), 0
             for name, since in state.seen.items():
@@ -404,34 +418,20 @@ class _Exporter:
                     value = state.counters[what, name] if shown else 0
                     yield (queue, f"{metric}|name={name}"), value
 
-    def expose(self, app: App, now: float) -> Samples:
-        common = {"instance": app.instance}
-        samples = {
-            _key("up", common): 1.0,
-            _key("bullmq_up", common): float(app.redis_answers),
-            _key("bullmq_exporter_build_info", common): 1,
-            _key("bullmq_exporter_queues", common): len(self._queues),
-            _key("bullmq_exporter_events_followed", common): 1,
-            _key("bullmq_exporter_event_lag_seconds", common): 0,
-            _key("bullmq_exporter_unreadable_values", common): 0,
-            _key("bullmq_exporter_events_read_total", common): self._polled,
+    def expose(self, app: App) -> Samples:
+        own = {
+            "up": 1,
+            "bullmq_up": int(app.redis_answers),
+            "bullmq_exporter_build_info": 1,
+            "bullmq_exporter_queues": len(self._queues),
+            "bullmq_exporter_events_followed": 1,
+            "bullmq_exporter_events_read_total": self._polled,
+            "bullmq_exporter_event_lag_seconds": 0,
+            "bullmq_exporter_clock_offset_seconds": 0,
+            "bullmq_exporter_unreadable_values": 0,
+            "bullmq_exporter_last_poll_timestamp_seconds": self._last_poll,
         }
-        if self._last_poll >= 0:
-            samples[_key("bullmq_exporter_last_poll_timestamp_seconds", common)] = self._last_poll
-        for le in ("0.01", "0.1", "1", "10", "+Inf"):
-            name = f"bullmq_exporter_poll_duration_seconds_bucket|le={le}"
-            samples[_key(name, common)] = self._polled if le != "0.01" else 0
-        for name, value in app.gauges.items():
-            samples[_key(name, common)] = value
-        if app.redis_answers:
-            for read in (self._read, self._counters):
-                for (queue, name), value in read.items():
-                    samples[_key(name, common | {"queue": queue})] = float(value)
-        return samples
-
-
-def _key(name: str, labels: dict[str, str]) -> Key:
-    """`name` may end in further labels: metric|label=value."""
-    metric, *further = name.split("|")
-    own = dict(each.split("=", 1) for each in further)
-    return metric, tuple(sorted((labels | own).items()))
+        for le, polls in self._poll_buckets.items():
+            own[f"bullmq_exporter_poll_duration_seconds_bucket|le={le}"] = polls
+        samples = {("", name): value for name, value in (own | app.gauges).items()}
+        return samples | self._read | self._counters if app.redis_answers else samples
