@@ -7,7 +7,9 @@ import errno
 import random
 import select
 import socket
+import ssl
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 import pytest
+import trustme
 from aiohttp import web
 
 from exporter.web import connections as ports
@@ -31,6 +34,19 @@ from tests.http_client import Client
 
 PATH = "/v1/jobs/queues"
 LIMIT_LINE = "connections were closed or refused"
+
+
+def client_hello() -> bytes:
+    """What a client sends first over TLS."""
+    outgoing = ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    client = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="exporter.internal")
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+HELLO = client_hello()
 
 
 def connect(client: Client, *, receive_buffer: int | None = None) -> socket.socket:
@@ -95,6 +111,7 @@ async def test_a_port_without_files_accepts_no_more_once_it_is_stopped(
             limit=10,
             max_line_bytes=8190,
             tls=None,
+            stays_half_open=True,
             client_of=str,
             busy=web.Response,
         )
@@ -132,6 +149,79 @@ def test_connections_without_end_keep_nobody_out(
     assert exporter.terminate() == 0
 
 
+@pytest.mark.parametrize("sent", [HELLO[:20], HELLO], ids=["cut", "hello"])
+def test_handshakes_without_end_keep_nobody_out(
+    server: Server, start_exporter: StartExporter, tmp_path: Path, sent: bytes
+) -> None:
+    """A connection counts before TLS is agreed upon."""
+    authority = trustme.CA()
+    variables, context = serve_over_tls(authority, tmp_path)
+    exporter = start_exporter(server.url, files=64, ready=False, **variables)
+
+    def scrape() -> int:
+        url = f"{exporter.metrics.url}/metrics"
+        with urllib.request.urlopen(url, context=context, timeout=60) as page:
+            return int(page.status)
+
+    eventually(lambda: exporter.metrics.url)
+    with connections([exporter.metrics], 100, sent):
+        for _ in range(5):
+            assert scrape() == 200
+        eventually(lambda: exporter.lines(LIMIT_LINE))
+    assert exporter.terminate() == 0
+    assert "Traceback" not in exporter.log
+
+
+def serve_over_tls(authority: trustme.CA, directory: Path) -> tuple[dict[str, str], ssl.SSLContext]:
+    """The settings of a metrics port with TLS, and what a client needs for it."""
+    made = authority.issue_cert("127.0.0.1")
+    key, certificate = directory / "key.pem", directory / "cert.pem"
+    made.private_key_pem.write_to_path(key)
+    made.cert_chain_pems[0].write_to_path(certificate)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return {
+        "EXPORTER_METRICS_TLS_CERT": str(certificate),
+        "EXPORTER_METRICS_TLS_KEY": str(key),
+    }, context
+
+
+def answer_to_half_closed(exporter: Exporter, sent: bytes) -> bytes:
+    """What a scraper is sent that ends its side once it has asked."""
+    with connect(exporter.metrics, receive_buffer=4096) as sock:
+        sock.sendall(sent)
+        sock.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: sock.recv(1 << 16), b""))
+
+
+def test_a_scraper_that_ends_its_side_once_it_has_asked_is_answered(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    """As `nc -N` does."""
+    fill_page(server, schedulers=100)
+    exporter = start_exporter(server.url)
+    eventually(lambda: len(exporter.metrics.get("/metrics").body) > 2_000_000)
+    for asked in (b"GET /metrics HTTP/1.0\r\n\r\n", request("/metrics")):
+        answer = answer_to_half_closed(exporter, asked)
+        assert answer.split(b"\r\n")[0].endswith(b" 200 OK")
+        assert len(answer) > 2_000_000
+        assert answer.endswith(b"\n")
+    both = answer_to_half_closed(exporter, 2 * request("/-/healthy"))
+    assert both.count(b" 200 OK") == 2
+    # A part of a request gets no answer, and is not waited for.
+    assert answer_to_half_closed(exporter, request("/metrics")[:-2]) == b""
+    assert answer_to_half_closed(exporter, b"") == b""
+    eventually(lambda: sockets_of(exporter) == 0)
+
+
+def sockets_of(exporter: Exporter) -> int:
+    """How many connections to its metrics port are not closed, as the system knows them."""
+    port = urlsplit(exporter.metrics.url).port
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    # Established, or ended by the client alone.
+    return sum(row[1].endswith(f":{port:04X}") and row[3] in ("01", "08") for row in rows)
+
+
 def test_the_limit_of_open_files_is_raised(server: Server, start_exporter: StartExporter) -> None:
     exporter = start_exporter(server.url, files=600)
     limits = Path(f"/proc/{exporter.process.pid}/limits").read_text()
@@ -157,14 +247,14 @@ FULL_PAGE = {
 }
 
 
-def fill_page(server: Server) -> None:
+def fill_page(server: Server, schedulers: int = 1000) -> None:
     """Schedulers that make a page of 10 MB, and of 2 MB as gzip: names that compress badly."""
     names = random.Random(17)
     with server.client() as client, client.pipeline(transaction=False) as pipe:
         for queue in range(20):
             base = f"bull:{queue}-{'q' * 150}"
             pipe.hset(f"{base}:meta", mapping={"version": "bullmq:5.56.3"})
-            for _ in range(1000):
+            for _ in range(schedulers):
                 name = names.randbytes(75).hex()
                 pipe.zadd(f"{base}:repeat", {name: 1})
                 pipe.hset(f"{base}:repeat:{name}", mapping={"name": "x", "every": 1000})

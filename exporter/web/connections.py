@@ -167,8 +167,9 @@ Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class Connections:
     """The connections of one port.
 
-    `client_of` is the client that an address stands for; `busy` makes the response for whom there
-    is no room.
+    `stays_half_open`: whether a client is answered that ends its side once it has asked, which TLS
+    does not allow. `client_of` is the client that an address stands for; `busy` makes the response
+    for whom there is no room.
     """
 
     def __init__(
@@ -180,10 +181,12 @@ class Connections:
         limit: int,
         max_line_bytes: int,
         tls: ssl.SSLContext | None,
+        stays_half_open: bool,
         client_of: Callable[[str], str],
         busy: Callable[[], web.Response],
     ) -> None:
         self._what, self._sock, self._server, self._tls = what, sock, server, tls
+        self._stays_half_open = stays_half_open and tls is None
         self._limit = limit
         self._limit_of_client = limit - max(1, int(limit * OTHERS_SHARE))
         self._max_head_bytes = max_line_bytes + MAX_HEADERS_BYTES
@@ -246,7 +249,10 @@ class Connections:
 
     async def _open(self, connection: Connection, protocol: RequestHandler) -> None:
         incoming = connection.incoming = Incoming(
-            protocol, self._max_head_bytes, lambda: connection.is_answering
+            protocol,
+            self._max_head_bytes,
+            lambda: connection.is_answering,
+            stays_half_open=self._stays_half_open,
         )
         # A handshake that fails is the client's concern: OSError includes SSLError, TimeoutError.
         with suppress(OSError):

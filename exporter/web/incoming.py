@@ -22,6 +22,8 @@ MAX_HEADERS_BYTES = 32 << 10
 # Seconds in which a client may take the answer, while what it still sends is dropped: a connection
 # that is closed before that would be reset, and the answer lost.
 LINGER_SECONDS = 1.0
+# Seconds between two looks whether a client that has ended its side is answered.
+CHECK_SECONDS = 0.1
 TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nServer: bullmq-exporter\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
@@ -34,13 +36,20 @@ _buffer = memoryview(bytearray(PIECE_BYTES))
 class Incoming(asyncio.BufferedProtocol):
     """Stands between a connection and aiohttp's protocol.
 
-    `is_answering` tells whether a request is being handled or answered.
+    `is_answering` tells whether a request is being handled or answered. `stays_half_open`: a client
+    that ends its side is still answered; otherwise it is taken for one that has hung up.
     """
 
     def __init__(
-        self, protocol: RequestHandler, limit: int, is_answering: Callable[[], bool]
+        self,
+        protocol: RequestHandler,
+        limit: int,
+        is_answering: Callable[[], bool],
+        *,
+        stays_half_open: bool,
     ) -> None:
         self._protocol, self._limit, self._is_answering = protocol, limit, is_answering
+        self._stays_half_open = stays_half_open
         self._transport: asyncio.Transport | None = None
         self._bytes = 0  # since the last request began to be handled
         self._is_refused = False
@@ -75,8 +84,19 @@ class Incoming(asyncio.BufferedProtocol):
             self._transport.write(TOO_LARGE)
             asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.close)
 
-    def eof_received(self) -> None:
-        self._protocol.eof_received()
+    def eof_received(self) -> bool:
+        if self._stays_half_open:
+            # A request that came with it is begun before that.
+            asyncio.get_running_loop().call_soon(self._close_once_answered)
+        return self._stays_half_open
+
+    def _close_once_answered(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._is_answering():
+            asyncio.get_running_loop().call_later(CHECK_SECONDS, self._close_once_answered)
+        else:
+            self._transport.close()
 
     def pause_writing(self) -> None:
         self._protocol.pause_writing()

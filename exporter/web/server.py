@@ -119,6 +119,7 @@ async def serving(
                 limit=limit,
                 max_line_bytes=port.max_line_bytes,
                 tls=port.tls,
+                stays_half_open=not port.cancels,
                 client_of=client_network,
                 busy=_busy,
             )
