@@ -77,9 +77,11 @@ def faster_rules(api: str) -> dict[str, Any]:
                 rule["expr"] = f"({rule['expr']}) / {SPEED}"
             if rule.get("record") == "bullmq:links":
                 rule["labels"]["jobs"] = api
-            for key in ("for", "keep_firing_for"):
-                if key in rule:
-                    rule[key] = faster(rule[key])
+            if "for" in rule:
+                rule["for"] = faster(rule["for"])
+            # For half an hour in use: enough here is what bridges a slow evaluation.
+            if "keep_firing_for" in rule:
+                rule["keep_firing_for"] = faster("5m")
     return {"groups": groups}
 
 
@@ -301,7 +303,7 @@ def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
     # Mails of other alerts, to which it gave way, may come before that of its end.
     [over] = arrives(lambda: inbox.mails_of("Resolved ingestion: "))
     assert "jobs failed within 5 minutes" in over["Subject"]
-    assert not inbox.mails_of("Warning ingestion: no job succeeds"), "200 did"
+    assert not inbox.mails_of("Warning ingestion: rare jobs do not succeed"), "200 did"
 
 
 def title(chat: dict[str, Any]) -> str:
@@ -320,7 +322,7 @@ def linked_jobs(exporter: Exporter, texts: dict[str, str]) -> Answer:
     return answer
 
 
-def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolves_it(
+def test_a_stopped_worker_is_one_notification_and_its_return_resolves_it(
     inbox: Inbox, own_server: Server, start_work: StartWork, monitored: Monitored
 ) -> None:
     application, worker = (start_work("bullmq6", own_server.port) for _ in range(2))
@@ -330,34 +332,31 @@ def test_a_stopped_worker_leads_to_the_stands_still_alert_and_its_return_resolve
     worker.close()
     application.add("indexing", "index-email-batch", 40)
 
-    still = arrives(lambda: inbox.told("firing", "BullMQQueueStandsStill"))[0]
-    texts = annotations(still, "BullMQQueueStandsStill")
-    assert texts["summary"] == "indexing stands still: 40 jobs wait and none is taken"
-    assert "No worker is connected: start it" in texts["description"]
+    still = arrives(lambda: inbox.told("firing", "BullMQNoWorker"))[0]
+    texts = annotations(still, "BullMQNoWorker")
+    assert texts["summary"] == "indexing has no worker, and 40 jobs to do, delayed ones included"
+    assert "No worker of the queue is connected to Redis" in texts["description"]
     page = linked_jobs(monitored.exporter, texts)
     assert page.json["pagination"]["totalJobs"] == 40
     assert {webhook["groupKey"] for webhook in inbox.webhooks} == {still["groupKey"]}
     told = {alert["labels"]["alertname"] for alert in still["alerts"]}
-    assert told <= {"BullMQQueueStandsStill", "BullMQNoWorker"}
+    assert told == {"BullMQNoWorker"}, "it says more than BullMQQueueStandsStill"
 
     application.work("indexing")
     application.settle()
     last = arrives(lambda: [each for each in inbox.webhooks if each["status"] == "resolved"])
-    assert {alert["labels"]["alertname"] for alert in last[-1]["alerts"]} >= {
-        "BullMQQueueStandsStill"
-    }
+    assert {alert["labels"]["alertname"] for alert in last[-1]["alerts"]} >= {"BullMQNoWorker"}
 
 
 def test_a_dead_redis_or_exporter_is_one_notification_and_no_recovery_of_what_was_told(
     inbox: Inbox, own_server: Server, start_work: StartWork, monitored: Monitored
 ) -> None:
     application = start_work("bullmq5", own_server.port)
-    for number in range(20):
+    for number in range(3):
         application.add(f"queue-{number}", "a-job", 1)
     application.add("stuck", "a-job", 7)
     # All that there is to say of them is said.
-    for alert in ("BullMQNoWorker", "BullMQQueueStandsStill"):
-        arrives(lambda about=alert: len(inbox.groups_told(about)) == 21)
+    arrives(lambda: len(inbox.groups_told("BullMQNoWorker")) == 4)
     application.close()
     before = len(inbox.webhooks)
 
@@ -372,11 +371,11 @@ def test_a_dead_redis_or_exporter_is_one_notification_and_no_recovery_of_what_wa
     own_server.start()
     arrives(lambda: inbox.told("resolved", "BullMQRedisUnreachable"))
     minutes_pass(3)
-    assert not inbox.told("resolved", "BullMQQueueStandsStill"), "the queue still stands"
+    assert not inbox.told("resolved", "BullMQNoWorker"), "the queue still stands"
 
     before = len(inbox.told("firing", "BullMQExporterDown"))
     monitored.exporter.terminate()
     [told] = arrives(lambda: inbox.told("firing", "BullMQExporterDown")[before:])
     assert [alert["labels"]["alertname"] for alert in told["alerts"]] == ["BullMQExporterDown"]
     minutes_pass(12)
-    assert not inbox.told("resolved", "BullMQQueueStandsStill"), "nobody knows"
+    assert not inbox.told("resolved", "BullMQNoWorker"), "nobody knows"

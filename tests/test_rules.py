@@ -90,6 +90,18 @@ def test_there_is_no_runbook_without_its_alert() -> None:
     assert runbooks == NAMES
 
 
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_every_runbook_says_how_its_threshold_was_reasoned_and_what_is_usual(name: str) -> None:
+    runbooks = ROOT / "docs" / "runbooks"
+    text = (runbooks / f"{name}.md").read_text()
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert headings == ["Look", "Usual causes", "Do", "Threshold", "If it is noise"]
+    threshold = text.partition("## Threshold\n")[2].partition("\n## ")[0]
+    assert "healthy system" in " ".join(threshold.split())
+    assert "ilence" in threshold
+    assert f"| [{name}]({name}.md) | " in (runbooks / "README.md").read_text()
+
+
 def test_every_limit_is_defined_and_used() -> None:
     expressions = " ".join(rule["expr"] for rule in rules())
     used = set(re.findall(r"bullmq:limit:\w+", expressions))
@@ -201,7 +213,6 @@ def test_an_hour_of_that_week_without_workers_is_told(tmp_path: Path) -> None:
         ("BullMQQueueStandsStill", "indexing"),
         ("BullMQNoWorker", "indexing"),
         ("BullMQWorkerHeartbeatGone", "indexing"),
-        ("BullMQOldestJobWaitsTooLong", "indexing"),
         ("BullMQDelayedJobsOverdue", "indexing"),
     }
 
