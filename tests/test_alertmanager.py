@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote
 
 import pytest
 import yaml
@@ -65,6 +66,32 @@ def test_inhibition_names_alerts_that_there_are() -> None:
     assert named <= NAMES
 
 
+def matching(matchers: list[str]) -> set[tuple[str, str]]:
+    """The alerts, by name and severity, that all these matchers match."""
+    alerts = {(rule["alert"], rule["labels"]["severity"]) for rule in ALERTS}
+    for matcher in matchers:
+        parsed = re.fullmatch(r'(alertname|severity)(!?)(=?)(~?)"(.*)"', matcher)
+        assert parsed, matcher
+        label, unequal, _, _, value = parsed.groups()
+        place = ("alertname", "severity").index(label)
+        fitting = {each for each in alerts if re.fullmatch(value, each[place])}
+        alerts = alerts - fitting if unequal else fitting
+    return alerts
+
+
+def test_no_alerts_hold_back_each_other() -> None:
+    """Neither two nor a circle of them, of which none would be sent: where all labels are equal."""
+    held: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for rule in ALERTMANAGER["inhibit_rules"]:
+        sources, targets = matching(rule["source_matchers"]), matching(rule["target_matchers"])
+        assert sources
+        for target in targets:
+            # What matches both sides is not held back by others that do.
+            by = sources - targets if target in sources else sources
+            held[target] = held.get(target, set()) | by
+    TopologicalSorter(held).prepare()  # raises CycleError
+
+
 def alert(name: str, status: str = "firing", **texts: str) -> dict[str, Any]:
     return {
         "status": status,
@@ -87,7 +114,9 @@ def render(
     *alerts: dict[str, Any],
     kind: str = "text",
     newer: bool = False,
+    address: str = "",
 ) -> str:
+    """The template for these alerts of an Alertmanager that is reached at this address."""
     data = directory / "data.json"
     status = "firing" if any(each["status"] == "firing" for each in alerts) else "resolved"
     data.write_text(
@@ -96,6 +125,7 @@ def render(
                 "status": status,
                 "alerts": alerts,
                 "commonLabels": {"severity": "critical"},
+                "externalURL": address,
             }
         )
     )
@@ -126,9 +156,14 @@ def test_the_text_of_an_alert_and_of_its_end_is_complete(tmp_path: Path) -> None
         alert("A", top_jobs="send (40), bounce (5)", jobs_url=jobs),
         alert("B", "resolved"),
     )
+    silence = (
+        "http://am:9093/#/silences/new?filter=%7Balertname%3D%22A%22%2Cinstance%3D%22i%3A9538%22"
+        "%2Cqueue%3D%22q%22%2Cseverity%3D%22critical%22%7D"
+    )
+    mail = render("bullmq.email.text", tmp_path, *alerts, address="http://am:9093")
     assert (
-        render("bullmq.email.text", tmp_path, *alerts)
-        == """\
+        mail
+        == f"""\
 A of q
 
 Why.
@@ -140,6 +175,7 @@ Source:       i:9538
 Jobs:         http://api/?queue=q&status=failed
 Dashboard:    http://grafana/d/bullmq-queue?var-instance=i&var-queue=q
 Runbook:      http://runbooks/A.md
+Silence:      {silence}
 
 --------
 
@@ -155,16 +191,18 @@ Runbook:      http://runbooks/B.md
 
 """
     )
+    chat = render("bullmq.slack.text", tmp_path, *alerts, address="http://am:9093")
     assert (
-        render("bullmq.slack.text", tmp_path, *alerts)
-        == """\
+        chat
+        == f"""\
 A of q
 Why.
 Top jobs: send (40), bounce (5)
 critical, since 2026-11-24 03:12 UTC, i:9538
 <http://api/?queue=q&amp;status=failed|Jobs> · \
 <http://grafana/d/bullmq-queue?var-instance=i&amp;var-queue=q|Dashboard> · \
-<http://runbooks/A.md|Runbook>
+<http://runbooks/A.md|Runbook> · \
+<{silence}|Silence>
 
 Resolved: B of q
 critical, since 2026-11-24 03:12 UTC until 04:00 UTC, i:9538
@@ -173,6 +211,38 @@ critical, since 2026-11-24 03:12 UTC until 04:00 UTC, i:9538
 
 """
     )
+
+
+@pytest.mark.parametrize("newer", [False, True])
+@pytest.mark.parametrize("template", ["email.text", "email.html", "slack.text"])
+def test_without_its_own_address_alertmanager_offers_no_silence(
+    template: str, newer: bool, tmp_path: Path
+) -> None:
+    kind = template.rpartition(".")[2]
+    plain, offering = (
+        render(f"bullmq.{template}", tmp_path, alert("A"), kind=kind, newer=newer, address=address)
+        for address in ("", "http://am:9093")
+    )
+    assert "ilence" not in plain
+    link = r'( · <|\nSilence: +| &nbsp; <a href=")http://am:9093/#/silences/new\S+( style=.*</a>)?'
+    assert re.sub(link, "", offering) == plain
+
+
+@pytest.mark.parametrize("newer", [False, True])
+@pytest.mark.parametrize("template", ["email.text", "email.html", "slack.text"])
+def test_a_silence_is_of_this_alert_alone_whatever_its_queue_is_called(
+    template: str, newer: bool, tmp_path: Path
+) -> None:
+    """Alertmanager's page takes {name="value",…} of which each value is a string of JSON."""
+    odd = alert("A")
+    odd["labels"] |= {"queue": 'a b+c "d" \\ <e>|f&g=1,é\n\u202e#', "target": "eu", "prefix": "{x}"}
+    kind = template.rpartition(".")[2]
+    text = render(
+        f"bullmq.{template}", tmp_path, odd, kind=kind, newer=newer, address="http://am/p"
+    )
+    [link] = re.findall(r"http://am/p/#/silences/new\?filter=([\w%.~-]+)", text)
+    labels = re.findall(r'[{,](\w+)=("(?:[^"\\]|\\.)*")', unquote(link))
+    assert {name: json.loads(value) for name, value in labels} == odd["labels"]
 
 
 # What a queue or a job may be called: mentions, markup, templates, headers, line breaks, text that
@@ -184,13 +254,15 @@ ODD_NAME = (
 
 
 def odd_alert() -> dict[str, Any]:
-    return alert(
+    odd = alert(
         "A",
         summary=f"{ODD_NAME}: 45 jobs failed",
         description=f"Why: {ODD_NAME}.",
         top_jobs=f"{ODD_NAME} (40)",
         jobs_url=f"http://api/?queue={quote_plus(ODD_NAME)}&status=failed",
     )
+    odd["labels"]["queue"] = ODD_NAME
+    return odd
 
 
 @pytest.mark.parametrize("newer", [False, True])
@@ -199,7 +271,7 @@ def test_each_text_of_a_name_stays_on_its_line_and_reads_from_left_to_right(
     template: str, newer: bool, tmp_path: Path
 ) -> None:
     plain, odd = (
-        render(f"bullmq.{template}", tmp_path, each, newer=newer)
+        render(f"bullmq.{template}", tmp_path, each, newer=newer, address="http://am:9093")
         for each in (alert("A", top_jobs="b", jobs_url="http://api/"), odd_alert())
     )
     assert len(odd.split("\n")) == len(plain.split("\n"))
@@ -209,11 +281,11 @@ def test_each_text_of_a_name_stays_on_its_line_and_reads_from_left_to_right(
 
 @pytest.mark.parametrize("template", ["slack.title", "slack.text"])
 def test_a_name_is_no_mention_and_no_link_in_slack(template: str, tmp_path: Path) -> None:
-    chat = render(f"bullmq.{template}", tmp_path, odd_alert())
+    chat = render(f"bullmq.{template}", tmp_path, odd_alert(), address="http://am:9093")
     assert "&lt;!channel&gt; *bold* _it_ ~st~ `code` &amp;" in chat
-    links = re.compile(r"<http://[^<>|\s]+\|(Jobs|Dashboard|Runbook)>")
+    links = re.compile(r"<http://[^<>|\s]+\|(Jobs|Dashboard|Runbook|Silence)>")
     assert set("<>").isdisjoint(links.sub("", chat))
-    assert len(links.findall(chat)) == (3 if template == "slack.text" else 0)
+    assert len(links.findall(chat)) == (4 if template == "slack.text" else 0)
 
 
 def test_the_configuration_escapes_each_field_of_slack_and_formats_none() -> None:
@@ -233,7 +305,7 @@ def test_the_configuration_escapes_each_field_of_slack_and_formats_none() -> Non
 def test_a_name_is_only_text_in_html(tmp_path: Path) -> None:
     told = odd_alert()
     told["annotations"]["dashboard_url"] = "javascript:alert(1)"
-    html = render("bullmq.email.html", tmp_path, told, kind="html")
+    html = render("bullmq.email.html", tmp_path, told, kind="html", address="http://am:9093")
     assert "<script>" not in html
     assert 'href="javascript' not in html
     assert "&lt;!channel&gt; *bold*" in html
