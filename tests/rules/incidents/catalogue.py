@@ -15,6 +15,9 @@ FAILING = frozenset(
         "BullMQFailureRatioHigh",
         "BullMQEveryAttemptFails",
         "BullMQEveryJobFails",
+        "BullMQFailureRatioRises",
+        "BullMQJobNameFails",
+        "BullMQManyQueuesFail",
     }
 )
 STOPPED = frozenset(
@@ -24,6 +27,8 @@ STOPPED = frozenset(
         "BullMQWorkerHeartbeatGone",
         "BullMQQueueBlocked",
         "BullMQDelayedJobsOverdue",
+        "BullMQManyQueuesStandStill",
+        "BullMQWorkersFlapping",
     }
 )
 UNSTABLE_WORKERS = frozenset({"BullMQJobsStalled"})
@@ -32,7 +37,7 @@ SCHEDULES = frozenset({"BullMQSchedulerOverdue", "BullMQSchedulesGone"})
 GONE = frozenset({"BullMQQueueGone", "BullMQQueuesGone"})
 REDIS = frozenset({"BullMQRedisUnreachable", "BullMQRedisFlapping"})
 EXPORTER = frozenset({"BullMQExporterDown", "BullMQPollsStopped"})
-CLOCK = frozenset({"BullMQClockOff"})
+CLOCK = frozenset({"BullMQClockOffset"})
 LOST_SCRAPES = frozenset({"BullMQScrapesLost"})
 
 
@@ -506,7 +511,7 @@ def from_20_slowly_to_50_percent(app: App, minute: float) -> None:
     app.queues["mail"].jobs["send"].fails = 0.2 + 0.3 * min(1, minute / 120)
 
 
-@incident(FAILING, normal=many(25), begins=20, lasts=30)
+@incident(FAILING, normal=many(25), begins=20, lasts=30, losses=(0,))
 def one_dependency_of_25_queues(app: App, minute: float) -> None:
     """A service that all jobs need is down: 25 queues fail."""
     for queue in app.queues.values():
@@ -569,7 +574,7 @@ def empty_replica(app: App, minute: float) -> None:
 
 @incident(
     GONE, normal=many(13), begins=20, within=40, severity="any", pages=0, mails=1,
-    resolved_within=None,
+    resolved_within=None, losses=(0,),
 )  # fmt: skip
 def twelve_queues_removed(app: App, minute: float) -> None:
     """Somebody removes 12 of 13 queues."""
