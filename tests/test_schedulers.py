@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
 
+from exporter.bullmq import schedulers as module
+from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.keys import Queue
+from exporter.bullmq.schedulers import SchedulerReader
+from exporter.bullmq.snapshot import QueueReading, Scheduler
+from exporter.settings import RedisSettings
 from tests.conftest import Exporter, Server, StartExporter, StartWork, eventually
 
 NEXT_RUN = "bullmq_scheduler_next_run_timestamp_seconds"
@@ -171,6 +178,40 @@ def test_many_schedulers_come_in_pages_and_long_values_are_cut(
     eventually(lambda: last_runs(exporter) == {"s008": 7, "s009": 8})
     lengths = {len(pattern) for pattern, _ in info(exporter).values()}
     assert lengths == {0, 200}
+
+
+async def test_no_more_schedulers_are_read_than_are_exposed(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where some have ended, those behind them."""
+    now = int(time.time() * 1000)
+    readings = []
+    with server.client() as client:
+        for queue, ended in (("alive", 0), ("ended", 5)):
+            client.zadd(f"bull:{queue}:repeat", {f"{at:03}": now + YEAR + at for at in range(300)})
+            for at in range(ended):
+                client.zadd(f"bull:{queue}:repeat", {f"{at:03}": at + 1})
+                client.hset(f"bull:{queue}:repeat:{at:03}", mapping={"limit": 1, "ic": 1})
+            readings.append(QueueReading(Queue.named("bull", queue), {}, schedulers=300))
+    read: Counter[str] = Counter()
+
+    def made(queue: Queue, row: Any) -> Scheduler:
+        read[queue.name] += 1
+        return scheduler_of(queue, row)
+
+    scheduler_of = module._scheduler
+    monkeypatch.setattr(module, "_scheduler", made)
+    redis = RedisReader(RedisSettings(host="127.0.0.1", port=server.port), connections=1)
+    try:
+        facts = await SchedulerReader(redis, 50).read(readings, seconds=60)
+    finally:
+        await redis.close()
+    shown = {queue.name: [each.label for each in some] for queue, some in facts.schedulers.items()}
+    assert shown == {
+        "alive": [f"{at:03}" for at in range(50)],
+        "ended": [f"{at:03}" for at in range(5, 55)],
+    }
+    assert read == {"alive": 50, "ended": 250}
 
 
 def test_schedulers_that_have_ended_hide_none_behind_them(

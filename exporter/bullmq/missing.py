@@ -6,11 +6,13 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import Command, RedisReader, RedisRefused, RedisUnavailable
 from exporter.bullmq.keys import Queue, State
+from exporter.bullmq.rounds import Rounds
 from exporter.bullmq.snapshot import QueueReading
 
 log = logging.getLogger(__name__)
@@ -101,52 +103,41 @@ class _Place(NamedTuple):
 
 
 class MissingJobs:
-    """Searches for missing jobs at the ends of each queue's lists and sets, queue after queue.
-
-    A round looks at a bounded number of queues, so what is known of one may be as many rounds old
-    as it takes to get round.
-    """
+    """Searches for missing jobs at the ends of each queue's lists and sets."""
 
     def __init__(self, redis: RedisReader) -> None:
         self._redis = redis
         self._policy = EvictionPolicy(redis)
-        self._next = 0
-        self._found: dict[Queue, Mapping[State, int]] = {}
+        self._rounds: Rounds[Mapping[State, int]] = Rounds()
 
     async def look(self, readings: Sequence[QueueReading], *, seconds: float) -> Missing:
-        """The number of missing jobs of each checked queue by state; 0 if none is missing.
+        """The number of missing jobs of each checked queue by state, after a round; 0 if none is
+        missing.
 
-        A round begins no further batch after so many `seconds`; the next round continues. States
-        without jobs, and those that could not be read, have no entry. Raises RedisUnavailable.
+        States without jobs, and those that could not be read, have no entry. Raises
+        RedisUnavailable.
         """
-        with_jobs = [reading for reading in readings if any(reading.counts.values())]
-        begin = self._next if self._next < len(with_jobs) else 0
-        end = time.monotonic() + seconds
-        found: dict[Queue, Mapping[State, int]] = {}
-        some: list[QueueReading] = []
-        for batch in batched(with_jobs[begin : begin + MAX_QUEUES_PER_ROUND], QUEUE_BATCH_SIZE):
-            places = [place for reading in batch for place in _places(reading)]
-            found |= await count_missing(self._redis, places)
-            some += batch
-            self._next = begin + len(some)
-            if time.monotonic() > end:
-                break
-        begun = [queue for queue in found if _total(found[queue]) and not self._known(queue)]
-        kept = {reading.queue for reading in with_jobs} - {reading.queue for reading in some}
-        self._found = {queue: self._found[queue] for queue in kept & self._found.keys()} | found
+        with_jobs = {each.queue: each for each in readings if any(each.counts.values())}
+
+        async def read(queues: list[Queue]) -> dict[Queue, Mapping[State, int]]:
+            places = [place for queue in queues for place in _places(with_jobs[queue])]
+            return await count_missing(self._redis, places)
+
+        before = self._rounds.known
+        found = await self._rounds.read(list(with_jobs), _batches, read, seconds=seconds)
+        begun = [
+            queue for queue in found if _total(found[queue]) and not _total(before.get(queue, {}))
+        ]
         if begun:
             await self._log(begun)
-        return self._found
-
-    def _known(self, queue: Queue) -> int:
-        return _total(self._found.get(queue, {}))
+        return found
 
     async def _log(self, queues: Sequence[Queue]) -> None:
         policy = await self._policy.read()
         hint: dict[str, Any] = {} if policy is None else {"maxmemory_policy": policy}
         for queue in queues[:MAX_LOGGED_QUEUES]:
             states = ", ".join(
-                f"{number} {state}" for state, number in self._found[queue].items() if number
+                f"{number} {state}" for state, number in self._rounds.known[queue].items() if number
             )
             log.warning(
                 "jobs have no data: evicted or deleted",
@@ -157,6 +148,10 @@ class MissingJobs:
                 "jobs of more queues have no data",
                 extra={"count": len(queues) - MAX_LOGGED_QUEUES},
             )
+
+
+def _batches(queues: Iterable[Queue]) -> Iterator[list[Queue]]:
+    return batched(islice(queues, MAX_QUEUES_PER_ROUND), QUEUE_BATCH_SIZE)
 
 
 def _total(states: Mapping[State, int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -11,28 +12,39 @@ from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, scored
 from exporter.bullmq.keys import Queue, State
 from exporter.bullmq.options import read_options
+from exporter.bullmq.rounds import Rounds
 from exporter.bullmq.worker_clock import CompareClock
 
 # The option of a job that bounds each state (BullMQ: KeepJobs).
 OPTIONS = {State.COMPLETED: "removeOnComplete", State.FAILED: "removeOnFail"}
-BATCH = 200
+BATCH_SIZE = 200
 
 
-async def learn_retention(
-    redis: RedisReader,
-    queues: Sequence[Queue],
-    configured: Mapping[State, int],
-    compare_clock: CompareClock = lambda *_: None,
-) -> dict[Queue, Mapping[State, int]]:
-    """The ceilings by queue and state: `configured`, else what the newest finished job asks for.
+class RetentionReader:
+    """Reads the ceilings of each queue by state: `configured`, otherwise what the newest finished
+    job asks for.
 
-    BullMQ keeps no retention for a queue; each job brings its own in its options. Raises
-    RedisUnavailable.
+    BullMQ keeps no retention for a queue; each job brings its own in its options.
     """
-    learned: dict[Queue, Mapping[State, int]] = {}
-    for batch in batched(queues, BATCH):
-        places = [(queue, state) for queue in batch for state in OPTIONS if state not in configured]
-        newest = await redis.pipeline(
+
+    def __init__(
+        self, redis: RedisReader, configured: Mapping[State, int], compare_clock: CompareClock
+    ) -> None:
+        self._redis, self._configured, self._compare_clock = redis, configured, compare_clock
+        self._rounds: Rounds[Mapping[State, int]] = Rounds()
+
+    async def read(
+        self, queues: Sequence[Queue], *, seconds: float
+    ) -> Mapping[Queue, Mapping[State, int]]:
+        """What is known of these queues after a round. Raises RedisUnavailable."""
+        batches = partial(batched, size=BATCH_SIZE)
+        return await self._rounds.read(queues, batches, self._read_batch, seconds=seconds)
+
+    async def _read_batch(self, queues: Sequence[Queue]) -> dict[Queue, Mapping[State, int]]:
+        places = [
+            (queue, state) for queue in queues for state in OPTIONS if state not in self._configured
+        ]
+        newest = await self._redis.pipeline(
             [
                 ("ZREVRANGE", queue.base + state.encode(), 0, 0, "WITHSCORES")
                 for queue, state in places
@@ -44,15 +56,14 @@ async def learn_retention(
             if isinstance(row, list) and row
         ]
         for queue, state, job_id, finished in jobs:
-            compare_clock(queue, state, job_id, finished)
-        options = await read_options(redis, [queue.job_key(job_id) for queue, _, job_id, _ in jobs])
-        for queue in batch:
-            learned[queue] = dict(configured)
+            self._compare_clock(queue, state, job_id, finished)
+        job_keys = [queue.job_key(job_id) for queue, _, job_id, _ in jobs]
+        options = await read_options(self._redis, job_keys)
+        learned = {queue: dict(self._configured) for queue in queues}
         for (queue, state, *_), raw in zip(jobs, options, strict=True):
-            limit = _limit(raw, OPTIONS[state])
-            if limit is not None:
-                learned[queue] = {**learned[queue], state: limit}
-    return learned
+            if (limit := _limit(raw, OPTIONS[state])) is not None:
+                learned[queue][state] = limit
+        return dict(learned)
 
 
 def _limit(raw: Any, option: str) -> int | None:

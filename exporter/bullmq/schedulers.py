@@ -6,17 +6,21 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, Script, readable
 from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue, label_text
+from exporter.bullmq.rounds import Rounds
 from exporter.bullmq.snapshot import QueueReading, Scheduler, SchedulerFacts
 
 SCHEDULERS = Script("schedulers.lua")
 
 # Schedulers that one script call reads: it holds Redis 7.0 for about 1 ms.
 SCHEDULER_BATCH_SIZE = 50
+# Schedulers that are read before it is known whether there is time for more.
+READ_BATCH_SIZE = 250
 # Schedulers whose data are compared in one round trip.
 DATA_BATCH_SIZE = 250
 
@@ -28,30 +32,84 @@ LOOK_FACTOR = 5  # as in heads.lua
 MAX_BYTES = 16 * 1024
 
 
-async def read_schedulers(
-    redis: RedisReader, readings: Iterable[QueueReading], most: int
-) -> SchedulerFacts:
-    """The first `most` schedulers of each queue that have not ended, and how many of them are
+class _Facts(NamedTuple):
+    """What is known of the schedulers of a queue."""
+
+    schedulers: tuple[Scheduler, ...]
+    duplicates: int
+
+
+class SchedulerReader:
+    """Reads the first `most` schedulers of each queue that have not ended, and how many of them are
     duplicates.
 
     A duplicate is one that adds a job of the same name with the same data as another one does. A
     repeatable job's key is made from its pattern, so a changed pattern registers a second one
     beside the first, and BullMQ has changed the key's format; Open Archiver had three that synced
-    the same mail (sync-scheduler.ts). Raises RedisUnavailable.
+    the same mail (sync-scheduler.ts).
     """
-    counted = {
-        reading.queue: reading.schedulers for reading in readings if reading.schedulers is not None
-    }
-    # With `most` 0 nothing is known, except that a single scheduler has no duplicate.
-    looked_at = LOOK_FACTOR * most
-    numbers = {queue: min(number, looked_at) for queue, number in counted.items() if number}
-    now = int(time.time() * 1000)
-    found = {
-        queue: tuple(each for each in some if not each.has_ended(now))[:most]
-        for queue, some in (await _read_parts(redis, list(_parts(numbers)))).items()
-    }
-    duplicates = {queue: 0 for queue, number in counted.items() if number in (0, 1)}
-    return SchedulerFacts(found, duplicates | await _count_duplicates(redis, found))
+
+    def __init__(self, redis: RedisReader, most: int) -> None:
+        self._redis, self._most = redis, most
+        self._rounds: Rounds[_Facts] = Rounds()
+
+    async def read(self, readings: Iterable[QueueReading], *, seconds: float) -> SchedulerFacts:
+        """What is known of these queues after a round. Raises RedisUnavailable."""
+        counted = {
+            reading.queue: reading.schedulers
+            for reading in readings
+            if reading.schedulers is not None
+        }
+        numbers = {queue: number for queue, number in counted.items() if number and self._most}
+        known = await self._rounds.read(
+            list(numbers),
+            partial(self._batches, numbers),
+            partial(self._read_batch, numbers),
+            seconds=seconds,
+        )
+        # A single scheduler has no duplicate, whether it could be read or not.
+        duplicates = {queue: 0 for queue, number in counted.items() if number in (0, 1)}
+        return SchedulerFacts(
+            {queue: facts.schedulers for queue, facts in known.items()},
+            duplicates | {queue: facts.duplicates for queue, facts in known.items()},
+        )
+
+    def _batches(
+        self, numbers: Mapping[Queue, int], queues: Iterable[Queue]
+    ) -> Iterator[list[Queue]]:
+        """Queues of together about READ_BATCH_SIZE schedulers."""
+        batch: list[Queue] = []
+        size = 0
+        for queue in queues:
+            batch.append(queue)
+            size += min(numbers[queue], self._most)
+            if size >= READ_BATCH_SIZE:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    async def _read_batch(
+        self, numbers: Mapping[Queue, int], queues: Sequence[Queue]
+    ) -> Mapping[Queue, _Facts]:
+        most, now = self._most, int(time.time() * 1000)
+        first = {queue: min(numbers[queue], most) for queue in queues}
+        found = await _read_parts(self._redis, list(_parts(first)))
+        # Those that have ended come first, for ever.
+        further = {
+            queue: min(numbers[queue], LOOK_FACTOR * most) - most
+            for queue, some in found.items()
+            if numbers[queue] > most and any(each.has_ended(now) for each in some)
+        }
+        more = await _read_parts(self._redis, list(_parts(further, most)))
+        alive = {
+            queue: tuple(each for each in (*some, *more.get(queue, ())) if not each.has_ended(now))[
+                :most
+            ]
+            for queue, some in found.items()
+        }
+        duplicates = await _count_duplicates(self._redis, alive)
+        return {queue: _Facts(some, duplicates[queue]) for queue, some in alive.items()}
 
 
 async def read_scheduler_page(

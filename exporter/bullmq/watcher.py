@@ -28,9 +28,9 @@ from exporter.bullmq.discovery import Findings, Search, within_limit
 from exporter.bullmq.keys import Queue, State, text
 from exporter.bullmq.missing import Missing, MissingJobs
 from exporter.bullmq.poll import Poller
-from exporter.bullmq.retention import learn_retention
+from exporter.bullmq.retention import RetentionReader
 from exporter.bullmq.retry import MAX_RETRY_SECONDS, retry_pause
-from exporter.bullmq.schedulers import read_schedulers
+from exporter.bullmq.schedulers import SchedulerReader
 from exporter.bullmq.snapshot import QueueReading, SchedulerFacts, Snapshot
 from exporter.bullmq.supervision import supervise
 from exporter.bullmq.turns import Turns
@@ -128,8 +128,8 @@ class Watcher:
         self._by_key: tuple[tuple[Queue, ...] | None, Mapping[str, Queue]] = (None, {})
         self._retention: Mapping[Queue, Mapping[State, int]] = {}
         self._scheduler_facts = SchedulerFacts({}, {})
-        self._missing_jobs = MissingJobs(redis)
         self._missing: Missing = {}
+        self._begin_slow_reads()
         self._options_due = 0.0
         self._workers: Mapping[Queue, int] | None = None
         self._workers_due = 0.0
@@ -213,7 +213,7 @@ class Watcher:
             if isinstance(error, InvalidReply):
                 # What was remembered of its answers may be as wrong.
                 self._poller.forget_all()
-                self._missing_jobs = MissingJobs(self._redis)
+                self._begin_slow_reads()
             return Outcome(None, str(error), time.monotonic() - began)
         if first:
             self._log_changes((), self._queues or ())
@@ -256,20 +256,16 @@ class Watcher:
             # hundredth of the time goes into it.
             self._workers_due = now + max(self._settings.workers_interval, 100 * took)
         if now >= self._options_due:
-            configured = self._settings.retention.model_dump(exclude_none=True)
-            ceilings = {State(state): limit for state, limit in configured.items()}
             # None of the three may take the time that the poll has.
             seconds = self._time_limit / SLOW_READ_SHARE
             self._retention = await self._or_nothing(
-                learn_retention(self._redis, queues, ceilings, self._compare_clock), {}, seconds
+                self._retention_reader.read(queues, seconds=seconds), {}
             )
             self._scheduler_facts = await self._or_nothing(
-                read_schedulers(self._redis, readings, self._settings.max_schedulers),
-                SchedulerFacts({}, {}),
-                seconds,
+                self._scheduler_reader.read(readings, seconds=seconds), SchedulerFacts({}, {})
             )
             self._missing = await self._or_nothing(
-                self._missing_jobs.look(readings, seconds=seconds / 2), {}, seconds
+                self._missing_jobs.look(readings, seconds=seconds), {}
             )
             self._options_due = now + self._settings.discovery_interval
         return Snapshot(
@@ -282,13 +278,21 @@ class Watcher:
             self._missing,
         )
 
-    async def _or_nothing(self, read: Awaitable[Slow], nothing: Slow, seconds: float) -> Slow:
-        """The result of a slow read, or `nothing` if it fails or takes longer: the poll goes on."""
+    def _begin_slow_reads(self) -> None:
+        """What they remember is forgotten."""
+        settings = self._settings
+        configured = settings.retention.model_dump(exclude_none=True)
+        ceilings = {State(state): limit for state, limit in configured.items()}
+        self._retention_reader = RetentionReader(self._redis, ceilings, self._compare_clock)
+        self._scheduler_reader = SchedulerReader(self._redis, settings.max_schedulers)
+        self._missing_jobs = MissingJobs(self._redis)
+
+    async def _or_nothing(self, read: Awaitable[Slow], nothing: Slow) -> Slow:
+        """The result of a slow read, or `nothing` if it fails: the poll goes on."""
         try:
             with self._redis.understanding():
-                async with asyncio.timeout(seconds):
-                    return await read
-        except (RedisUnavailable, TimeoutError) as error:
+                return await read
+        except RedisUnavailable as error:
             log.debug("a slow read failed", extra={"reason": str(error)})
             return nothing
 
