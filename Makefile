@@ -16,7 +16,7 @@ PACKAGES := buildah curl chromium faketime mmdebstrap redis-server nodejs npm pr
 PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make pins"
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
-.PHONY: demo test bench soak lint audit format rules docs dashboards screenshots pins programs clean
+.PHONY: demo test bench soak lint audit format rules docs scoreboard dashboards screenshots pins programs clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/bullmq-exporter --demo
@@ -69,6 +69,10 @@ rules: $(VENV)/.dev
 # References in docs/, from the code.
 docs: $(VENV)/.dev
 	$(BIN)/python docs/reference.py
+
+# docs/alerts.md, measured anew: five minutes.
+scoreboard: $(VENV)/.dev
+	$(BIN)/python -m tests.rules.incidents.document
 
 dashboards: $(VENV)/.dev
 	$(BIN)/python -m dashboards

@@ -333,7 +333,7 @@ class Ended:
 
 
 def run_here(arguments: list[str]) -> Ended:
-    async def started(*_: object) -> None: ...
+    async def started(*_: object, **__: object) -> None: ...
 
     async def checked(*_: object) -> service.Checked:
         return service.Checked("checked", has_found=True)

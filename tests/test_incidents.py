@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.rules.incidents.catalogue import INCIDENTS
+from tests.rules.incidents.document import TARGET
 from tests.rules.incidents.scoreboard import LOSSES, VERSIONS, scores, table
 
 # By the percentage of lost scrapes: those that are not reported as they should be.
@@ -64,3 +65,12 @@ def test_every_incident_is_reported_as_it_should_be(version: str) -> None:
 
 def test_what_is_expected_to_fail_is_an_incident() -> None:
     assert frozenset().union(*EXPECTED_TO_FAIL.values()) <= INCIDENTS.keys()
+
+
+def test_the_document_has_each_incident_and_marks_those_that_fail() -> None:
+    rows = [line for line in TARGET.read_text().splitlines() if line.startswith("| `")]
+    named = {row.split("`")[1]: row for row in rows}
+    assert [*named] == [*INCIDENTS], "run: make scoreboard"
+    assert all(incident.what in named[name] for name, incident in INCIDENTS.items())
+    failing = frozenset().union(*EXPECTED_TO_FAIL.values())
+    assert {name for name, row in named.items() if "` (!) |" in row} == failing

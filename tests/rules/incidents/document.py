@@ -1,0 +1,68 @@
+"""Writes docs/alerts.md: how each incident is reported, as measured (`make scoreboard`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from tests.rules.incidents.catalogue import INCIDENTS, Incident
+from tests.rules.incidents.scoreboard import Score, scores
+
+TARGET = Path(__file__).parents[3] / "docs" / "alerts.md"
+HEAD = """\
+# How incidents are reported
+Each line is an incident that happened to somebody, as a history that is played to the shipped
+rules (`tests/rules/incidents`), with 0, 10 and 30% of the scrapes lost at random, by promtool of
+Prometheus 2 (10%) and 3 (0 and 30%). Notifications are counted by a model of Alertmanager's
+groups, inhibition and repeats with the shipped configuration. What an alert means and what to do:
+[runbooks](runbooks/README.md).
+
+- **reported**: minutes from the beginning of the incident to the first notification, the slowest of
+  the three; in brackets the aim. "-": it is healthy, and must not be reported.
+- **pages**, **mails**: notifications that say something new, to `night` and to `morning`, the most
+  of the three; in brackets how many are allowed.
+- **repeats**: reminders of what is known, every 4 hours for pages, once a day for mails.
+- **resolved**: minutes from its end to the last "Resolved". Alerts on failing jobs last half an
+  hour longer than their cause, since a cause that comes and goes is one page then.
+
+`make scoreboard` measures anew and writes this page; to see one incident minute by minute:
+`.venv/bin/python -m tests.rules.incidents standstill -v`.
+
+"""
+END = """
+Not as aimed are those with the sign (!): `EXPECTED_TO_FAIL` in `tests/test_incidents.py`.
+"""
+
+
+def row(incident: Incident, measured: Sequence[Score]) -> str:
+    """One line of the table, the worst of each number."""
+    times = [each.reported_after for each in measured]
+    reported = "-"
+    if incident.alerts:
+        known = [time for time in times if time is not None]
+        worst = f"{max(known):.0f}" if len(known) == len(times) else "never"
+        reported = f"{worst} ({incident.within})"
+    ends = [each.resolved_after for each in measured if each.resolved_after is not None]
+    cells = (
+        f"`{incident.name}`" + (" (!)" if any([*each.faults()] for each in measured) else ""),
+        incident.what.replace("|", "\\|"),
+        reported,
+        f"{max(each.pages for each in measured)} ({incident.pages})",
+        f"{max(each.mails for each in measured)} ({incident.mails})",
+        str(max(each.repeats for each in measured)),
+        f"{max(ends):.0f}" if ends and incident.resolved_within is not None else "-",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def document(found: Sequence[Score]) -> str:
+    columns = ("incident", "what happens", "reported", "pages", "mails", "repeats", "resolved")
+    lines = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
+    for name, measured in groupby(found, lambda score: score.incident.name):
+        lines.append(row(INCIDENTS[name], [*measured]))
+    return HEAD + "\n".join(lines) + "\n" + END
+
+
+if __name__ == "__main__":
+    TARGET.write_text(document(scores([*INCIDENTS.values()])))
