@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,21 @@ settings.load_profile("tests")
 
 API_KEY = "a-key-of-the-tests-0123456789"
 JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds the end of what its programs logged to the report of a test that failed."""
+    report = yield
+    path = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.failed and path is not None:
+        for log in sorted(path.glob("*.log")):
+            report.sections.append(
+                (f"{log.name}, its end", log.read_text("utf-8", "replace")[-5000:])
+            )
+    return report
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.events import large_entries
 from exporter.bullmq.events.large_entries import LargeEntries
 from exporter.bullmq.events.ledger import Ledger
@@ -132,6 +132,48 @@ async def test_an_event_that_cannot_be_had_is_missed_and_those_after_it_are_read
             tallies = await until(lambda now: count(now, Count.ADDED) == 2)
     assert tallies.queues[QUEUE].missed == 1
     assert caplog.text.count("an event cannot be read: skipped") == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"event": "waiting", "jobId": "1", "prev": "failed"},
+        {"event": "added", "jobId": "1", "name": "import"},
+        {"event": "completed", "jobId": "1", "returnvalue": "null", "prev": "active"},
+        {"event": "drained"},
+    ],
+    ids=lambda fields: fields["event"],
+)
+async def test_a_reply_that_is_cut_anywhere_is_no_end_of_the_stream_and_no_event_without_its_rest(
+    own_server: Server, fields: dict[str, str]
+) -> None:
+    """Where scripts are refused, entries are read from the beginnings of replies."""
+    with own_server.client() as client, Proxy(own_server.port) as proxy:
+        before = client.xadd(KEY, {"event": "drained"})
+        added = client.xadd(KEY, fields)
+        client.execute_command(*NO_SCRIPTS)
+        ledger = Ledger(QUEUE, Layout((1,), (1,)), Room(1), max_names=1)
+        ledger.place.position = before
+        reader = RedisReader(RedisSettings(host="127.0.0.1", port=proxy.port), connections=1)
+        large = LargeEntries(reader)
+        info = (await large.read([ledger], {ledger}, entries=False)).infos[ledger]
+        words = [word.encode() for item in fields.items() for word in item]
+        got: set[int] = set()
+        for proxy.most in range(1, 600):
+            try:
+                reading = await large.read([ledger], {ledger})
+            except RedisUnavailable:
+                continue
+            assert reading.infos == {ledger: info}
+            assert reading.unread == {} and reading.unfinished == {KEY}
+            [(entry_id, found)] = reading.entries[KEY]
+            assert entry_id == added
+            # What is used of a `completed` is there before the end of its return value.
+            used = 4 if b"returnvalue" in words else 5 if b"name" in words else len(words)
+            assert list(found) == words[: len(found)] and len(found) >= used
+            got.add(len(found))
+        assert len(words) in got
+        await reader.close()
 
 
 async def test_a_queue_costs_after_large_events_what_it_cost_before(

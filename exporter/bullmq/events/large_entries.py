@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from exporter.bullmq.connection import (
+    REPLY_HEAD_BYTES,
     RedisReader,
     RedisRefused,
     RedisUnavailable,
@@ -26,6 +27,11 @@ from exporter.bullmq.events.stream import (
 
 # Minimum size of a large entry in bytes: what XREAD sends of it is mostly its return value.
 LARGE_ENTRY_BYTES = 1 << 16
+
+# The field of an entry that may hold much, after its `event` and `jobId`: what a job returned, why
+# it failed, how far it is, and its name, which its hash has too (moveToFinished, updateProgress and
+# storeJob of 5.56.3 and 6.7.0).
+LARGE_FIELDS = (b"returnvalue", b"failedReason", b"data", b"name")
 
 # Seconds after its last large entry for which a stream is read only by the script, so that large
 # return values are not sent. After that the stream costs as much as any other.
@@ -220,11 +226,8 @@ class LargeEntries:
             told, incomplete = await self._beginning(*command)
             if isinstance(told, Exception):
                 reading.infos[ledger] = told
-            elif told:
-                entry = _first_entry(told)
-                if entry is None:
-                    raise incomplete or RedisUnavailable("XREAD: no entry in the reply")
-                self._take(reading, ledger, entry, whole=incomplete is None)
+            elif told or incomplete is not None:
+                self._take(reading, ledger, told, incomplete)
         return reading
 
     async def _info_by_beginning(self, ledger: Ledger) -> StreamInfo | Exception:
@@ -234,18 +237,32 @@ class LargeEntries:
         if incomplete is not None:
             self._large_ends.add(ledger.stream)
             told = dict(zip(told[::2], told[1::2], strict=False))
+            if told.get(b"first-entry") == []:
+                del told[b"first-entry"]  # it was cut off before its id
             if b"first-entry" not in told and b"recorded-first-entry-id" not in told:
                 raise incomplete
         return StreamInfo.of(told)
 
-    def _take(self, reading: Reading, ledger: Ledger, entry: Entry, *, whole: bool) -> None:
+    def _take(
+        self, reading: Reading, ledger: Ledger, told: Any, incomplete: ReplyIncomplete | None
+    ) -> None:
+        """Take the entry of a reply, or of its beginning.
+
+        Raises ReplyIncomplete where the beginning does not tell enough of it, and is not all that
+        is ever read of one.
+        """
+        entry = _first_entry(told) if told else None
+        if entry is None:
+            raise incomplete or RedisUnavailable("XREAD: no entry in the reply")
         check_ids([ledger.place.position, entry[0]])
         reading.unfinished.add(ledger.stream)
-        if whole or len(entry[1]) >= 4:  # what happened, and to which job
+        if incomplete is None or _tells_enough(entry[1]):
             reading.entries[ledger.stream] = [entry]
+        elif len(incomplete.head) < REPLY_HEAD_BYTES:
+            raise incomplete
         else:
             reading.unread[ledger] = [entry]
-        if not whole or _is_large(entry):
+        if incomplete is not None or _is_large(entry):
             reading.large = True
             self._large_ends.add(ledger.stream)
             self._until[ledger.stream] = time.monotonic() + LARGE_TTL_SECONDS
@@ -267,6 +284,15 @@ def _first_entry(told: Any) -> Entry | None:
         stream = stream[0]
     entry = stream[1][0] if len(stream) > 1 and stream[1] else ()
     return (entry[0], entry[1] if len(entry) > 1 else []) if entry else None
+
+
+def _tells_enough(words: Sequence[bytes]) -> bool:
+    """Whether all that is used of an entry is among the words at its beginning.
+
+    That is what happened, and to which job; and behind it nothing but the value that is cut off,
+    and what follows it (`prev`), which is not used.
+    """
+    return len(words) >= 5 and words[4] in LARGE_FIELDS
 
 
 def _is_large(entry: Entry) -> bool:
