@@ -6,25 +6,15 @@ import pytest
 
 from tests.rules.incidents.catalogue import INCIDENTS
 from tests.rules.incidents.document import TARGET
-from tests.rules.incidents.scoreboard import LOSSES, scores, table
+from tests.rules.incidents.scoreboard import scores, table
 
-# By the percentage of lost scrapes: those that are not reported as they should be.
+# By the percentage of lost scrapes: those that are not reported as they should be. What holds at
+# both ends holds between them too; `make scoreboard` evaluates 10% as well.
 EXPECTED_TO_FAIL = {
     0: frozenset(
         {
             "jobs-have-become-slower",
             "leak-1-to-10-percent",
-            "poison-job",
-            "queue-created-and-removed",
-            "quiet-queue-fails",
-            "redis-away-170-seconds-of-each-hour",
-            "scheduler-fires-next-year",
-            "standstill-with-a-slow-redis",
-        }
-    ),
-    10: frozenset(
-        {
-            "jobs-have-become-slower",
             "poison-job",
             "queue-created-and-removed",
             "quiet-queue-fails",
@@ -52,7 +42,7 @@ EXPECTED_TO_FAIL = {
 
 @pytest.mark.takes(seconds=150)
 @pytest.mark.timeout(3600)  # two minutes of CPU, of a machine that may do much else
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", sorted(EXPECTED_TO_FAIL))
 def test_every_incident_is_reported_as_it_should_be(loss: int) -> None:
     found = scores([*INCIDENTS.values()], [loss])
     wrong = [
