@@ -265,6 +265,25 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
+                "Slow reads: duration, and failures",
+                [
+                    query(
+                        f"max by (instance, target, collector) (bullmq_exporter_collector_duration_seconds{{{EXPORTERS}}})",
+                        f"{{{{collector}}}} {BY}",
+                    ),
+                    query(
+                        f"1 - min by (instance, target, collector) (bullmq_exporter_collector_success{{{EXPORTERS}}})",
+                        f"{{{{collector}}}} failed {BY}",
+                    ),
+                ],
+                "How long the last run of each collector took, and 1 while its last run failed: then its metrics "
+                "are absent.",
+                unit="s",
+                nothing="No poll succeeded",
+            )
+        )
+        .with_panel(
+            graph(
                 "Jobs of removed queues, per minute",
                 [
                     query(

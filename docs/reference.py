@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.bullmq.events.tallies import FinishedJobs, Layout, Saves, Tallies
-from exporter.bullmq.snapshot import Snapshot
+from exporter.bullmq.snapshot import CollectorRun, SlowFacts, Snapshot
 from exporter.bullmq.watcher import Outcome
 from exporter.prometheus.event_family import EventGauge, EventHistogram, MissedCounter
 from exporter.prometheus.exposition import COUNTED, GAUGES
@@ -173,7 +173,8 @@ def _own() -> Iterator[list[str]]:
         removed=FinishedJobs(),
         saves=Saves(),
     )
-    snapshot = Snapshot((), None, {}, {}, None, unwatched={"prefix": 0})
+    facts = SlowFacts(runs={"": CollectorRun(success=True, duration=0)})
+    snapshot = Snapshot((), facts, unwatched={"prefix": 0})
     health.record(None, Outcome(snapshot, None, duration=0), tallies)
     for metric in sorted(health.registry.collect(), key=_own_first):
         labels = {name: None for sample in metric.samples for name in sample.labels if name != "le"}

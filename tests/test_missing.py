@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from exporter.bullmq.collectors.missing_jobs import MAX_QUEUES_PER_ROUND, MissingJobs
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.keys import Queue, State
-from exporter.bullmq.missing import MAX_QUEUES_PER_ROUND, MissingJobs
 from exporter.bullmq.poll import Poller
-from exporter.settings import RedisSettings
+from exporter.settings import RedisSettings, Settings
 from tests.conftest import Exporter, Server, StartExporter, StartWork, eventually
 from tests.proxy import Proxy
 
@@ -116,7 +116,7 @@ async def test_jobs_that_come_and_go_are_not_missing(server: Server) -> None:
     """
     queue = Queue.named("bull", "busy")
     reader = RedisReader(RedisSettings(port=server.port), connections=2)
-    poller, missing_jobs = Poller(reader, max_schedulers=0), MissingJobs(reader)
+    poller, missing_jobs = Poller(reader, max_schedulers=0), MissingJobs(reader, Settings())
     ended = threading.Event()
 
     def work() -> None:
@@ -139,7 +139,9 @@ async def test_jobs_that_come_and_go_are_not_missing(server: Server) -> None:
         try:
             for _ in range(200):
                 readings = await poller.poll([queue], configured=frozenset())
-                assert (await missing_jobs.look(readings, seconds=60))[queue] == {State.WAITING: 0}
+                assert (await missing_jobs.collect(readings, seconds=60))[queue] == {
+                    State.WAITING: 0
+                }
         finally:
             ended.set()
             await working
@@ -149,19 +151,19 @@ async def test_jobs_that_come_and_go_are_not_missing(server: Server) -> None:
 async def test_many_queues_are_looked_at_in_turn(server: Server) -> None:
     queues = [Queue.named("bull", f"q{number}") for number in range(MAX_QUEUES_PER_ROUND + 20)]
     reader = RedisReader(RedisSettings(port=server.port), connections=2)
-    poller, missing_jobs = Poller(reader, max_schedulers=0), MissingJobs(reader)
+    poller, missing_jobs = Poller(reader, max_schedulers=0), MissingJobs(reader, Settings())
     with server.client() as client, client.pipeline() as pipeline:
         for queue in queues:
             pipeline.hset(queue.meta_key, "version", "bullmq:5.56.3")
             pipeline.rpush(queue.base + b"wait", "1")
         pipeline.execute()
     readings = await poller.poll(queues, configured=frozenset())
-    first = await missing_jobs.look(readings, seconds=60)
+    first = await missing_jobs.collect(readings, seconds=60)
     assert len(first) == MAX_QUEUES_PER_ROUND
-    second = await missing_jobs.look(readings, seconds=60)
+    second = await missing_jobs.collect(readings, seconds=60)
     assert second == {queue: {State.WAITING: 1} for queue in queues}
     # Those that are gone are forgotten.
-    assert (await missing_jobs.look(readings[:1], seconds=60)).keys() == {queues[0]}
+    assert (await missing_jobs.collect(readings[:1], seconds=60)).keys() == {queues[0]}
     await reader.close()
 
 

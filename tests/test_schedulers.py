@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from exporter.bullmq import schedulers as module
+from exporter.bullmq.collectors.schedulers import Schedulers
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.keys import Queue
-from exporter.bullmq.schedulers import SchedulerReader
 from exporter.bullmq.snapshot import QueueReading, Scheduler
-from exporter.settings import RedisSettings
+from exporter.settings import RedisSettings, Settings
 from tests.conftest import Exporter, Server, StartExporter, StartWork, eventually
 
 NEXT_RUN = "bullmq_scheduler_next_run_timestamp_seconds"
@@ -203,10 +203,13 @@ async def test_no_more_schedulers_are_read_than_are_exposed(
     monkeypatch.setattr(module, "_scheduler", made)
     redis = RedisReader(RedisSettings(host="127.0.0.1", port=server.port), connections=1)
     try:
-        facts = await SchedulerReader(redis, 50).read(readings, seconds=60)
+        settings = Settings(max_schedulers=50)
+        facts = await Schedulers(redis, settings).collect(readings, seconds=60)
     finally:
         await redis.close()
-    shown = {queue.name: [each.label for each in some] for queue, some in facts.schedulers.items()}
+    shown = {
+        queue.name: [each.label for each in known.schedulers] for queue, known in facts.items()
+    }
     assert shown == {
         "alive": [f"{at:03}" for at in range(50)],
         "ended": [f"{at:03}" for at in range(5, 55)],

@@ -69,14 +69,6 @@ def remarks_on(
     return remarks
 
 
-def workers_not_counted(reason: str) -> Remark:
-    return Remark(
-        logging.WARNING,
-        "workers cannot be counted",
-        f"{reason}; bullmq_queue_workers is absent and BullMQNoWorker cannot fire",
-    )
-
-
 def not_searched(reason: str) -> Remark:
     return Remark(
         logging.WARNING,

@@ -1,10 +1,10 @@
-"""What a poll found, as it is handed to whoever tells it on."""
+"""What a poll found: readings of all queues, and what collectors know of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from exporter.bullmq.keys import Queue, State
 from exporter.bullmq.limits import NO_LIMITS, QueueLimits
@@ -86,25 +86,53 @@ class Scheduler(NamedTuple):
         return max(self.next_run, self.next_added or 0) < now - LATE_AFTER_MS
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulerFacts:
-    """What the last slow read knows of the schedulers of each queue.
+class QueueSchedulers(NamedTuple):
+    """What is known of the schedulers of a queue; without `duplicates` they were not compared."""
 
-    Queues whose schedulers could not be read have no entry.
+    schedulers: tuple[Scheduler, ...] = ()
+    duplicates: int | None = None
+
+
+class QueueFacts(NamedTuple):
+    """What collectors know of a queue: each field is that of the collector of its name.
+
+    They are read less often than readings, and have these defaults where they are not known.
     """
 
-    schedulers: Mapping[Queue, tuple[Scheduler, ...]]
-    duplicates: Mapping[Queue, int]
+    workers: int | None = None
+    retention: Mapping[State, int] = {}
+    schedulers: QueueSchedulers = QueueSchedulers()
+    missing_jobs: Mapping[State, int] = {}
 
 
-class Beside(NamedTuple):
-    """What a snapshot tells of a queue beside its reading: read less often, or of all at once."""
+class CollectorRun(NamedTuple):
+    """How the last run of a collector went; its duration is in seconds."""
 
-    workers: int | None
-    retention: Mapping[State, int]
-    duplicate_schedulers: int | None
-    schedulers: tuple[Scheduler, ...]
-    missing: Mapping[State, int]
+    success: bool
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class SlowFacts:
+    """What collectors know of all queues. `version` differs wherever anything else does.
+
+    A collector that failed has no entry in `by_collector`, and one that has not run none in `runs`.
+    """
+
+    version: int = 0
+    by_collector: Mapping[str, Mapping[Queue, Any]] = field(default_factory=dict)
+    runs: Mapping[str, CollectorRun] = field(default_factory=dict)
+
+    def of(self, queue: Queue) -> QueueFacts:
+        """What is known of this queue."""
+        known = {name: facts[queue] for name, facts in self.by_collector.items() if queue in facts}
+        return QueueFacts(**known)
+
+    def after(self, name: str, run: CollectorRun, found: Mapping[Queue, Any] | None) -> SlowFacts:
+        """The same after a further run of the collector of this name; None if it failed."""
+        others = {other: facts for other, facts in self.by_collector.items() if other != name}
+        by_collector = others if found is None else others | {name: found}
+        return SlowFacts(self.version + 1, by_collector, {**self.runs, name: run})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,26 +140,9 @@ class Snapshot:
     """Everything that the last good poll knows."""
 
     readings: tuple[QueueReading, ...]
-    workers: Mapping[Queue, int] | None  # None where the server does not tell
-    retention: Mapping[Queue, Mapping[State, int]]
-    scheduler_facts: SchedulerFacts
-    discovered: float | None  # when the queues were last searched for; None where they are named
+    facts: SlowFacts = SlowFacts()
+    # When the queues were last searched for (epoch seconds); None where they are named.
+    discovered: float | None = None
     # Queues that were found but are not watched, by reason (watcher.UNWATCHED_…); None if there is
     # no search.
     unwatched: Mapping[str, int] | None = None
-    # Jobs without their hash, among those that were checked.
-    missing: Mapping[Queue, Mapping[State, int]] = field(default_factory=dict)
-
-    @property
-    def beside_all(self) -> tuple[object, ...]:
-        """What `beside` is taken from: the same objects for as long as it tells the same."""
-        return (self.workers, self.retention, self.scheduler_facts, self.missing)
-
-    def beside(self, queue: Queue) -> Beside:
-        return Beside(
-            None if self.workers is None else self.workers.get(queue),
-            self.retention.get(queue, {}),
-            self.scheduler_facts.duplicates.get(queue),
-            self.scheduler_facts.schedulers.get(queue, ()),
-            self.missing.get(queue, {}),
-        )

@@ -8,40 +8,29 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
-from exporter.bullmq.connection import (
-    InvalidReply,
-    RedisReader,
-    RedisRefused,
-    RedisUnavailable,
-)
+from exporter.bullmq.collectors import all_collectors
+from exporter.bullmq.collectors.collector import Collectors
+from exporter.bullmq.connection import InvalidReply, RedisReader, RedisUnavailable
 from exporter.bullmq.coverage import (
     IN_A_CLUSTER,
     Remark,
     not_searched,
     other_databases,
     remarks_on,
-    workers_not_counted,
 )
 from exporter.bullmq.discovery import Findings, Search, within_limit
-from exporter.bullmq.keys import Queue, State, text
-from exporter.bullmq.missing import Missing, MissingJobs
+from exporter.bullmq.keys import Queue, text
 from exporter.bullmq.poll import Poller
-from exporter.bullmq.retention import RetentionReader
 from exporter.bullmq.retry import MAX_RETRY_SECONDS, retry_pause
-from exporter.bullmq.schedulers import SchedulerReader
-from exporter.bullmq.snapshot import QueueReading, SchedulerFacts, Snapshot
+from exporter.bullmq.snapshot import QueueReading, Snapshot
 from exporter.bullmq.supervision import supervise
 from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import WaitingJobs
 from exporter.bullmq.worker_clock import CompareClock
-from exporter.bullmq.workers import count_workers
 from exporter.settings import Settings
 
 log = logging.getLogger(__name__)
-
-Slow = TypeVar("Slow")
 
 # How many reasons of one outage are logged, each once.
 MAX_OUTAGE_REASONS = 10
@@ -49,8 +38,8 @@ MAX_OUTAGE_REASONS = 10
 # A scan of all keys, once the first is done, rests nine times as long as it works.
 SCAN_PACE = 9.0
 
-# A slow read (retention, schedulers, missing jobs) may take this part of a poll's time limit.
-SLOW_READ_SHARE = 6
+# A run of a collector may take this part of a poll's time limit.
+COLLECTOR_SHARE = 6
 
 # Seconds after which all keys are searched again for queues that are not watched.
 SEARCH_EVERYWHERE_SECONDS = 3600.0
@@ -98,7 +87,6 @@ class Watcher:
         self._settings = settings
         self._publish = publish
         self._turns = turns or Turns()
-        self._compare_clock = compare_clock
         self._poller = Poller(
             redis,
             max_schedulers=settings.max_schedulers,
@@ -123,16 +111,11 @@ class Watcher:
         self._admitted: Mapping[Queue, int] = {}
         self._started = time.monotonic()
         self._remarks: list[Remark] = []  # on what the last search of all keys found
-        self._workers_refused: str | None = None  # why workers are not counted
         self._search_refused: str | None = None
         self._by_key: tuple[tuple[Queue, ...] | None, Mapping[str, Queue]] = (None, {})
-        self._retention: Mapping[Queue, Mapping[State, int]] = {}
-        self._scheduler_facts = SchedulerFacts({}, {})
-        self._missing: Missing = {}
-        self._begin_slow_reads()
-        self._options_due = 0.0
-        self._workers: Mapping[Queue, int] | None = None
-        self._workers_due = 0.0
+        self._collectors = Collectors(
+            redis, all_collectors(redis, settings, self._turns, compare_clock)
+        )
         self._alive: Sequence[Queue] = ()  # those of the last poll
         self._readings: Sequence[QueueReading] = ()
         self._read_once = asyncio.Event()
@@ -189,8 +172,7 @@ class Watcher:
         remarks = [*self._remarks, *refused]
         if not self.has_found and (others := await other_databases(self._redis, self._settings)):
             remarks.append(others)
-        if self._workers_refused is not None:
-            remarks.append(workers_not_counted(self._workers_refused))
+        remarks += self._collectors.remarks()
         return [*remarks, IN_A_CLUSTER] if self._settings.redis.cluster else remarks
 
     @property
@@ -213,7 +195,7 @@ class Watcher:
             if isinstance(error, InvalidReply):
                 # What was remembered of its answers may be as wrong.
                 self._poller.forget_all()
-                self._begin_slow_reads()
+                self._collectors.forget()
             return Outcome(None, str(error), time.monotonic() - began)
         if first:
             self._log_changes((), self._queues or ())
@@ -243,58 +225,11 @@ class Watcher:
 
     async def _read(self, known: tuple[Queue, ...]) -> Snapshot:
         readings = await self._poller.poll(known, configured=self.configured)
-        now = time.monotonic()
-        queues = [reading.queue for reading in readings]
-        self._alive, self._readings = queues, readings
+        self._alive = [reading.queue for reading in readings]
+        self._readings = readings
         self._read_once.set()
-        # Of a cluster one node alone is asked, and not all workers need be connected to it.
-        counted = self._settings.workers_interval and not self._settings.redis.cluster
-        if now >= self._workers_due and counted:
-            self._workers = await self._count_workers(queues)
-            took = time.monotonic() - now
-            # CLIENT LIST answers a line for each connection, however many there are: at most a
-            # hundredth of the time goes into it.
-            self._workers_due = now + max(self._settings.workers_interval, 100 * took)
-        if now >= self._options_due:
-            # None of the three may take the time that the poll has.
-            seconds = self._time_limit / SLOW_READ_SHARE
-            self._retention = await self._or_nothing(
-                self._retention_reader.read(queues, seconds=seconds), {}
-            )
-            self._scheduler_facts = await self._or_nothing(
-                self._scheduler_reader.read(readings, seconds=seconds), SchedulerFacts({}, {})
-            )
-            self._missing = await self._or_nothing(
-                self._missing_jobs.look(readings, seconds=seconds), {}
-            )
-            self._options_due = now + self._settings.discovery_interval
-        return Snapshot(
-            readings,
-            self._workers,
-            self._retention,
-            self._scheduler_facts,
-            self._discovered,
-            self._unwatched,
-            self._missing,
-        )
-
-    def _begin_slow_reads(self) -> None:
-        """What they remember is forgotten."""
-        settings = self._settings
-        configured = settings.retention.model_dump(exclude_none=True)
-        ceilings = {State(state): limit for state, limit in configured.items()}
-        self._retention_reader = RetentionReader(self._redis, ceilings, self._compare_clock)
-        self._scheduler_reader = SchedulerReader(self._redis, settings.max_schedulers)
-        self._missing_jobs = MissingJobs(self._redis)
-
-    async def _or_nothing(self, read: Awaitable[Slow], nothing: Slow) -> Slow:
-        """The result of a slow read, or `nothing` if it fails: the poll goes on."""
-        try:
-            with self._redis.understanding():
-                return await read
-        except RedisUnavailable as error:
-            log.debug("a slow read failed", extra={"reason": str(error)})
-            return nothing
+        facts = await self._collectors.run_due(readings, seconds=self._time_limit / COLLECTOR_SHARE)
+        return Snapshot(readings, facts, self._discovered, self._unwatched)
 
     async def _discover(self, pace: float) -> Findings:
         now = time.monotonic()
@@ -366,26 +301,6 @@ class Watcher:
         self._unwatched = before | now
         return queues
 
-    async def _count_workers(self, queues: list[Queue]) -> Mapping[Queue, int] | None:
-        try:
-            database = self._settings.redis.db
-            with self._redis.understanding():
-                counted = await count_workers(
-                    self._redis, queues, database=database, turns=self._turns
-                )
-        except RedisRefused as error:
-            if self._workers_refused is None:
-                _log(workers_not_counted(str(error)))
-            self._workers_refused = str(error)
-            return None
-        except RedisUnavailable as error:
-            log.debug("workers could not be counted", extra={"reason": str(error)})
-            return None
-        if self._workers_refused is not None:
-            log.info("workers can be counted again")
-            self._workers_refused = None
-        return counted
-
     async def _search_again(self) -> float:
         """Search for queues that have appeared; return the seconds until the next search."""
         interval, before = self._settings.discovery_interval, self._queues
@@ -445,7 +360,7 @@ class Watcher:
             reasons.add(outcome.error)
             log.error("Redis is unavailable", extra={"reason": outcome.error})
         self._failures += 1
-        self._workers, self._workers_due, self._options_due = None, 0.0, 0.0
+        self._collectors.expire()
         longest = max(self._settings.poll_interval, MAX_RETRY_SECONDS)
         await asyncio.sleep(retry_pause(self._failures, longest))
         return 0.0

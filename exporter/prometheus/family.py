@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from exporter.bullmq.keys import Queue, shorten
-from exporter.bullmq.snapshot import Beside, QueueReading, Snapshot
+from exporter.bullmq.snapshot import QueueFacts, QueueReading, Snapshot
 
-# Of a queue's reading and what is beside it alone: only where these change it is rendered anew.
-Read = Callable[[QueueReading, Beside], float | None]
-ReadEach = Callable[[QueueReading, Beside], Iterable[tuple[str, float]]]
-ReadInfo = Callable[[QueueReading, Beside], Iterable[Sequence[str]]]
+# Of a queue's reading and facts alone: it is rendered again only if these have changed.
+Read = Callable[[QueueReading, QueueFacts], float | None]
+ReadEach = Callable[[QueueReading, QueueFacts], Iterable[tuple[str, float]]]
+ReadInfo = Callable[[QueueReading, QueueFacts], Iterable[Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +87,13 @@ class GaugeRenderer:
     def __init__(self, families: Sequence[Family], labels: Callable[[Queue], str]) -> None:
         self._families, self._labels = families, labels
         self._rendered: dict[Queue, _Rendered] = {}
-        self._beside: tuple[object, ...] = ()
+        self._version: int | None = None  # of the facts
 
     def render(self, snapshot: Snapshot) -> Work[Texts]:
         """The samples of each queue, and of these the text for each family."""
         known, rendered = self._rendered, dict[Queue, _Rendered]()
-        beside_moved = not _same_objects(self._beside, snapshot.beside_all)
+        facts = snapshot.facts
+        new_facts = facts.version != self._version
         done = 0
         for reading in snapshot.readings:
             if done >= LOOKED_AT_AT_ONCE:
@@ -105,47 +105,43 @@ class GaugeRenderer:
             if (
                 before is None
                 or before.reading is not reading
-                or (beside_moved and before.beside != snapshot.beside(queue))
+                or (new_facts and before.facts != facts.of(queue))
             ):
-                before = self._of_queue(reading, snapshot.beside(queue))
+                before = self._of_queue(reading, facts.of(queue))
                 done += RENDERED_AS_MANY
             rendered[queue] = before
-        self._rendered, self._beside = rendered, snapshot.beside_all
+        self._rendered, self._version = rendered, facts.version
         return [each.texts for each in rendered.values()]
 
-    def _of_queue(self, reading: QueueReading, beside: Beside) -> _Rendered:
+    def _of_queue(self, reading: QueueReading, facts: QueueFacts) -> _Rendered:
         labels = self._labels(reading.queue)
         # A tuple: a list keeps room for more, here and in 10,000 others.
-        texts = tuple([_samples(each, reading, beside, labels) for each in self._families])
-        return _Rendered(reading, beside, texts)
+        texts = tuple([_samples(each, reading, facts, labels) for each in self._families])
+        return _Rendered(reading, facts, texts)
 
 
 class _Rendered(NamedTuple):
     """What a queue was rendered from, and the text for each family."""
 
     reading: QueueReading
-    beside: Beside
+    facts: QueueFacts
     texts: tuple[str, ...]
 
 
-def _same_objects(some: Sequence[object], others: Sequence[object]) -> bool:
-    return len(some) == len(others) and all(map(operator.is_, some, others))
-
-
-def _samples(family: Family, reading: QueueReading, beside: Beside, labels: str) -> str:
+def _samples(family: Family, reading: QueueReading, facts: QueueFacts, labels: str) -> str:
     name = family.name
     if isinstance(family, QueueGauge):
-        value = family.read(reading, beside)
+        value = family.read(reading, facts)
         return "" if value is None else f"{name}{{{labels}}} {value}\n"
     if isinstance(family, QueueInfo):
         return "".join(
             f"{name}{{{labels},{_pairs(family.labels, values)}}} 1\n"
-            for values in family.read(reading, beside)
+            for values in family.read(reading, facts)
         )
     label = family.label
     return "".join(
         f'{name}{{{labels},{label}="{escape(of_label)}"}} {value}\n'
-        for of_label, value in family.read(reading, beside)
+        for of_label, value in family.read(reading, facts)
     )
 
 

@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 
 from exporter import __version__
 from exporter.bullmq.events.tallies import Tallies
+from exporter.bullmq.snapshot import CollectorRun
 from exporter.bullmq.watcher import Outcome
 
 # How the events are followed: families and the fields of Tallies that they tell.
@@ -146,6 +147,35 @@ class _Unwatched(Collector):
             yield family
 
 
+class _Runs(Collector):
+    """How the last run of each collector of slow facts went; nothing after a failed poll."""
+
+    SUCCESS = "bullmq_exporter_collector_success"
+    DURATION = "bullmq_exporter_collector_duration_seconds"
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = (*labels, "collector")
+        self.by_target: dict[tuple[str, ...], Mapping[str, CollectorRun]] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        success = GaugeMetricFamily(
+            self.SUCCESS,
+            "1 if the last run of this collector succeeded, 0 if it failed or took too long: then "
+            "its metrics are absent.",
+            labels=self._labels,
+        )
+        duration = GaugeMetricFamily(
+            self.DURATION, "How long the last run of this collector took.", labels=self._labels
+        )
+        for values, runs in self.by_target.items():
+            for name, run in runs.items():
+                success.add_metric((*values, name), run.success)
+                duration.add_metric((*values, name), run.duration)
+        if success.samples:
+            yield success
+            yield duration
+
+
 class Health:
     """Counts what the exporter itself does. Low in volume, so prometheus_client renders it.
 
@@ -207,6 +237,8 @@ class Health:
         self.registry.register(self._events)
         self._unwatched = _Unwatched(self._labels)
         self.registry.register(self._unwatched)
+        self._runs = _Runs(self._labels)
+        self.registry.register(self._runs)
         self.api_requests = Counter(
             "bullmq_exporter_api_requests_total",
             "Requests that the Jobs API has answered.",
@@ -259,7 +291,7 @@ class Health:
         }
         return (
             told
-            | {_Unwatched.NAME, REMOVED, LAST_SAVE, SAVE_ERRORS}
+            | {_Unwatched.NAME, _Runs.SUCCESS, _Runs.DURATION, REMOVED, LAST_SAVE, SAVE_ERRORS}
             | {
                 f"{name}_total" if family is CounterMetricFamily else name
                 for family, name, _, _ in _EVENTS
@@ -276,8 +308,12 @@ class Health:
         """Take note of a poll of this target, and of what was counted up to it."""
         of = partial(self._of, target=target)
         self.record_counts(target, tallies)
-        self._unwatched.by_reason[() if target is None else (target,)] = (
+        values = () if target is None else (target,)
+        self._unwatched.by_reason[values] = (
             None if outcome.snapshot is None else outcome.snapshot.unwatched
+        )
+        self._runs.by_target[values] = (
+            {} if outcome.snapshot is None else outcome.snapshot.facts.runs
         )
         of(self._polls).observe(outcome.duration)
         if outcome.snapshot is None:

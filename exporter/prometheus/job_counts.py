@@ -18,9 +18,9 @@ FAMILIES = (
         "state; absent for a state without jobs.",
         "state",
         # Missing jobs that an earlier round found may have been removed since.
-        lambda reading, beside: (
+        lambda reading, facts: (
             (state, min(number, reading.counts[state]))
-            for state, number in beside.missing.items()
+            for state, number in facts.missing_jobs.items()
             if reading.counts.get(state)
         ),
     ),

@@ -20,6 +20,6 @@ FAMILIES = (
         "bullmq_queue_retention_limit",
         "How many finished jobs of this state are kept; at this count older ones are deleted.",
         "state",
-        lambda _, beside: beside.retention.items(),
+        lambda _, facts: facts.retention.items(),
     ),
 )

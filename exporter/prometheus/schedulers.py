@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from exporter.bullmq.snapshot import Beside, Scheduler
+from exporter.bullmq.snapshot import QueueFacts, Scheduler
 from exporter.prometheus.family import LabelledQueueGauge, QueueGauge, QueueInfo
 
 
-def _each(beside: Beside, read: Callable[[Scheduler], int | None]) -> Iterator[tuple[str, float]]:
+def _each(
+    facts: QueueFacts, read: Callable[[Scheduler], int | None]
+) -> Iterator[tuple[str, float]]:
     """Convert a value of each scheduler from milliseconds to seconds."""
-    for label, scheduler in _by_label(beside):
+    for label, scheduler in _by_label(facts):
         if (value := read(scheduler)) is not None:
             yield label, value / 1000
 
 
-def _by_label(beside: Beside) -> Iterator[tuple[str, Scheduler]]:
+def _by_label(facts: QueueFacts) -> Iterator[tuple[str, Scheduler]]:
     # By the exposed name: two samples must not have the same labels.
-    yield from {each.label: each for each in beside.schedulers}.items()
+    yield from {each.label: each for each in facts.schedulers.schedulers}.items()
 
 
 FAMILIES = (
@@ -30,7 +32,7 @@ FAMILIES = (
         "bullmq_queue_duplicate_schedulers",
         "Number of schedulers that add a job of the same name and data as another one does: each "
         "makes the job run once too often.",
-        lambda _, beside: beside.duplicate_schedulers,
+        lambda _, facts: facts.schedulers.duplicates,
     ),
     LabelledQueueGauge(
         "bullmq_scheduler_next_run_timestamp_seconds",
@@ -43,21 +45,21 @@ FAMILIES = (
         "When a worker last took a job of the scheduler; absent until its first run after it was "
         "registered, and for repeatable jobs of BullMQ before 5.0.",
         "scheduler",
-        lambda _, beside: _each(beside, lambda scheduler: scheduler.last_run),
+        lambda _, facts: _each(facts, lambda scheduler: scheduler.last_run),
     ),
     LabelledQueueGauge(
         "bullmq_scheduler_interval_seconds",
         "Interval of the scheduler; absent if it has a cron pattern instead.",
         "scheduler",
-        lambda _, beside: _each(beside, lambda scheduler: scheduler.every),
+        lambda _, facts: _each(facts, lambda scheduler: scheduler.every),
     ),
     QueueInfo(
         "bullmq_scheduler_info",
         "Always 1; cron pattern and time zone of the scheduler, empty if it has none.",
         ("scheduler", "pattern", "tz"),
-        lambda _, beside: (
+        lambda _, facts: (
             (label, scheduler.pattern or "", scheduler.tz or "")
-            for label, scheduler in _by_label(beside)
+            for label, scheduler in _by_label(facts)
         ),
     ),
 )

@@ -9,7 +9,7 @@ FAMILIES = (
         "bullmq_queue_workers",
         "Number of workers connected, by the names of their connections; absent where the server "
         "does not tell.",
-        lambda _, beside: beside.workers,
+        lambda _, facts: facts.workers,
     ),
     QueueGauge(
         "bullmq_worker_heartbeat_timestamp_seconds",

@@ -14,11 +14,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from exporter.bullmq.connection import RedisReader, RedisRefused, RedisUnavailable
+from exporter.bullmq.eviction_policy import EvictionPolicy
 from exporter.bullmq.failures import fault_of, grouped
 from exporter.bullmq.job_detail import JobDetail, read_job
 from exporter.bullmq.jobs import BULKY, Job, Limits, Page, Scan, read_jobs, read_page
 from exporter.bullmq.keys import Queue, State, queues_of_key, shorten, spellings, text
-from exporter.bullmq.missing import EvictionPolicy
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.schedulers import read_scheduler_page
 from exporter.bullmq.target import Target

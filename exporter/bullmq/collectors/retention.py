@@ -9,36 +9,49 @@ from typing import Any
 import orjson
 
 from exporter.bullmq.batches import batched
+from exporter.bullmq.collectors.rounds import Rounds
 from exporter.bullmq.connection import RedisReader, scored
 from exporter.bullmq.keys import Queue, State
 from exporter.bullmq.options import read_options
-from exporter.bullmq.rounds import Rounds
+from exporter.bullmq.snapshot import QueueReading
 from exporter.bullmq.worker_clock import CompareClock
+from exporter.settings import Settings
 
 # The option of a job that bounds each state (BullMQ: KeepJobs).
 OPTIONS = {State.COMPLETED: "removeOnComplete", State.FAILED: "removeOnFail"}
 BATCH_SIZE = 200
 
 
-class RetentionReader:
-    """Reads the ceilings of each queue by state: `configured`, otherwise what the newest finished
-    job asks for.
+class Retention:
+    """Reads the ceilings of each queue by state: those configured, otherwise what the newest
+    finished job asks for.
 
     BullMQ keeps no retention for a queue; each job brings its own in its options.
     """
 
-    def __init__(
-        self, redis: RedisReader, configured: Mapping[State, int], compare_clock: CompareClock
-    ) -> None:
-        self._redis, self._configured, self._compare_clock = redis, configured, compare_clock
+    name = "retention"
+    max_share = 1.0
+    problem = "retention cannot be read"
+    consequence = "bullmq_queue_retention_limit is absent and BullMQFailedSetFull cannot fire"
+
+    def __init__(self, redis: RedisReader, settings: Settings, compare_clock: CompareClock) -> None:
+        self.interval = settings.discovery_interval
+        self._redis, self._compare_clock = redis, compare_clock
+        configured = settings.retention.model_dump(exclude_none=True)
+        self._configured = {State(state): limit for state, limit in configured.items()}
         self._rounds: Rounds[Mapping[State, int]] = Rounds()
 
-    async def read(
-        self, queues: Sequence[Queue], *, seconds: float
+    async def collect(
+        self, readings: Sequence[QueueReading], *, seconds: float
     ) -> Mapping[Queue, Mapping[State, int]]:
-        """What is known of these queues after a round. Raises RedisUnavailable."""
+        """The ceilings that are known after a round. Raises RedisUnavailable."""
         batches = partial(batched, size=BATCH_SIZE)
+        queues = [reading.queue for reading in readings]
         return await self._rounds.read(queues, batches, self._read_batch, seconds=seconds)
+
+    def forget(self) -> None:
+        """The next round begins with the first queue, and knows of none."""
+        self._rounds = Rounds()
 
     async def _read_batch(self, queues: Sequence[Queue]) -> dict[Queue, Mapping[State, int]]:
         places = [

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 from exporter.bullmq.batches import batched
-from exporter.bullmq.connection import Command, RedisReader, RedisRefused, RedisUnavailable
+from exporter.bullmq.collectors.rounds import Rounds
+from exporter.bullmq.connection import Command, RedisReader
+from exporter.bullmq.eviction_policy import EvictionPolicy
 from exporter.bullmq.keys import Queue, State
-from exporter.bullmq.rounds import Rounds
 from exporter.bullmq.snapshot import QueueReading
+from exporter.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +28,6 @@ QUEUE_BATCH_SIZE = 50
 LIST_REACH = 1000
 # How many queues one round names in the log.
 MAX_LOGGED_QUEUES = 5
-# Seconds until the policy is read again, and if the ACL user may not read it.
-POLICY_TTL_SECONDS = 60.0
-REFUSAL_TTL_SECONDS = 3600.0
 
 LISTS = (b"wait", b"paused", b"active")
 # Which keys hold the jobs of a state; pausing in 6.x leaves jobs in `wait` (poll.counts_of).
@@ -38,40 +36,6 @@ KEYS = {
     State.PAUSED: (b"paused", b"wait"),
     State.ACTIVE: (b"active",),
 }
-
-Missing = Mapping[Queue, Mapping[State, int]]
-
-
-class EvictionPolicy:
-    """Redis's `maxmemory-policy`, if the ACL user may run INFO; BullMQ requires `noeviction`."""
-
-    def __init__(self, redis: RedisReader) -> None:
-        self._redis = redis
-        self._policy: str | None = None
-        self._due = 0.0
-
-    async def read(self) -> str | None:
-        """The policy; None if it may not be read. After a refusal it is rarely tried again."""
-        now = time.monotonic()
-        if now >= self._due:
-            self._policy, self._due = None, now + POLICY_TTL_SECONDS
-            try:
-                answer = await self._redis.command("INFO", "memory")
-            except RedisRefused:
-                self._due = now + REFUSAL_TTL_SECONDS
-            except RedisUnavailable:
-                self._due = now
-            else:
-                self._policy = _policy_in(answer)
-        return self._policy
-
-
-def _policy_in(answer: Any) -> str | None:
-    for line in answer.splitlines() if isinstance(answer, bytes) else ():
-        name, _, value = line.partition(b":")
-        if name == b"maxmemory_policy":
-            return str(value.strip().decode("ascii", "replace"))[:40]
-    return None
 
 
 class _Place(NamedTuple):
@@ -105,12 +69,20 @@ class _Place(NamedTuple):
 class MissingJobs:
     """Searches for missing jobs at the ends of each queue's lists and sets."""
 
-    def __init__(self, redis: RedisReader) -> None:
+    name = "missing_jobs"
+    max_share = 1.0
+    problem = "missing jobs cannot be searched for"
+    consequence = "bullmq_queue_missing_jobs is absent and BullMQJobsMissing cannot fire"
+
+    def __init__(self, redis: RedisReader, settings: Settings) -> None:
+        self.interval = settings.discovery_interval
         self._redis = redis
         self._policy = EvictionPolicy(redis)
         self._rounds: Rounds[Mapping[State, int]] = Rounds()
 
-    async def look(self, readings: Sequence[QueueReading], *, seconds: float) -> Missing:
+    async def collect(
+        self, readings: Sequence[QueueReading], *, seconds: float
+    ) -> Mapping[Queue, Mapping[State, int]]:
         """The number of missing jobs of each checked queue by state, after a round; 0 if none is
         missing.
 
@@ -131,6 +103,10 @@ class MissingJobs:
         if begun:
             await self._log(begun)
         return found
+
+    def forget(self) -> None:
+        """The next round begins with the first queue, and knows of none."""
+        self._rounds = Rounds()
 
     async def _log(self, queues: Sequence[Queue]) -> None:
         policy = await self._policy.read()
