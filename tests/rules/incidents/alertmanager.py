@@ -1,13 +1,13 @@
 """What the shipped configuration of Alertmanager sends: grouping, inhibition and repeats.
 
 As Alertmanager does it (dispatch.go, inhibit.go, notify.go), in minutes of a history in place of
-its own clock.
+its own clock. tests/test_real_alertmanager.py compares it with real ones.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,15 @@ import yaml
 from tests.rules.incidents.prometheus import Alert, Timeline
 
 CONFIG = Path(__file__).parents[3] / "config" / "alertmanager" / "alertmanager.yml"
+# Of Prometheus: how long after an alert was sent it is sent again, at the first evaluation that is
+# later; and for how long one that is over is.
+RESEND_MINUTES, RESOLVED_MINUTES = 1, 15
 UNITS = {"s": 1 / 60, "m": 1, "h": 60, "d": 1440}
+
+
+# When which alerts are sent to Alertmanager, and whether each fires.
+Sends = list[tuple[float, dict[Alert, bool]]]
+Key = tuple[Any, ...]  # of a group
 
 
 @dataclass(frozen=True)
@@ -30,25 +38,6 @@ class Notification:
     firing: frozenset[Alert]
     resolved: frozenset[Alert]
     new: frozenset[Alert]  # of those firing, what its group had not reported before
-
-
-@dataclass(frozen=True)
-class Matchers:
-    """All of them must match."""
-
-    texts: tuple[str, ...]
-
-    def match(self, labels: dict[str, str]) -> bool:
-        return all(self._matches(text, labels) for text in self.texts)
-
-    @staticmethod
-    def _matches(text: str, labels: dict[str, str]) -> bool:
-        found = re.fullmatch(r'(\w+)(=~|!~|!=|=)"(.*)"', text)
-        assert found, text
-        label, operator, value = found.groups()
-        given = labels.get(label, "")
-        same = bool(re.fullmatch(value, given)) if "~" in operator else given == value
-        return same != operator.startswith("!")
 
 
 @dataclass
@@ -66,7 +55,8 @@ class _Group:
     """Of a route: alerts that are sent together."""
 
     route: Route
-    flushes: float
+    flushes: float  # when it does so next
+    has_flushed: bool = False
     alerts: dict[Alert, bool] = field(default_factory=dict)  # whether each fires
 
 
@@ -84,12 +74,28 @@ def configuration() -> dict[str, Any]:
     return dict(yaml.safe_load(CONFIG.read_text()))
 
 
-def route_of(labels: dict[str, str]) -> Route:
+@cache
+def match(matchers: tuple[str, ...], alert: Alert) -> bool:
+    """Whether all of them do."""
+    labels = dict(alert)
+    for text in matchers:
+        found = re.fullmatch(r'(\w+)(=~|!~|!=|=)"(.*)"', text)
+        assert found, text
+        label, operator, value = found.groups()
+        given = labels.get(label, "")
+        same = bool(re.fullmatch(value, given)) if "~" in operator else given == value
+        if same == operator.startswith("!"):
+            return False
+    return True
+
+
+@cache
+def route_of(alert: Alert) -> Route:
     config = configuration()
     route, merged = config["route"], dict(config["route"])
     while True:
         for child in route.get("routes", ()):
-            if Matchers(tuple(child["matchers"])).match(labels):
+            if match(tuple(child["matchers"]), alert):
                 route, merged = child, merged | child
                 break
         else:
@@ -106,73 +112,135 @@ def route_of(labels: dict[str, str]) -> Route:
     )
 
 
+@cache
+def group_of(alert: Alert) -> Key:
+    """The group in which it is sent: of its route, by labels."""
+    labels, route = dict(alert), route_of(alert)
+    return route.receiver, route.repeat, *(labels.get(label, "") for label in route.group_by)
+
+
 def minutes(duration: str) -> float:
     return sum(int(n) * UNITS[unit] for n, unit in re.findall(r"(\d+)([smhd])", duration))
 
 
-def is_inhibited(alert: Alert, active: frozenset[Alert]) -> bool:
+def is_inhibited(alert: Alert, active: Set[Alert]) -> bool:
     """Whether another alert that fires keeps it from being sent."""
     labels = dict(alert)
     for rule in configuration()["inhibit_rules"]:
-        source = Matchers(tuple(rule["source_matchers"]))
-        target = Matchers(tuple(rule["target_matchers"]))
-        if not target.match(labels):
+        source, target = tuple(rule["source_matchers"]), tuple(rule["target_matchers"])
+        if not match(target, alert):
             continue
-        both = source.match(labels)
-        for other in map(dict, active):
-            if (
-                source.match(other)
-                and all(other.get(each, "") == labels.get(each, "") for each in rule["equal"])
-                and not (both and target.match(other))
-            ):
-                return True
+        both = match(source, alert)
+        for other in active:
+            if match(source, other) and not (both and match(target, other)):
+                theirs = dict(other)
+                if all(theirs.get(each, "") == labels.get(each, "") for each in rule["equal"]):
+                    return True
     return False
+
+
+def sends(timeline: Timeline) -> Sends:
+    """As Prometheus sends the alerts of one scrape job: when each begins and ends, and again later.
+
+    Those that fire it sends as long as they do, and those that are over for a quarter of an hour.
+    """
+    found: Sends = []
+    sent: dict[Alert, float] = {}
+    over: dict[Alert, float] = {}  # since when
+    before: frozenset[Alert] = frozenset()
+    for at, firing in timeline:
+        over |= dict.fromkeys(before - firing, at)
+        over = {
+            alert: since
+            for alert, since in over.items()
+            if alert not in firing and at - since <= RESOLVED_MINUTES
+        }
+        due = {
+            alert: alert in firing
+            for alert in sorted(firing | over.keys())
+            if alert in firing ^ before or at - sent[alert] > RESEND_MINUTES
+        }
+        sent |= dict.fromkeys(due, at)
+        before = firing
+        if due:
+            found.append((at, due))
+    return found
 
 
 def notifications(timeline: Timeline) -> Iterator[Notification]:
     """What is sent for the alerts of one scrape job, until the end of its history."""
-    groups: dict[tuple[Any, ...], _Group] = {}
-    log: dict[tuple[Any, ...], _Sent] = {}
-    before: frozenset[Alert] = frozenset()
-    times = [at for at, _ in timeline]
-    for (at, firing), until in zip(timeline, [*times[1:], times[-1] + 1], strict=True):
-        for alert in sorted(firing | before):
-            if alert in firing or alert in before:
-                _insert(groups, alert, at, alert in firing)
-        before = firing
-        for key, group in sorted(groups.items(), key=lambda each: each[1].flushes):
-            while key in groups and group.flushes < until:
-                now = group.flushes
-                group.flushes += group.route.interval
-                last = log.get(key)
-                if last and now - last.at > 2 * group.route.repeat:
-                    last = None  # forgotten
-                sent = _flush(group, last, now, firing)
-                if sent:
-                    known = last.firing if last else frozenset()
-                    log[key] = sent
-                    if sent.firing or group.route.sends_resolved:
-                        new = sent.firing - known
-                        yield Notification(
-                            now, group.route.receiver, sent.firing, sent.resolved, new
-                        )
-                group.alerts = {alert: fires for alert, fires in group.alerts.items() if fires}
-                if not group.alerts:
-                    del groups[key]
+    alertmanager = Alertmanager()
+    for at, alerts in sends(timeline):
+        yield from alertmanager.advance(at)
+        alertmanager.receive(at, alerts)
+    yield from alertmanager.advance(timeline[-1][0] + 1)
 
 
-def _insert(groups: dict[tuple[Any, ...], _Group], alert: Alert, at: float, fires: bool) -> None:
-    labels = dict(alert)
-    route = route_of(labels)
-    key = (route.receiver, route.repeat, *(labels.get(label, "") for label in route.group_by))
-    if key not in groups:
-        if not fires:
-            return
-        groups[key] = _Group(route, at + route.wait)
-    groups[key].alerts[alert] = fires
+class Alertmanager:
+    """Groups of alerts, and what they have sent.
+
+    Alertmanager 0.25 removes empty groups every half minute, from such a time on; later versions do
+    at once, as is done without `removes_at`.
+    """
+
+    def __init__(self, removes_at: float | None = None, removes_every: float = 0.5) -> None:
+        self._groups: dict[Key, _Group] = {}
+        self._log: dict[Key, _Sent] = {}
+        self._firing_since: dict[Alert, float] = {}
+        self._began: dict[Alert, float] = {}
+        self._removes_at, self._removes_every = removes_at, removes_every
+
+    def receive(self, at: float, alerts: dict[Alert, bool]) -> None:
+        """Alerts, and whether each fires. `advance` goes up to that time first."""
+        for alert, fires in alerts.items():
+            if not fires:
+                self._firing_since.pop(alert, None)
+            elif alert not in self._firing_since:
+                self._firing_since[alert] = self._began[alert] = at
+            self._insert(alert, at, fires)
+
+    def advance(self, until: float) -> Iterator[Notification]:
+        """What is sent before that time."""
+        while True:
+            next_flush = min((group.flushes for group in self._groups.values()), default=until)
+            if self._removes_at is not None and self._removes_at <= min(next_flush, until):
+                self._groups = {key: group for key, group in self._groups.items() if group.alerts}
+                self._removes_at += self._removes_every
+            elif next_flush < until:
+                yield from self._flush_those_of(next_flush)
+            else:
+                return
+
+    def _flush_those_of(self, now: float) -> Iterator[Notification]:
+        for key, group in [*self._groups.items()]:
+            if group.flushes > now:
+                continue
+            group.flushes, group.has_flushed = now + group.route.interval, True
+            last = self._log.get(key)
+            if last and now - last.at > 2 * group.route.repeat:
+                last = None  # forgotten
+            if group.alerts and (sent := _flush(group, last, now, self._firing_since.keys())):
+                known = last.firing if last else frozenset()
+                self._log[key] = sent
+                if sent.firing or group.route.sends_resolved:
+                    new = sent.firing - known
+                    yield Notification(now, group.route.receiver, sent.firing, sent.resolved, new)
+            group.alerts = {alert: fires for alert, fires in group.alerts.items() if fires}
+            if not group.alerts and self._removes_at is None:
+                del self._groups[key]
+
+    def _insert(self, alert: Alert, at: float, fires: bool) -> None:
+        route, key = route_of(alert), group_of(alert)
+        is_old = self._began.get(alert, at) + route.wait < at
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group(route, at if is_old else at + route.wait)
+        elif is_old and not group.has_flushed and self._removes_at is not None:
+            group.flushes = at
+        group.alerts[alert] = fires
 
 
-def _flush(group: _Group, last: _Sent | None, now: float, active: frozenset[Alert]) -> _Sent | None:
+def _flush(group: _Group, last: _Sent | None, now: float, active: Set[Alert]) -> _Sent | None:
     """What is sent now, if anything is."""
     heard = [alert for alert in group.alerts if not is_inhibited(alert, active)]
     if not heard:

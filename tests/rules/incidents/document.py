@@ -14,9 +14,10 @@ HEAD = """\
 # How incidents are reported
 Each line is an incident that happened to somebody, as a history that is played to the shipped
 rules (`tests/rules/incidents`), with 0, 10 and 30% of the scrapes lost at random, by promtool of
-Prometheus 2 (10%) and 3 (0 and 30%). Notifications are counted by a model of Alertmanager's
-groups, inhibition and repeats with the shipped configuration. What an alert means and what to do:
-[runbooks](runbooks/README.md).
+Prometheus 2 (0 and 10%) and 3 (30%). Notifications are counted by a model of Alertmanager's
+groups, inhibition and repeats with the shipped configuration; a test plays 13 of the incidents to
+Alertmanager 0.25 and to the newest one, and compares what they send. What an alert means and what
+to do: [runbooks](runbooks/README.md).
 
 - **reported**: minutes from the beginning of the incident to the first notification, the slowest of
   the three; in brackets the aim. "-": it is healthy, and must not be reported.
