@@ -40,6 +40,9 @@ Result = TypeVar("Result")
 FILE_SYSTEM_SECONDS = 2.0
 # And for a file that it needs, which may be the pipe of a program that asks another host for it.
 MAX_READ_SECONDS = 10.0
+# And how much of it is read (characters): one without an end, such as /dev/zero, takes all memory
+# within that time.
+MAX_FILE_LENGTH = 1 << 20
 
 OPEN_ARCHIVER_NAMES = {
     "redis.host": "REDIS_HOST",
@@ -73,9 +76,18 @@ def secret_in(file: Path) -> str:
     Raises OSError, or ValueError where it is not UTF-8 text.
     """
     try:
-        return file.read_text("utf-8").strip("\r\n")
+        return text_in(file).strip("\r\n")
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text") from None
+
+
+def text_in(file: Path) -> str:
+    """What a file holds. Raises OSError, also where it is too large, or UnicodeDecodeError."""
+    with file.open(encoding="utf-8") as opened:
+        text = opened.read(MAX_FILE_LENGTH + 1)
+    if len(text) > MAX_FILE_LENGTH:
+        raise OSError(errno.EFBIG, "it is larger than 1 MiB")
+    return text
 
 
 def read_in_time(read: Callable[[], Result]) -> Result:
@@ -449,7 +461,7 @@ def _may_be_replaced(file: Path) -> bool:
         return call_in_daemon_thread(look).result(timeout=FILE_SYSTEM_SECONDS)
     except (TimeoutError, RuntimeError):
         return True  # a file system that stalls, or no thread for it; the start must not
-    except OSError:
+    except (OSError, ValueError):  # or a NUL in its path
         return False
 
 

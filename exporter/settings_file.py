@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from exporter.settings import SettingsError, read_in_time
+from exporter.settings import SettingsError, read_in_time, text_in
 
 
 def parsed(file: Path) -> Any:
     """The document: mappings, lists, and text or None. Raises SettingsError."""
     try:
-        text = read_in_time(partial(file.read_text, "utf-8"))
+        text = read_in_time(partial(text_in, file))
         return yaml.load(text, _Loader)  # noqa: S506 - makes but text
     except OSError as error:
         raise SettingsError(f"--config {file}: cannot be read: {error.strerror}") from None
@@ -47,6 +47,16 @@ class _Loader(yaml.BaseLoader):
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> str:
+        """The text. JSON escapes a character beyond U+FFFF as two halves, YAML as one."""
+        text = str(super().construct_scalar(node))
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise yaml.MarkedYAMLError(
+                problem="half of a surrogate pair is no text", problem_mark=node.start_mark
+            ) from None
 
     def refuse(self, _: str, node: yaml.Node) -> None:
         raise yaml.MarkedYAMLError(
