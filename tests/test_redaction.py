@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -159,6 +160,18 @@ HIDDEN = [
     *("<add value='hunter2' key='password'/>", "<key>password</key>\n<string>hunter2</string>"),
     *("db:\n  password: |\n    hunter2\n", "env:\n- name: DB_PASSWORD\n  value: hunter2\n"),
     *("passwords:\n  - hunter2\n  - hunter2\nother: 1", "password = hunter2 x hunter2\nuser = bob"),
+    # Colours and links of terminals
+    *(
+        "\x1b[31mpassword\x1b[39m: hunter2",
+        "pass\x1b[1mword\x1b[22m: hunter2",
+        "password\x1b[2m: \x1b[22mhunter2",
+        "\x9b1mpassword\x9b0m=hunter2",
+        "\\u001b[1mpassword\\u001b[0m: hunter2",
+        "[1mpassword[22m: hunter2",
+        "\x1b]8;;https://x\x1b\\password\x1b]8;;\x1b\\: hunter2",
+        "\x1b]8;;https://x?password=hunter2\x1b\\here\x1b]8;;\x1b\\",
+        "{ password: \x1b[32m'hunter2'\x1b[39m }",
+    ),
     *("password: '''\nhunter2\n'''", "password: <Buffer 68 75>hunter2", "password: it's hunter2"),
 ]
 
@@ -238,6 +251,9 @@ SHOWN = (
         "connect ECONNREFUSED 10.0.0.7:993",
     ),
     "invalid\x07 token\ufeff",
+    "\x1b[31mError\x1b[39m: invalid \x1b[1mtoken\x1b[0m",
+    "[31minvalid token[39m",
+    "rate(jobs[5m]) of token.js",
     *("{ user: 'bob' }", "it's {x: 1} isn't", "[left out: 123 bytes]", "", " ", "é😀"),
 )
 
@@ -265,6 +281,9 @@ def test_around_a_secret_the_rest_stays() -> None:
     }
     assert BY_KEY.value("GET /a%20b?password=x failed\\n") == (
         "GET /a%20b?password=[redacted] failed\\n"
+    )
+    assert BY_KEY.value("\x1b[31mbob:\x1b[39m \x1b[1mpassword\x1b[22m=\x1b[32mx\x1b[0m too") == (
+        "bob: password=[redacted] too"
     )
     trace = "Error: password: x\n    at f (/app/a.js:1:2)"
     assert BY_KEY.value(trace) == "Error: password:[redacted]\n    at f (/app/a.js:1:2)"
@@ -328,6 +347,11 @@ def test_what_the_document_says_is_not_covered_is_not(given_value: Any) -> None:
         ("ghp_0123456789abcdef0123 sk-only", "[redacted] sk-only"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY----- x", "[redacted] x"),
         ("-----BEGIN PRIVATE KEY-----\nMII", "[redacted]"),
+        ("\x1b[32mghp_0123456789abcdef0123\x1b[39m x", "[redacted] x"),
+        ("[32meyJhbGciOi.eyJzdWIi.sig[0m x", "[redacted] x"),
+        ("\\x1b[33mBearer \\x1b[1mabcdef123456\\x1b[0m x", "[redacted] x"),
+        ("https://x/?\x1b[1mtoken=\x1b[22mabc", "https://x/?token=[redacted]"),
+        ("\x1b[33mthe Bearer of\x1b[0m 5m", None),
     ],
 )
 def test_values_are_hidden_by_what_they_look_like(text: str, shown: str | None) -> None:
@@ -335,6 +359,13 @@ def test_values_are_hidden_by_what_they_look_like(text: str, shown: str | None) 
     assert BY_VALUE.value(text) == expected
     assert BY_VALUE.value({text: [text, {"a": text}]}) == {expected: [expected, {"a": expected}]}
     assert Redacting().value(text) == text
+
+
+@examples(300)
+@given(st.text("pas[]!-*?", max_size=8), st.text("pas]!-", max_size=5))
+def test_a_pattern_is_one_of_file_names(pattern: str, name: str) -> None:
+    fits = fnmatchcase(name.strip(), pattern)
+    assert Redacting([pattern]).value({name: SECRET}) == {name: REDACTED if fits else SECRET}
 
 
 def test_keys_that_are_hidden_stay_apart() -> None:

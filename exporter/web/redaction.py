@@ -53,6 +53,16 @@ INVISIBLE = re.compile(
     "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+# What terminals take for colours and links, as it is, escaped or without its control character: it
+# is not seen, and its last letter belongs to no word. Of a link only the ends: its address is
+# looked through.
+TERMINAL_CODE = re.compile(
+    r"(?:\x1b|\\(?<!\\\\)\\*+(?:(?i:x1b|u001b)|033|e))"
+    r"(?:\[(?:[0-?]++[ -/]*+[A-Za-z]|[mHJK])|\][0-9]{1,4}+;{1,2}+)"
+    r"|\x1b\\|\x9b(?:[0-?]++[ -/]*+[A-Za-z]|[mHJK])|\[[0-9][0-9;]{0,20}+m(?!\])"
+)
+# The end of most, searched for by its letter: a text is passed over in a fifth of the time.
+END_OF_COLOUR = re.compile(r"m(?<=[0-9]m)")
 INVISIBLE_ASCII = {at: None for at in range(128) if INVISIBLE.match(chr(at))}
 # Letters of full width, as ASCII.
 FULL_WIDTH = re.compile("[\uff01-\uff5e]++")
@@ -273,7 +283,10 @@ class _Pass:
             return not isinstance(value, (str, dict, list))
         if self._names and (SIGN.search(value) or self._names.may_be_in(value)):
             return False
-        return not any([kind.may_be_in(value) for kind in self._kinds])
+        if not self._kinds:
+            return True
+        bare = _without_codes(value)
+        return not any([kind.may_be_in(bare) for kind in self._kinds])
 
     async def _value(self, value: Any) -> Any:
         if self._is_plain(value):
@@ -354,15 +367,17 @@ class _Pass:
         return await self._without_values(text)
 
     async def _without_values(self, text: str) -> str:
-        if not (kinds := [kind for kind in self._kinds if kind.may_be_in(text)]):
+        bare = _without_codes(text)
+        if not (kinds := [kind for kind in self._kinds if kind.may_be_in(bare)]):
             return text
         if len(text) > self._value_text_left:
             return TOO_LONG
         self._value_text_left -= len(text)
+        shown = bare
         for kind in kinds:
-            text = kind.hide(text)
+            shown = kind.hide(shown)
             await self._give_way()
-        return text
+        return text if shown == bare else shown
 
     async def _without_keys(self, text: str) -> str:
         whole = _without_invisible(text)
@@ -486,7 +501,8 @@ class _Assignment(NamedTuple):
 
 def _longest_literal(pattern: str) -> str:
     """The longest part of a pattern that a name has to have as it is."""
-    plain = re.split(r"[*?]|\[[^\]]*+\]?", pattern.casefold())
+    # A bracket at once behind the first one is one of the characters between them.
+    plain = re.split(r"[*?]|\[!?\]?[^\]]*+\]?", pattern.casefold())
     return max(plain, key=len)
 
 
@@ -502,7 +518,15 @@ def _count_keys(json: str) -> int:
     return JSON_STRING.sub("", json).count(":")
 
 
+def _without_codes(text: str) -> str:
+    """The text without what only a terminal understands; a space for the end of a link."""
+    if not ("\x1b" in text or "\x9b" in text or END_OF_COLOUR.search(text)):
+        return text
+    return TERMINAL_CODE.sub(lambda found: "" if found[0][-1].isalpha() else " ", text)
+
+
 def _without_invisible(text: str) -> str:
+    text = _without_codes(text)
     if not text.isascii():
         return INVISIBLE.sub("", text)
     return text if text.isprintable() else text.translate(INVISIBLE_ASCII)
