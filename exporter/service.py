@@ -19,9 +19,9 @@ from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.coverage import Remark
 from exporter.bullmq.jobs import Limits
 from exporter.bullmq.keys import State
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.target import Target
-from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.daemon_thread import DaemonThreadExecutor
 from exporter.deadline import Deadline
@@ -79,13 +79,13 @@ async def run(
 
         with_prefix = any(each.has_several_prefixes for each in watched.values())
         health = Health(tuple(watched), follows_events=settings.events.enabled)
-        targets, turns = [], Turns()
+        targets, request_priority = [], RequestPriority()
         exposition = Exposition(
             health,
             tuple(watched),
             with_prefix=with_prefix,
             scrape_interval=settings.metrics.scrape_interval,
-            turns=turns,
+            request_priority=request_priority,
         )
         for name, each in watched.items():
             target = Target(
@@ -93,7 +93,7 @@ async def run(
                 each,
                 partial(exposition.publish, name),
                 partial(exposition.publish_counts, name),
-                turns,
+                request_priority,
                 deadline=deadline,
             )
             targets.append(target)
@@ -117,7 +117,7 @@ async def run(
         api = Port(
             "api",
             api_socket,
-            api_app(jobs, settings.api, health, turns),
+            api_app(jobs, settings.api, health, request_priority),
             cancels=True,
             max_line_bytes=MAX_LINE_BYTES,
         )

@@ -16,7 +16,7 @@ from exporter.bullmq.connection import Script
 # By the SHA-1 with which EVALSHA names them.
 SCRIPTS = {
     Script(f"{name}.lua").sha.encode(): f"{name}.lua".encode()
-    for name in ("heads", "page", "job", "children", "schedulers", "events")
+    for name in ("edges", "page", "job", "children", "schedulers", "events")
 }
 
 # Given what a command is and its true reply: the bytes to send in its place, or None for the truth.

@@ -215,7 +215,7 @@ def test_a_poll_asks_twelve_commands_a_queue_and_a_page_of_100_jobs_two_round_tr
 ) -> None:
     make_queues(server, 100)
     exporter, told = commands_of_two_polls(server, start_exporter)
-    # The counts of 100 queues, whether 25 heartbeats each are there, the heads of 25 queues each,
+    # The counts of 100 queues, whether 25 heartbeats each are there, the edges of 25 queues each,
     # for jobs wait in all.
     assert told == {"HEXISTS": 400, "LLEN": 600, "ZCARD": 1200, "EXISTS": 208, "EVALSHA_RO": 8}
 

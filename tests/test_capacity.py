@@ -14,8 +14,8 @@ from pydantic import SecretStr
 
 from exporter.bullmq.connection import NoConnection, RedisReader, RedisUnavailable
 from exporter.bullmq.jobs import Limits
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.target import Target
-from exporter.bullmq.turns import Turns
 from exporter.deadline import Deadline
 from exporter.prometheus.health import Health
 from exporter.settings import ApiSettings, RedisSettings, Settings
@@ -42,7 +42,7 @@ def target_at(front: LyingServer, name: str, timeout: float, *prefixes: str) -> 
 
     redis = RedisSettings(host="127.0.0.1", port=front.port, timeout=timeout)
     watched = Settings(redis=redis, prefix=prefixes or ("bull",))
-    return Target(name, watched, publish, publish, Turns(), deadline=Deadline())
+    return Target(name, watched, publish, publish, RequestPriority(), deadline=Deadline())
 
 
 async def answers_of(targets: list[Target], *paths: str) -> list[tuple[int, Any]]:
@@ -51,7 +51,7 @@ async def answers_of(targets: list[Target], *paths: str) -> list[tuple[int, Any]
         assert (await target.watcher.poll()).snapshot is not None
     api = ApiSettings(key=SecretStr(API_KEY), rate_limit=0)
     jobs = JobsApi(targets, Redaction(()), Limits())
-    app = api_app(jobs, api, Health(), Turns())
+    app = api_app(jobs, api, Health(), RequestPriority())
     async with TestClient(TestServer(app), headers={"X-API-KEY": API_KEY}) as client:
 
         async def answer(path: str) -> tuple[int, Any]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from exporter.bullmq.events.ledger import Ledger
+from exporter.bullmq.events.queue_event_counter import QueueEventCounter
 from exporter.bullmq.events.stream import Entry
 from exporter.bullmq.events.tallies import Layout
-from exporter.bullmq.events.tracked_jobs import Room
+from exporter.bullmq.events.tracked_jobs import JobBudget
 from exporter.bullmq.keys import Queue, State
 from tests.conftest import Exporter, Server, StartExporter, StartWork, eventually, faked_time
 from tests.test_events import wait_following
@@ -70,8 +70,8 @@ class Jobs:
     """A queue's jobs, one a second, whose worker is behind Redis by 5 seconds."""
 
     def __init__(self) -> None:
-        self.ledger = Ledger(
-            Queue.named("bull", "q"), Layout((100,), (100,)), Room(1000), max_names=10
+        self.counter = QueueEventCounter(
+            Queue.named("bull", "q"), Layout((100,), (100,)), JobBudget(1000), max_names=10
         )
         self.now = 1_700_000_000_000
 
@@ -81,19 +81,19 @@ class Jobs:
     def start(self, job_id: bytes, *, offset: int = -5000) -> None:
         """The worker takes a job, and a poll sees it active."""
         self.now += 1000
-        self.ledger.read([self.event("added", job_id), self.event("active", job_id)])
-        self.ledger.freeze()  # published in between
-        self.ledger.compare_clock(State.ACTIVE, job_id, self.now + offset)
+        self.counter.read([self.event("added", job_id), self.event("active", job_id)])
+        self.counter.freeze()  # published in between
+        self.counter.compare_clock(State.ACTIVE, job_id, self.now + offset)
 
     def finish(self, job_id: bytes, *, offset: int = -5000) -> None:
         """It is finished, and is seen as the newest of the finished jobs."""
         self.now += 1000
-        self.ledger.read([self.event("completed", job_id)])
-        self.ledger.compare_clock(State.COMPLETED, job_id, self.now + offset)
+        self.counter.read([self.event("completed", job_id)])
+        self.counter.compare_clock(State.COMPLETED, job_id, self.now + offset)
 
     @property
     def offset(self) -> float | None:
-        return self.ledger.freeze().clock_offset
+        return self.counter.freeze().clock_offset
 
 
 @pytest.mark.parametrize("odd", [-86_400_000, 86_400_000])
@@ -117,7 +117,7 @@ def test_a_job_counts_once_however_often_it_is_seen() -> None:
     for number in range(2, 5):
         jobs.finish(b"%d" % number)
         for _ in range(20):
-            jobs.ledger.compare_clock(State.ACTIVE, b"odd", odd_at)
+            jobs.counter.compare_clock(State.ACTIVE, b"odd", odd_at)
         assert jobs.offset == -5.0
 
 
@@ -134,10 +134,10 @@ def test_a_job_counts_once_however_often_it_is_seen() -> None:
 def test_only_times_of_the_same_moment_are_compared(state: State, job_id: bytes) -> None:
     jobs = Jobs()
     for finished in (b"finished before", b"finished last"):
-        jobs.ledger.read(events(jobs, finished, ("added", "active", "completed")))
-    jobs.ledger.read(events(jobs, b"active", ("added", "active")))
-    jobs.ledger.read(events(jobs, b"waits", ("added", "waiting")))
-    jobs.ledger.compare_clock(state, job_id, jobs.now)
+        jobs.counter.read(events(jobs, finished, ("added", "active", "completed")))
+    jobs.counter.read(events(jobs, b"active", ("added", "active")))
+    jobs.counter.read(events(jobs, b"waits", ("added", "waiting")))
+    jobs.counter.compare_clock(state, job_id, jobs.now)
     assert jobs.offset is None
 
 

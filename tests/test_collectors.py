@@ -13,8 +13,8 @@ from exporter.bullmq.collectors import all_collectors
 from exporter.bullmq.collectors.collector import Collectors
 from exporter.bullmq.connection import RedisReader, RedisRefused, RedisUnavailable
 from exporter.bullmq.keys import Queue
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.snapshot import QueueFacts, QueueReading
-from exporter.bullmq.turns import Turns
 from exporter.settings import Settings
 from tests.conftest import Server, StartExporter, eventually
 
@@ -165,12 +165,14 @@ async def test_a_refusal_is_logged_once_and_when_it_is_over(
 def test_each_has_a_field_of_its_facts_and_metrics_of_its_own() -> None:
     settings = Settings()
     reader = RedisReader(settings.redis, connections=1)
-    names = [each.name for each in all_collectors(reader, settings, Turns(), lambda *_: None)]
+    names = [
+        each.name for each in all_collectors(reader, settings, RequestPriority(), lambda *_: None)
+    ]
     assert tuple(names) == QueueFacts._fields == NAMES
     disabled = Settings(workers_interval=0)
-    assert [each.name for each in all_collectors(reader, disabled, Turns(), lambda *_: None)] == [
-        *NAMES[1:]
-    ]
+    assert [
+        each.name for each in all_collectors(reader, disabled, RequestPriority(), lambda *_: None)
+    ] == [*NAMES[1:]]
 
 
 def test_redis_refuses_one_of_them(own_server: Server, start_exporter: StartExporter) -> None:

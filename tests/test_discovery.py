@@ -12,7 +12,7 @@ import pytest
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.discovery import Findings, Search, within_limit
 from exporter.bullmq.keys import Queue
-from exporter.bullmq.turns import Turns
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.settings import RedisSettings, Watched
 from tests.conftest import Exporter, Server, StartExporter, StartWork, eventually
 
@@ -23,7 +23,9 @@ def search(server: Server, *, everywhere: bool = True, **settings: Any) -> Findi
     async def run() -> Findings:
         reader = RedisReader(RedisSettings(host="127.0.0.1", port=server.port), connections=1)
         try:
-            searching = Search(reader, Watched(**settings), limit=1000, turns=Turns())
+            searching = Search(
+                reader, Watched(**settings), limit=1000, request_priority=RequestPriority()
+            )
             return await searching.run(pace=0, everywhere=everywhere)
         finally:
             await reader.close()

@@ -16,7 +16,7 @@ import pytest
 from bullmq import Queue, Worker
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from exporter.bullmq.events.ledger import CLOCK_SKEW
+from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW
 from tests.conftest import (
     Exporter,
     Server,

@@ -832,12 +832,12 @@ def test_a_network_that_fails_is_an_outage_and_what_happened_meanwhile_is_counte
     proxy, stack = proxied
     with Clients(stack.exporter) as clients:
         stack.add_some()
-        mend = disturb(proxy)
+        backfill = disturb(proxy)
         with clients.outage():
             for _ in range(3):
                 stack.add_some()
                 time.sleep(0.2)
-        mend()
+        backfill()
         stack.add_some()
         stack.assert_truth()
     stack.assert_told_once(reason, others=f"{GONE}|did not answer within 2 s")
@@ -882,13 +882,13 @@ def test_events_that_were_trimmed_while_the_network_was_cut_are_counted_as_misse
 ) -> None:
     proxy, stack = proxied
     with Clients(stack.exporter) as clients, own.client() as admin:
-        mend = cut(proxy)
+        backfill = cut(proxy)
         with clients.outage():
             stack.add("plain", 60)
             stack.add("fails", 30)
             stack.work.settle()
             admin.xtrim(f"bull:{QUEUE}:events", maxlen=0, approximate=False)
-        mend()
+        backfill()
         missed = "bullmq_exporter_events_missed_total"
         # Each job had four at least: added, waiting, active, and its end.
         eventually(lambda: total(stack.exporter, missed) >= 4 * 90)

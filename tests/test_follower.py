@@ -16,14 +16,14 @@ import pytest
 import redis
 
 from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.events import backfill, state_format
 from exporter.bullmq.events import follower as following
-from exporter.bullmq.events import mending, state_format
 from exporter.bullmq.events.follower import Follower
-from exporter.bullmq.events.ledger import Ledger
+from exporter.bullmq.events.queue_event_counter import QueueEventCounter
 from exporter.bullmq.events.state_format import QUEUES
 from exporter.bullmq.events.stream import Entry, Gap, Place, StreamInfo, UncertainGap
 from exporter.bullmq.events.tallies import Count, FrozenTally, Layout, Tallies
-from exporter.bullmq.events.tracked_jobs import Room
+from exporter.bullmq.events.tracked_jobs import JobBudget
 from exporter.bullmq.keys import Queue
 from exporter.settings import EventsSettings, RedisSettings
 from tests.conftest import Server, running
@@ -37,7 +37,11 @@ START = 1_795_500_000_000
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checks as often as there are reads, so that tests need not wait for them."""
-    for name, seconds in (("CHECK_EVERY", 0.0), ("CHECK_ALL_EVERY", 0.0), ("EXISTS_EVERY", 0.2)):
+    for name, seconds in (
+        ("CHECK_INTERVAL_SECONDS", 0.0),
+        ("CHECK_ALL_INTERVAL_SECONDS", 0.0),
+        ("EXISTS_INTERVAL_SECONDS", 0.2),
+    ):
         monkeypatch.setattr(following, name, seconds)
     monkeypatch.setattr(following, "PAUSE", 0.02)
     monkeypatch.setattr(following, "BLOCK", 0.1)
@@ -331,7 +335,7 @@ async def test_what_is_trimmed_while_more_comes_than_can_be_read_is_missed_exact
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reads of ten at a time, of a stream that keeps 100 and gets 100 more between two of them."""
-    monkeypatch.setattr(following, "MOST_ENTRIES", 10)
+    monkeypatch.setattr(following, "MAX_READ_COST", 10)
     with server.client() as client:
         async with followed(server.port) as until:
             written = 0
@@ -660,7 +664,7 @@ async def test_a_gap_is_mended_exactly_though_clocks_differ(server: Server, late
 async def test_a_large_gap_is_mended_page_by_page_while_streams_are_read(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mending, "PAGE", 10)
+    monkeypatch.setattr(backfill, "PAGE", 10)
     with server.client() as client:
         async with followed(server.port) as until:
             write(client, 0, "added", "first", name="import")
@@ -682,12 +686,12 @@ async def test_a_large_gap_is_mended_page_by_page_while_streams_are_read(
 def test_what_is_counted_while_the_state_is_written_is_not_in_it() -> None:
     """Its position is from before that, so that it will be read and counted again."""
     layout = Layout((50,), (5,))
-    ledger = Ledger(QUEUE, layout, Room(10), max_names=10)
+    counter = QueueEventCounter(QUEUE, layout, JobBudget(10), max_names=10)
     added: list[bytes] = [b"event", b"added", b"jobId", b"1", b"name", b"import"]
-    ledger.read([(b"1-0", added)])
-    memory = {"saved": 1, "bounds": layout.bounds, QUEUES: {QUEUE.base: ledger.memory()}}
+    counter.read([(b"1-0", added)])
+    memory = {"saved": 1, "bounds": layout.bounds, QUEUES: {QUEUE.base: counter.memory()}}
     parts = state_format.encode(memory)
-    ledger.read([(b"2-0", added)])
+    counter.read([(b"2-0", added)])
     remembered = state_format.decode(b"".join(parts), layout).queues
     assert remembered[QUEUE.base]["position"] == b"1-0"
     assert remembered[QUEUE.base]["tallies"]["import"][Count.ADDED] == 1
@@ -827,11 +831,14 @@ async def test_streams_that_all_have_much_at_once_are_read_a_little_at_a_time(
     most, _book = 0, Follower._book
 
     async def book(
-        self: Follower, ledgers: Sequence[Ledger], entries: dict[bytes, list[Entry]], *more: Any
+        self: Follower,
+        counters: Sequence[QueueEventCounter],
+        entries: dict[bytes, list[Entry]],
+        *more: Any,
     ) -> int:
         nonlocal most
         most = max(most, sum(map(len, entries.values())))
-        return await _book(self, ledgers, entries, *more)
+        return await _book(self, counters, entries, *more)
 
     monkeypatch.setattr(Follower, "_book", book)
     with server.client() as client:
@@ -850,7 +857,7 @@ async def test_queues_that_go_do_not_end_the_checks_of_others(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that had events just before is to be checked, and is not there any more."""
-    monkeypatch.setattr(following, "CHECK_ALL_EVERY", 3.0)
+    monkeypatch.setattr(following, "CHECK_ALL_INTERVAL_SECONDS", 3.0)
     monkeypatch.setattr(following, "PAUSE", 0.2)  # in which it goes
     other = Queue.named("bull", "indexing")
     watched: tuple[Queue, ...] = (QUEUE,)
@@ -875,7 +882,7 @@ async def test_queues_that_go_do_not_end_the_checks_of_others(
 async def test_a_stream_that_is_behind_and_becomes_something_else_is_left_alone(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "MOST_ENTRIES", 10)
+    monkeypatch.setattr(following, "MAX_READ_COST", 10)
     with server.client() as client:
         async with followed(server.port) as until:
             pipeline = client.pipeline(transaction=False)
@@ -919,7 +926,7 @@ async def test_a_key_that_holds_no_stream_and_an_outage_leave_all_other_gaps_not
 
 def test_jobs_that_find_no_room_after_a_restart_have_no_older_age() -> None:
     layout = Layout((100,), (100,))
-    before = Ledger(QUEUE, layout, Room(100), max_names=10)
+    before = QueueEventCounter(QUEUE, layout, JobBudget(100), max_names=10)
     before.start(StreamInfo(0, None, b"1000-0", 0))
     before.read(
         [
@@ -927,7 +934,7 @@ def test_jobs_that_find_no_room_after_a_restart_have_no_older_age() -> None:
             for job in range(5)
         ]
     )
-    after = Ledger(QUEUE, layout, Room(2), max_names=10)
+    after = QueueEventCounter(QUEUE, layout, JobBudget(2), max_names=10)
     after.remember(before.memory())
     assert after.ready_at(b"4", 2004.0) == 2004.0
 
@@ -941,19 +948,19 @@ def test_events_that_are_passed_over_leave_nothing_that_is_known_of_jobs() -> No
         return b"%d-0" % at, [b"event", kind.encode(), b"jobId", job_id.encode(), b"name", b"n"]
 
     layout = Layout((100,), (100,))
-    ledger = Ledger(QUEUE, layout, room := Room(100), max_names=10)
-    ledger.start(StreamInfo(0, None, b"1000-0", 0))
-    ledger.read([event(2000, "added", "taken"), event(2000, "active", "taken")])
-    assert ledger.ready_at(b"skipped", 90_000.0) == 1000  # before all events
-    ledger.pass_over([event(90_000, "waiting", "skipped"), event(90_000, "active", "taken")])
-    assert ledger.ready_at(b"skipped", 90_000.0) == 90_000
-    assert (ledger.missed, room.taken) == (2, 0)
-    ledger.read([event(91_000, "completed", "taken")])
-    assert sum(ledger.tallies["n"].values[layout.process :]) == 0, "it was not taken at 2000"
+    counter = QueueEventCounter(QUEUE, layout, room := JobBudget(100), max_names=10)
+    counter.start(StreamInfo(0, None, b"1000-0", 0))
+    counter.read([event(2000, "added", "taken"), event(2000, "active", "taken")])
+    assert counter.ready_at(b"skipped", 90_000.0) == 1000  # before all events
+    counter.pass_over([event(90_000, "waiting", "skipped"), event(90_000, "active", "taken")])
+    assert counter.ready_at(b"skipped", 90_000.0) == 90_000
+    assert (counter.missed, room.taken) == (2, 0)
+    counter.read([event(91_000, "completed", "taken")])
+    assert sum(counter.tallies["n"].values[layout.process :]) == 0, "it was not taken at 2000"
 
 
 def test_a_queue_that_comes_back_is_not_said_to_keep_too_few_events() -> None:
-    ledger = Ledger(QUEUE, Layout((100,), (100,)), Room(100), max_names=10)
-    ledger.note_events_off(True)
-    ledger.put_away()
-    assert not ledger.freeze().events_off
+    counter = QueueEventCounter(QUEUE, Layout((100,), (100,)), JobBudget(100), max_names=10)
+    counter.note_events_off(True)
+    counter.put_away()
+    assert not counter.freeze().events_off

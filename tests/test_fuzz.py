@@ -44,15 +44,15 @@ from exporter.bullmq.job_detail import MORE_FIELDS
 from exporter.bullmq.jobs import FIELDS, Limits, job_of, parse_json
 from exporter.bullmq.keys import Queue, State, label_text, text
 from exporter.bullmq.poll import Poller
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.supervision import Reasons
 from exporter.bullmq.target import Target
-from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import WaitingJobs
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.prometheus.exposition import OPENMETRICS, TEXT, Exposition
 from exporter.prometheus.health import Health
 from exporter.settings import ApiSettings, EventsSettings, RedisSettings, Settings
-from exporter.web import shown
+from exporter.web import serializers
 from exporter.web.api import api_app
 from exporter.web.jobs_api import JobsApi
 from exporter.web.redaction import VALUE_KINDS, Redaction
@@ -636,7 +636,7 @@ class Inside:
                 redaction,
                 Limits(api.max_field_bytes, api.max_page_bytes),
             )
-            server = TestServer(api_app(jobs, api, self._health, Turns()))
+            server = TestServer(api_app(jobs, api, self._health, RequestPriority()))
             client = TestClient(server, headers={"X-API-KEY": API_KEY})
             await client.start_server()
             self._clients.append(client)
@@ -662,7 +662,9 @@ class Inside:
         return outcome
 
     async def page(self, outcome: Outcome, tallies: Tallies | None, accept: str = "") -> str:
-        exposition = Exposition(Health(), with_prefix=True, scrape_interval=60, turns=Turns())
+        exposition = Exposition(
+            Health(), with_prefix=True, scrape_interval=60, request_priority=RequestPriority()
+        )
         await exposition.publish(None, outcome, tallies)
         # The second time counters are no longer 0.
         for _ in range(2):
@@ -725,10 +727,14 @@ def quiet_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def inside(quiet_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
-        for name, seconds in (("CHECK_EVERY", 0.0), ("CHECK_ALL_EVERY", 0.0), ("BLOCK", 0.002)):
+        for name, seconds in (
+            ("CHECK_INTERVAL_SECONDS", 0.0),
+            ("CHECK_ALL_INTERVAL_SECONDS", 0.0),
+            ("BLOCK", 0.002),
+        ):
             patch.setattr(following, name, seconds)
         patch.setattr(following, "PAUSE", 0.0)
-        patch.setattr(following, "EXISTS_EVERY", 0.0)
+        patch.setattr(following, "EXISTS_INTERVAL_SECONDS", 0.0)
         # Each time instead of once a second.
         patch.setattr(StateFile, "due", True)
         patch.setattr(os, "fsync", lambda _: None)
@@ -824,7 +830,7 @@ def test_what_is_read_of_a_job_can_be_written(fields: dict[bytes, bytes], source
     assert time.thread_time() - began < 2, "others wait meanwhile"
     assert len(fault.fingerprint) == 12
     for redaction in REDACTIONS:
-        shown_job = shown.job(asyncio.run(redaction.job(job)))
+        shown_job = serializers.job(asyncio.run(redaction.job(job)))
         read = {
             name: asyncio.run(redaction.value(parse_json(wanted[name])))
             for name in ("opts", "progress")

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from exporter.bullmq.events.job_facts import JobFacts
-from exporter.bullmq.events.ledger import Ledger
+from exporter.bullmq.events.queue_event_counter import QueueEventCounter
 from exporter.bullmq.events.stream import Entry
 from exporter.bullmq.events.tallies import Count, Layout
-from exporter.bullmq.events.tracked_jobs import Room
+from exporter.bullmq.events.tracked_jobs import JobBudget
 from exporter.bullmq.keys import Queue
 
 JOB = b"1"
@@ -78,7 +78,9 @@ def counted(version: str, seed: int) -> tuple[int, int, list[Entry]]:
     life = Life(version)
     ways = [chance.choice(["at once", "backoff"]) for _ in range(chance.randrange(4))]
     life.live(ways, ends=chance.choice(["completed", "failed"]))
-    ledger = Ledger(Queue.named("bull", "q"), Layout((1,), (1,)), Room(10), max_names=10)
+    counter = QueueEventCounter(
+        Queue.named("bull", "q"), Layout((1,), (1,)), JobBudget(10), max_names=10
+    )
     # With `waiting` after `failed`, which 5.x writes for a retry by hand, too, none begins.
     firsts = [n for n, (_, fields) in enumerate(life.entries) if fields[-1] != b"failed"]
     begins = read = chance.choice(firsts)
@@ -87,14 +89,14 @@ def counted(version: str, seed: int) -> tuple[int, int, list[Entry]]:
         # As a stream is read: what was written before the last look at the hash is read in parts,
         # and then, to the end, what is new.
         end = chance.randint(read + 1, len(life.entries))
-        ledger.read(life.entries[read:end])
+        counter.read(life.entries[read:end])
         if end >= hash_at and chance.random() < 0.7:
-            ledger.note_caught_up()
+            counter.note_caught_up()
         read = end
         hash_at = chance.randint(max(end, hash_at), len(life.entries))
-        if ledger.questions():
-            ledger.settle({JOB: life.hashes[hash_at - 1]})
-    retried = sum(tally.values[Count.RETRIED] for tally in ledger.tallies.values())
+        if counter.unresolved():
+            counter.settle({JOB: life.hashes[hash_at - 1]})
+    retried = sum(tally.values[Count.RETRIED] for tally in counter.tallies.values())
     truth = sum(begins <= number for number in life.failed)
     return retried, truth, life.entries[begins:]
 

@@ -19,15 +19,15 @@ from pydantic import SecretStr
 from redis import exceptions
 
 from exporter.bullmq.connection import InvalidReply, RedisReader, RedisUnavailable
-from exporter.bullmq.dialing import _Replies
 from exporter.bullmq.events import follower as following
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.tallies import Count
 from exporter.bullmq.jobs import Limits
 from exporter.bullmq.keys import Queue
+from exporter.bullmq.redis_connections import _ReplyParser
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.target import Target
-from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.deadline import Deadline
 from exporter.prometheus.health import Health
@@ -55,7 +55,7 @@ REPLIES = (
 )
 POLLED = (
     *(b"HEXISTS", b"LLEN", b"ZCARD", b"EXISTS", b"SCAN", b"ZREVRANGE", b"HGET", b"CLIENT"),
-    *(b"LRANGE", b"ZRANGE", b"TYPE", b"HELLO", b"heads.lua", b"schedulers.lua"),
+    *(b"LRANGE", b"ZRANGE", b"TYPE", b"HELLO", b"edges.lua", b"schedulers.lua"),
 )
 FOLLOWED = (b"XREAD", b"XINFO", b"HMGET", b"EXISTS", b"HELLO")
 ASKED = (b"page.lua", b"job.lua", b"children.lua", b"HMGET", b"EXISTS", b"ZCARD", b"LLEN")
@@ -167,11 +167,13 @@ async def test_a_request_is_answered_503_and_the_next_one_is_answered(
 
     async def publish(*_: object) -> None: ...
 
-    target = Target(None, Settings(redis=redis), publish, publish, Turns(), deadline=Deadline())
+    target = Target(
+        None, Settings(redis=redis), publish, publish, RequestPriority(), deadline=Deadline()
+    )
     await target.watcher.poll()
     api = ApiSettings(key=SecretStr(API_KEY), rate_limit=0)
     jobs = JobsApi([target], Redaction(()), Limits())
-    server = TestServer(api_app(jobs, api, Health(), Turns()))
+    server = TestServer(api_app(jobs, api, Health(), RequestPriority()))
     async with TestClient(server, headers={"X-API-KEY": API_KEY}) as client:
 
         async def ask(path: str) -> tuple[int, Any]:
@@ -218,7 +220,7 @@ def test_a_list_of_millions_is_refused_and_no_text_is_taken_for_one(
 ) -> None:
     """hiredis would make room for it; a text may hold the same bytes, and pieces end anywhere."""
     whole = b"".join(map(in_resp, values)) + ((huge and b"*2\r\n" + huge) or b"")
-    replies = _Replies(len(values) + bool(huge), Exception)
+    replies = _ReplyParser(len(values) + bool(huge), Exception)
     pieces = itertools.cycle(sizes)
 
     def feed() -> None:
@@ -238,7 +240,7 @@ def test_a_list_of_millions_is_refused_and_no_text_is_taken_for_one(
 
 
 def test_replies_are_bounded() -> None:
-    replies = _Replies(1, Exception, max_bytes=1000)
+    replies = _ReplyParser(1, Exception, max_bytes=1000)
     with pytest.raises(exceptions.InvalidResponse, match="more than"):
         replies.feed(b"$5000\r\n" + b"x" * 2000)
 
@@ -255,7 +257,12 @@ PATHS = (
 async def test_events_are_counted_once_whatever_is_answered_between(
     lying: LyingServer, filled: Server, kind: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("CHECK_EVERY", "CHECK_ALL_EVERY", "EXISTS_EVERY", "PAUSE"):
+    for name in (
+        "CHECK_INTERVAL_SECONDS",
+        "CHECK_ALL_INTERVAL_SECONDS",
+        "EXISTS_INTERVAL_SECONDS",
+        "PAUSE",
+    ):
         monkeypatch.setattr(following, name, 0.0)
     monkeypatch.setattr(following, "BLOCK", 0.01)
     queue = Queue.named("bull", f"followed-{kind.decode().lower()}")

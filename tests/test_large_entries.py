@@ -11,10 +11,10 @@ import pytest
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.events import large_entries
 from exporter.bullmq.events.large_entries import LargeEntries
-from exporter.bullmq.events.ledger import Ledger
+from exporter.bullmq.events.queue_event_counter import QueueEventCounter
 from exporter.bullmq.events.stream import first_items
 from exporter.bullmq.events.tallies import Count, Layout, Tallies
-from exporter.bullmq.events.tracked_jobs import Room
+from exporter.bullmq.events.tracked_jobs import JobBudget
 from exporter.bullmq.keys import Queue
 from exporter.settings import RedisSettings
 from tests.conftest import Server
@@ -152,19 +152,19 @@ async def test_a_reply_that_is_cut_anywhere_is_no_end_of_the_stream_and_no_event
         before = client.xadd(KEY, {"event": "drained"})
         added = client.xadd(KEY, fields)
         client.execute_command(*NO_SCRIPTS)
-        ledger = Ledger(QUEUE, Layout((1,), (1,)), Room(1), max_names=1)
-        ledger.place.position = before
+        counter = QueueEventCounter(QUEUE, Layout((1,), (1,)), JobBudget(1), max_names=1)
+        counter.place.position = before
         reader = RedisReader(RedisSettings(host="127.0.0.1", port=proxy.port), connections=1)
         large = LargeEntries(reader)
-        info = (await large.read([ledger], {ledger}, entries=False)).infos[ledger]
+        info = (await large.read([counter], {counter}, entries=False)).infos[counter]
         words = [word.encode() for item in fields.items() for word in item]
         got: set[int] = set()
         for proxy.most in range(1, 600):
             try:
-                reading = await large.read([ledger], {ledger})
+                reading = await large.read([counter], {counter})
             except RedisUnavailable:
                 continue
-            assert reading.infos == {ledger: info}
+            assert reading.infos == {counter: info}
             assert reading.unread == {} and reading.unfinished == {KEY}
             [(entry_id, found)] = reading.entries[KEY]
             assert entry_id == added
@@ -246,8 +246,10 @@ async def test_no_stream_waits_forever_where_there_is_more_to_read_than_time(
 ) -> None:
     """Nor one that is only checked here, since all that is large in it was read long ago."""
     queues = [Queue.named("bull", name) for name in ("busy", "busier", "checked", "new")]
-    ledgers = [Ledger(each, Layout((1,), (1,)), Room(1), max_names=1) for each in queues]
-    busy, busier, checked, new = ledgers
+    counters = [
+        QueueEventCounter(each, Layout((1,), (1,)), JobBudget(1), max_names=1) for each in queues
+    ]
+    busy, busier, checked, new = counters
     reader = RedisReader(RedisSettings(host="127.0.0.1", port=server.port), connections=1)
     large = LargeEntries(reader)
     entry = (b"1-0", [b"event", b"completed", b"jobId", b"1", b"returnvalue", b"x" * 100_000])
@@ -260,10 +262,10 @@ async def test_no_stream_waits_forever_where_there_is_more_to_read_than_time(
         if turn == 3:
             large.suspect({new.stream})
         # There is time for one of them alone.
-        [ledger, *_] = large.in_turn(ledgers)
-        reading = await large.read([ledger], {checked}, entries=ledger is not checked)
-        assert reading.ledgers == [ledger]
-        order.append(ledger)
+        [counter, *_] = large.in_turn(counters)
+        reading = await large.read([counter], {checked}, entries=counter is not checked)
+        assert reading.counters == [counter]
+        order.append(counter)
     assert set(order[:3]) == {busy, busier, checked}
     # One that joins waits for those that were there, and no longer.
     assert order[3:6] == order[:3] and order[6] is new

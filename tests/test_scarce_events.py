@@ -23,7 +23,7 @@ METRICS = {"metrics": {"maxDataPoints": 10}}
 
 
 @pytest.fixture(autouse=True)
-def quick_mending(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_backfill(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following, "CLOCK_SKEW", 300)
 
 

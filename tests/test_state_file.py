@@ -23,11 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.bullmq.events import state_file, state_format
-from exporter.bullmq.events.ledger import Ledger
+from exporter.bullmq.events.queue_event_counter import QueueEventCounter
 from exporter.bullmq.events.state_file import StateFile
 from exporter.bullmq.events.state_format import NOTHING_SAVED, QUEUES
 from exporter.bullmq.events.tallies import Count, Layout
-from exporter.bullmq.events.tracked_jobs import Room
+from exporter.bullmq.events.tracked_jobs import JobBudget
 from exporter.bullmq.keys import Queue
 from exporter.deadline import Deadline
 from tests.conftest import (
@@ -60,8 +60,8 @@ def entries(*events: tuple[str, str]) -> list[tuple[bytes, list[bytes]]]:
 
 def real_memory() -> dict[str, Any]:
     """What a follower saves of a queue on which everything has happened once."""
-    room = Room(10)
-    ledger = Ledger(QUEUE, LAYOUT, room, max_names=10)
+    room = JobBudget(10)
+    counter = QueueEventCounter(QUEUE, LAYOUT, room, max_names=10)
     happened = [("added", "1"), ("waiting", "1"), ("active", "1"), ("failed", "1")]
     happened += [("added", "2"), ("waiting", "2"), ("active", "2"), ("completed", "2")]
     happened += [
@@ -71,14 +71,14 @@ def real_memory() -> dict[str, Any]:
         ("waiting", "4"),
         ("active", "4"),
     ]
-    ledger.read(entries(*happened))
-    ledger.note_check()
+    counter.read(entries(*happened))
+    counter.note_check()
     return {
         "saved": START,
         "searched": START - 5,
         "removed": (1, 2),
         "bounds": LAYOUT.bounds,
-        QUEUES: {QUEUE.base: ledger.memory()},
+        QUEUES: {QUEUE.base: counter.memory()},
     }
 
 
@@ -122,23 +122,23 @@ def test_a_file_with_damage_of_any_kind_is_refused(data: st.DataObject) -> None:
 def use(saved: state_format.Saved) -> None:
     """Whatever a follower does with it."""
     for base, memory in saved.queues.items():
-        room = Room(10)
-        ledger = Ledger(Queue(base, "", ""), LAYOUT, room, max_names=10)
-        ledger.remember(memory)
+        room = JobBudget(10)
+        counter = QueueEventCounter(Queue(base, "", ""), LAYOUT, room, max_names=10)
+        counter.remember(memory)
         at = int(memory["position"].partition(b"-")[0])
         for event in ("active", "completed", "failed", "waiting", "delayed", "stalled"):
-            ledger.read([(b"%d-0" % (at + 10), [b"event", event.encode(), b"jobId", b"4"])])
-        ledger.read([(b"%d-0" % (at + 20), [b"event", b"completed", b"jobId", b"3"])])
-        ledger.note_check()
-        for gap in ledger.gaps:
-            ledger.search_window(gap)
-            ledger.is_past(gap)
-        for job_id in ledger.jobs:
-            ledger.ready_at(job_id, None)
-        ledger.freeze()
-        ledger.take_removed()
-        state_format.encode({"saved": 0, QUEUES: {base: ledger.memory()}})
-        ledger.put_away()
+            counter.read([(b"%d-0" % (at + 10), [b"event", event.encode(), b"jobId", b"4"])])
+        counter.read([(b"%d-0" % (at + 20), [b"event", b"completed", b"jobId", b"3"])])
+        counter.note_check()
+        for gap in counter.gaps:
+            counter.search_window(gap)
+            counter.is_past(gap)
+        for job_id in counter.jobs:
+            counter.ready_at(job_id, None)
+        counter.freeze()
+        counter.take_removed()
+        state_format.encode({"saved": 0, QUEUES: {base: counter.memory()}})
+        counter.put_away()
     saved.removed.plus(saved.removed)
 
 

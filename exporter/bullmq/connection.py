@@ -23,7 +23,7 @@ import hiredis
 from redis import exceptions
 
 from exporter.bullmq.credentials import Credentials
-from exporter.bullmq.dialing import MAX_REPLIES_BYTES, ConnectionCut, pool
+from exporter.bullmq.redis_connections import MAX_REPLIES_BYTES, ConnectionCut, pool
 from exporter.settings import RedisSettings
 
 Command = Sequence[bytes | str | int]

@@ -28,7 +28,7 @@ from exporter.bullmq.connection import Command, RedisReader, expected
 from exporter.bullmq.keys import MAX_BASE_BYTES, MAX_LABEL_BYTES, Queue, label_text
 from exporter.bullmq.options import read_options
 from exporter.bullmq.poll import SIZES
-from exporter.bullmq.turns import Turns
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.settings import Watched, is_pattern, literal
 
 log = logging.getLogger(__name__)
@@ -91,8 +91,15 @@ class _Sorted:
 class Search:
     """Searches Redis for the queues that the settings ask for."""
 
-    def __init__(self, redis: RedisReader, settings: Watched, *, limit: int, turns: Turns) -> None:
-        self._redis, self._settings, self._turns = redis, settings, turns
+    def __init__(
+        self,
+        redis: RedisReader,
+        settings: Watched,
+        *,
+        limit: int,
+        request_priority: RequestPriority,
+    ) -> None:
+        self._redis, self._settings, self._request_priority = redis, settings, request_priority
         self._max_names = limit + MAX_OTHER_NAMES
         self._plain = frozenset(prefix.encode() for prefix in settings.plain_prefixes)
         self._patterns = [
@@ -161,7 +168,7 @@ class Search:
     async def _sort(self, marks: Mapping[bytes, int], known: Mapping[bytes, Queue]) -> _Sorted:
         names = _Sorted()
         for batch in batched(marks.items(), SORT_BATCH_SIZE):
-            await self._turns.give_way()
+            await self._request_priority.yield_to_requests()
             for base, mark in batch:
                 queue = known.get(base) or self._place(base)
                 if queue is None:
@@ -302,7 +309,7 @@ class Search:
     async def _shown(self, found: set[Queue]) -> tuple[Queue, ...]:
         """The queues, sorted; only one of several with the same labels."""
         shown: dict[tuple[str, str], Queue] = {}
-        await self._turns.give_way()  # sorting 10,000 takes 5 ms
+        await self._request_priority.yield_to_requests()  # sorting 10,000 takes 5 ms
         for queue in sorted(found, key=lambda queue: queue.base):
             # Names that differ as bytes can be equal as text; Prometheus silently keeps only one of
             # two series with the same labels.

@@ -13,11 +13,11 @@ from itertools import islice
 from exporter.bullmq.jobs import Job
 
 # What is looked at of a reason and of a stack trace, and shown of a group's reason (characters).
-LONGEST_LOOKED_AT = 4000
-LONGEST_TRACE = 16_000
-LONGEST_REASON = 300
+MAX_FOLDED_LENGTH = 4000
+MAX_TRACE_LENGTH = 16_000
+MAX_REASON_LENGTH = 300
 # Names and sources that a group tells apart.
-MOST_NAMES = 1000
+MAX_NAMES = 1000
 
 
 def _quoted(found: re.Match[str]) -> str:
@@ -133,10 +133,10 @@ class Group:
         if (at := job.finished_on) is not None:
             self.first_seen = at if self.first_seen is None else min(at, self.first_seen)
             self.last_seen = at if self.last_seen is None else max(at, self.last_seen)
-        if job.name in self.names or len(self.names) < MOST_NAMES:
+        if job.name in self.names or len(self.names) < MAX_NAMES:
             self.names[job.name] += 1
         source = job.ingestion_source
-        if isinstance(source, str) and (source in self.sources or len(self.sources) < MOST_NAMES):
+        if isinstance(source, str) and (source in self.sources or len(self.sources) < MAX_NAMES):
             self.sources[source] += 1
 
 
@@ -161,16 +161,16 @@ async def grouped(jobs: AsyncIterable[Job], *, since: int | None) -> tuple[list[
         fault = fault_of(job)
         if fault not in groups:
             reason = job.failed_reason
-            groups[fault] = Group(fault, job.raw_id, reason and reason[:LONGEST_LOOKED_AT])
+            groups[fault] = Group(fault, job.raw_id, reason and reason[:MAX_FOLDED_LENGTH])
         groups[fault].add(job)
     return sorted(groups.values(), key=lambda group: group.count, reverse=True), ended
 
 
 def _folded(reason: str) -> str:
-    folded = " ".join(reason[:LONGEST_LOOKED_AT].split())
+    folded = " ".join(reason[:MAX_FOLDED_LENGTH].split())
     for pattern, shown in FOLDED:
         folded = pattern.sub(shown, folded)
-    return folded[:LONGEST_REASON]
+    return folded[:MAX_REASON_LENGTH]
 
 
 def _frame(traces: list[object]) -> str | None:
@@ -178,9 +178,9 @@ def _frame(traces: list[object]) -> str | None:
     newest = traces[-1] if traces else None
     if not isinstance(newest, str):
         return None
-    cut = newest[:LONGEST_TRACE]
+    cut = newest[:MAX_TRACE_LENGTH]
     frames = list(islice(JAVASCRIPT_FRAME.finditer(cut), 50))
-    frames = frames or list(PYTHON_FRAME.finditer(newest[-LONGEST_TRACE:]))[::-1]
+    frames = frames or list(PYTHON_FRAME.finditer(newest[-MAX_TRACE_LENGTH:]))[::-1]
     if not frames:
         return None
     own = (frame for frame in frames if not FOREIGN.search(frame["file"]))

@@ -29,11 +29,11 @@ CHILDREN = Script("children.lua")
 # worker has it, and the key of its parent.
 MORE_FIELDS = ("opts", "progress", "priority", "delay", "stc", "pb", "parentKey")
 MORE_UNBOUNDED = (*UNBOUNDED, "opts", "progress", "name", "pb", "parentKey")
-LONGEST_LOG_LINE = 10_000  # bytes
+MAX_LOG_LINE_BYTES = 10_000  # bytes
 # How far from either end of each list a job is looked for: in three long lists that holds Redis 7.0
 # for 0.5 ms.
 REACH = 10_000
-MOST_CHILDREN = 100  # of each kind, by name
+MAX_CHILDREN = 100  # of each kind, by name
 # How many children one script call looks up, how far from either end of each list it looks for one,
 # and the longest reason (bytes): it holds Redis 7.0 for less than 1 ms.
 CHILD_BATCH_SIZE = 10
@@ -124,9 +124,9 @@ async def read_job(
             raw_id,
             first_log,
             first_log + logs - 1,
-            LONGEST_LOG_LINE,
+            MAX_LOG_LINE_BYTES,
             REACH,
-            MOST_CHILDREN,
+            MAX_CHILDREN,
             *MORE_UNBOUNDED,
         ),
     )

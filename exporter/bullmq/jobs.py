@@ -12,7 +12,7 @@ import orjson
 
 from exporter.bullmq.connection import RedisReader, Script, packed_word, readable
 from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue, State, text
-from exporter.bullmq.poll import counts_of
+from exporter.bullmq.poll import Counted, counts_of
 
 PAGE = Script("page.lua")
 
@@ -124,7 +124,7 @@ async def read_page(
     order = "desc" if newest_first else "asc"
     # Without sizes all of them fit, as those of nearly all pages do.
     fits = min(limits.field_bytes, limits.page_bytes, whole_within or limits.page_bytes)
-    has_meta, has_schedulers, told, ids, sizes = await redis.run(
+    has_meta, has_schedulers, sizes_of_states, ids, sizes = await redis.run(
         PAGE, [queue.base], (state, start, start + limit - 1, order, fits, *UNBOUNDED)
     )
     ended = len(ids) < limit
@@ -144,7 +144,7 @@ async def read_page(
     return Page(
         has_meta == 1,
         has_schedulers == 1,
-        counts_of(told, []),
+        counts_of(Counted._make((*sizes_of_states, 0)), []),
         jobs,
         tuple(ids),
         ended,
@@ -313,7 +313,7 @@ def too_large(
 ) -> list[dict[str, bytes]]:
     """For each job the fields that are not to be read, and what to show in their place.
 
-    Room is given to the first of the fields of all jobs, then to the second, and so on.
+    JobBudget is given to the first of the fields of all jobs, then to the second, and so on.
     """
     left = limits.page_bytes
     if sum(map(sum, sizes)) <= min(left, limits.field_bytes):
@@ -352,7 +352,7 @@ def job_of(job_id: bytes, state: State | None, values: Sequence[bytes | None]) -
 
 
 # orjson reads deeper than it writes: 1,024 levels, and 254.
-DEEPEST = 240
+MAX_JSON_DEPTH = 240
 
 
 class NotJson(str):
@@ -369,7 +369,7 @@ def parse_json(raw: bytes | None) -> Any:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         value = _with_lone_surrogates(raw)
-    if len(raw) > DEEPEST and _may_be_deep(raw, value):
+    if len(raw) > MAX_JSON_DEPTH and _may_be_deep(raw, value):
         try:
             # An answer wraps it in further levels.
             orjson.dumps([[[[[[[[value]]]]]]]])
@@ -382,7 +382,7 @@ def _may_be_deep(raw: bytes, value: Any) -> bool:
     # Nearly always a stack trace, of which to count the brackets takes longer than to parse it.
     if isinstance(value, list) and set(map(type, value)) == {str}:
         return False
-    return raw.count(b"[") + raw.count(b"{") > DEEPEST
+    return raw.count(b"[") + raw.count(b"{") > MAX_JSON_DEPTH
 
 
 def _with_lone_surrogates(raw: bytes) -> Any:

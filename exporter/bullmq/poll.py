@@ -1,12 +1,13 @@
 """One poll: counts, ages, schedulers and heartbeats of all queues.
 
-Counts are read by plain commands, packed once for each queue and sent many at a time: a command so
-costs Redis 7.0 0.8 µs, in a script 1.8 µs, and others are served between them. What stands at the
-ends of lists is read by a script, since one has to be known to ask for the next.
+Counts are read by plain commands, packed once for each queue and sent many at a time: a command
+costs Redis 7.0 0.8 µs this way and 1.8 µs in a script, and other clients are served between them.
+The edges of lists and sets (the oldest job, the next one due) are read by a script, because one
+reply decides what to ask next.
 
-Most queues rest at any moment: they hold nothing but finished jobs. No script is run for them, and
-of those that rested at the last poll one command asks whether they still do: Redis keeps no empty
-lists. That is four commands for such a queue in place of ten.
+Most queues are idle at any moment: they hold only finished jobs. No script is run for them, and for
+those that were idle at the last poll one command asks whether they still are, since Redis keeps no
+empty lists. That is four commands for such a queue instead of ten.
 """
 
 from __future__ import annotations
@@ -21,40 +22,39 @@ from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, RedisRefused, Script, packed
 from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue, State, label_text, text
 from exporter.bullmq.limits import Meta, Window, limits_of
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.snapshot import QueueReading
-from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import NO_LOOK, WaitingJobs
 from exporter.bullmq.worker_clock import CompareClock
 
-HEADS = Script("heads.lua")
+EDGES = Script("edges.lua")
 
-# Queues that are read from their counts to what stands at the ends of their lists, and then others.
-POLLED_AT_ONCE = 1000
+# Queues that are read, counts and edges, before the next ones are.
+POLL_BATCH_SIZE = 1000
 
 # Queues whose counts are asked for at once: some 120 kB of commands.
-COUNTED_AT_ONCE = 200
+COUNT_BATCH_SIZE = 200
 
-# Queues whose readings are made before others have their turn: 1 to 2 ms.
+# Queues whose readings are built before requests are served: 1 to 2 ms.
 READ_AT_ONCE = 100
 
 # A script holds Redis until it ends. Measured on Redis 7.0 with jobs in every state of every queue:
 # 25 queues hold it 1.3 ms (p99 1.5).
-HEADS_AT_ONCE = 25
+EDGE_BATCH_SIZE = 25
 
 # How many of these queues are checked in each of up to 20 priorities.
-LOOKS_AT_ONCE = 4
+PRIORITY_CHECKS_PER_BATCH = 4
 
 # Heartbeats whose existence one command asks for.
-HEARTBEATS_AT_ONCE = 25
+HEARTBEAT_BATCH_SIZE = 25
 
 # Seconds until a queue's version and configured limits are read again, and whether a queue with
 # jobs still has its `meta`; an upgrade or a new limit is exposed within this time.
-VERSION_KNOWN = 60.0
+VERSION_TTL_SECONDS = 60.0
 
 # A delayed job's score is its due time in ms, times this, plus a counter (BullMQ: addDelayedJob).
 DELAYED_SCORE_UNIT = 4096
 
-# The order of what counts_of() takes: the flag, then these.
 SIZES = (
     *((b"LLEN", name) for name in (b"wait", b"paused", b"active")),
     *(
@@ -63,18 +63,18 @@ SIZES = (
     ),
 )
 _FLAG = (b"HEXISTS", b"meta", b"paused")
-# What is asked of each queue; of one that rested, so much and whether any of the other keys exists.
+# What is asked of each queue; of one that was idle, this, and whether any of the other keys exists.
 _ASKED = (_FLAG, *SIZES, (b"ZCARD", b"repeat"))
 _FINISHED = (b"completed", b"failed")
-_ASKED_AT_REST = (_FLAG, *((b"ZCARD", name) for name in _FINISHED))
-_ABSENT_AT_REST = tuple(name for _, name in _ASKED[1:] if name not in _FINISHED)
-_AT_REST = len(_ASKED_AT_REST) + 1  # answers
-# What is asked then of those that are in doubt (_Memory.doubtful). Pausing moves jobs from one list
-# to another: if it came in between, they were counted twice or not at all.
-_ASKED_IN_DOUBT = ((b"EXISTS", b"meta"), _FLAG)
+_ASKED_WHEN_IDLE = (_FLAG, *((b"ZCARD", name) for name in _FINISHED))
+_ABSENT_WHEN_IDLE = tuple(name for _, name in _ASKED[1:] if name not in _FINISHED)
+_IDLE_REPLIES = len(_ASKED_WHEN_IDLE) + 1  # answers
+# What is asked next of those whose counts are ambiguous. Pausing moves jobs from one list to
+# another: if it came in between, they were counted twice or not at all.
+_RECHECK = ((b"EXISTS", b"meta"), _FLAG)
 
 Answers = TypeVar("Answers")
-# What to read of a queue, by the letters of heads.lua, and the job of `prioritized` that starves.
+# What to read of a queue, by the probes of edges.lua, and the job of `prioritized` that starves.
 _Wanted = tuple[str, Sequence[Any]]
 
 
@@ -93,8 +93,8 @@ class Counted(NamedTuple):
     schedulers: Any
 
     @property
-    def rests(self) -> bool:
-        """Whether there are but finished jobs; False where that is not known."""
+    def is_idle(self) -> bool:
+        """Whether there are only finished jobs; False if that is not known."""
         flag, wait, held, active, _, _, *others = self
         return flag == 0 and all(size == 0 for size in (wait, held, active, *others))
 
@@ -104,7 +104,7 @@ class Counted(NamedTuple):
         return any(map(_some, self[1:]))
 
     @property
-    def doubtful(self) -> bool:
+    def is_ambiguous(self) -> bool:
         """Whether the queue may be gone, or have been paused or resumed while it was counted.
 
         Of a queue that is not paused and has no waiting jobs pausing moves none.
@@ -113,8 +113,8 @@ class Counted(NamedTuple):
         return bool(flag != 0 or wait or held or not any(map(_some, rest)))
 
 
-class Heads(NamedTuple):
-    """What is known of a queue's ends by heads.lua, errors among it."""
+class Edges(NamedTuple):
+    """The edges of a queue as edges.lua returns them, errors among them."""
 
     oldest_waiting: float | None = None  # ms
     limiter: Window | None = None
@@ -128,42 +128,42 @@ class Heads(NamedTuple):
     oldest_waiting_children: Any = None
 
 
-NOTHING = Heads()
+NOTHING = Edges()
 
 
-class _Memory:
-    """What is remembered of a queue: what to ask, and what the last poll told."""
+class _QueueState:
+    """What is remembered of a queue: what to ask, and the replies of the last poll."""
 
     __slots__ = (
-        *("queue", "heartbeat_key", "rested", "asked", "asked_in_doubt"),
-        *("answers", "counted", "doubtful", "letters", "beats", "heads"),
+        *("queue", "heartbeat_key", "was_idle", "asked", "recheck_commands"),
+        *("answers", "counted", "is_ambiguous", "probes", "has_heartbeat", "edges"),
         *("exists", "exists_due", "meta", "meta_due", "read", "reading"),
     )
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self.heartbeat_key = queue.heartbeat_key
-        self.asked_in_doubt = self._packed(_ASKED_IN_DOUBT)
+        self.recheck_commands = self._packed(_RECHECK)
         self.counted: Counted | None = None
-        self.doubtful = True
+        self.is_ambiguous = True
         self.exists = False
         self.exists_due = 0.0
-        self.letters = ""  # what they make us look at
-        self.beats = False  # whether the heartbeat is there, or that of one beside it
-        self.heads = NOTHING
+        self.probes = ""  # what the counts make us read next
+        self.has_heartbeat = False  # of this queue or of another one of its batch
+        self.edges = NOTHING
         self.meta = Meta()
         self.meta_due = 0.0
-        self.read: tuple[Counted, Heads, Meta] | None = None  # what the reading was made from
+        self.read: tuple[Counted, Edges, Meta] | None = None  # what the reading was made from
         self.reading: QueueReading | None = None
-        self.ask(rested=False)
+        self.ask(was_idle=False)
 
-    def ask(self, *, rested: bool) -> None:
-        """What to ask from now on: all, or what tells whether it still rests."""
-        self.rested = rested
+    def ask(self, *, was_idle: bool) -> None:
+        """Choose what to ask from now on: all, or only whether it is still idle."""
+        self.was_idle = was_idle
         self.answers: Sequence[Any] = ()
-        if rested:
-            keys = (self.queue.base + name for name in _ABSENT_AT_REST)
-            self.asked = self._packed(_ASKED_AT_REST) + packed((b"EXISTS", *keys))
+        if was_idle:
+            keys = (self.queue.base + name for name in _ABSENT_WHEN_IDLE)
+            self.asked = self._packed(_ASKED_WHEN_IDLE) + packed((b"EXISTS", *keys))
         else:
             self.asked = self._packed(_ASKED)
 
@@ -171,95 +171,95 @@ class _Memory:
         base = self.queue.base
         return b"".join(packed((command, base + name, *rest)) for command, name, *rest in asked)
 
-    def letters_at(self, now: float) -> str:
-        """What to look at in this poll, by the letters of heads.lua; '' where nothing is.
+    def probes_at(self, now: float) -> str:
+        """The probes of this poll, letters that edges.lua knows; '' if there are none.
 
         The rate limit is read if jobs wait and none is active, or once it was seen; otherwise only
         as often as `meta`, because it is less urgent in a queue with active jobs.
         """
-        letters = self.letters + "b" if self.beats else self.letters
-        if self.meta_due > now and self.heads.limiter is None:
-            return letters
-        limitable = "o" in letters or "d" in letters
-        return letters + ("v" if self.meta_due <= now else "") + ("l" if limitable else "")
+        probes = self.probes + "b" if self.has_heartbeat else self.probes
+        if self.meta_due > now and self.edges.limiter is None:
+            return probes
+        limitable = "o" in probes or "d" in probes
+        return probes + ("v" if self.meta_due <= now else "") + ("l" if limitable else "")
 
     @property
-    def told(self) -> Counted:
+    def known_counts(self) -> Counted:
         assert self.counted is not None
         return self.counted
 
 
 class Poller:
-    """Reads queues, and remembers of each what would be the same work again."""
+    """Reads queues, and remembers of each what need not be read or built again."""
 
     def __init__(
         self,
         redis: RedisReader,
         *,
         max_schedulers: int,
-        turns: Turns | None = None,
+        request_priority: RequestPriority | None = None,
         waiting: WaitingJobs | None = None,
         compare_clock: CompareClock = lambda *_: None,
     ) -> None:
         self._redis = redis
         self._waiting = waiting or WaitingJobs()
         self._compare_clock = compare_clock
-        self._turns = turns or Turns()
+        self._request_priority = request_priority or RequestPriority()
         self._max_schedulers = max_schedulers
-        self._memory: dict[Queue, _Memory] = {}
+        self._states: dict[Queue, _QueueState] = {}
 
     async def poll(
         self, queues: Sequence[Queue], *, configured: frozenset[Queue]
     ) -> tuple[QueueReading, ...]:
         """A reading of each queue that exists or is configured. Raises RedisUnavailable."""
         if not queues:
-            # A poll of no queues tells all the same whether Redis answers.
+            # A poll of no queues shows all the same whether Redis answers.
             await self._redis.command("PING")
         readings: list[QueueReading] = []
-        for some in batched(queues, POLLED_AT_ONCE):
-            memories = [self._memory.get(queue) or _Memory(queue) for queue in some]
-            await self._count(memories)
+        for some in batched(queues, POLL_BATCH_SIZE):
+            states = [self._states.get(queue) or _QueueState(queue) for queue in some]
+            await self._count(states)
             # A second time in the same moment is not to be expected.
-            await self._count(await self._settle_doubts(memories))
+            await self._count(await self._recheck(states))
             # All of its keys are gone when the queue is (Queue.obliterate).
-            there = [each for each in memories if each.exists or each.queue in configured]
-            await self._look_at_heads(there)
+            there = [each for each in states if each.exists or each.queue in configured]
+            await self._read_edges(there)
             for batch in batched(there, READ_AT_ONCE):
-                await self._turns.give_way()
+                await self._request_priority.yield_to_requests()
                 readings.extend(map(_read, batch))
-            self._memory.update((each.queue, each) for each in there)
-        if len(self._memory) > len(readings):
-            for queue in self._memory.keys() - {reading.queue for reading in readings}:
-                del self._memory[queue]
+            self._states.update((each.queue, each) for each in there)
+        if len(self._states) > len(readings):
+            for queue in self._states.keys() - {reading.queue for reading in readings}:
+                del self._states[queue]
                 self._waiting.forget(queue)
-        await self._turns.give_way()
+        await self._request_priority.yield_to_requests()
         _raise_if_refused(readings)
         return tuple(readings)
 
     def forget_all(self) -> None:
-        """Ask for everything again, and take nothing for what it was before."""
-        for queue in self._memory:
+        """Forget all earlier replies: everything is asked for again."""
+        for queue in self._states:
             self._waiting.forget(queue)
-        self._memory.clear()
+        self._states.clear()
 
     def exists(self, queue: Queue) -> bool:
         """Whether the queue was in Redis when a poll last checked that."""
-        return queue in self._memory and self._memory[queue].exists
+        return queue in self._states and self._states[queue].exists
 
     async def _ask(
         self,
-        batches: Iterable[list[_Memory]],
-        ask: Callable[[list[_Memory]], Awaitable[Answers]],
-        take: Callable[[list[_Memory], Answers], None],
+        batches: Iterable[list[_QueueState]],
+        ask: Callable[[list[_QueueState]], Awaitable[Answers]],
+        take: Callable[[list[_QueueState], Answers], None],
     ) -> None:
         """Ask of one batch after the other, and take its answers while Redis has the next one.
 
         Redis never has two of them at once, or it would be held for both.
         """
-        before: tuple[list[_Memory], Answers] | None = None
+        before: tuple[list[_QueueState], Answers] | None = None
         for batch in batches:
-            # Before it is sent: whoever waits for an answer waits for Redis too.
-            await self._turns.give_way()
+            # Before it is sent: requests wait for Redis too.
+            await self._request_priority.yield_to_requests()
             asking = asyncio.ensure_future(ask(batch))
             try:
                 await asyncio.sleep(0)  # now it is sent
@@ -271,91 +271,93 @@ class Poller:
                 await asyncio.gather(asking, return_exceptions=True)
                 raise
         if before is not None:
-            await self._turns.give_way()
+            await self._request_priority.yield_to_requests()
             take(*before)
 
-    async def _count(self, memories: Sequence[_Memory]) -> None:
-        stirred: list[_Memory] = []
+    async def _count(self, states: Sequence[_QueueState]) -> None:
+        woken: list[_QueueState] = []
 
-        async def ask(batch: list[_Memory]) -> tuple[list[bool], list[Any]]:
+        async def ask(batch: list[_QueueState]) -> tuple[list[bool], list[Any]]:
             commands = [each.asked for each in batch]
-            # As it is now: another poll may find meanwhile that one rests no more.
-            rested = [each.rested for each in batch]
-            number = sum(_AT_REST if each else len(_ASKED) for each in rested)
+            # As it is now: another poll may find meanwhile that one is idle no more.
+            was_idle = [each.was_idle for each in batch]
+            number = sum(_IDLE_REPLIES if each else len(_ASKED) for each in was_idle)
             # In a cluster they are elsewhere.
             if self._redis.slot is None:
                 commands += [
                     packed((b"EXISTS", *(each.heartbeat_key for each in group)))
-                    for group in batched(batch, HEARTBEATS_AT_ONCE)
+                    for group in batched(batch, HEARTBEAT_BATCH_SIZE)
                 ]
                 number += len(commands) - len(batch)
-            return rested, await self._redis.packed(b"".join(commands), number)
+            return was_idle, await self._redis.packed(b"".join(commands), number)
 
-        def take(batch: list[_Memory], asked: tuple[list[bool], list[Any]]) -> None:
-            at, (all_rested, answers) = 0, asked
-            for each, rested in zip(batch, all_rested, strict=True):
-                end = at + (_AT_REST if rested else len(_ASKED))
-                told, at = answers[at:end], end
-                if told != each.answers and not self._take_counts(each, told, rested=rested):
-                    stirred.append(each)
-            groups = batched(batch, HEARTBEATS_AT_ONCE)
+        def take(batch: list[_QueueState], replies: tuple[list[bool], list[Any]]) -> None:
+            at, (all_idle, answers) = 0, replies
+            for each, was_idle in zip(batch, all_idle, strict=True):
+                end = at + (_IDLE_REPLIES if was_idle else len(_ASKED))
+                counts, at = answers[at:end], end
+                if counts != each.answers and not self._take_counts(
+                    each, counts, was_idle=was_idle
+                ):
+                    woken.append(each)
+            groups = batched(batch, HEARTBEAT_BATCH_SIZE)
             for group, number in zip(groups, answers[at:], strict=self._redis.slot is None):
                 for each in group:
-                    each.beats = bool(number)
+                    each.has_heartbeat = bool(number)
 
-        await self._ask(batched(memories, COUNTED_AT_ONCE), ask, take)
-        if stirred:
-            await self._count(stirred)
+        await self._ask(batched(states, COUNT_BATCH_SIZE), ask, take)
+        if woken:
+            await self._count(woken)
 
-    def _take_counts(self, memory: _Memory, told: Sequence[Any], *, rested: bool) -> bool:
-        """Take note of what has changed; False where all is to be asked for first.
+    def _take_counts(self, state: _QueueState, replies: Sequence[Any], *, was_idle: bool) -> bool:
+        """Note the counts; False if all of them have to be asked for first.
 
-        `rested`: whether that was asked for which one that rested is asked for.
+        `was_idle`: whether only the commands for an idle queue were sent.
         """
-        if rested:
-            flag, completed, failed, others = told
+        if was_idle:
+            flag, completed, failed, others = replies
             if flag != 0 or others != 0:
-                memory.ask(rested=False)
+                state.ask(was_idle=False)
                 return False
-            told_all: Sequence[Any] = (flag, 0, 0, 0, completed, failed, 0, 0, 0, 0)
+            all_counts: Sequence[Any] = (flag, 0, 0, 0, completed, failed, 0, 0, 0, 0)
         else:
-            told_all = told
-        memory.counted = counted = Counted(*told_all)
-        memory.letters, memory.doubtful = self._letters(counted), counted.doubtful
-        if counted.rests and not rested:
-            memory.ask(rested=True)
+            all_counts = replies
+        state.counted = counted = Counted(*all_counts)
+        state.probes, state.is_ambiguous = self._probes_for(counted), counted.is_ambiguous
+        if counted.is_idle and not was_idle:
+            state.ask(was_idle=True)
         else:
-            memory.answers = told
+            state.answers = replies
         return True
 
-    async def _settle_doubts(self, memories: Sequence[_Memory]) -> list[_Memory]:
-        """Ask which are there; those that were paused or resumed while they were counted."""
+    async def _recheck(self, states: Sequence[_QueueState]) -> list[_QueueState]:
+        """Ask which exist; return those that were paused or resumed while they were counted."""
         now = time.monotonic()
-        turned: list[_Memory] = []
-        size = len(_ASKED_IN_DOUBT)
+        pause_changed: list[_QueueState] = []
+        size = len(_RECHECK)
 
-        async def ask(batch: list[_Memory]) -> list[Any]:
-            commands = b"".join([each.asked_in_doubt for each in batch])
+        async def ask(batch: list[_QueueState]) -> list[Any]:
+            commands = b"".join([each.recheck_commands for each in batch])
             return await self._redis.packed(commands, size * len(batch))
 
-        def take(batch: list[_Memory], told: list[Any]) -> None:
-            for each, exists, flag in zip(batch, told[::size], told[1::size], strict=True):
-                each.exists = bool(exists) or each.told.holds_jobs
-                each.exists_due = now + VERSION_KNOWN
-                if not isinstance(flag, Exception) and flag != each.told.flag:
+        def take(batch: list[_QueueState], replies: list[Any]) -> None:
+            for each, exists, flag in zip(batch, replies[::size], replies[1::size], strict=True):
+                each.exists = bool(exists) or each.known_counts.holds_jobs
+                each.exists_due = now + VERSION_TTL_SECONDS
+                if not isinstance(flag, Exception) and flag != each.known_counts.flag:
                     each.answers = ()
-                    turned.append(each)
+                    pause_changed.append(each)
 
-        doubtful = [each for each in memories if each.doubtful or each.exists_due <= now]
-        await self._ask(batched(doubtful, COUNTED_AT_ONCE), ask, take)
-        return turned
+        due = [each for each in states if each.is_ambiguous or each.exists_due <= now]
+        await self._ask(batched(due, COUNT_BATCH_SIZE), ask, take)
+        return pause_changed
 
-    def _letters(self, row: Counted) -> str:
-        """What to read in addition to `meta`: heads.lua knows these letters."""
+    def _probes_for(self, row: Counted) -> str:
+        """What to read in addition to `meta`, as letters that edges.lua knows."""
         ready = row.flag == 0 and (_some(row.wait) or _some(row.prioritized))
         return "".join(
-            letter
-            for letter, wanted in (
+            probe
+            for probe, wanted in (
                 ("w", _some(row.wait)),  # whether it ends in a marker
                 ("h", _some(row.held)),  # the same of `paused`
                 ("o", ready),  # since when the oldest waits
@@ -369,76 +371,76 @@ class Poller:
             if wanted
         )
 
-    async def _look_at_heads(self, memories: Sequence[_Memory]) -> None:
+    async def _read_edges(self, states: Sequence[_QueueState]) -> None:
         now = time.monotonic()
         asked = []
-        for each in memories:
-            if each.letters or each.beats or each.meta_due <= now:
+        for each in states:
+            if each.probes or each.has_heartbeat or each.meta_due <= now:
                 asked.append(each)
             else:
-                each.heads = NOTHING
+                each.edges = NOTHING
 
-        async def ask(batch: list[_Memory]) -> tuple[float, list[_Wanted], Any]:
+        async def ask(batch: list[_QueueState]) -> tuple[float, list[_Wanted], Any]:
             at = time.time()
             wanted = self._wanted(batch, now)
             arguments: list[bytes | str | int] = [self._max_schedulers, int(1000 * at)]
-            for each, (letters, starving) in zip(batch, wanted, strict=True):
-                arguments.append(letters)
-                if each.beats:
+            for each, (probes, starving) in zip(batch, wanted, strict=True):
+                arguments.append(probes)
+                if each.has_heartbeat:
                     arguments.append(each.heartbeat_key)
                 if starving:
                     job_id, by_hash = starving
                     arguments += (job_id, b"" if by_hash is None else by_hash)
             keys = [each.queue.base for each in batch]
-            return at, wanted, await self._redis.run(HEADS, keys, arguments)
+            return at, wanted, await self._redis.run(EDGES, keys, arguments)
 
-        def take(batch: list[_Memory], answer: tuple[float, list[_Wanted], Any]) -> None:
+        def take(batch: list[_QueueState], answer: tuple[float, list[_Wanted], Any]) -> None:
             at, wanted, rows = answer
-            for each, (letters, starving), row in zip(batch, wanted, rows, strict=True):
+            for each, (probes, starving), row in zip(batch, wanted, rows, strict=True):
                 meta, waiting, prioritized, limiter, *others, active_id = row
-                if "m" in letters:
+                if "m" in probes:
                     self._waiting.note_look(each.queue, prioritized, now)
                 elif prioritized != starving:
                     self._waiting.forget(each.queue)  # it has moved
-                each.heads = Heads(
+                each.edges = Edges(
                     self._waiting.oldest(each.queue, waiting + prioritized),
-                    Window.of(limiter, at, each.heads.limiter),
+                    Window.of(limiter, at, each.edges.limiter),
                     *others,
                 )
-                started = each.heads.oldest_active
+                started = each.edges.oldest_active
                 if active_id and isinstance(started, bytes):
                     self._compare_clock(each.queue, State.ACTIVE, active_id, started)
                 if meta is not None:
                     each.meta = Meta.of(meta)
                     failed = isinstance(meta, Exception)
-                    each.meta_due = now if failed else now + VERSION_KNOWN
+                    each.meta_due = now if failed else now + VERSION_TTL_SECONDS
 
-        await self._ask(batched(asked, HEADS_AT_ONCE), ask, take)
+        await self._ask(batched(asked, EDGE_BATCH_SIZE), ask, take)
 
-    def _wanted(self, batch: Iterable[_Memory], now: float) -> list[_Wanted]:
+    def _wanted(self, batch: Iterable[_QueueState], now: float) -> list[_Wanted]:
         """What to read of each of these queues; a few of them are checked in each priority."""
         wanted, looks = [], 0
         for each in batch:
-            letters, starving = each.letters_at(now), NO_LOOK.starving
-            if "p" in letters:
+            probes, starving = each.probes_at(now), NO_LOOK.starving
+            if "p" in probes:
                 look = self._waiting.look(each.queue)
-                if look.due <= now and looks < LOOKS_AT_ONCE:
+                if look.due <= now and looks < PRIORITY_CHECKS_PER_BATCH:
                     looks += 1
-                    letters += "m"
+                    probes += "m"
                 elif look.starving:
-                    letters += "z"
+                    probes += "z"
                     starving = look.starving
-            wanted.append((letters, starving))
+            wanted.append((probes, starving))
         return wanted
 
 
-def _read(memory: _Memory) -> QueueReading:
-    told = (memory.told, memory.heads, memory.meta)
-    # Most queues stand as they stood.
-    if memory.reading is None or memory.read != told:
-        memory.read = told
-        memory.reading = _reading(memory.queue, *told)
-    return memory.reading
+def _read(state: _QueueState) -> QueueReading:
+    parts = (state.known_counts, state.edges, state.meta)
+    # Most queues have not changed.
+    if state.reading is None or state.read != parts:
+        state.read = parts
+        state.reading = _reading(state.queue, *parts)
+    return state.reading
 
 
 def _some(size: Any) -> bool:
@@ -458,15 +460,15 @@ def _raise_if_refused(readings: Iterable[QueueReading]) -> None:
         raise RedisRefused(f"Redis does not let us read: {refused[0]}")
 
 
-def counts_of(told: Sequence[Any], unreadable: list[tuple[str, str]]) -> dict[State, int]:
-    """Jobs by state, of the flag and SIZES; what could not be read goes to `unreadable`.
+def counts_of(counted: Counted, unreadable: list[tuple[str, str]]) -> dict[State, int]:
+    """Jobs by state; what could not be read goes to `unreadable`.
 
     Up to 5.x pausing renames `wait` to `paused`; from 6.0 jobs stay in `wait` and only the flag is
     set. Either way a job that is not taken until the queue is resumed counts as paused.
     """
-    for size in told:
+    for size in counted:
         _count(size)
-    flag, wait, held, active, completed, failed, delayed, prioritized, waiting_children = told
+    flag, wait, held = counted.flag, counted.wait, counted.held
     waiting, paused = wait, held
     if isinstance(flag, Exception):
         waiting = paused = flag
@@ -478,14 +480,14 @@ def counts_of(told: Sequence[Any], unreadable: list[tuple[str, str]]) -> dict[St
             paused = held + wait
     counts: dict[State, int] = {}
     for state, count in (
-        (State.ACTIVE, active),
-        (State.COMPLETED, completed),
-        (State.FAILED, failed),
-        (State.DELAYED, delayed),
+        (State.ACTIVE, counted.active),
+        (State.COMPLETED, counted.completed),
+        (State.FAILED, counted.failed),
+        (State.DELAYED, counted.delayed),
         (State.WAITING, waiting),
         (State.PAUSED, paused),
-        (State.PRIORITIZED, prioritized),
-        (State.WAITING_CHILDREN, waiting_children),
+        (State.PRIORITIZED, counted.prioritized),
+        (State.WAITING_CHILDREN, counted.waiting_children),
     ):
         if isinstance(count, Exception):
             unreadable.append((state, str(count)))
@@ -506,7 +508,7 @@ def _less_marker(size: Any, marked: int) -> Any:
     return max(size - 1, 0) if marked and isinstance(size, int) else size
 
 
-def _reading(queue: Queue, counted: Counted, heads: Heads, meta: Meta) -> QueueReading:
+def _reading(queue: Queue, counted: Counted, edges: Edges, meta: Meta) -> QueueReading:
     unreadable: list[tuple[str, str]] = []
 
     def readable(what: str, value: Any) -> Any:
@@ -541,35 +543,34 @@ def _reading(queue: Queue, counted: Counted, heads: Heads, meta: Meta) -> QueueR
 
     def scheduler_runs() -> Iterator[tuple[str, float]]:
         # By the name as it is shown: two samples with the same labels would be one too many.
-        runs = heads.runs or ()
+        runs = edges.runs or ()
         named = zip(runs[::2], runs[1::2], strict=True)
         times = {label_text(name): seconds("scheduler", at) for name, at in named}
         return ((name, at) for name, at in times.items() if at is not None)
 
     paused = readable("paused", counted.flag)
     version = readable("version", meta.version)
-    sizes = (
-        _less_marker(counted.wait, heads.wait_marked),
-        _less_marker(counted.held, heads.held_marked),
-        *counted[3 : 1 + len(SIZES)],
+    jobs = counted._replace(
+        wait=_less_marker(counted.wait, edges.wait_marked),
+        held=_less_marker(counted.held, edges.held_marked),
     )
     return QueueReading(
         queue=queue,
-        counts=counts_of((counted.flag, *sizes), unreadable),
+        counts=counts_of(jobs, unreadable),
         paused=None if paused is None else bool(paused),
         version=None if version is None else label_text(version),
-        oldest_waiting=seconds("oldest waiting", heads.oldest_waiting),
-        oldest_active=seconds("oldest active", heads.oldest_active),
+        oldest_waiting=seconds("oldest waiting", edges.oldest_waiting),
+        oldest_active=seconds("oldest active", edges.oldest_active),
         oldest_active_locked=(
-            None if heads.oldest_active_locked is None else bool(heads.oldest_active_locked)
+            None if edges.oldest_active_locked is None else bool(edges.oldest_active_locked)
         ),
-        next_delayed=seconds("next delayed", heads.next_delayed, 1000 * DELAYED_SCORE_UNIT),
+        next_delayed=seconds("next delayed", edges.next_delayed, 1000 * DELAYED_SCORE_UNIT),
         schedulers=readable("schedulers", _count(counted.schedulers)),
         scheduler_runs=tuple(scheduler_runs()),
-        heartbeat=seconds("heartbeat", heads.heartbeat),
-        limits=limits_of(meta, heads.limiter, number),
+        heartbeat=seconds("heartbeat", edges.heartbeat),
+        limits=limits_of(meta, edges.limiter, number),
         oldest_waiting_children=seconds(
-            "oldest waiting for children", heads.oldest_waiting_children
+            "oldest waiting for children", edges.oldest_waiting_children
         ),
         unreadable=tuple(unreadable),
     )

@@ -11,13 +11,13 @@ from typing import Any
 from structlog.contextvars import bind_contextvars
 
 from exporter.bullmq.connection import InvalidReply, RedisReader, RedisUnavailable
-from exporter.bullmq.dialing import MAX_REPLIES_BYTES
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.tallies import Tallies
 from exporter.bullmq.keys import Queue, State
 from exporter.bullmq.poll import Poller
+from exporter.bullmq.redis_connections import MAX_REPLIES_BYTES
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.supervision import Reasons, supervise
-from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import WaitingJobs, ready_by_hash
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.deadline import Deadline
@@ -50,7 +50,7 @@ class Target:
         settings: Settings,
         publish: Publish,
         publish_counts: PublishCounts,
-        turns: Turns,
+        request_priority: RequestPriority,
         *,
         deadline: Deadline,
     ) -> None:
@@ -76,7 +76,12 @@ class Target:
         # an outage never replaces the page without queues.
         self._publishing = asyncio.Lock()
         self.watcher = Watcher(
-            self._polling, settings, self._told, turns, waiting, compare_clock=self._compare_clock
+            self._polling,
+            settings,
+            self._told,
+            request_priority,
+            waiting,
+            compare_clock=self._compare_clock,
         )
         self._follower: Follower | None = None
         if settings.events.enabled:
@@ -85,7 +90,7 @@ class Target:
                 settings.events,
                 lambda: self.watcher.queues,
                 redis_timeout=settings.redis.timeout,
-                turns=turns,
+                request_priority=request_priority,
                 deadline=deadline,
                 searched_at=lambda: self.watcher.searched_at,
                 not_watched_until=self.watcher.not_watched_until,

@@ -1,6 +1,6 @@
 """When the longest-waiting job of a queue became ready, as known from several polls.
 
-`jobs`, as heads.lua returns them: ids, each followed by the time by its hash (epoch ms, None if
+`jobs`, as edges.lua returns them: ids, each followed by the time by its hash (epoch ms, None if
 unknown).
 """
 
@@ -36,7 +36,7 @@ NO_LOOK = Look([], 0.0)  # it is due
 
 
 class WaitingJobs:
-    """Finds the oldest of the jobs that heads.lua returned; shared by all pollers of one Redis."""
+    """Finds the oldest of the jobs that edges.lua returned; shared by all pollers of one Redis."""
 
     def __init__(self, ready_times: ReadyTimes = ready_by_hash) -> None:
         self._ready_times = ready_times

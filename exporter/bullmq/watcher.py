@@ -22,10 +22,10 @@ from exporter.bullmq.coverage import (
 from exporter.bullmq.discovery import Findings, Search, within_limit
 from exporter.bullmq.keys import Queue, text
 from exporter.bullmq.poll import Poller
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.retry import MAX_RETRY_SECONDS, retry_pause
 from exporter.bullmq.snapshot import QueueReading, Snapshot
 from exporter.bullmq.supervision import supervise
-from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import WaitingJobs
 from exporter.bullmq.worker_clock import CompareClock
 from exporter.settings import Settings
@@ -78,7 +78,7 @@ class Watcher:
         redis: RedisReader,
         settings: Settings,
         publish: Callable[[Outcome], Awaitable[None]],
-        turns: Turns | None = None,
+        request_priority: RequestPriority | None = None,
         waiting: WaitingJobs | None = None,
         *,
         compare_clock: CompareClock = lambda *_: None,
@@ -86,15 +86,17 @@ class Watcher:
         self._redis = redis
         self._settings = settings
         self._publish = publish
-        self._turns = turns or Turns()
+        self._request_priority = request_priority or RequestPriority()
         self._poller = Poller(
             redis,
             max_schedulers=settings.max_schedulers,
-            turns=self._turns,
+            request_priority=self._request_priority,
             waiting=waiting,
             compare_clock=compare_clock,
         )
-        self._search = Search(redis, settings, limit=settings.max_queues, turns=self._turns)
+        self._search = Search(
+            redis, settings, limit=settings.max_queues, request_priority=self._request_priority
+        )
         self._search_everywhere_due = 0.0
         # Named queues are watched even if they are not in Redis.
         self.configured = frozenset(
@@ -114,7 +116,7 @@ class Watcher:
         self._search_refused: str | None = None
         self._by_key: tuple[tuple[Queue, ...] | None, Mapping[str, Queue]] = (None, {})
         self._collectors = Collectors(
-            redis, all_collectors(redis, settings, self._turns, compare_clock)
+            redis, all_collectors(redis, settings, self._request_priority, compare_clock)
         )
         self._alive: Sequence[Queue] = ()  # those of the last poll
         self._readings: Sequence[QueueReading] = ()
@@ -269,7 +271,9 @@ class Watcher:
     async def _search_for_named(self, pace: float) -> None:
         all_names = self._settings.model_copy(update={"queues": (), "queues_exclude": ()})
         limit = self._settings.max_queues
-        search = Search(self._redis, all_names, limit=limit, turns=self._turns)
+        search = Search(
+            self._redis, all_names, limit=limit, request_priority=self._request_priority
+        )
         self._remark(await search.run(pace=pace, everywhere=True))
 
     def _watch(self, findings: Findings, alive: Iterable[Queue] = ()) -> tuple[Queue, ...]:
@@ -321,7 +325,7 @@ class Watcher:
             self._search_refused = None
         # A scan that a reconnect to another server broke into misses queues: those that the
         # last poll still found stay.
-        await self._turns.give_way()
+        await self._request_priority.yield_to_requests()
         queues = self._watch(found, self._alive)
         self._discovered, self._searched_at = time.time(), int(1000 * began)
         if queues != before:

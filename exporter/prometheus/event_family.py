@@ -19,13 +19,13 @@ from exporter.bullmq.events.tallies import (
     Tallies,
 )
 from exporter.bullmq.keys import Queue, text
-from exporter.prometheus.family import LOOKED_AT_AT_ONCE, Work, escape, head
+from exporter.prometheus.family import COMPARE_BATCH_SIZE, Work, escape, head
 from exporter.prometheus.new_series import Held, Name
 from exporter.prometheus.packing import Segment, SegmentPacker
 
 # OpenMetrics allows an exemplar's labels so many characters, names and values together; Prometheus
 # drops longer ones.
-LONGEST_EXEMPLAR = 128
+MAX_EXEMPLAR_LENGTH = 128
 # In an exemplar, though in no other label, Prometheus (2.42, 3.5) rejects the whole page for a NUL,
 # and prometheus_client (0.26) for a `"`, escaped or not.
 UNREADABLE_IN_EXEMPLAR = re.compile(r'[\0"]')
@@ -98,7 +98,7 @@ BATCH_SIZE = 128
 MAX_KEPT_SERIES = 5000
 # To render a series takes as long as to look at so many queues, and to compress so many bytes as
 # to look at one.
-RENDERED_AS_MANY, PACKED_AS_MANY = 25, 200
+RENDER_COST, PACKED_AS_MANY = 25, 200
 
 
 class _Input(NamedTuple):
@@ -160,12 +160,12 @@ class EventRenderer:
                 known = self._texts.get(each.queue)
                 number_of_series = 1 + len(each.counted.by_name)
                 if not is_same:
-                    if done >= LOOKED_AT_AT_ONCE:
+                    if done >= COMPARE_BATCH_SIZE:
                         yield
                         done = 0
                     if known is None or known[0] != each:
                         known = (each, self._of_queue(each, tallies.layout))
-                        done += RENDERED_AS_MANY * number_of_series
+                        done += RENDER_COST * number_of_series
                     of_queues.append(known[1])
                 if known is not None and series + number_of_series <= MAX_KEPT_SERIES:
                     series += number_of_series
@@ -173,7 +173,7 @@ class EventRenderer:
             if batch is None or not is_same:
                 segments = []
                 for of_family in zip(*of_queues, strict=True):
-                    if done >= LOOKED_AT_AT_ONCE:
+                    if done >= COMPARE_BATCH_SIZE:
                         yield
                         done = 0
                     text_of_family = "".join(of_family)
@@ -248,7 +248,7 @@ class EventRenderer:
         job_key = text(queue.job_key(raw_id))
         if self._target is not None:
             job_key = f"{self._target}/{job_key}"
-        if len("job_key") + len(job_key) > LONGEST_EXEMPLAR:
+        if len("job_key") + len(job_key) > MAX_EXEMPLAR_LENGTH:
             return ""
         if UNREADABLE_IN_EXEMPLAR.search(job_key):
             return ""

@@ -18,8 +18,8 @@ from prometheus_client.openmetrics import exposition as openmetrics_format
 from exporter.bullmq.batches import batched
 from exporter.bullmq.events.tallies import Tallies
 from exporter.bullmq.keys import Queue
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.snapshot import Snapshot
-from exporter.bullmq.turns import Turns
 from exporter.bullmq.watcher import Outcome
 from exporter.prometheus import (
     job_ages,
@@ -54,14 +54,14 @@ GAUGES: tuple[Family, ...] = (
 COUNTED: tuple[EventFamily, ...] = job_events.FAMILIES
 
 # A form of the page that nobody has asked for this long (seconds) is no longer made ahead.
-WANTED_FOR = 300.0
+FORM_TTL_SECONDS = 300.0
 
 # Queues whose text of one family is joined at once, and bytes of such texts that are encoded before
 # others have their turn: a quarter of a ms.
-JOINED_AT_ONCE = 100
-ENCODED_AT_ONCE = 200_000
+JOIN_BATCH_SIZE = 100
+ENCODE_BATCH_BYTES = 200_000
 # To add a segment, whatever its size, takes as long as to encode so much.
-SEGMENT_AS_BYTES = 1600
+SEGMENT_COST_BYTES = 1600
 
 Done = TypeVar("Done")
 
@@ -179,10 +179,10 @@ class Exposition:
         *,
         with_prefix: bool,
         scrape_interval: float,
-        turns: Turns,
+        request_priority: RequestPriority,
     ) -> None:
         self._health = health
-        self._turns = turns
+        self._request_priority = request_priority
         self._parts = {
             target: Part(target, with_prefix=with_prefix, scrape_interval=scrape_interval)
             for target in targets
@@ -232,7 +232,7 @@ class Exposition:
 
     async def _replace(self, part: Part, work: Work[Content]) -> None:
         now = time.monotonic()
-        self._asked = {form: at for form, at in self._asked.items() if now - at < WANTED_FOR}
+        self._asked = {form: at for form, at in self._asked.items() if now - at < FORM_TTL_SECONDS}
         part.forget_forms({form.content_type for form in self._asked})
         # Of several targets each would make all pages anew; they are made when they are asked for.
         ahead = tuple(self._asked) if len(self._parts) == 1 else ()
@@ -265,7 +265,7 @@ class Exposition:
             if self._waiting:
                 await asyncio.sleep(0)
             else:
-                await self._turns.give_way()
+                await self._request_priority.yield_to_requests()
 
     def _contents(self) -> Contents:
         return [(part, part.content) for part in self._parts.values() if part.content is not None]
@@ -284,11 +284,11 @@ class Exposition:
         # Piece by piece: the page of 10,000 queues, of 6 MB or more, is never there as a whole.
         packer, at_once = PagePacker(), 0
         for piece in self._pieces(contents, form):
-            if piece is None or at_once >= ENCODED_AT_ONCE:
+            if piece is None or at_once >= ENCODE_BATCH_BYTES:
                 yield
                 at_once = 0
             if isinstance(piece, Segment):
-                at_once += SEGMENT_AS_BYTES
+                at_once += SEGMENT_COST_BYTES
                 packer.add_segment(piece)
             elif piece is not None:
                 at_once += len(piece)
@@ -334,5 +334,5 @@ def _distinct(form: Form, contents: Contents) -> Form:
 
 def _joined(texts: Texts, at: int) -> Iterator[bytes]:
     """One family's text of all queues, a good many queues at a time."""
-    for some in batched(texts, JOINED_AT_ONCE):
+    for some in batched(texts, JOIN_BATCH_SIZE):
         yield "".join([of_queue[at] for of_queue in some]).encode()

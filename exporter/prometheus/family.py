@@ -73,8 +73,8 @@ Work = Generator[None, None, Outcome]
 
 # Queues that are looked at before others have their turn: a fifth of a ms where they stand as they
 # stood. To render one takes as long as to look at so many.
-LOOKED_AT_AT_ONCE = 1000
-RENDERED_AS_MANY = 100
+COMPARE_BATCH_SIZE = 1000
+RENDER_COST = 100
 
 
 class GaugeRenderer:
@@ -96,7 +96,7 @@ class GaugeRenderer:
         new_facts = facts.version != self._version
         done = 0
         for reading in snapshot.readings:
-            if done >= LOOKED_AT_AT_ONCE:
+            if done >= COMPARE_BATCH_SIZE:
                 yield
                 done = 0
             done += 1
@@ -108,7 +108,7 @@ class GaugeRenderer:
                 or (new_facts and before.facts != facts.of(queue))
             ):
                 before = self._of_queue(reading, facts.of(queue))
-                done += RENDERED_AS_MANY
+                done += RENDER_COST
             rendered[queue] = before
         self._rendered, self._version = rendered, facts.version
         return [each.texts for each in rendered.values()]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from exporter.bullmq.batches import batched
 from exporter.bullmq.events.tallies import QueueTallies, Tallies
 from exporter.bullmq.keys import Queue
-from exporter.prometheus.family import LOOKED_AT_AT_ONCE, Work
+from exporter.prometheus.family import COMPARE_BATCH_SIZE, Work
 
 # Scrapes are not always on time.
 TOLERANCE = 1.1
@@ -43,7 +43,7 @@ class NewSeries:
         if not self._hold:
             return {}
         known = self._known if scraped else {}
-        for some in batched(tallies.queues.items(), LOOKED_AT_AT_ONCE):
+        for some in batched(tallies.queues.items(), COMPARE_BATCH_SIZE):
             yield
             for queue, counted in some:
                 before = known.get(queue)

@@ -10,12 +10,12 @@ import orjson
 from aiohttp import web
 
 from exporter import __version__
-from exporter.bullmq.turns import Turns
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.prometheus.health import Health
 from exporter.settings import ApiSettings
-from exporter.web.answers import answering, json_response
 from exporter.web.guard import Guard, may_manage_all
 from exporter.web.jobs_api import JobsApi
+from exporter.web.responses import answering, json_response
 from exporter.web.static import page_routes
 
 # Of a request's first line: an id of 9,000 characters has up to 108,000 percent-encoded, in the
@@ -38,7 +38,9 @@ def openapi_document(prefixes: Sequence[str] | None, targets: Sequence[str]) -> 
     return dict(document)
 
 
-def api_app(jobs: JobsApi, settings: ApiSettings, health: Health, turns: Turns) -> web.Application:
+def api_app(
+    jobs: JobsApi, settings: ApiSettings, health: Health, request_priority: RequestPriority
+) -> web.Application:
     """The application of the API port."""
     page = dict(page_routes())
     whole = openapi_document(jobs.prefixes, jobs.targets)
@@ -54,7 +56,7 @@ def api_app(jobs: JobsApi, settings: ApiSettings, health: Health, turns: Turns) 
     )
     # The API only reads: a body is of no use to it.
     app = web.Application(
-        middlewares=[delaying, answering(health, turns), guarding], client_max_size=1024
+        middlewares=[delaying, answering(health, request_priority), guarding], client_max_size=1024
     )
 
     app.router.add_get("/openapi.json", openapi)

@@ -10,16 +10,16 @@ from aiohttp.typedefs import Handler, Middleware
 
 from exporter.prometheus.health import Health
 from exporter.settings import ApiSettings
-from exporter.web.answers import (
+from exporter.web.client_address import client_address, client_network
+from exporter.web.credentials import REASONS, Credentials, Holder, Unauthorized
+from exporter.web.failed_logins import FailedLogins
+from exporter.web.rate_limit import Allowance, RateLimit
+from exporter.web.responses import (
     Forbidden,
     TooManyRequests,
     TooManyWrongCredentials,
     respond,
 )
-from exporter.web.client_address import client_address, client_network
-from exporter.web.credentials import REASONS, Credentials, Holder, Unauthorized
-from exporter.web.failed_logins import FailedLogins
-from exporter.web.rate_limit import Allowance, RateLimit
 
 _HOLDER = web.RequestKey("holder", Holder)
 _IS_DELAYED = web.RequestKey("is_delayed", bool)

@@ -22,8 +22,7 @@ from exporter.bullmq.keys import Queue, State, queues_of_key, shorten, spellings
 from exporter.bullmq.poll import Poller
 from exporter.bullmq.schedulers import read_scheduler_page
 from exporter.bullmq.target import Target
-from exporter.web import shown
-from exporter.web.answers import Busy, NotFound, json_response
+from exporter.web import serializers
 from exporter.web.parameters import (
     choice,
     duration,
@@ -34,11 +33,12 @@ from exporter.web.parameters import (
     whole_number,
 )
 from exporter.web.redaction import Redaction
+from exporter.web.responses import Busy, NotFound, json_response
 
 MAX_LIMIT = 1000
 # Far beyond any queue, and `page * limit` still is an index that Redis can take.
 MAX_PAGE = 1_000_000_000
-LOG_LINES = 100  # a page
+LOG_PAGE_LINES = 100  # a page
 # Readings of all jobs of a status that may go on at once; how long (seconds) a further one waits.
 SCANS = 2
 SCAN_WAIT = 5.0
@@ -149,8 +149,8 @@ class JobsApi:
             readings = await target.lister.poll(queues, configured=target.watcher.configured)
         return [
             self._name(Place(target, reading.queue))
-            | {"counts": shown.counts(reading.counts)}
-            | (shown.reading(reading) if detailed else {})
+            | {"counts": serializers.counts(reading.counts)}
+            | (serializers.reading(reading) if detailed else {})
             for reading in readings
         ]
 
@@ -193,8 +193,8 @@ class JobsApi:
             self._name(place)
             | (await _detail_of(place) if detailed else {})
             | {
-                "counts": shown.counts(counts),
-                "jobs": [shown.job(job, brief=brief) async for job in self._redacted(jobs)],
+                "counts": serializers.counts(counts),
+                "jobs": [serializers.job(job, brief=brief) async for job in self._redacted(jobs)],
                 "pagination": {
                     "currentPage": page,
                     "totalPages": None if total is None else math.ceil(total / limit),
@@ -231,7 +231,7 @@ class JobsApi:
                 "complete": scan.complete or ended,
                 "failed": sum(group.count for group in groups),
                 "groupsTotal": len(groups),
-                "groups": [shown.group(group) for group in groups[:limit]],
+                "groups": [serializers.group(group) for group in groups[:limit]],
             }
         )
 
@@ -248,7 +248,7 @@ class JobsApi:
         return json_response(
             self._name(place)
             | {
-                "schedulers": [shown.scheduler(each, now) for each in schedulers],
+                "schedulers": [serializers.scheduler(each, now) for each in schedulers],
                 "pagination": {
                     "currentPage": page,
                     "totalPages": None if total is None else math.ceil(total / limit),
@@ -271,8 +271,8 @@ class JobsApi:
                     place.redis,
                     place.queue,
                     spelling,
-                    first_log=(logs_page - 1) * LOG_LINES,
-                    logs=LOG_LINES,
+                    first_log=(logs_page - 1) * LOG_PAGE_LINES,
+                    logs=LOG_PAGE_LINES,
                     prefixes=self._prefixes,
                     queues=place.target.watcher.by_key,
                     limits=self._limits,
@@ -287,9 +287,9 @@ class JobsApi:
                 "lines": found.log_lines,
                 "total": found.log_total,
                 "page": logs_page,
-                "totalPages": math.ceil(found.log_total / LOG_LINES),
+                "totalPages": math.ceil(found.log_total / LOG_PAGE_LINES),
             }
-            job = shown.detail(found, with_prefix=self._several)
+            job = serializers.detail(found, with_prefix=self._several)
             return json_response(self._name(place) | {"job": job | {"logs": logs}})
         raise NotFound(
             f"Job {shorten(text(raw_id))} of queue {self._queue_name(request)} not found: it was "
@@ -319,7 +319,7 @@ class JobsApi:
 
         if (told := await _first(ids, find)) is not None:
             place, raw_id = told
-            return json_response(self._name(place) | shown.job_id(raw_id))
+            return json_response(self._name(place) | serializers.job_id(raw_id))
         key = shorten(text(raw_key))
         raise NotFound(f"There is no job {key}: it was removed, or its queue is not watched")
 
@@ -475,7 +475,7 @@ async def _detail_of(place: Place) -> dict[str, Any]:
     poller = Poller(place.redis, max_schedulers=0, waiting=place.target.waiting)
     with place.target.understanding():
         (reading,) = await poller.poll([place.queue], configured=frozenset([place.queue]))
-    return shown.reading(reading)
+    return serializers.reading(reading)
 
 
 async def _first(

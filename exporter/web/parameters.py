@@ -8,10 +8,10 @@ from urllib.parse import unquote_plus, unquote_to_bytes
 
 from aiohttp import web
 
-from exporter.web.answers import BadRequest
+from exporter.web.responses import BadRequest
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-LONGEST_TEXT = 500
+MAX_TEXT_LENGTH = 500
 
 
 def parameter(request: web.Request, name: str) -> str | None:
@@ -75,6 +75,6 @@ def duration(request: web.Request, name: str) -> int | None:
 def short_text(request: web.Request, name: str) -> str | None:
     """Words to look for; None where there are none. Raises BadRequest."""
     given = parameter(request, name)
-    if given and len(given) > LONGEST_TEXT:
-        raise BadRequest(f"{name} must not be longer than {LONGEST_TEXT} characters")
+    if given and len(given) > MAX_TEXT_LENGTH:
+        raise BadRequest(f"{name} must not be longer than {MAX_TEXT_LENGTH} characters")
     return given or None

@@ -17,9 +17,9 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from exporter.deadline import SHUTDOWN_SECONDS, Deadline
 from exporter.settings import Address, SettingsError, names_of
-from exporter.web.answers import SECURITY_HEADERS, json_response
 from exporter.web.client_address import client_network
 from exporter.web.connections import KEEP_ALIVE_SECONDS, MAX_CONNECTIONS, Connections
+from exporter.web.responses import SECURITY_HEADERS, json_response
 
 log = logging.getLogger(__name__)
 

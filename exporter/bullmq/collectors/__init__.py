@@ -12,19 +12,22 @@ from exporter.bullmq.collectors.retention import Retention
 from exporter.bullmq.collectors.schedulers import Schedulers
 from exporter.bullmq.collectors.workers import Workers
 from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.turns import Turns
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.worker_clock import CompareClock
 from exporter.settings import Settings
 
 
 def all_collectors(
-    redis: RedisReader, settings: Settings, turns: Turns, compare_clock: CompareClock
+    redis: RedisReader,
+    settings: Settings,
+    request_priority: RequestPriority,
+    compare_clock: CompareClock,
 ) -> list[Collector]:
     """The collectors that these settings enable."""
     enabled: list[Collector] = []
     if settings.workers_interval and not settings.redis.cluster:
         # Of a cluster one node alone is asked, and not all workers need be connected to it.
-        enabled.append(Workers(redis, settings, turns))
+        enabled.append(Workers(redis, settings, request_priority))
     enabled.append(Retention(redis, settings, compare_clock))
     enabled.append(Schedulers(redis, settings))
     enabled.append(MissingJobs(redis, settings))

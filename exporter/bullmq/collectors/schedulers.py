@@ -23,7 +23,7 @@ READ_BATCH_SIZE = 250
 DATA_BATCH_SIZE = 250
 
 # Schedulers to look at for each one to return: those that have ended come first, for ever.
-LOOK_FACTOR = 5  # as in heads.lua
+LOOK_FACTOR = 5  # as in edges.lua
 
 
 class Schedulers:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, RedisRefused
 from exporter.bullmq.keys import Queue
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.snapshot import QueueReading
-from exporter.bullmq.turns import Turns
 from exporter.settings import Settings
 
 # Queues whose workers are counted before requests are served: 1 ms.
@@ -32,9 +32,15 @@ class Workers:
     problem = "workers cannot be counted"
     consequence = "bullmq_queue_workers is absent and BullMQNoWorker cannot fire"
 
-    def __init__(self, redis: RedisReader, settings: Settings, turns: Turns) -> None:
+    def __init__(
+        self, redis: RedisReader, settings: Settings, request_priority: RequestPriority
+    ) -> None:
         self.interval = settings.workers_interval
-        self._redis, self._database, self._turns = redis, settings.redis.db, turns
+        self._redis, self._database, self._request_priority = (
+            redis,
+            settings.redis.db,
+            request_priority,
+        )
 
     async def collect(
         self,
@@ -64,7 +70,7 @@ class Workers:
                 # A Python worker has two connections of its name, one of them while it starts.
                 connections = names.get(queue.python_client_name, 0)
                 workers[queue] = names.get(queue.node_client_name, 0) + (connections + 1) // 2
-            await self._turns.give_way()
+            await self._request_priority.yield_to_requests()
         return workers
 
     def forget(self) -> None:

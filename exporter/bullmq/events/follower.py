@@ -1,4 +1,4 @@
-"""Follows the event streams of all queues over one connection, and keeps their ledgers."""
+"""Follows the event streams of all queues over one connection, and keeps their counters."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from exporter.bullmq.connection import (
     packed,
 )
 from exporter.bullmq.events import job_facts
+from exporter.bullmq.events.backfill import find_missed_jobs
 from exporter.bullmq.events.large_entries import (
     LARGE_ENTRY_BYTES,
     SCRIPT_STREAMS,
     LargeEntries,
     Reading,
 )
-from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger
-from exporter.bullmq.events.mending import find_missed
+from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW, QueueEventCounter
 from exporter.bullmq.events.scarce_events import ScarceEvents
 from exporter.bullmq.events.state_file import StateFile
 from exporter.bullmq.events.state_format import QUEUES
@@ -43,10 +43,10 @@ from exporter.bullmq.events.stream import (
     milliseconds,
 )
 from exporter.bullmq.events.tallies import Count, FinishedJobs, Layout, QueueTallies, Tallies
-from exporter.bullmq.events.tracked_jobs import Room, TrackedJob
+from exporter.bullmq.events.tracked_jobs import JobBudget, TrackedJob
 from exporter.bullmq.keys import MAX_ID_BYTES, MAX_SAFE_INTEGER, Queue, State
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.supervision import supervise
-from exporter.bullmq.turns import Turns
 from exporter.bullmq.waiting import ready_by_hash
 from exporter.deadline import Deadline
 from exporter.settings import EventsSettings
@@ -56,27 +56,27 @@ log = logging.getLogger(__name__)
 # How much one read should cost, in entries: 1,000 hold Redis 7.0 for 0.5 ms. XREAD's COUNT holds
 # for each stream, so it is adapted to what the last read cost; and even if all streams have
 # something at once, it is at most twice as much.
-MOST_ENTRIES = 1000
-LEAST_COUNT = 2
+MAX_READ_COST = 1000
+MIN_COUNT = 2
 FIRST_COUNT = 10
 # Bytes of a return value or a reason that cost as much as one entry: reads are kept to about 1 MB,
 # but for the first after jobs begin to return more.
 ENTRY_BYTES = 500
 
 # Queues that are gone of which place and counts are still known.
-MOST_DEPARTED = 2000
+MAX_REMOVED_QUEUES = 2000
 
 # Waiting jobs that no event told of, remembered until their events must have been read.
 MAX_UNSEEN_JOBS = 20_000
 
 # Streams of one XREAD. With 1,000 of them it holds Redis 7.0 for 0.3 ms, and 0.6 ms where it waits;
 # where there are more, none waits, and requests have their turn between fewer.
-MOST_STREAMS = 1000
+MAX_STREAMS = 1000
 READ_AT_ONCE = 250
 
 # Streams that are behind which are read at once: few, or each read would bring but a few entries of
 # each, and take as long for the streams as for what is in them.
-BEHIND_AT_ONCE = 50
+BEHIND_BATCH_SIZE = 50
 
 # Seconds that a read waits for an event where there is none, and the rest after one: quiet queues
 # cost one command a second, busy ones are read in large batches.
@@ -85,27 +85,27 @@ PAUSE = 0.1
 
 # Seconds after which a stream is compared with what was read of it: one that had new entries, and
 # any other one, which only shows whether it was made anew.
-CHECK_EVERY = 5.0
-CHECK_ALL_EVERY = 60.0
+CHECK_INTERVAL_SECONDS = 5.0
+CHECK_ALL_INTERVAL_SECONDS = 60.0
 # Of one that is behind: how far is told.
-CHECK_BEHIND_EVERY = 0.5
+CHECK_BEHIND_INTERVAL_SECONDS = 0.5
 # The same where a check has Redis copy a large entry.
-CHECK_LARGE_SECONDS = 5.0
-CHECKS_AT_ONCE = 100
+CHECK_LARGE_INTERVAL_SECONDS = 5.0
+CHECK_BATCH_SIZE = 100
 
 # Jobs of which one read asks whether they still exist, and how often all of them are asked for
 # (seconds): Queue.drain() and Queue.clean() remove jobs of which no event tells.
-EXISTS_AT_ONCE = 500
-EXISTS_EVERY = 60.0
+EXISTS_BATCH_SIZE = 500
+EXISTS_INTERVAL_SECONDS = 60.0
 
 # Entries that are booked before others have their turn: 1 ms.
-BOOKED_AT_ONCE = 300
+COUNT_BATCH_SIZE = 300
 
 # Ledgers that are copied before others have their turn: a third of a ms.
-FROZEN_AT_ONCE = 100
+FREEZE_BATCH_SIZE = 100
 
 # While some streams are behind, seconds after which the others are looked at again.
-ALL_EVERY = 0.3
+READ_ALL_INTERVAL_SECONDS = 0.3
 
 # How old counts may be that are published because newer ones are not saved yet.
 MAX_SAVED_AGE_SECONDS = 10.0
@@ -121,7 +121,7 @@ MAX_LARGE_SECONDS = 1.0
 # Minutes with events whose leads (see Lead) are kept: a stepped clock is forgotten after them.
 LEAD_MINUTES = 60
 # By how much they may differ (ms): a read is later by less, as a rule.
-MAX_LEAD_SPREAD = 10_000
+MAX_LEAD_SPREAD_MS = 10_000
 
 
 class Lead(NamedTuple):
@@ -155,7 +155,7 @@ class Follower:
         queues: Callable[[], tuple[Queue, ...] | None],
         *,
         redis_timeout: float,
-        turns: Turns | None = None,
+        request_priority: RequestPriority | None = None,
         deadline: Deadline | None = None,
         searched_at: Callable[[], int | None] = lambda: None,
         not_watched_until: Callable[[Queue], int | None] = lambda _: None,
@@ -165,7 +165,7 @@ class Follower:
         self._queues = queues
         self._searched_at = searched_at
         self._not_watched_until = not_watched_until
-        self._turns = turns or Turns()
+        self._request_priority = request_priority or RequestPriority()
         self._deadline = deadline or Deadline()
         self._block = int(1000 * min(BLOCK, redis_timeout / 3))
         self._layout = Layout(
@@ -175,12 +175,12 @@ class Follower:
             )
         )
         self._state_file = StateFile(settings.state_file) if settings.state_file else None
-        self._room = Room(settings.max_jobs)
+        self._budget = JobBudget(settings.max_jobs)
         self._known: tuple[Queue, ...] | None = None
-        self._ledgers: dict[Queue, Ledger] = {}
-        self._by_stream: dict[bytes, Ledger] = {}
-        self._gapped: set[Queue] = set()  # those that have gaps to mend
-        self._departed: dict[Queue, Ledger] = {}
+        self._counters: dict[Queue, QueueEventCounter] = {}
+        self._by_stream: dict[bytes, QueueEventCounter] = {}
+        self._gapped: set[Queue] = set()  # those that have gaps to backfill
+        self._removed_queues: dict[Queue, QueueEventCounter] = {}
         self._removed = FinishedJobs()  # in queues that were removed
         self._remembered: dict[bytes, Any] = {}
         # The time (epoch ms) up to which the loaded state file contains all queues.
@@ -204,12 +204,16 @@ class Follower:
         self._round: set[Queue] = set()  # those that are to be checked
         self._round_due = 0.0
         self._whole_round_due = 0.0
-        self._to_ask: dict[Ledger, None] = {}  # those whose jobs are to be asked for, in order
-        self._asking: deque[tuple[Ledger, bytes, TrackedJob]] = deque()
+        self._to_ask: dict[
+            QueueEventCounter, None
+        ] = {}  # those whose jobs are to be asked for, in order
+        self._asking: deque[tuple[QueueEventCounter, bytes, TrackedJob]] = deque()
         self._all_asked = 0.0
-        self._mending: tuple[Ledger, Gap, AsyncIterator[tuple[Count, Any]]] | None = None
-        self._unsettled: list[Ledger] = []  # those that have `questions`
-        self._ahead: set[Ledger] = set()  # those whose hashes may tell of unread events
+        self._backfill: tuple[QueueEventCounter, Gap, AsyncIterator[tuple[Count, Any]]] | None = (
+            None
+        )
+        self._unsettled: list[QueueEventCounter] = []  # those that have `unresolved`
+        self._ahead: set[QueueEventCounter] = set()  # those whose hashes may tell of unread events
         self._events_read = self._uncertain_gaps = 0
         # Not by the host's clock: it may be wrong, or stepped.
         self._leads: deque[Lead] = deque(maxlen=LEAD_MINUTES)
@@ -277,19 +281,19 @@ class Follower:
         return frozen
 
     def ready_times(self, queue: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:
-        """When waiting jobs became ready, in ms; see waiting.ReadyTimes and Ledger.ready_at.
+        """When waiting jobs became ready, in ms; see QueueEventCounter.ready_at.
 
         Uses the hashes while events are unread, as a job may have been taken and returned since.
         """
-        ledger = self._ledgers.get(queue)
+        counter = self._counters.get(queue)
         unread = queue in self._behind or queue in self._unreadable
-        if ledger is None or unread or not self._following:
+        if counter is None or unread or not self._following:
             return ready_by_hash(queue, jobs)
         each = iter(jobs)
         return [
             by_hash
-            if by_hash is not None and self._may_be_unread(queue, ledger, job_id, by_hash)
-            else ledger.ready_at(job_id, by_hash)
+            if by_hash is not None and self._may_be_unread(queue, counter, job_id, by_hash)
+            else counter.ready_at(job_id, by_hash)
             for job_id, by_hash in zip(each, each, strict=True)
         ]
 
@@ -298,15 +302,17 @@ class Follower:
 
         Not while events are unread: the job may have been moved again.
         """
-        ledger, moved = self._ledgers.get(queue), job_facts.number(at)
-        if ledger is not None and moved > 0 and self._following and queue not in self._behind:
-            ledger.compare_clock(state, job_id, moved)
+        counter, moved = self._counters.get(queue), job_facts.number(at)
+        if counter is not None and moved > 0 and self._following and queue not in self._behind:
+            counter.compare_clock(state, job_id, moved)
 
-    def _may_be_unread(self, queue: Queue, ledger: Ledger, job_id: bytes, by_hash: float) -> bool:
+    def _may_be_unread(
+        self, queue: Queue, counter: QueueEventCounter, job_id: bytes, by_hash: float
+    ) -> bool:
         """Whether a job's events may be unread: after one whole pass since it was first seen they
         are not. (The one thing that is noted here: what was asked for.)
         """
-        if job_id in ledger.jobs:
+        if job_id in counter.jobs:
             return False
         if len(self._unseen) >= MAX_UNSEEN_JOBS:
             self._unseen.clear()
@@ -321,27 +327,27 @@ class Follower:
         if await self._keep_up_with_queues() is False:
             return PAUSE
         now = time.monotonic()
-        asked: list[tuple[Ledger, bytes, TrackedJob]] = []
+        asked: list[tuple[QueueEventCounter, bytes, TrackedJob]] = []
         whole = not self._behind or now >= self._all_due
         if not whole:
-            followed = [self._ledgers[queue] for queue in islice(self._behind, BEHIND_AT_ONCE)]
-            for ledger in followed:  # next time those behind them
-                self._behind[ledger.queue] = self._behind.pop(ledger.queue)
+            followed = [self._counters[queue] for queue in islice(self._behind, BEHIND_BATCH_SIZE)]
+            for counter in followed:  # next time those behind them
+                self._behind[counter.queue] = self._behind.pop(counter.queue)
         else:
-            followed = list(self._ledgers.values())
-            self._all_due = now + ALL_EVERY
+            followed = list(self._counters.values())
+            self._all_due = now + READ_ALL_INTERVAL_SECONDS
             self._begin_round(now)
             asked = self._due_questions()
         # Before all streams are read: of a job that was gone by then no event is still to come.
         exist = await self._redis.pipeline(
-            [(b"EXISTS", ledger.queue.job_key(job_id)) for ledger, job_id, _ in asked]
+            [(b"EXISTS", counter.queue.job_key(job_id)) for counter, job_id, _ in asked]
         )
         # Where there is something left to do there is nothing to wait for; and while one command
         # waits for its streams, those of another would be trimmed.
-        wait = len(followed) <= MOST_STREAMS and not self._behind and self._mending is None
+        wait = len(followed) <= MAX_STREAMS and not self._behind and self._backfill is None
         costs = [
-            await self._read(ledgers, wait=wait)
-            for ledgers in batched(followed, MOST_STREAMS if wait else READ_AT_ONCE)
+            await self._read(counters, wait=wait)
+            for counters in batched(followed, MAX_STREAMS if wait else READ_AT_ONCE)
         ]
         costs.append(await self._read_large(followed))
         cost = sum(each or 0 for each in costs)
@@ -349,7 +355,7 @@ class Follower:
         if None not in costs:
             self._passes += whole
             self._forget_gone(asked, exist)
-        await self._mend_gaps()
+        await self._backfill_gaps()
         async with self._consistent:
             self._scarce.apply(self._behind)
         await self._scarce.ask()
@@ -359,24 +365,24 @@ class Follower:
         if self._large and not cost and all(each.stream in self._large for each in followed):
             return self._block / 1000  # as a read of the others would have waited
         # Reading next to nothing from 10,000 streams takes 20 ms of a core.
-        many = 1.0 if cost > MOST_ENTRIES // 10 else len(followed) / MOST_STREAMS
+        many = 1.0 if cost > MAX_READ_COST // 10 else len(followed) / MAX_STREAMS
         return PAUSE * min(max(many, 1.0), 3.0)
 
-    async def _read(self, ledgers: Sequence[Ledger], *, wait: bool) -> int | None:
+    async def _read(self, counters: Sequence[QueueEventCounter], *, wait: bool) -> int | None:
         """Read and book what is new in these streams; what that cost, in entries.
 
         None where some key holds no stream: then none was read.
         """
-        await self._turns.give_way()
-        checked = self._due_checks(ledgers)
+        await self._request_priority.yield_to_requests()
+        checked = self._due_checks(counters)
         if self._unreadable:
-            ledgers = [each for each in ledgers if each.queue not in self._unreadable]
+            counters = [each for each in counters if each.queue not in self._unreadable]
         if self._large:
-            ledgers = [each for each in ledgers if each.stream not in self._large]
+            counters = [each for each in counters if each.stream not in self._large]
         # The order matters: what XINFO tells was so before we read.
         commands = [packed((b"XINFO", "STREAM", each.stream)) for each in checked]
-        if ledgers:
-            commands.append(self._xread(ledgers, wait=wait))
+        if counters:
+            commands.append(self._xread(counters, wait=wait))
         if not commands:
             return 0
         try:
@@ -384,44 +390,46 @@ class Follower:
         except RedisUnavailable as error:
             self._round.update(each.queue for each in checked)
             # Not those that hold no stream: nothing would read or check them any more.
-            asked = {*ledgers, *checked}
+            asked = {*counters, *checked}
             self._suspect(error, {e.stream for e in asked if e.queue not in self._unreadable})
             if isinstance(error, ReplyIncomplete):
                 return None
             raise
         self._silent_reads = 0
         entries: dict[bytes, list[Entry]] = {}
-        if ledgers:
+        if counters:
             told = answers.pop()
             if isinstance(told, Exception):
                 if "WRONGTYPE" not in str(told):
                     raise RedisRefused(f"Redis refused XREAD: {told}")
-                await self._find_unreadable(ledgers)
+                await self._find_unreadable(counters)
                 self._round.update(each.queue for each in checked)
                 return None
             if told is not None:
                 expected([told], dict, list)
                 entries.update(told)
-            positions = {each.stream: each.place.position for each in ledgers}
+            positions = {each.stream: each.place.position for each in counters}
             for stream, read in entries.items():
                 check_entries(read, positions[stream])
-        await self._turns.give_way()
+        await self._request_priority.yield_to_requests()
         async with self._consistent:
             unfinished = {stream for stream, new in entries.items() if len(new) >= self._limit}
-            for ledger, answer in zip(checked, answers, strict=True):
-                info = self._info(ledger, answer)
-                new = entries.get(ledger.stream, ())
-                self._check(ledger, info, new, complete=ledger.stream not in unfinished)
-            cost = await self._book(ledgers, entries, unfinished)
+            for counter, answer in zip(checked, answers, strict=True):
+                info = self._info(counter, answer)
+                new = entries.get(counter.stream, ())
+                self._check(counter, info, new, complete=counter.stream not in unfinished)
+            cost = await self._book(counters, entries, unfinished)
             await self._settle()
         return cost
 
-    def _info(self, ledger: Ledger, answer: Any) -> StreamInfo | Exception:
+    def _info(self, counter: QueueEventCounter, answer: Any) -> StreamInfo | Exception:
         if isinstance(answer, Exception):
             return answer
         told = mapped(answer)
         ends = [told.get(end) for end in (b"first-entry", b"last-entry")]
-        self._large.note_info(ledger.stream, *(sum(map(len, end[1])) if end else 0 for end in ends))
+        self._large.note_info(
+            counter.stream, *(sum(map(len, end[1])) if end else 0 for end in ends)
+        )
         return StreamInfo.of(told)
 
     # Large entries
@@ -436,46 +444,46 @@ class Follower:
             self._large.suspect(streams)
             self._incomplete, self._count = str(error), FIRST_COUNT
 
-    async def _read_large(self, followed: Sequence[Ledger]) -> int | None:
+    async def _read_large(self, followed: Sequence[QueueEventCounter]) -> int | None:
         """Read those streams that have large entries; return the cost in entries."""
-        ledgers = [
+        counters = [
             each
             for each in self._large.in_turn(followed)
             if each.queue not in self._unreadable
             if each.stream in self._large or each.queue in self._round
         ]
         cost, end = 0, time.monotonic() + MAX_LARGE_SECONDS
-        while ledgers and time.monotonic() < end:
-            await self._turns.give_way()
-            due = self._due_large_checks(ledgers[:SCRIPT_STREAMS])
-            reading = await self._large.read(ledgers, due)
-            await self._turns.give_way()
+        while counters and time.monotonic() < end:
+            await self._request_priority.yield_to_requests()
+            due = self._due_large_checks(counters[:SCRIPT_STREAMS])
+            reading = await self._large.read(counters, due)
+            await self._request_priority.yield_to_requests()
             async with self._consistent:
                 cost += await self._book_reading(reading)
                 await self._settle()
-            read = set(reading.ledgers)
-            ledgers = [each for each in ledgers if each not in read]
+            read = set(reading.counters)
+            counters = [each for each in counters if each not in read]
         # Streams that were not reached may have as much to read.
-        for ledger in ledgers:
-            self._behind.setdefault(ledger.queue, Behind(0.0, 0.0))
+        for counter in counters:
+            self._behind.setdefault(counter.queue, Behind(0.0, 0.0))
         return cost
 
     async def _book_reading(self, reading: Reading) -> int:
-        for ledger, info in reading.infos.items():
-            new = reading.entries.get(ledger.stream, reading.unread.get(ledger, []))
-            self._round.discard(ledger.queue)
+        for counter, info in reading.infos.items():
+            new = reading.entries.get(counter.stream, reading.unread.get(counter, []))
+            self._round.discard(counter.queue)
             if info is None:
-                ledger.note_check()
+                counter.note_check()
                 continue
             if isinstance(info, Exception) and "WRONGTYPE" in str(info):
-                self._leave_out(ledger, str(info))
+                self._leave_out(counter, str(info))
                 continue
-            self._check(ledger, info, new, complete=ledger.stream not in reading.unfinished)
-        cost = await self._book(reading.ledgers, reading.entries, reading.unfinished)
-        for ledger, unread in reading.unread.items():
-            ledger.pass_over(unread)
-            self._touched.add(ledger.queue)
-            log.warning("an event cannot be read: skipped", extra={"queue": ledger.queue.name})
+            self._check(counter, info, new, complete=counter.stream not in reading.unfinished)
+        cost = await self._book(reading.counters, reading.entries, reading.unfinished)
+        for counter, unread in reading.unread.items():
+            counter.pass_over(unread)
+            self._touched.add(counter.queue)
+            log.warning("an event cannot be read: skipped", extra={"queue": counter.queue.name})
         self._log_large(reading)
         return cost
 
@@ -483,7 +491,7 @@ class Follower:
         if self._incomplete and reading.large and not self._incomplete_logged:
             log.warning(
                 "replies with events are too large or too slow: reading them without return values",
-                extra={"queue": reading.ledgers[0].queue.name, "reason": self._incomplete},
+                extra={"queue": reading.counters[0].queue.name, "reason": self._incomplete},
             )
             self._incomplete_logged = True
         if self._incomplete and not self._large.suspects:
@@ -491,25 +499,25 @@ class Follower:
                 log.info("events whose replies were too large or too slow have been read")
             self._incomplete, self._incomplete_logged = "", False
 
-    def _due_large_checks(self, ledgers: Sequence[Ledger]) -> set[Ledger]:
+    def _due_large_checks(self, counters: Sequence[QueueEventCounter]) -> set[QueueEventCounter]:
         now, nothing = time.monotonic(), Behind(0.0, math.inf)
         return {
             each
-            for each in ledgers
+            for each in counters
             if each.queue in self._round or self._behind.get(each.queue, nothing).check_due <= now
         }
 
-    def _xread(self, ledgers: Sequence[Ledger], *, wait: bool) -> bytes:
+    def _xread(self, counters: Sequence[QueueEventCounter], *, wait: bool) -> bytes:
         """The packed command that reads these streams."""
-        self._limit = max(LEAST_COUNT, min(self._count, 2 * MOST_ENTRIES // len(ledgers)))
+        self._limit = max(MIN_COUNT, min(self._count, 2 * MAX_READ_COST // len(counters)))
         block = ("BLOCK", self._block) if wait else ()
-        streams = [each.stream for each in ledgers]
-        places = [each.place.position for each in ledgers]
+        streams = [each.stream for each in counters]
+        places = [each.place.position for each in counters]
         return packed(("XREAD", "COUNT", self._limit, *block, "STREAMS", *streams, *places))
 
     async def _book(
         self,
-        ledgers: Sequence[Ledger],
+        counters: Sequence[QueueEventCounter],
         entries: Mapping[bytes, list[Entry]],
         unfinished: Collection[bytes],
     ) -> int:
@@ -517,13 +525,13 @@ class Follower:
         behind: set[Queue] = set()
         cost = number = booked = 0
         for stream, new in entries.items():
-            ledger = self._by_stream[stream]
-            if booked >= BOOKED_AT_ONCE:
+            counter = self._by_stream[stream]
+            if booked >= COUNT_BATCH_SIZE:
                 booked = 0
-                await self._turns.give_way()
+                await self._request_priority.yield_to_requests()
             booked += len(new)
             if stream in unfinished:
-                behind.add(ledger.queue)
+                behind.add(counter.queue)
                 # Whether it was stalled says the next entry, which this read does not have.
                 if len(new) > 1 and b"waiting" in new[-1][1]:
                     new.pop()
@@ -535,46 +543,46 @@ class Follower:
                 values = sum(size for size in sizes if size < LARGE_ENTRY_BYTES)
             cost += len(new) + values // ENTRY_BYTES
             number += len(new)
-            if new and self._is_read_up(ledger.queue):
+            if new and self._is_read_up(counter.queue):
                 self._note_lead(milliseconds(new[-1][0]))
             try:
-                ledger.read(new)
+                counter.read(new)
             except Exception:
                 # Read again they would be counted twice, and stop us again.
-                log.exception("events passed over", extra={"queue": ledger.queue.name})
-                ledger.pass_over(new)
-            self._touched.add(ledger.queue)
-            if ledger.cleaned:
-                ledger.cleaned = False
-                self._to_ask.setdefault(ledger)
-            if ledger.questions():
-                self._unsettled.append(ledger)
-        self._note_behind(ledgers, behind)
+                log.exception("events passed over", extra={"queue": counter.queue.name})
+                counter.pass_over(new)
+            self._touched.add(counter.queue)
+            if counter.cleaned:
+                counter.cleaned = False
+                self._to_ask.setdefault(counter)
+            if counter.unresolved():
+                self._unsettled.append(counter)
+        self._note_behind(counters, behind)
         self._events_read += number
         if number:
             # Decreases slowly, because large values may return after a quiet time, but not for
             # long: a small COUNT means many commands for all streams.
             self._entry_cost = max(cost / number, 0.9 * self._entry_cost, 1.0)
-        if cost > MOST_ENTRIES:
-            self._count = self._count * MOST_ENTRIES // cost
+        if cost > MAX_READ_COST:
+            self._count = self._count * MAX_READ_COST // cost
         else:
-            self._count = min(int(MOST_ENTRIES / self._entry_cost), self._count * 2)
-        self._count = max(LEAST_COUNT, self._count)
+            self._count = min(int(MAX_READ_COST / self._entry_cost), self._count * 2)
+        self._count = max(MIN_COUNT, self._count)
         return cost
 
-    def _note_behind(self, ledgers: Sequence[Ledger], behind: set[Queue]) -> None:
+    def _note_behind(self, counters: Sequence[QueueEventCounter], behind: set[Queue]) -> None:
         """Note which of these streams were not read to the end; who has a turn keeps it."""
         for queue in behind:
             self._behind.setdefault(queue, Behind(0.0, 0.0))
         if len(self._behind) > len(behind):
-            for ledger in ledgers:
-                if ledger.queue not in behind:
-                    self._behind.pop(ledger.queue, None)
+            for counter in counters:
+                if counter.queue not in behind:
+                    self._behind.pop(counter.queue, None)
         if self._ahead:
-            for ledger in self._ahead.intersection(ledgers):
-                if ledger.queue not in behind:
-                    self._ahead.remove(ledger)
-                    ledger.note_caught_up()
+            for counter in self._ahead.intersection(counters):
+                if counter.queue not in behind:
+                    self._ahead.remove(counter)
+                    counter.note_caught_up()
 
     # Which queues
 
@@ -587,13 +595,13 @@ class Follower:
         if queues is self._known:
             return True
         first = self._known is None
-        new = [queue for queue in queues if queue not in self._ledgers]
-        ledgers = [self._open(queue) for queue in new]
+        new = [queue for queue in queues if queue not in self._counters]
+        counters = [self._open(queue) for queue in new]
         if first and self._complete_until[0] is None:
             # What was there before us is not counted.
-            await self._start_from_now(ledgers)
-        for queue in self._ledgers.keys() - set(queues):
-            gone = self._departed[queue] = self._ledgers.pop(queue)
+            await self._start_from_now(counters)
+        for queue in self._counters.keys() - set(queues):
+            gone = self._removed_queues[queue] = self._counters.pop(queue)
             gone.put_away()
             self._opened.pop(queue, None)
             self._removed = self._removed.plus(gone.take_removed())
@@ -604,37 +612,41 @@ class Follower:
             self._ahead.discard(gone)
             self._round.discard(queue)
             self._touched.discard(queue)
-        while len(self._departed) > MOST_DEPARTED:
-            del self._departed[next(iter(self._departed))]
-        self._ledgers |= {ledger.queue: ledger for ledger in ledgers}
-        self._by_stream = {ledger.stream: ledger for ledger in self._ledgers.values()}
-        self._gapped = {queue for queue, ledger in self._ledgers.items() if ledger.gaps}
+        while len(self._removed_queues) > MAX_REMOVED_QUEUES:
+            del self._removed_queues[next(iter(self._removed_queues))]
+        self._counters |= {counter.queue: counter for counter in counters}
+        self._by_stream = {counter.stream: counter for counter in self._counters.values()}
+        self._gapped = {queue for queue, counter in self._counters.items() if counter.gaps}
         if first:
             for base in self._remembered:
                 self._removed = self._removed.plus(self._take_removed(base))
         self._known = queues
         # Of queues that went while we were away: they may come back as well.
-        while len(self._remembered) > MOST_DEPARTED:
+        while len(self._remembered) > MAX_REMOVED_QUEUES:
             del self._remembered[next(iter(self._remembered))]
         return True
 
     def _take_removed(self, base: bytes) -> FinishedJobs:
         """What finished in a queue that went while the exporter was not running."""
-        room = Room(self._settings.max_jobs)  # its jobs take none from those of others
-        ledger = Ledger(Queue(base, "", ""), self._layout, room, max_names=self._settings.max_names)
-        ledger.remember(self._remembered[base])
-        removed = ledger.take_removed()
-        self._remembered[base] = ledger.memory()
+        room = JobBudget(self._settings.max_jobs)  # its jobs take none from those of others
+        counter = QueueEventCounter(
+            Queue(base, "", ""), self._layout, room, max_names=self._settings.max_names
+        )
+        counter.remember(self._remembered[base])
+        removed = counter.take_removed()
+        self._remembered[base] = counter.memory()
         return removed
 
-    def _open(self, queue: Queue) -> Ledger:
+    def _open(self, queue: Queue) -> QueueEventCounter:
         self._opened[queue] = self._passes
-        if before := self._departed.pop(queue, None):
+        if before := self._removed_queues.pop(queue, None):
             return before
-        ledger = Ledger(queue, self._layout, self._room, max_names=self._settings.max_names)
+        counter = QueueEventCounter(
+            queue, self._layout, self._budget, max_names=self._settings.max_names
+        )
         if queue.base in self._remembered:
-            ledger.remember(self._remembered.pop(queue.base))
-            return ledger
+            counter.remember(self._remembered.pop(queue.base))
+            return counter
         # It appeared later, or was not watched then: older events do not count.
         since, is_known = self._complete_until
         if self._known is not None:
@@ -642,10 +654,10 @@ class Follower:
             since = None if unwatched is None else self._by_redis(_to_monotonic(unwatched))
         if since is not None:
             position = b"%d-0" % max(0, since - CLOCK_SKEW)
-            ledger.place.position, ledger.place.number = position, None
+            counter.place.position, counter.place.number = position, None
             if not is_known:
-                ledger.place.doubtful_start = position
-        return ledger
+                counter.place.doubtful_start = position
+        return counter
 
     def _note_search(self, searched: int | None) -> None:
         if searched is None:
@@ -674,7 +686,7 @@ class Follower:
     @property
     def _clock_offset(self) -> float | None:
         """By how much the host's clock is ahead of Redis's (seconds), or a little more."""
-        if not self._leads or self._leads[-1].most - self._leads[-1].least > MAX_LEAD_SPREAD:
+        if not self._leads or self._leads[-1].most - self._leads[-1].least > MAX_LEAD_SPREAD_MS:
             return None
         return round(time.time() - time.monotonic() + self._leads[-1].least / 1000, 3)
 
@@ -687,60 +699,62 @@ class Follower:
             max(each.most for each in self._leads),
             min(each.least for each in self._leads),
         )
-        return most - least <= MAX_LEAD_SPREAD
+        return most - least <= MAX_LEAD_SPREAD_MS
 
     def _by_redis(self, at: float) -> int:
         """A time of the monotonic clock (ms) by that of Redis, as ids of events have it, or a
         little earlier; by the host's clock before any event was read as it came.
 
         Where ids disagree, the earliest time: what came after a later one would not be counted, and
-        what is read by it was in no ledger that is still known.
+        what is read by it was in no counter that is still known.
         """
         lead = max((each.most for each in self._leads), default=_to_monotonic(0))
         return min(max(0, int(at - lead)), MAX_SAFE_INTEGER)
 
-    async def _start_from_now(self, ledgers: Sequence[Ledger]) -> None:
-        for batch in batched(ledgers, CHECKS_AT_ONCE):
-            for ledger, info in (await self._infos(batch)).items():
+    async def _start_from_now(self, counters: Sequence[QueueEventCounter]) -> None:
+        for batch in batched(counters, CHECK_BATCH_SIZE):
+            for counter, info in (await self._infos(batch)).items():
                 if isinstance(info, StreamInfo):
-                    ledger.start(info)
+                    counter.start(info)
                 elif "NOPERM" in str(info):
                     raise RedisRefused(f"Redis refused XINFO: {info}")
 
-    async def _infos(self, ledgers: Sequence[Ledger]) -> Mapping[Ledger, StreamInfo | Exception]:
+    async def _infos(
+        self, counters: Sequence[QueueEventCounter]
+    ) -> Mapping[QueueEventCounter, StreamInfo | Exception]:
         """The XINFO of each stream."""
-        commands = b"".join([packed((b"XINFO", "STREAM", each.stream)) for each in ledgers])
+        commands = b"".join([packed((b"XINFO", "STREAM", each.stream)) for each in counters])
         try:
-            answers = await self._redis.packed(commands, len(ledgers), unknown_size=True)
+            answers = await self._redis.packed(commands, len(counters), unknown_size=True)
         except ReplyIncomplete as error:
             # Each reply contains two entries.
             log.debug("reading the XINFO of each stream separately", extra={"reason": str(error)})
         else:
             return {
-                ledger: self._info(ledger, answer)
-                for ledger, answer in zip(ledgers, answers, strict=True)
+                counter: self._info(counter, answer)
+                for counter, answer in zip(counters, answers, strict=True)
             }
-        infos: dict[Ledger, StreamInfo | Exception] = {}
-        left = list(ledgers)
+        infos: dict[QueueEventCounter, StreamInfo | Exception] = {}
+        left = list(counters)
         while left:
             reading = await self._large.read(left, left, entries=False)
             infos.update({each: info for each, info in reading.infos.items() if info is not None})
             left = [each for each in left if each not in reading.infos]
         return infos
 
-    async def _find_unreadable(self, followed: Sequence[Ledger]) -> None:
+    async def _find_unreadable(self, followed: Sequence[QueueEventCounter]) -> None:
         """Leave out the keys that hold no stream: XREAD refuses all for the sake of one."""
-        answers = await self._redis.pipeline([(b"TYPE", ledger.stream) for ledger in followed])
-        for ledger, kind in zip(followed, answers, strict=True):
+        answers = await self._redis.pipeline([(b"TYPE", counter.stream) for counter in followed])
+        for counter, kind in zip(followed, answers, strict=True):
             if kind not in (b"stream", b"none"):
-                self._leave_out(ledger, f"the key is a {kind!r}")
+                self._leave_out(counter, f"the key is a {kind!r}")
 
-    def _leave_out(self, ledger: Ledger, reason: str) -> None:
-        self._unreadable.add(ledger.queue)
-        self._behind.pop(ledger.queue, None)
-        self._large.forget(ledger.stream)
+    def _leave_out(self, counter: QueueEventCounter, reason: str) -> None:
+        self._unreadable.add(counter.queue)
+        self._behind.pop(counter.queue, None)
+        self._large.forget(counter.stream)
         log.warning(
-            "events cannot be read: left out", extra={"queue": ledger.queue.name, "reason": reason}
+            "events cannot be read: left out", extra={"queue": counter.queue.name, "reason": reason}
         )
 
     # Checks
@@ -750,30 +764,30 @@ class Follower:
         if self._round or now < self._round_due:
             return
         everything = now >= self._whole_round_due
-        self._round = set(self._ledgers) if everything else self._touched | self._unreadable
+        self._round = set(self._counters) if everything else self._touched | self._unreadable
         self._round.update(each.queue for each in self._scarce.off)
         self._touched = set()
-        self._round_due = now + CHECK_EVERY
+        self._round_due = now + CHECK_INTERVAL_SECONDS
         if everything:
-            self._whole_round_due = now + CHECK_ALL_EVERY
+            self._whole_round_due = now + CHECK_ALL_INTERVAL_SECONDS
 
-    def _due_checks(self, ledgers: Sequence[Ledger]) -> list[Ledger]:
+    def _due_checks(self, counters: Sequence[QueueEventCounter]) -> list[QueueEventCounter]:
         """Which of these streams to compare now."""
         if not self._round and not self._behind:
             return []
         now, nothing = time.monotonic(), Behind(0.0, math.inf)
         due = [
             each
-            for each in ledgers
+            for each in counters
             if each.queue in self._round or self._behind.get(each.queue, nothing).check_due <= now
             if not self._large.is_checked_here(each.stream)
-        ][:CHECKS_AT_ONCE]
+        ][:CHECK_BATCH_SIZE]
         self._round.difference_update(each.queue for each in due)
         return due
 
     def _check(
         self,
-        ledger: Ledger,
+        counter: QueueEventCounter,
         info: StreamInfo | Exception,
         entries: Sequence[Entry],
         *,
@@ -781,32 +795,32 @@ class Follower:
     ) -> None:
         if isinstance(info, Exception):
             if "no such key" in str(info):
-                if ledger.place.first is not None:
-                    log.info("the events are gone", extra={"queue": ledger.queue.name})
+                if counter.place.first is not None:
+                    log.info("the events are gone", extra={"queue": counter.queue.name})
                     # While there was something to read, some of it may have gone unread.
-                    self._uncertain_gaps += ledger.place.read > 0 or ledger.queue in self._behind
-                ledger.place.vanish()
-                self._unreadable.discard(ledger.queue)
+                    self._uncertain_gaps += counter.place.read > 0 or counter.queue in self._behind
+                counter.place.vanish()
+                self._unreadable.discard(counter.queue)
             return
-        if ledger.queue in self._unreadable:
+        if counter.queue in self._unreadable:
             # It was not read with this answer: what is new in it would be missed, and then read.
-            self._unreadable.discard(ledger.queue)
-            self._round.add(ledger.queue)
+            self._unreadable.discard(counter.queue)
+            self._round.add(counter.queue)
             return
-        queue = ledger.queue.name
-        if ledger.place.has_doubtful_start(info):
+        queue = counter.queue.name
+        if counter.place.has_doubtful_start(info):
             self._uncertain_gaps += 1
             log.warning(
                 "older events are skipped, by a clock that may be wrong: some may not be counted",
                 extra={"queue": queue},
             )
-        if ledger.place.has_gone_back(info) and not entries and not ledger.place.is_entry:
+        if counter.place.has_gone_back(info) and not entries and not counter.place.is_entry:
             # It has no entries from the time at which reading starts.
-            ledger.place.start(info)
+            counter.place.start(info)
             return
-        if ledger.place.has_gone_back(info) and not entries:
-            ledger.forget_all()
-            anew = ledger.place.go_back(info)
+        if counter.place.has_gone_back(info) and not entries:
+            counter.forget_all()
+            anew = counter.place.go_back(info)
             # Of an older copy new entries cannot be distinguished from known ones; of a new stream
             # it is unknown what was unread in the one before.
             self._uncertain_gaps += 1
@@ -815,23 +829,23 @@ class Follower:
                 extra={"queue": queue},
             )
             return
-        if ledger.queue in self._behind:
-            lag = (milliseconds(info.last) - milliseconds(ledger.place.position)) / 1000
-            is_costly = self._large.is_checked_here(ledger.stream)
-            pause = CHECK_LARGE_SECONDS if is_costly else CHECK_BEHIND_EVERY
-            self._behind[ledger.queue] = Behind(lag, time.monotonic() + pause)
-        known = ledger.place.number
-        read = ledger.place.read
-        gap = ledger.place.check(info, entries, complete=complete)
-        self._scarce.note_check(ledger, gap.missed if gap else 0, read, info.length)
-        if known is not None and (ledger.place.number or 0) < known:
+        if counter.queue in self._behind:
+            lag = (milliseconds(info.last) - milliseconds(counter.place.position)) / 1000
+            is_costly = self._large.is_checked_here(counter.stream)
+            pause = CHECK_LARGE_INTERVAL_SECONDS if is_costly else CHECK_BEHIND_INTERVAL_SECONDS
+            self._behind[counter.queue] = Behind(lag, time.monotonic() + pause)
+        known = counter.place.number
+        read = counter.place.read
+        gap = counter.place.check(info, entries, complete=complete)
+        self._scarce.note_check(counter, gap.missed if gap else 0, read, info.length)
+        if known is not None and (counter.place.number or 0) < known:
             log.info("the events begin anew", extra={"queue": queue})
         if gap is not None:
-            self._note_gap(ledger, gap)
-        ledger.note_check()
+            self._note_gap(counter, gap)
+        counter.note_check()
 
-    def _note_gap(self, ledger: Ledger, gap: Gap) -> None:
-        details: dict[str, Any] = {"queue": ledger.queue.name, "count": gap.missed}
+    def _note_gap(self, counter: QueueEventCounter, gap: Gap) -> None:
+        details: dict[str, Any] = {"queue": counter.queue.name, "count": gap.missed}
         if isinstance(gap, UncertainGap):
             self._uncertain_gaps += 1
             details["at_least"] = True
@@ -841,114 +855,116 @@ class Follower:
             )
             return
         # If that continues, another log line reports it.
-        level = logging.DEBUG if self._scarce.is_off(ledger) else logging.WARNING
+        level = logging.DEBUG if self._scarce.is_off(counter) else logging.WARNING
         log.log(level, "events were missed", extra=details)
-        ledger.note_gap(gap)
-        self._gapped.add(ledger.queue)
+        counter.note_gap(gap)
+        self._gapped.add(counter.queue)
 
-    def _due_questions(self) -> list[tuple[Ledger, bytes, TrackedJob]]:
+    def _due_questions(self) -> list[tuple[QueueEventCounter, bytes, TrackedJob]]:
         """Jobs of which to ask whether they still exist."""
-        if time.monotonic() - self._all_asked > EXISTS_EVERY:
+        if time.monotonic() - self._all_asked > EXISTS_INTERVAL_SECONDS:
             self._all_asked = time.monotonic()
-            self._to_ask |= dict.fromkeys(each for each in self._ledgers.values() if each.jobs)
-        while self._to_ask and len(self._asking) < EXISTS_AT_ONCE:
-            ledger = next(iter(self._to_ask))
-            del self._to_ask[ledger]
+            self._to_ask |= dict.fromkeys(each for each in self._counters.values() if each.jobs)
+        while self._to_ask and len(self._asking) < EXISTS_BATCH_SIZE:
+            counter = next(iter(self._to_ask))
+            del self._to_ask[counter]
             self._asking.extend(
-                (ledger, job_id, job)
-                for job_id, job in ledger.jobs.items()
+                (counter, job_id, job)
+                for job_id, job in counter.jobs.items()
                 if len(job_id) < MAX_ID_BYTES  # longer ones are not found in Redis by these
             )
-        count = min(EXISTS_AT_ONCE, len(self._asking))
+        count = min(EXISTS_BATCH_SIZE, len(self._asking))
         return [self._asking.popleft() for _ in range(count)]
 
     def _forget_gone(
-        self, asked: Iterable[tuple[Ledger, bytes, TrackedJob]], exist: Iterable[Any]
+        self, asked: Iterable[tuple[QueueEventCounter, bytes, TrackedJob]], exist: Iterable[Any]
     ) -> None:
-        for (ledger, job_id, job), exists in zip(asked, exist, strict=True):
+        for (counter, job_id, job), exists in zip(asked, exist, strict=True):
             # Not while there are events to read: one of them may tell of the job's end. Nor one of
             # the same id that was added meanwhile.
-            gone = exists == 0 and ledger.queue not in self._behind
-            if gone and ledger.jobs.get(job_id) is job:
-                ledger.forget(job_id)
+            gone = exists == 0 and counter.queue not in self._behind
+            if gone and counter.jobs.get(job_id) is job:
+                counter.forget(job_id)
 
     async def _settle(self) -> None:
         """Ask for the names, and for what the events left open."""
         while self._unsettled:
-            ledger = self._unsettled[-1]
-            ledger.settle(
+            counter = self._unsettled[-1]
+            counter.settle(
                 await job_facts.ask(
                     self._redis,
-                    ledger.queue,
-                    ledger.questions(),
-                    in_detail=ledger.questions_in_detail(),
+                    counter.queue,
+                    counter.unresolved(),
+                    in_detail=counter.unresolved_in_detail(),
                 )
             )
             self._unsettled.pop()
-            if ledger.is_ahead:
-                self._ahead.add(ledger)
+            if counter.is_ahead:
+                self._ahead.add(counter)
 
     # Gaps
 
-    async def _mend_gaps(self) -> None:
+    async def _backfill_gaps(self) -> None:
         """Count the finished jobs whose events were missed, as far as they are still there.
 
         One page in each step, so that the streams are read meanwhile.
         """
-        if self._mending is None:
-            self._mending = self._next_to_mend()
-        if self._mending is None:
+        if self._backfill is None:
+            self._backfill = self._next_backfill()
+        if self._backfill is None:
             return
-        ledger, gap, pages = self._mending
+        counter, gap, pages = self._backfill
         try:
             async for count, found in pages:
                 async with self._consistent:
-                    ledger.mend(count, found)
-                    self._scarce.note_mended(ledger, count, found.values())
+                    counter.backfill(count, found)
+                    self._scarce.note_backfilled(counter, count, found.values())
                 log.log(
-                    logging.DEBUG if self._scarce.is_off(ledger) else logging.WARNING,
+                    logging.DEBUG if self._scarce.is_off(counter) else logging.WARNING,
                     "missed jobs are counted, as far as they are kept",
-                    extra={"queue": ledger.queue.name, "what": count.name, "count": len(found)},
+                    extra={"queue": counter.queue.name, "what": count.name, "count": len(found)},
                 )
                 return
         except BaseException:
-            self._mending = None  # from its start again: none is counted twice
+            self._backfill = None  # from its start again: none is counted twice
             raise
         async with self._consistent:
-            if gap in ledger.gaps:
-                ledger.gaps.remove(gap)
-        self._mending = None
+            if gap in counter.gaps:
+                counter.gaps.remove(gap)
+        self._backfill = None
 
-    def _next_to_mend(self) -> tuple[Ledger, Gap, AsyncIterator[tuple[Count, Any]]] | None:
+    def _next_backfill(
+        self,
+    ) -> tuple[QueueEventCounter, Gap, AsyncIterator[tuple[Count, Any]]] | None:
         now = time.monotonic()
         for queue in tuple(self._gapped):
-            ledger = self._ledgers.get(queue)
-            if ledger is None or not ledger.gaps:
+            counter = self._counters.get(queue)
+            if counter is None or not counter.gaps:
                 self._gapped.discard(queue)
                 continue
             # Where nothing more comes, the end of a gap is passed by the clock, not in the stream.
-            waited = now - ledger.gap_noted_at >= 3 * CLOCK_SKEW / 1000
-            for gap in ledger.gaps:
-                if ledger.is_past(gap) or (waited and queue not in self._behind):
-                    return ledger, gap, find_missed(self._redis, ledger, gap)
+            waited = now - counter.gap_noted_at >= 3 * CLOCK_SKEW / 1000
+            for gap in counter.gaps:
+                if counter.is_past(gap) or (waited and queue not in self._behind):
+                    return counter, gap, find_missed_jobs(self._redis, counter, gap)
         return None
 
     # Memory
 
     async def _freeze(self) -> Tallies:
         queues: dict[Queue, QueueTallies] = {}
-        for batch in batched(tuple(self._ledgers.values()), FROZEN_AT_ONCE):
-            queues.update({ledger.queue: ledger.freeze() for ledger in batch})
+        for batch in batched(tuple(self._counters.values()), FREEZE_BATCH_SIZE):
+            queues.update({counter.queue: counter.freeze() for counter in batch})
             # Others have their turn; but what is saved must be what is told, at one moment.
             if self._state_file is None:
-                await self._turns.give_way()
+                await self._request_priority.yield_to_requests()
         return Tallies(
             layout=self._layout,
             queues=queues,
             events_read=self._events_read,
             lag=self._lag,
-            tracked_jobs=self._room.taken,
-            untracked_jobs=self._room.refused,
+            tracked_jobs=self._budget.taken,
+            untracked_jobs=self._budget.refused,
             uncertain_gaps=self._uncertain_gaps,
             clock_offset=self._clock_offset,
             removed=self._removed,
@@ -964,9 +980,9 @@ class Follower:
             QUEUES: {
                 **self._remembered,
                 **{
-                    queue.base: ledger.memory()
-                    for ledgers in (self._departed, self._ledgers)
-                    for queue, ledger in ledgers.items()
+                    queue.base: counter.memory()
+                    for counters in (self._removed_queues, self._counters)
+                    for queue, counter in counters.items()
                 },
             },
         }

@@ -16,7 +16,7 @@ from exporter.bullmq.connection import (
     Script,
     packed,
 )
-from exporter.bullmq.events.ledger import Ledger
+from exporter.bullmq.events.queue_event_counter import QueueEventCounter
 from exporter.bullmq.events.stream import (
     Entry,
     StreamInfo,
@@ -52,12 +52,14 @@ SCRIPT_RETRY_SECONDS = 60.0
 class Reading:
     """What one call has read, for the streams that it reached."""
 
-    ledgers: list[Ledger] = field(default_factory=list)
+    counters: list[QueueEventCounter] = field(default_factory=list)
     # For the streams to check: an error, or None if the stream is unchanged.
-    infos: dict[Ledger, StreamInfo | Exception | None] = field(default_factory=dict)
+    infos: dict[QueueEventCounter, StreamInfo | Exception | None] = field(default_factory=dict)
     entries: dict[bytes, list[Entry]] = field(default_factory=dict)
     unfinished: set[bytes] = field(default_factory=set)  # streams that may have more
-    unread: dict[Ledger, list[Entry]] = field(default_factory=dict)  # only the id is known
+    unread: dict[QueueEventCounter, list[Entry]] = field(
+        default_factory=dict
+    )  # only the id is known
     large: bool = False  # there were large entries
 
 
@@ -119,7 +121,7 @@ class LargeEntries:
         self.suspects.discard(stream)
         self._large_ends.discard(stream)
 
-    def in_turn(self, ledgers: Collection[Ledger]) -> list[Ledger]:
+    def in_turn(self, counters: Collection[QueueEventCounter]) -> list[QueueEventCounter]:
         """The streams that are read or only checked here, the longest-waiting first: if there is
         more to read than time, none of them waits forever.
         """
@@ -128,11 +130,15 @@ class LargeEntries:
         now, before = time.monotonic(), self._waits_since
         here = self._until.keys() | self._large_ends
         self._waits_since = {stream: before.get(stream, now) for stream in here}
-        found = [ledger for ledger in ledgers if ledger.stream in here]
-        return sorted(found, key=lambda ledger: self._waits_since[ledger.stream])
+        found = [counter for counter in counters if counter.stream in here]
+        return sorted(found, key=lambda counter: self._waits_since[counter.stream])
 
     async def read(
-        self, ledgers: Sequence[Ledger], due: Collection[Ledger], *, entries: bool = True
+        self,
+        counters: Sequence[QueueEventCounter],
+        due: Collection[QueueEventCounter],
+        *,
+        entries: bool = True,
     ) -> Reading:
         """Read what is new in the first of these streams, and in the others as far as limits allow.
 
@@ -140,102 +146,108 @@ class LargeEntries:
         RedisUnavailable; then the next call requests less.
         """
         if self._failures:
-            ledgers = ledgers[:1]
-        for ledger in ledgers[:1]:  # if it fails, others come first next time
-            self._waits_since[ledger.stream] = time.monotonic()
+            counters = counters[:1]
+        for counter in counters[:1]:  # if it fails, others come first next time
+            self._waits_since[counter.stream] = time.monotonic()
         try:
-            reading = await self._read(ledgers[:SCRIPT_STREAMS], due, entries)
+            reading = await self._read(counters[:SCRIPT_STREAMS], due, entries)
         except RedisUnavailable:
             self._failures += 1
             raise
         self._failures = 0
-        for ledger in reading.ledgers:
-            self._waits_since[ledger.stream] = time.monotonic()
-            if entries and ledger.stream not in reading.unfinished:
-                self.suspects.discard(ledger.stream)
-                if self._until.get(ledger.stream, 0.0) <= time.monotonic():
-                    self._until.pop(ledger.stream, None)
+        for counter in reading.counters:
+            self._waits_since[counter.stream] = time.monotonic()
+            if entries and counter.stream not in reading.unfinished:
+                self.suspects.discard(counter.stream)
+                if self._until.get(counter.stream, 0.0) <= time.monotonic():
+                    self._until.pop(counter.stream, None)
         return reading
 
     async def _read(
-        self, ledgers: Sequence[Ledger], due: Collection[Ledger], entries: bool
+        self,
+        counters: Sequence[QueueEventCounter],
+        due: Collection[QueueEventCounter],
+        entries: bool,
     ) -> Reading:
         now = time.monotonic()
         if self._failures < MAX_SCRIPT_FAILURES and now >= self._scripts_refused_until:
             try:
-                return await self._run_script(ledgers, due, entries)
+                return await self._run_script(counters, due, entries)
             except RedisRefused as error:
                 if "MOVED" in str(error):
                     raise
                 self._scripts_refused_until = now + SCRIPT_RETRY_SECONDS
-        return await self._read_beginnings(ledgers[0], due, entries)
+        return await self._read_beginnings(counters[0], due, entries)
 
     # By the script
 
     async def _run_script(
-        self, ledgers: Sequence[Ledger], due: Collection[Ledger], entries: bool
+        self,
+        counters: Sequence[QueueEventCounter],
+        due: Collection[QueueEventCounter],
+        entries: bool,
     ) -> Reading:
         arguments: list[bytes | str | int] = []
-        for ledger in ledgers:
-            place = ledger.place
+        for counter in counters:
+            place = counter.place
             # If nothing was read since, an unchanged length shows that nothing was added.
             rested = place.first is not None and place.checked == place.position
             known: str | int = place.length if rested else -1
-            arguments += [place.position if entries else b"", known if ledger in due else b""]
+            arguments += [place.position if entries else b"", known if counter in due else b""]
         told = await self._redis.run(
             self._script,
-            [ledger.stream for ledger in ledgers],
+            [counter.stream for counter in counters],
             (SCRIPT_ENTRIES, SCRIPT_BYTES, *arguments),
         )
         reading, until = Reading(), time.monotonic() + LARGE_TTL_SECONDS
-        for ledger, (info, unfinished, largest, found) in zip(ledgers, told, strict=False):
-            reading.ledgers.append(ledger)
-            if ledger in due or isinstance(info, Exception):
-                reading.infos[ledger] = self._info(ledger, info)
+        for counter, (info, unfinished, largest, found) in zip(counters, told, strict=False):
+            reading.counters.append(counter)
+            if counter in due or isinstance(info, Exception):
+                reading.infos[counter] = self._info(counter, info)
             if found:
                 new = [(entry_id, words) for entry_id, words in found]
-                check_entries(new, ledger.place.position)
-                reading.entries[ledger.stream] = new
+                check_entries(new, counter.place.position)
+                reading.entries[counter.stream] = new
             if unfinished:
-                reading.unfinished.add(ledger.stream)
+                reading.unfinished.add(counter.stream)
             if largest >= LARGE_ENTRY_BYTES:
                 reading.large = True
-                self._until[ledger.stream] = until
-                self._large_ends.add(ledger.stream)
+                self._until[counter.stream] = until
+                self._large_ends.add(counter.stream)
         return reading
 
-    def _info(self, ledger: Ledger, told: Any) -> StreamInfo | Exception | None:
+    def _info(self, counter: QueueEventCounter, told: Any) -> StreamInfo | Exception | None:
         if isinstance(told, Exception):
             return told
         if not told:
             return None
         length, first, last, added, first_bytes, last_bytes = told
-        self.note_info(ledger.stream, first_bytes, last_bytes)
+        self.note_info(counter.stream, first_bytes, last_bytes)
         return StreamInfo(length, first or None, last, added).checked()
 
     # From the beginning of a reply
 
     async def _read_beginnings(
-        self, ledger: Ledger, due: Collection[Ledger], entries: bool
+        self, counter: QueueEventCounter, due: Collection[QueueEventCounter], entries: bool
     ) -> Reading:
-        reading = Reading([ledger])
-        if ledger in due:
-            reading.infos[ledger] = await self._info_by_beginning(ledger)
+        reading = Reading([counter])
+        if counter in due:
+            reading.infos[counter] = await self._info_by_beginning(counter)
         if entries:
-            command = ("XREAD", "COUNT", 1, "STREAMS", ledger.stream, ledger.place.position)
+            command = ("XREAD", "COUNT", 1, "STREAMS", counter.stream, counter.place.position)
             told, incomplete = await self._beginning(*command)
             if isinstance(told, Exception):
-                reading.infos[ledger] = told
+                reading.infos[counter] = told
             elif told or incomplete is not None:
-                self._take(reading, ledger, told, incomplete)
+                self._take(reading, counter, told, incomplete)
         return reading
 
-    async def _info_by_beginning(self, ledger: Ledger) -> StreamInfo | Exception:
-        told, incomplete = await self._beginning("XINFO", "STREAM", ledger.stream)
+    async def _info_by_beginning(self, counter: QueueEventCounter) -> StreamInfo | Exception:
+        told, incomplete = await self._beginning("XINFO", "STREAM", counter.stream)
         if isinstance(told, Exception):
             return told
         if incomplete is not None:
-            self._large_ends.add(ledger.stream)
+            self._large_ends.add(counter.stream)
             told = dict(zip(told[::2], told[1::2], strict=False))
             if told.get(b"first-entry") == []:
                 del told[b"first-entry"]  # it was cut off before its id
@@ -244,7 +256,11 @@ class LargeEntries:
         return StreamInfo.of(told)
 
     def _take(
-        self, reading: Reading, ledger: Ledger, told: Any, incomplete: ReplyIncomplete | None
+        self,
+        reading: Reading,
+        counter: QueueEventCounter,
+        told: Any,
+        incomplete: ReplyIncomplete | None,
     ) -> None:
         """Take the entry of a reply, or of its beginning.
 
@@ -254,18 +270,18 @@ class LargeEntries:
         entry = _first_entry(told) if told else None
         if entry is None:
             raise incomplete or RedisUnavailable("XREAD: no entry in the reply")
-        check_ids([ledger.place.position, entry[0]])
-        reading.unfinished.add(ledger.stream)
+        check_ids([counter.place.position, entry[0]])
+        reading.unfinished.add(counter.stream)
         if incomplete is None or _tells_enough(entry[1]):
-            reading.entries[ledger.stream] = [entry]
+            reading.entries[counter.stream] = [entry]
         elif len(incomplete.head) < REPLY_HEAD_BYTES:
             raise incomplete
         else:
-            reading.unread[ledger] = [entry]
+            reading.unread[counter] = [entry]
         if incomplete is not None or _is_large(entry):
             reading.large = True
-            self._large_ends.add(ledger.stream)
-            self._until[ledger.stream] = time.monotonic() + LARGE_TTL_SECONDS
+            self._large_ends.add(counter.stream)
+            self._until[counter.stream] = time.monotonic() + LARGE_TTL_SECONDS
 
     async def _beginning(self, *command: bytes | str | int) -> tuple[Any, ReplyIncomplete | None]:
         """The reply, or the items at its beginning and why it is incomplete."""

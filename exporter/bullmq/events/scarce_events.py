@@ -9,7 +9,7 @@ from typing import Any
 
 from exporter.bullmq.connection import RedisReader, readable
 from exporter.bullmq.events.job_facts import JobFacts
-from exporter.bullmq.events.ledger import CLOCK_SKEW, Ledger
+from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW, QueueEventCounter
 from exporter.bullmq.events.stream import milliseconds
 from exporter.bullmq.events.tallies import Count
 from exporter.bullmq.keys import Queue
@@ -71,60 +71,62 @@ class ScarceEvents:
 
     def __init__(self, redis: RedisReader) -> None:
         self._redis = redis
-        self._known: dict[Ledger, _Scarce] = {}
-        self._due: set[Ledger] = set()  # to be read next
+        self._known: dict[QueueEventCounter, _Scarce] = {}
+        self._due: set[QueueEventCounter] = set()  # to be read next
 
-    def is_off(self, ledger: Ledger) -> bool:
-        known = self._known.get(ledger)
+    def is_off(self, counter: QueueEventCounter) -> bool:
+        known = self._known.get(counter)
         return known is not None and known.off
 
     @property
-    def off(self) -> Collection[Ledger]:
+    def off(self) -> Collection[QueueEventCounter]:
         """The queues that keep too few events."""
-        return [ledger for ledger, known in self._known.items() if known.off]
+        return [counter for counter, known in self._known.items() if known.off]
 
-    def forget(self, ledger: Ledger) -> None:
+    def forget(self, counter: QueueEventCounter) -> None:
         """Forget a queue that was removed."""
-        self._known.pop(ledger, None)
-        self._due.discard(ledger)
+        self._known.pop(counter, None)
+        self._due.discard(counter)
 
-    def note_check(self, ledger: Ledger, missed: int, read: int, length: int) -> None:
+    def note_check(self, counter: QueueEventCounter, missed: int, read: int, length: int) -> None:
         """Note how many events a check found missed and read, and the stream's current length."""
-        known = self._known.get(ledger)
+        known = self._known.get(counter)
         if known is None:
             if not missed or length > TINY_LENGTH:
                 return
-            known = self._known[ledger] = _Scarce()
+            known = self._known[counter] = _Scarce()
         if missed > read:
             known.poor_checks, known.good_checks = known.poor_checks + 1, 0
         elif read and not missed:
             known.poor_checks, known.good_checks = 0, known.good_checks + 1
         if known.sample is not None:
             known.sample.checked = True
-        self._due.add(ledger)
+        self._due.add(counter)
 
-    def note_mended(self, ledger: Ledger, count: Count, found: Iterable[JobFacts]) -> None:
+    def note_backfilled(
+        self, counter: QueueEventCounter, count: Count, found: Iterable[JobFacts]
+    ) -> None:
         """Note that jobs of a gap were counted; those from before `base` belong to it.
 
         A job that finished about when `base` was taken may be in the counts after it, whatever the
         gap: it is taken for one of those, so that none is counted twice.
         """
-        known = self._known.get(ledger)
+        known = self._known.get(counter)
         if known and known.base:
             before = known.base.sample.at - CLOCK_SKEW
             known.base.ours[count] += sum(each.finished <= before for each in found)
 
     def apply(self, behind: Container[Queue]) -> None:
         """Count what the samples show, except for queues with unread events."""
-        for ledger, known in self._known.items():
+        for counter, known in self._known.items():
             sample = known.sample
-            if sample is None or not sample.checked or ledger.queue in behind:
+            if sample is None or not sample.checked or counter.queue in behind:
                 continue
-            if all(gap.since > sample.at for gap in ledger.gaps):
+            if all(gap.since > sample.at for gap in counter.gaps):
                 known.sample = None
-                self._apply(ledger, known, sample)
+                self._apply(counter, known, sample)
 
-    def _apply(self, ledger: Ledger, known: _Scarce, sample: _Sample) -> None:
+    def _apply(self, counter: QueueEventCounter, known: _Scarce, sample: _Sample) -> None:
         base = known.base
         if base is None:
             return
@@ -133,9 +135,9 @@ class ScarceEvents:
             if number < before:
                 known.base = None  # the queue was created again
                 return
-            more = base.ours[count] + number - before - ledger.counted(count)
+            more = base.ours[count] + number - before - counter.counted(count)
             if more > 0:
-                ledger.count_unknown(count, more)
+                counter.count_unknown(count, more)
 
     async def ask(self) -> None:
         """Read `maxLen` and BullMQ's counts of the queues that were checked.
@@ -149,53 +151,58 @@ class ScarceEvents:
             await self._redis.pipeline(
                 [
                     command
-                    for ledger in due
+                    for counter in due
                     for command in (
-                        (b"HGET", ledger.queue.meta_key, b"opts.maxLenEvents"),
-                        *((b"HGET", ledger.queue.base + key, b"count") for key in METRICS.values()),
+                        (b"HGET", counter.queue.meta_key, b"opts.maxLenEvents"),
+                        *(
+                            (b"HGET", counter.queue.base + key, b"count")
+                            for key in METRICS.values()
+                        ),
                     )
                 ]
             )
         )
-        for at, ledger in enumerate(due):
+        for at, counter in enumerate(due):
             max_len, *counts = answers[at * 3 : at * 3 + 3]
-            known = self._known[ledger]
+            known = self._known[counter]
             known.max_len = _number(max_len)
-            self._decide(ledger, known)
-            if self.is_off(ledger):  # it may have been forgotten
-                self._take(ledger, known, [_number(count) for count in counts])
+            self._decide(counter, known)
+            if self.is_off(counter):  # it may have been forgotten
+                self._take(counter, known, [_number(count) for count in counts])
 
-    def _take(self, ledger: Ledger, known: _Scarce, numbers: Sequence[int | None]) -> None:
+    def _take(
+        self, counter: QueueEventCounter, known: _Scarce, numbers: Sequence[int | None]
+    ) -> None:
         # Without a hash, no worker with the option has finished a job yet: the count is 0.
         counts = {count: number or 0 for count, number in zip(METRICS, numbers, strict=True)}
-        sample = _Sample(milliseconds(ledger.place.position), counts)
+        sample = _Sample(milliseconds(counter.place.position), counts)
         if known.base is None:
             # Jobs that finished since the last read are assumed to be counted: better too few than
             # some twice.
-            known.base = _Base(sample, {count: ledger.counted(count) for count in METRICS})
+            known.base = _Base(sample, {count: counter.counted(count) for count in METRICS})
         elif known.sample is None:
             known.sample = sample
 
-    def _decide(self, ledger: Ledger, known: _Scarce) -> None:
+    def _decide(self, counter: QueueEventCounter, known: _Scarce) -> None:
         """Decide whether the queue keeps too few events, and log when that changes."""
         tiny = known.max_len is not None and known.max_len <= TINY_MAX_LEN
         poor = known.poor_checks >= MAX_POOR_CHECKS
         if not known.off and not tiny and not poor:
             if known.good_checks >= MIN_GOOD_CHECKS:
-                self.forget(ledger)
+                self.forget(counter)
             return
         if not known.off:
             known.off = True
             log.warning(
                 "the queue keeps too few events to be read; set streams.events.maxLen of its Queue "
                 "to 10000",
-                extra={"queue": ledger.queue.name, "max_len": known.max_len},
+                extra={"queue": counter.queue.name, "max_len": known.max_len},
             )
-            ledger.note_events_off(True)
+            counter.note_events_off(True)
         elif not tiny and known.good_checks >= MIN_GOOD_CHECKS:
-            log.info("the queue keeps enough events again", extra={"queue": ledger.queue.name})
-            ledger.note_events_off(False)
-            self.forget(ledger)
+            log.info("the queue keeps enough events again", extra={"queue": counter.queue.name})
+            counter.note_events_off(False)
+            self.forget(counter)
 
 
 def _number(raw: Any) -> int | None:

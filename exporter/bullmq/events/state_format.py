@@ -13,9 +13,9 @@ from typing import Annotated, Any, NamedTuple
 import msgpack
 from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-from exporter.bullmq.events.ledger import Ledger
+from exporter.bullmq.events.queue_event_counter import QueueEventCounter
 from exporter.bullmq.events.tallies import Count, FinishedJobs, Layout
-from exporter.bullmq.events.tracked_jobs import Room
+from exporter.bullmq.events.tracked_jobs import JobBudget
 from exporter.bullmq.keys import Queue
 
 MAGIC = b"bullmq-exporter-state"
@@ -57,7 +57,7 @@ Number = int | FiniteFloat  # a float beyond 64 bits, see `encode`
 
 
 class _Checked(BaseModel):
-    """Types are those of `Ledger.memory`: of another one, an error would come later."""
+    """Types are those of `QueueEventCounter.memory`: of another one, an error would come later."""
 
     model_config = ConfigDict(strict=True)
 
@@ -110,7 +110,7 @@ def decode(data: bytes, layout: Layout) -> Saved:
         if any(len(values) < size for values in queue["tallies"].values()):
             raise ValueError("counts are missing")
         queue["tallies"] = {name: values[:size] for name, values in queue["tallies"].items()}
-        Ledger(Queue(base, "", ""), layout, Room(0), max_names=1).remember(queue)
+        QueueEventCounter(Queue(base, "", ""), layout, JobBudget(0), max_names=1).remember(queue)
     return Saved(
         memory[QUEUES],
         file.searched or file.saved,

@@ -87,7 +87,7 @@ class FailedJobs:
             del self._by_queue[base]
 
 
-class Room:
+class JobBudget:
     """How many jobs may still be kept track of, in all queues together."""
 
     def __init__(self, limit: int) -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from exporter.bullmq.connection import RedisUnavailable
-from exporter.bullmq.turns import Turns
+from exporter.bullmq.request_priority import RequestPriority
 from exporter.prometheus.health import Health
 from exporter.web.credentials import Unauthorized
 
@@ -78,13 +78,13 @@ def _message(status: int, message: str, headers: Mapping[str, str] | None = None
     return json_response({"message": message}, status, headers)
 
 
-def answering(health: Health, turns: Turns) -> Middleware:
+def answering(health: Health, request_priority: RequestPriority) -> Middleware:
     """The outermost layer: turns every error into its answer, and counts and times all answers."""
 
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.monotonic()
-        with turns.request():
+        with request_priority.request():
             response = await respond(request, handler)
         for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)

@@ -14,7 +14,7 @@ from exporter.bullmq.limits import QueueLimits
 from exporter.bullmq.snapshot import QueueReading, Scheduler
 
 # Sources and names that are shown of a group, the most frequent.
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 
 
 def counts(given: Mapping[State, int]) -> dict[str, int | None]:
@@ -91,12 +91,12 @@ def group(given: Group) -> dict[str, Any]:
         "firstSeen": given.first_seen,
         "lastSeen": given.last_seen,
         "names": [
-            {"name": name, "count": number} for name, number in given.names.most_common(MOST_SHOWN)
+            {"name": name, "count": number} for name, number in given.names.most_common(MAX_SHOWN)
         ],
         "attempts": {"min": given.fewest_attempts, "max": given.most_attempts},
         "ingestionSources": [
             {"id": source, "count": number}
-            for source, number in given.sources.most_common(MOST_SHOWN)
+            for source, number in given.sources.most_common(MAX_SHOWN)
         ],
         "exampleReason": given.example_reason,
     } | job_id(given.example_raw_id, key="exampleId", encoded="exampleEncodedId")

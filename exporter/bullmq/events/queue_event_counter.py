@@ -21,7 +21,7 @@ from exporter.bullmq.events.tallies import (
     QueueTallies,
     Tally,
 )
-from exporter.bullmq.events.tracked_jobs import UNKNOWN_RETRIES, Room, TrackedJob
+from exporter.bullmq.events.tracked_jobs import UNKNOWN_RETRIES, JobBudget, TrackedJob
 from exporter.bullmq.keys import (
     MAX_LABEL_BYTES,
     MAX_SAFE_INTEGER,
@@ -41,12 +41,12 @@ ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED, DEDUPLICATED, DUP
 # that of Redis, and is looked at before the script runs.
 CLOCK_SKEW = 2000
 
-# Ids of finished jobs that are remembered to mend gaps: over 5 s of the fastest worker that was
+# Ids of finished jobs that are remembered to backfill gaps: over 5 s of the fastest worker that was
 # measured (7,675 jobs a second). With more, the earliest part of a gap is not mended.
-MOST_FINISHED = 50_000
+MAX_FINISHED_JOBS = 50_000
 
 # Gaps that wait to be mended; two of more are taken as one.
-MOST_GAPS = 20
+MAX_GAPS = 20
 
 
 # The reason with which 5.x fails a parent that is about to wait for its children
@@ -57,7 +57,7 @@ CHILDREN_FAILED = b"children are failed"
 IDLE = 60.0
 
 
-class Doubt(NamedTuple):
+class AmbiguousTransition(NamedTuple):
     """A job that ceased to be active: was that a failed attempt, of which another one follows?
 
     Its hash tells, by the attempts made. Neither 6.x, where `waiting` with `prev` = `active` is a
@@ -80,10 +80,10 @@ class Doubt(NamedTuple):
     is_unsure: bool
 
 
-class Ledger:
+class QueueEventCounter:
     """The book of one queue."""
 
-    def __init__(self, queue: Queue, layout: Layout, room: Room, *, max_names: int) -> None:
+    def __init__(self, queue: Queue, layout: Layout, room: JobBudget, *, max_names: int) -> None:
         self.queue = queue
         self.stream = queue.events_key
         self.place = Place()
@@ -95,15 +95,15 @@ class Ledger:
         self._events_off = False
         self._restored = False
         self._taken_removed = FinishedJobs()  # the sum of what `take_removed` has returned
-        # None as soon as anything is booked: in read, pass_over, settle, note_gap, mend and
+        # None as soon as anything is booked: in read, pass_over, settle, note_gap, backfill and
         # compare_clock, and when the queue goes or is remembered.
         self._frozen: QueueTallies | None = None
         self._layout = layout
-        self._room = room
+        self._budget = room
         self._max_names = max_names
         self._by_name: dict[bytes, Tally] = {}
         self._nameless: list[tuple[bytes, TrackedJob]] = []
-        self._doubts: list[Doubt] = []
+        self._ambiguous: list[AmbiguousTransition] = []
         # Jobs whose `retries` come from the hash, and may include failures of unread events.
         self._ahead: set[TrackedJob] = set()
         # Such jobs of which a further failure was read: its hash is to be read again.
@@ -165,9 +165,9 @@ class Ledger:
             # It replaced another job, which the previous `deduplicated` reported.
             tally.add(self._nameless.pop()[1].tally)
         if not self._track(job_id, TrackedJob(tally)):
-            self._room.refused += 1
+            self._budget.refused += 1
             # A job with the same id may have failed and been removed.
-            self._room.failed.take(self.queue.base, job_id)
+            self._budget.failed.take(self.queue.base, job_id)
 
     def _deduplicated(self, _: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
         """Job `job_id` exists already, or replaces one that was not due yet.
@@ -192,24 +192,24 @@ class Ledger:
             if job is None:
                 job = self._job(job_id)
                 if prev in (b"active", b"failed"):
-                    self._doubt(job_id, job, prev, entry_id)
+                    self._note_ambiguous(job_id, job, prev, entry_id)
         elif job.taken is not None and prev == b"failed":
             # 5.x: the attempt failed, and the next one follows without a backoff.
             self._retry_prev = prev
             if job.retry_seen_in_hash and job not in self._ahead:
-                self._doubt(job_id, job, prev, entry_id)  # it may be this one
+                self._note_ambiguous(job_id, job, prev, entry_id)  # it may be this one
             else:
                 job.tally.values[RETRIED] += 1
                 job.note_failed_attempt()
                 if job in self._ahead:
                     self._stale.append((job_id, job))
         elif job.taken is not None and prev == b"active":
-            self._doubt(job_id, job, prev, entry_id)
+            self._note_ambiguous(job_id, job, prev, entry_id)
         job.ready, job.taken = entry_id, None
 
     def _retried_by_hand(self, job_id: bytes) -> TrackedJob | None:
         """A job that failed and is tracked again; None if it is not known to have failed."""
-        job = self._room.failed.take(self.queue.base, job_id)
+        job = self._budget.failed.take(self.queue.base, job_id)
         if job is not None:
             # Its hash includes the last failed attempt.
             job.note_failed_attempt()
@@ -221,12 +221,12 @@ class Ledger:
         known = self.jobs.get(job_id)
         job = known or self._job(job_id)
         if known is None or known.taken is not None:
-            self._doubt(job_id, job, b"", entry_id)
+            self._note_ambiguous(job_id, job, b"", entry_id)
         job.ready = job.taken = None
 
-    def _doubt(self, job_id: bytes, job: TrackedJob, prev: bytes, at: bytes) -> None:
+    def _note_ambiguous(self, job_id: bytes, job: TrackedJob, prev: bytes, at: bytes) -> None:
         is_unsure = job.retries == UNKNOWN_RETRIES or job in self._ahead
-        self._doubts.append(Doubt(job_id, job, prev, at, is_unsure))
+        self._ambiguous.append(AmbiguousTransition(job_id, job, prev, at, is_unsure))
 
     def _active(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
         job = self.jobs.get(job_id) or self._job(job_id)
@@ -248,14 +248,14 @@ class Ledger:
         if len(fields) > 5 and fields[5] == CHILDREN_FAILED and job.retries > 0:
             job.retries -= 1  # its hash does not include its last attempt
         self._last_failed = (job_id, job)
-        self._room.failed.remember(self.queue.base, job_id, job)
+        self._budget.failed.remember(self.queue.base, job_id, job)
 
     def _finish(self, entry_id: bytes, job_id: bytes) -> TrackedJob:
         job = self.jobs.pop(job_id, None)
         if job is None:
             job = self._nameless_job(job_id)
         else:
-            self._room.taken -= 1
+            self._budget.taken -= 1
             self._ahead.discard(job)
         if job.taken is not None:
             layout = self._layout
@@ -273,8 +273,8 @@ class Ledger:
 
     def _stalled(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
         # The same script has written the job's `waiting`, `prev` = `active`, just before.
-        if self._doubts and self._doubts[-1].job_id == job_id:
-            self._doubts.pop()
+        if self._ambiguous and self._ambiguous[-1].job_id == job_id:
+            self._ambiguous.pop()
         (self.jobs.get(job_id) or self._job(job_id)).tally.values[STALLED] += 1
 
     def _waiting_children(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
@@ -291,10 +291,10 @@ class Ledger:
         if job_id not in self.jobs:
             # A newcomer is refused rather than an old job put out: in a backlog that is longer than
             # the limit the old ones are those that are taken next.
-            if self._room.taken >= self._room.limit:
+            if self._budget.taken >= self._budget.limit:
                 self._complete_since = None
                 return False
-            self._room.taken += 1
+            self._budget.taken += 1
         self.jobs[job_id] = job
         return True
 
@@ -313,15 +313,15 @@ class Ledger:
 
     def _tally_of_job(self, job_id: bytes) -> Tally:
         """The tally of a job whose state the event does not change; it may be finished."""
-        job = self.jobs.get(job_id) or self._room.failed.get(self.queue.base, job_id)
+        job = self.jobs.get(job_id) or self._budget.failed.get(self.queue.base, job_id)
         return (job or self._nameless_job(job_id)).tally
 
     def forget(self, job_id: bytes) -> None:
         """Keep track of this job no longer."""
         if self.jobs.pop(job_id, None):
-            self._room.taken -= 1
+            self._budget.taken -= 1
         else:
-            self._room.failed.take(self.queue.base, job_id)
+            self._budget.failed.take(self.queue.base, job_id)
 
     def put_away(self) -> None:
         """The queue is gone, and its series with it.
@@ -344,10 +344,10 @@ class Ledger:
     def forget_all(self) -> None:
         """Keep track of none of the jobs; what was counted stays."""
         self._complete_since = None
-        self._room.taken -= len(self.jobs)
+        self._budget.taken -= len(self.jobs)
         self.jobs.clear()
         self._ahead.clear()
-        self._room.failed.forget_queue(self.queue.base)
+        self._budget.failed.forget_queue(self.queue.base)
 
     def ready_at(self, job_id: bytes, by_hash: float | None) -> float | None:
         """When a waiting job became ready, in ms by Redis's clock; None if unknown.
@@ -379,14 +379,14 @@ class Ledger:
 
     # Names and doubts
 
-    def questions(self) -> set[bytes]:
+    def unresolved(self) -> set[bytes]:
         """Ids of the jobs whose `JobFacts` are needed before the book is right."""
         asked = (*self._nameless, *self._again, *self._stale)
-        return {job_id for job_id, _ in asked} | {doubt.job_id for doubt in self._doubts}
+        return {job_id for job_id, _ in asked} | {doubt.job_id for doubt in self._ambiguous}
 
-    def questions_in_detail(self) -> set[bytes]:
+    def unresolved_in_detail(self) -> set[bytes]:
         """Jobs for which all facts are needed: those that earlier events have moved."""
-        return {each.job_id for each in self._doubts if each.is_unsure}
+        return {each.job_id for each in self._ambiguous if each.is_unsure}
 
     @property
     def is_ahead(self) -> bool:
@@ -398,14 +398,14 @@ class Ledger:
         self._ahead.clear()
 
     def settle(self, facts: Mapping[bytes, JobFacts]) -> None:
-        """Finish the book with the answers to all `questions`."""
+        """Finish the book with the answers to all `unresolved`."""
         self._frozen = None
         for job_id, job in self._again:
             if facts[job_id].exists and facts[job_id].retries < job.retries:
                 # Reset (6.x: `resetAttemptsMade`); failures since then are still to be counted.
                 job.retries = 0
         unsure = dict(self._stale)
-        for doubt in self._doubts:
+        for doubt in self._ambiguous:
             self._decide(doubt, facts[doubt.job_id])
             if doubt.is_unsure:
                 unsure[doubt.job_id] = doubt.job
@@ -419,9 +419,9 @@ class Ledger:
             # With none there is none to be counted twice, or not at all.
             if job.retries > 0 and self.jobs.get(job_id) is job:
                 self._ahead.add(job)
-        self._doubts, self._nameless, self._again, self._stale = [], [], [], []
+        self._ambiguous, self._nameless, self._again, self._stale = [], [], [], []
 
-    def _decide(self, doubt: Doubt, told: JobFacts) -> None:
+    def _decide(self, doubt: AmbiguousTransition, told: JobFacts) -> None:
         job, prev = doubt.job, doubt.prev
         if not told.exists:
             # Assume the far more common reason: an automatic retry or, if it is not known to have
@@ -466,7 +466,7 @@ class Ledger:
         self.forget_all()
         self.gaps.append(gap)
         self.gap_noted_at = time.monotonic()
-        if len(self.gaps) > MOST_GAPS:
+        if len(self.gaps) > MAX_GAPS:
             first, second = self.gaps[:2]
             self.gaps[:2] = [Gap(first.missed + second.missed, first.since, second.until)]
 
@@ -482,7 +482,9 @@ class Ledger:
             self._finished.append((read, []))
         needed = min([read, *(gap.since for gap in self.gaps)]) - 2 * CLOCK_SKEW
         known = sum(len(job_ids) for _, job_ids in self._finished)
-        while len(self._finished) > 1 and (self._finished[1][0] <= needed or known > MOST_FINISHED):
+        while len(self._finished) > 1 and (
+            self._finished[1][0] <= needed or known > MAX_FINISHED_JOBS
+        ):
             known -= len(self._finished.pop(0)[1])
 
     def search_window(self, gap: Gap) -> tuple[int, int]:
@@ -502,7 +504,7 @@ class Ledger:
         """The jobs whose end was read, or mended, of late."""
         return {job_id for _, job_ids in self._finished for job_id in job_ids}
 
-    def mend(self, count: Count, found: Mapping[bytes, JobFacts]) -> None:
+    def backfill(self, count: Count, found: Mapping[bytes, JobFacts]) -> None:
         """Count finished jobs whose events were missed."""
         self._frozen = None
         found = {remembered_id(job_id): facts for job_id, facts in found.items()}
@@ -513,7 +515,7 @@ class Ledger:
             if count is Count.FAILED:
                 job = TrackedJob(tally)
                 job.retries = facts.retries
-                self._room.failed.remember(self.queue.base, job_id, job)
+                self._budget.failed.remember(self.queue.base, job_id, job)
         # They are not to be found again when another gap is mended, or this one after an error.
         self._finished[-1][1].extend(found)
 
@@ -561,7 +563,7 @@ class Ledger:
             ],
             "failed": [
                 (job_id, job.tally.name, job.retries)
-                for job_id, job in self._room.failed.of_queue(self.queue.base).items()
+                for job_id, job in self._budget.failed.of_queue(self.queue.base).items()
             ],
             "complete_since": self._complete_since,
             "retry_prev": self._retry_prev,
@@ -594,7 +596,7 @@ class Ledger:
         for job_id, name, retries in memory.get("failed", ()):
             job = TrackedJob(self.tallies[name])
             job.retries = retries
-            self._room.failed.remember(self.queue.base, job_id, job)
+            self._budget.failed.remember(self.queue.base, job_id, job)
         self._retry_prev = memory.get("retry_prev")
         self._debounced = memory.get("debounced")
         self._taken_removed = FinishedJobs(*memory.get("removed", ()))
@@ -614,19 +616,19 @@ def _was_active(told: JobFacts, at: bytes) -> bool:
     )
 
 
-# One table for all: one in each ledger would take 14 MB for 10,000 queues.
-_HANDLERS: Mapping[bytes, Callable[[Ledger, bytes, bytes, Sequence[bytes]], None]] = {
-    b"added": Ledger._added,
-    b"waiting": Ledger._waiting,
-    b"active": Ledger._active,
-    b"completed": Ledger._completed,
-    b"failed": Ledger._failed,
-    b"delayed": Ledger._delayed,
-    b"stalled": Ledger._stalled,
-    b"retries-exhausted": Ledger._retries_exhausted,
-    b"waiting-children": Ledger._waiting_children,
-    b"removed": Ledger._removed,
-    b"deduplicated": Ledger._deduplicated,
-    b"debounced": Ledger._deduplicated,
-    b"duplicated": Ledger._duplicated,
+# One table for all: one in each counter would take 14 MB for 10,000 queues.
+_HANDLERS: Mapping[bytes, Callable[[QueueEventCounter, bytes, bytes, Sequence[bytes]], None]] = {
+    b"added": QueueEventCounter._added,
+    b"waiting": QueueEventCounter._waiting,
+    b"active": QueueEventCounter._active,
+    b"completed": QueueEventCounter._completed,
+    b"failed": QueueEventCounter._failed,
+    b"delayed": QueueEventCounter._delayed,
+    b"stalled": QueueEventCounter._stalled,
+    b"retries-exhausted": QueueEventCounter._retries_exhausted,
+    b"waiting-children": QueueEventCounter._waiting_children,
+    b"removed": QueueEventCounter._removed,
+    b"deduplicated": QueueEventCounter._deduplicated,
+    b"debounced": QueueEventCounter._deduplicated,
+    b"duplicated": QueueEventCounter._duplicated,
 }

@@ -1,4 +1,4 @@
-"""How a connection to Redis is made: over TCP, TLS, a Unix socket; or to whom others name."""
+"""Connections to Redis: over TCP, TLS or a Unix socket; with Sentinels or a cluster."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pool(
 
 # What the calls of RedisReader rely on, for Redis and for Sentinels alike.
 _COMMON: Mapping[str, Any] = {
-    # How a connection begins: _Speaking goes on to RESP3.
+    # How a connection begins: _Resp3Handshake goes on to RESP3.
     "protocol": 2,
     # RedisReader limits every call. With limits of its own redis-py sends through
     # asyncio.wait_for, which in Python 3.11 can lose a cancellation: 8 of 120 runs that got
@@ -68,12 +68,12 @@ def _kind(
         base = _TlsConnection
         options = {"credentials": credentials, "server_name": settings.tls_server_name}
     if settings.sentinels or slot is not None:
-        guide = (
-            _Cluster(settings, base, options, credentials, slot)
+        resolver = (
+            _ClusterResolver(settings, base, options, credentials, slot)
             if slot is not None
-            else _Sentinels(settings, base, options)
+            else _SentinelResolver(settings, base, options)
         )
-        return type("_Guided", (_GuidedConnection, base), {}), options | {"guide": guide}
+        return type("_Resolved", (_ResolvedConnection, base), {}), options | {"resolver": resolver}
     return base, options | {"host": settings.host, "port": settings.port}
 
 
@@ -92,7 +92,7 @@ class ConnectionCut(exceptions.ConnectionError):
     """The server closed the connection before it replied."""
 
 
-class _Replies:
+class _ReplyParser:
     """Parses so many replies, which arrive piece by piece. Raises InvalidResponse."""
 
     def __init__(
@@ -159,11 +159,11 @@ class _Replies:
             raise exceptions.InvalidResponse("a list is too long")
 
 
-class _Speaking:
-    """Goes on in RESP3 where the server has it, and knows the server's role then.
+class _Resp3Handshake:
+    """Switches to RESP3 if the server supports it, and then knows the server's role.
 
     redis-py's own way to RESP3 fails on servers without HELLO (before Redis 6.0, some proxies), and
-    falls back for none of them. hiredis reads both.
+    does not fall back. hiredis reads both.
     """
 
     role: bytes | None = None  # `master`, `replica`, `sentinel`; None where the server has no HELLO
@@ -171,14 +171,14 @@ class _Speaking:
     async def on_connect_check_health(self, check_health: bool = True) -> None:
         try:
             await super().on_connect_check_health(check_health)  # type: ignore[misc]
-            await self._go_on_to_resp3()
+            await self._switch_to_resp3()
         except BaseException:
             # redis-py keeps a connection whose beginning was cancelled. The replies that come late
             # would be taken for those to the next commands.
             await self.disconnect(nowait=True)  # type: ignore[attr-defined]
             raise
 
-    async def _go_on_to_resp3(self) -> None:
+    async def _switch_to_resp3(self) -> None:
         self.role = None
         await self.send_command("HELLO", 3, check_health=False)  # type: ignore[attr-defined]
         # What is no matter of credentials leaves the connection as it was.
@@ -225,7 +225,7 @@ class _Speaking:
                 general.append(made)
             return made
 
-        replies = _Replies(number, error, max_bytes)
+        replies = _ReplyParser(number, error, max_bytes)
         while not replies.is_complete:
             received = await self._reader.read(1 << 16)  # type: ignore[attr-defined]
             if not received:
@@ -238,15 +238,15 @@ class _Speaking:
         return replies.answers
 
 
-class _TcpConnection(_Speaking, Connection):
+class _TcpConnection(_Resp3Handshake, Connection):
     pass
 
 
-class _SocketConnection(_Speaking, UnixDomainSocketConnection):
+class _SocketConnection(_Resp3Handshake, UnixDomainSocketConnection):
     pass
 
 
-class _TlsConnection(_Speaking, Connection):
+class _TlsConnection(_Resp3Handshake, Connection):
     """With the name that the server's certificate shall have, where it is not that of the host.
 
     redis-py's own reads the files of certificates on the event loop, and only once.
@@ -270,20 +270,20 @@ class _TlsConnection(_Speaking, Connection):
         return arguments
 
 
-class _GuidedConnection(_Speaking):
-    """Asks where to go before it connects: after a failover that is somewhere else.
+class _ResolvedConnection(_Resp3Handshake):
+    """Resolves its address before it connects: after a failover it is another one.
 
     Sentinel ends the connections of a master that it demotes; a node of a cluster that lost a slot
     says so (MOVED), and RedisReader connects anew. One of several Sentinels may name the old master
     for some seconds more: a replica, which we could read from without end, and which may be behind.
     """
 
-    def __init__(self, *, guide: _Guide, **options: Any) -> None:
-        self._guide = guide
+    def __init__(self, *, resolver: _AddressResolver, **options: Any) -> None:
+        self._resolver = resolver
         super().__init__(**options)
 
     async def _connect(self) -> None:
-        self.host, self.port = await self._guide.address()
+        self.host, self.port = await self._resolver.address()
         await super()._connect()  # type: ignore[misc]
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
@@ -292,8 +292,8 @@ class _GuidedConnection(_Speaking):
             raise exceptions.ConnectionError(f"{self.host}:{self.port} is no master any more")
 
 
-class _Guide(ABC):
-    """Who is asked where to connect. All are asked at once, since some may be gone."""
+class _AddressResolver(ABC):
+    """Asks servers where to connect: all of them at the same time, because some may be gone."""
 
     def __init__(
         self,
@@ -305,21 +305,21 @@ class _Guide(ABC):
 
     @property
     @abstractmethod
-    def asked(self) -> Sequence[Address]:
-        """Whom to ask."""
+    def addresses(self) -> Sequence[Address]:
+        """The servers to ask."""
 
     @property
     @abstractmethod
     def unknown(self) -> str:
-        """What it means if nobody knows."""
+        """The error if none of them knows."""
 
     @abstractmethod
-    async def ask(self, one: Address) -> Address | None:
-        """What one says; None where it does not know."""
+    async def resolve(self, server: Address) -> Address | None:
+        """The address by this server; None if it does not know."""
 
     async def address(self) -> Address:
-        """What the first to know says."""
-        asking = [asyncio.create_task(self.ask(each)) for each in self.asked]
+        """The address by the first server that knows."""
+        asking = [asyncio.create_task(self.resolve(each)) for each in self.addresses]
         problem: Exception | None = None
         try:
             for answer in asyncio.as_completed(asking):
@@ -334,39 +334,39 @@ class _Guide(ABC):
             await asyncio.gather(*asking, return_exceptions=True)
         raise problem or exceptions.ConnectionError(self.unknown)
 
-    async def _answer(self, one: Address, *command: str, **credentials: Any) -> Any:
-        asked = Redis.from_pool(
+    async def _ask(self, server: Address, *command: str, **credentials: Any) -> Any:
+        client = Redis.from_pool(
             ConnectionPool(
                 max_connections=1,
                 connection_class=self._kind,
-                host=one.host,
-                port=one.port,
+                host=server.host,
+                port=server.port,
                 **credentials,
                 **self._options,
                 **_COMMON,
             )
         )
         try:
-            return await asked.execute_command(*command)
+            return await client.execute_command(*command)
         finally:
-            await asked.aclose()
+            await client.aclose()
 
 
-class _Sentinels(_Guide):
-    """They name the master."""
+class _SentinelResolver(_AddressResolver):
+    """Asks Sentinels for the master."""
 
     @property
-    def asked(self) -> Sequence[Address]:
+    def addresses(self) -> Sequence[Address]:
         return self._settings.sentinels
 
     @property
     def unknown(self) -> str:
         return f"no Sentinel knows a master {self._settings.sentinel_master!r}"
 
-    async def ask(self, one: Address) -> Address | None:
+    async def resolve(self, server: Address) -> Address | None:
         password = self._settings.sentinel_password
-        found = await self._answer(
-            one,
+        found = await self._ask(
+            server,
             *("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._settings.sentinel_master or ""),
             username=self._settings.sentinel_user,
             password=password.get_secret_value() if password else None,
@@ -374,8 +374,8 @@ class _Sentinels(_Guide):
         return Address(_text(found[0]), int(found[1])) if found else None
 
 
-class _Cluster(_Guide):
-    """Its nodes tell which of them has a slot. Each that is heard of is asked from then on."""
+class _ClusterResolver(_AddressResolver):
+    """Asks the nodes of a cluster which of them has a slot, and those that they name."""
 
     def __init__(
         self,
@@ -390,21 +390,21 @@ class _Cluster(_Guide):
         self._nodes = {Address(settings.host, settings.port)}
 
     @property
-    def asked(self) -> Sequence[Address]:
+    def addresses(self) -> Sequence[Address]:
         return tuple(self._nodes)
 
     @property
     def unknown(self) -> str:
         return f"no node of the cluster has slot {self._slot}, which the prefix belongs to"
 
-    async def ask(self, one: Address) -> Address | None:
+    async def resolve(self, server: Address) -> Address | None:
         provider = self._credentials if self._settings.password else None
-        slots = await self._answer(one, "CLUSTER", "SLOTS", credential_provider=provider)
+        slots = await self._ask(server, "CLUSTER", "SLOTS", credential_provider=provider)
         owner = None
         for first, last, *nodes in slots:
             # A node that does not know its own address tells none: it is the one that was asked.
             known = [
-                Address(_text(host or b"") or one.host, int(port))
+                Address(_text(host or b"") or server.host, int(port))
                 for host, port, *_ in nodes  # the primary first
             ]
             self._nodes.update(known)

@@ -6,21 +6,21 @@ import asyncio
 
 import pytest
 
-from exporter.bullmq import turns as turns_module
-from exporter.bullmq.turns import Turns
+from exporter.bullmq import request_priority as priority_module
+from exporter.bullmq.request_priority import RequestPriority
 
 
 async def test_work_waits_for_the_answer_that_somebody_waits_for() -> None:
-    turns, done = Turns(), list[str]()
+    request_priority, done = RequestPriority(), list[str]()
 
     async def answer() -> None:
-        with turns.request():
+        with request_priority.request():
             for _ in range(5):  # as often as an answer waits for Redis
                 await asyncio.sleep(0)
             done.append("answer")
 
     async def work() -> None:
-        await turns.give_way()
+        await request_priority.yield_to_requests()
         done.append("work")
 
     await asyncio.gather(answer(), work())
@@ -28,26 +28,26 @@ async def test_work_waits_for_the_answer_that_somebody_waits_for() -> None:
 
 
 async def test_a_request_without_end_does_not_stop_the_work() -> None:
-    turns = Turns()
-    with turns.request():
+    request_priority = RequestPriority()
+    with request_priority.request():
         for _ in range(10):
-            await asyncio.wait_for(turns.give_way(), 10)
+            await asyncio.wait_for(request_priority.yield_to_requests(), 10)
 
 
 async def test_all_waiting_together_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A poll of 20,000 queues gives way more than a thousand times, and has six seconds."""
-    monkeypatch.setattr(turns_module, "SHARE", 0.0)
-    monkeypatch.setattr(turns_module, "MOST_PATIENCE", 0.02)
-    turns = Turns()
-    with turns.request():
+    monkeypatch.setattr(priority_module, "REFILL_RATE", 0.0)
+    monkeypatch.setattr(priority_module, "MAX_BUDGET_SECONDS", 0.02)
+    request_priority = RequestPriority()
+    with request_priority.request():
         for _ in range(100_000):  # for eight minutes, if each of them waited
-            await turns.give_way()
+            await request_priority.yield_to_requests()
 
 
 async def test_a_request_that_fails_is_no_request_any_more() -> None:
-    turns = Turns()
-    with pytest.raises(ZeroDivisionError), turns.request():
+    request_priority = RequestPriority()
+    with pytest.raises(ZeroDivisionError), request_priority.request():
         1 / 0  # noqa: B018
-    with turns.request():
-        assert turns._requests == 1
-    assert turns._requests == 0
+    with request_priority.request():
+        assert request_priority._requests == 1
+    assert request_priority._requests == 0

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from exporter.bullmq.connection import RedisReader, RedisRefused, scored
 from exporter.bullmq.events import job_facts
 from exporter.bullmq.events.job_facts import JobFacts
-from exporter.bullmq.events.ledger import Ledger
+from exporter.bullmq.events.queue_event_counter import QueueEventCounter
 from exporter.bullmq.events.stream import Gap
 from exporter.bullmq.events.tallies import Count
 from exporter.bullmq.keys import State, remembered_id
@@ -20,18 +20,18 @@ FINISHED = {State.FAILED: Count.FAILED, State.COMPLETED: Count.COMPLETED}
 PAGE = 1000
 
 
-async def find_missed(
-    redis: RedisReader, ledger: Ledger, gap: Gap
+async def find_missed_jobs(
+    redis: RedisReader, counter: QueueEventCounter, gap: Gap
 ) -> AsyncIterator[tuple[Count, dict[bytes, JobFacts]]]:
     """Page by page the jobs that finished in the gap and of which no event told, by what they are.
 
     At most as many as events were missed. Raises RedisUnavailable.
     """
     left = gap.missed
-    seen = ledger.seen()
-    since, until = ledger.search_window(gap)
+    seen = counter.seen()
+    since, until = counter.search_window(gap)
     for state, count in FINISHED.items():
-        key = ledger.queue.base + state.encode()
+        key = counter.queue.base + state.encode()
         # By score, not by offset: jobs leave at the lower end while we read.
         start, at_start = b"%d" % since, set[bytes]()
         while left > 0:
@@ -49,7 +49,7 @@ async def find_missed(
             new = scores.keys() - at_start
             missed = [job_id for job_id in new if remembered_id(job_id) not in seen]
             if missed:
-                found = await job_facts.ask(redis, ledger.queue, missed[:left])
+                found = await job_facts.ask(redis, counter.queue, missed[:left])
                 left -= len(found)
                 yield count, found
             if len(scores) < PAGE:
