@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
@@ -112,6 +113,51 @@ def test_every_file_that_is_named_exists(name: str) -> None:
     made = {line.rstrip("/") for line in (ROOT / ".gitignore").read_text("utf-8").splitlines()}
     for path in re.findall(rf"(?<![\w/.-])(?:{folders})/[\w./*-]*\w", DOCUMENTS[name]):
         assert path in made or [*ROOT.glob(path)], path
+
+
+GUIDES = ("docs/architecture.md",)
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_every_path_in_a_guide_for_contributors_exists(name: str) -> None:
+    named = [
+        each for each in code(DOCUMENTS[name]) if re.fullmatch(r"\.?[\w.-]+(/[\w.*-]*)*", each)
+    ]
+    paths = [each for each in named if "/" in each or Path(each).suffix in (".md", ".toml", ".cfg")]
+    assert len(paths) > 10
+    made = {line.rstrip("/") for line in (ROOT / ".gitignore").read_text("utf-8").splitlines()}
+    missing = [path for path in paths if not [*ROOT.glob(path.rstrip("/"))]]
+    assert [path for path in missing if path.rstrip("/") not in made] == []
+
+
+def definitions(path: Path) -> set[str]:
+    """Functions and classes of a module, and methods as `Class.method`."""
+    found = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            inner = [each.name for each in node.body if hasattr(each, "name")]
+            found |= {f"{node.name}.{each}" for each in inner}
+    return found
+
+
+@pytest.mark.parametrize(
+    "walk",
+    [
+        "A count from Redis to a scrape",
+        "An event from the stream to a counter",
+        "A request to its answer",
+    ],
+)
+def test_every_step_of_a_walk_through_the_code_is_in_the_file_that_it_names(walk: str) -> None:
+    steps = re.findall(r"^\d+\. .*$", section(DOCUMENTS["docs/architecture.md"], walk), re.M)
+    assert 8 <= len(steps) <= 12
+    for step in steps:
+        places = re.findall(r"((?:`[\w.]+`(?:, )?)+) \(`([\w/]+\.py)`\)", step)
+        assert places, step
+        for names, path in places:
+            assert {*code(names)} <= definitions(ROOT / path), step
 
 
 @each_document
