@@ -30,6 +30,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/check_words.py
 	$(BIN)/pip check
 	$(BIN)/hadolint --failure-threshold=style Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec config/compose.yml

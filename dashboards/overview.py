@@ -100,7 +100,7 @@ def dashboard() -> Dashboard:
             board(
                 "bullmq-overview",
                 "BullMQ / Overview",
-                "All queues: what fails, and what stands still.",
+                "All queues: what fails, and what is stuck.",
             )
         )
         .with_variable(place_variable("jobs"))
@@ -119,7 +119,7 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             tile(
-                "Standing still",
+                "Stuck",
                 f"count({STANDS_STILL}) {ELSE_ZERO}",
                 "Queues in which jobs have waited for 3 minutes, none was taken or finished, no worker "
                 "holds one, and no rate limit holds them back.",
@@ -185,7 +185,7 @@ def dashboard() -> Dashboard:
                                     "0": ("works", "transparent"),
                                     "1": ("rate limited", BLUE),
                                     "2": ("paused", AMBER),
-                                    "3": ("stands still", RED),
+                                    "3": ("stuck", RED),
                                 }
                             ),
                             "custom.cellOptions": {"type": "color-background", "mode": "basic"},
@@ -241,7 +241,7 @@ def dashboard() -> Dashboard:
                     ),
                 ),
                 "One row for each queue. Share 1h: of the jobs that finished, those that failed. Click a name for the queue, or for its failed jobs. Empty "
-                "cells are not known, or there is none: no job waits, the server does not tell workers.",
+                "cells are not known, or there is none: no job waits, the server does not show workers.",
                 by="queue",
                 nothing=UNREADABLE,
                 sort=("Alerts", "Failed 15m", "Oldest wait", "Ready"),

@@ -136,10 +136,10 @@ def tiles() -> list[Panel]:
         tile(
             "Workers",
             f"max(bullmq_queue_workers{{{QUEUE}}})",
-            "Workers whose connections Redis tells of.",
+            "Workers whose connections Redis lists.",
             unit="none",
             colors=thresholds((None, RED), (1, GREEN)),
-            nothing="Redis does not tell",
+            nothing="Redis does not show them",
             width=3,
         ),
     ]
@@ -376,7 +376,7 @@ def workers() -> list[Panel]:
             "Workers connected; and whether one still holds the job that has been active the "
             "longest: at 0 its worker is gone or stuck.",
             unit="none",
-            nothing="Redis does not tell",
+            nothing="Redis does not show them",
         ),
         graph(
             "Since the last heartbeat",
@@ -446,7 +446,7 @@ def workers() -> list[Panel]:
         tile(
             "Missed, 1 day",
             f"round(sum(increase(bullmq_exporter_events_missed_total{{{QUEUE}}}[1d])))",
-            "Events that were trimmed before they were read: counters lack what they told.",
+            "Events that were trimmed before they were read: counters lack them.",
             unit="short",
             colors=thresholds((None, GREEN), (1, AMBER)),
             nothing=UNCOUNTED,

@@ -127,7 +127,7 @@ due when these show the time: minus `bullmq_queue_clock_offset_seconds` they are
 ## Jobs, by events
 From each queue's event stream, so they count every job, however few finished ones are kept. They begin
 at 0 when the exporter starts, or go on where they were with
-[`events.state_file`](settings.md#eventsstate_file). A job's counters are told once its name was seen;
+[`events.state_file`](settings.md#eventsstate_file). A job's counters are exposed once its name was seen;
 a new series shows 0 to Prometheus for [`metrics.scrape_interval`](settings.md#metricsscrape_interval)
 (60 seconds, from the first scrape on), so that its first count is an increase. Clients that do not send
 Prometheus's header see the real value, and do not change what others see. Past `events.max_names` names

@@ -305,6 +305,6 @@ def _warn(settings: Settings, watched: Iterable[Settings]) -> None:
     credentials = Credentials(settings.api)
     if not credentials.configured:
         log.warning(
-            "the Jobs API lets nobody in: no credential is configured; set EXPORTER_API_KEY "
+            "the Jobs API rejects every request: no credential is configured; set EXPORTER_API_KEY "
             "(at least 16 characters), or JWT_SECRET to Open Archiver's"
         )

@@ -61,7 +61,9 @@ def load(
     if "targets" in merged and merged["targets"].value:
         for path, given in merged.items():
             if _section(path) in Watched.model_fields:
-                raise SettingsError(f"{given.origin}: goes not with targets: each has its own")
+                raise SettingsError(
+                    f"{given.origin}: cannot be combined with targets: each has its own"
+                )
     tls = merged.get("redis.tls")
     if tls and tls.origin == OPEN_ARCHIVER_NAMES["redis.tls"] and "redis.tls_ca" not in merged:
         # Open Archiver connects with `rejectUnauthorized: false` (config/redis.ts): the same

@@ -280,7 +280,7 @@ def test_a_wrong_password(redis: Redis, user: str) -> None:
 
 def test_no_password_where_one_is_wanted(redis: Redis) -> None:
     result = run_exporter("--check", "--redis-url", f"redis://{redis.plain}")
-    told = ["wants a password", "redis.user (REDIS_USER)", "redis.password (REDIS_PASSWORD)"]
+    told = ["requires a password", "redis.user (REDIS_USER)", "redis.password (REDIS_PASSWORD)"]
     assert_refused(result, redis.plain, *told)
 
 
@@ -303,7 +303,9 @@ def test_tls_to_a_plain_port(redis: Redis) -> None:
 
 def test_no_tls_to_a_tls_port(redis: Redis) -> None:
     result = run_exporter("--check", "--redis-url", f"redis://:{PASSWORD}@{redis.tls}")
-    assert_refused(result, redis.tls, "if it wants TLS, set redis.tls (REDIS_TLS_ENABLED) to true")
+    assert_refused(
+        result, redis.tls, "if it requires TLS, set redis.tls (REDIS_TLS_ENABLED) to true"
+    )
 
 
 @pytest.mark.parametrize("why", ["unknown authority", "other authority", "other name"])

@@ -176,5 +176,5 @@ def test_a_value_that_is_no_time_is_left_out_and_said(
     exporter = start_exporter(server.url)
     assert exporter.metrics.value("bullmq_exporter_unreadable_values") == 1
     assert exporter.metrics.samples(OLDEST) == {}
-    [line] = eventually(lambda: exporter.lines("a value cannot be read: left out"))
+    [line] = eventually(lambda: exporter.lines("value unreadable; omitted"))
     assert line["value"] == "oldest waiting for children"

@@ -452,7 +452,7 @@ def test_the_schema_allows_what_stands_in_the_values_and_nothing_else() -> None:
         ),
         (
             merged(TARGETS, secrets(existing, "redis.password")),
-            "secrets.redis.password: goes not with config.targets; use secrets.files",
+            "secrets.redis.password: cannot be combined with config.targets; use secrets.files",
         ),
         (
             merged(LEAST, secrets(existing, "api.key"), {"config": {"api": {"key_file": "/a"}}}),
@@ -761,9 +761,9 @@ def test_the_package_holds_what_the_chart_links_to(tmp_path: Path) -> None:
 
 
 def test_what_is_printed_after_the_installation_is_right() -> None:
-    assert "It lets nobody in yet." in Rendered(LEAST).notes
+    assert "It rejects every request: no credential is configured." in Rendered(LEAST).notes
     notes = Rendered(CASES["secrets-by-value"]).notes
-    assert "lets nobody in" not in notes
+    assert "rejects every request" not in notes
     assert (
         "kubectl -n queues get secret demo-bullmq-exporter"
         " -o go-template='{{index .data \"api.key\" | base64decode}}'" in notes

@@ -154,10 +154,10 @@ def test_a_limit_that_is_no_number_is_absent_and_said_and_infinity_is_none(
         client.lpush("bull:wrong:limiter", "1")
         client.set("bull:open:limiter", "5")  # without an end it limits nothing
     exporter = start_exporter(server.url)
-    eventually(lambda: exporter.lines("a value cannot be read: left out"))
+    eventually(lambda: exporter.lines("value unreadable; omitted"))
     unreadable = {
         (line["queue"], line["value"])
-        for line in exporter.lines("a value cannot be read: left out")
+        for line in exporter.lines("value unreadable; omitted")
         if "limit" in line["value"]
     }
     assert unreadable == {("odd", "rate limit"), ("odd", "limiter"), ("wrong", "limiter")}

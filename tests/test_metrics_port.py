@@ -222,7 +222,7 @@ targets:
     )
     password = {"EXPORTER_METRICS_USER": user, "EXPORTER_METRICS_PASSWORD": "p" * 16}
     exporter = start_exporter("", "--config", str(file), **(password if user else {}))
-    assert exporter.metrics.get("/-/ready").text == f"ready{'' if user else ', but for away'}\n"
+    assert exporter.metrics.get("/-/ready").text == f"ready{'' if user else ', except away'}\n"
 
 
 def test_metrics_can_be_served_over_tls(

@@ -436,11 +436,11 @@ def test_a_limit_or_a_pause_is_named_as_the_reason_why_jobs_wait(
         expect(row(queue).locator("td.state")).to_have_text(until)
     may_be = re.compile(r"^may be rate limited until (....-..-.. )?..:..:..$")
     expect(row("own-limiter").locator("td.state")).to_have_text(may_be)
-    expect(row("still").locator("td.state")).to_have_text("stands still")
+    expect(row("still").locator("td.state")).to_have_text("stuck")
     expect(row("paused").locator("td.state")).to_have_text("paused with jobs")
     expect(row("paused").locator("td[data-label=Paused]")).to_have_text("yes  + 9")
     expect(row("serial").locator("td[data-label=Active]")).to_have_text("1 of 1")
-    expect(page.locator("#tile-still")).to_contain_text("1 queue stands still")
+    expect(page.locator("#tile-still")).to_contain_text("1 queue is stuck")
 
     row("by-plan").locator("a.queue").click()
     expect(page.locator("#limits")).to_contain_text("Rate limited until")
@@ -526,10 +526,12 @@ def test_an_exemplars_link_leads_to_its_job(
 
 def test_what_makes_no_sense_in_an_address_is_said(failing: Exporter, visit: Visit) -> None:
     page = visit(failing).open(queue="ingestion", window="5y", page="-3", status="failed")
-    expect(page.locator("#main")).to_contain_text("makes no sense: window=5y, page=-3")
+    expect(page.locator("#main")).to_contain_text(
+        "Ignored invalid URL parameter: window=5y, page=-3"
+    )
     expect(page.locator("#range")).to_have_text("1 to 25 of 60")
     page.click("#page-next")
-    expect(page.locator("#main")).not_to_contain_text("makes no sense")
+    expect(page.locator("#main")).not_to_contain_text("Ignored invalid URL parameter")
     page = visit(failing).open(queue="ingestion", text="x" * 501)
     expect(page.locator("#banner")).to_contain_text("must not be longer than 500 characters")
     expect(page.locator("#ask-again")).to_have_count(0)  # it would not help

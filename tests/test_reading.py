@@ -319,7 +319,7 @@ def test_a_key_of_the_wrong_type_makes_that_value_absent_and_is_logged_once(
     eventually(
         lambda: exporter.metrics.value("bullmq_exporter_poll_duration_seconds_count") > polls + 2
     )
-    logged = [line["value"] for line in exporter.lines("a value cannot be read: left out")]
+    logged = [line["value"] for line in exporter.lines("value unreadable; omitted")]
     assert logged
     assert len(logged) == len(set(logged)), "once each"
 
@@ -629,7 +629,7 @@ def test_bytes_that_are_not_utf8_are_shown_escaped_and_break_nothing(
         client.hset(r"bull:caf\xe9:meta", "version", "bullmq:5.56.3")
     exporter = start_exporter(server.url)
     assert len(exporter.metrics.samples("bullmq_queue_paused")) == 1
-    assert exporter.lines("left out: a queue whose name shows like another's")
+    assert exporter.lines("queue not watched: its name shows like another's")
     with server.client() as client:
         client.delete(r"bull:caf\xe9:meta")
     eventually(lambda: count(exporter, r"caf\xe9", "active") == 1)
@@ -830,7 +830,9 @@ def test_queues_and_schedulers_are_bounded(server: Server, start_exporter: Start
         client.zadd("bull:q00:repeat", {f"s{n:03}": 1_800_000_000_000 + n for n in range(150)})
     exporter = start_exporter(server.url, EXPORTER_MAX_QUEUES="20")
     assert len(exporter.metrics.samples("bullmq_queue_paused")) == 20
-    assert [line["count"] for line in exporter.lines("left out: queues beyond max_queues")] == [10]
+    assert [
+        line["count"] for line in exporter.lines("queues beyond max_queues are not watched")
+    ] == [10]
     runs = exporter.metrics.samples("bullmq_scheduler_next_run_timestamp_seconds", queue="q00")
     assert len(runs) == 100
     assert runs["s000",] == 1_800_000_000
@@ -846,5 +848,5 @@ def test_queues_and_schedulers_are_bounded(server: Server, start_exporter: Start
         client.delete("bull:q07:meta")
         with_it = (watched - {("q07",)}) | {("a-new-one",)}
         eventually(lambda: exporter.metrics.samples("bullmq_queue_paused").keys() == with_it)
-    assert len(exporter.lines("left out: queues beyond max_queues")) == 1
+    assert len(exporter.lines("queues beyond max_queues are not watched")) == 1
     assert [line["queues"] for line in exporter.lines("queues are gone")] == ["q07"]

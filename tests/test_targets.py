@@ -159,7 +159,7 @@ def test_a_target_that_hangs_delays_none_and_is_said_to_be_away(
     assert exporter.metrics.value(errors, target="eu") < failed + 8
     assert (up(exporter, "us"), waiting(exporter, "us"), waiting(exporter, "eu")) == (1, 2, None)
     ready = exporter.metrics.get("/-/ready")
-    assert (ready.status, ready.text) == (200, "ready, but for eu\n")
+    assert (ready.status, ready.text) == (200, "ready, except eu\n")
 
     told = exporter.api.get("/v1/jobs/queues").json
     assert [queue["target"] for queue in told["queues"]] == ["us"]
@@ -227,8 +227,12 @@ def test_check_shows_each_target_or_what_is_wrong_with_it(
             {},
             "redis.password_file: /none",
         ),
-        ("targets: [{name: a}]\nprefix: b", {}, "prefix: goes not with targets"),
-        ("targets: [{name: a}]", {"REDIS_HOST": "h"}, "REDIS_HOST: goes not with targets"),
+        ("targets: [{name: a}]\nprefix: b", {}, "prefix: cannot be combined with targets"),
+        (
+            "targets: [{name: a}]",
+            {"REDIS_HOST": "h"},
+            "REDIS_HOST: cannot be combined with targets",
+        ),
         ("targets: [{name: a, prefix: '{x},{y}', redis: {cluster: true}}]", {}, "same hash tag"),
         (
             "targets: [{name: a, prefix: '{x*}', redis: {cluster: true}}]",

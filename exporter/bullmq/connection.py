@@ -381,7 +381,7 @@ class RedisReader:
                 )
             case exceptions.AuthenticationError() | exceptions.AuthorizationError():
                 if settings.password is None:
-                    return RedisRefused(f"{where} wants a password; see {credentials}")
+                    return RedisRefused(f"{where} requires a password; see {credentials}")
                 problem = _in_brackets(self._credentials.password_problem)
                 return RedisRefused(
                     f"{where} refused the credentials ({said}){problem}; see {credentials}"
@@ -449,7 +449,7 @@ class RedisReader:
             return ""
         if settings.tls:
             return f"; if it does not speak TLS, set {settings.names_of('tls')} to false"
-        return f"; if it wants TLS, set {settings.names_of('tls')} to true"
+        return f"; if it requires TLS, set {settings.names_of('tls')} to true"
 
 
 def _in_brackets(problem: str | None) -> str:

@@ -315,7 +315,7 @@ class Search:
             # two series with the same labels.
             if shown.setdefault((queue.prefix, queue.name), queue) != queue:
                 log.warning(
-                    "left out: a queue whose name shows like another's", extra={"queue": queue.name}
+                    "queue not watched: its name shows like another's", extra={"queue": queue.name}
                 )
         return tuple(shown.values())
 

@@ -291,7 +291,7 @@ class Watcher:
         before = dict(self._unwatched or {})
         if left_out and not before.get(UNWATCHED_LIMIT):
             log.warning(
-                "left out: queues beyond max_queues",
+                "queues beyond max_queues are not watched",
                 extra={"max_queues": self._settings.max_queues, "count": len(left_out)},
             )
         now = {
@@ -386,7 +386,7 @@ class Watcher:
         new = unreadable.keys() - self._complained
         for queue, what in sorted(new, key=lambda place: (place[0].base, place[1]))[:COMPLAINTS]:
             log.warning(
-                "a value cannot be read: left out",
+                "value unreadable; omitted",
                 extra={"queue": queue.name, "value": what, "reason": unreadable[queue, what]},
             )
         if len(new) > COMPLAINTS:

@@ -52,7 +52,7 @@ def _announcing(key: str) -> Callable[[str, str], None]:
             f"""\
 Queues that work and fail like Open Archiver's are running, on a Valkey of their own.
 For two minutes of every five most mailboxes fail, the first time in 20 seconds: after a minute the
-page says why, and a Prometheus with the rules of config/prometheus would tell you.
+page says why, and a Prometheus with the rules of config/prometheus would report it.
 
   Metrics   {metrics}/metrics
   Page      {api}/?queue=ingestion

@@ -39,7 +39,7 @@ _EVENTS = (
     (
         GaugeMetricFamily,
         "bullmq_exporter_tracked_jobs",
-        "Unfinished jobs that are kept track of, to tell their durations.",
+        "Unfinished jobs that are tracked to measure their durations.",
         "tracked_jobs",
     ),
     (

@@ -8,7 +8,7 @@ FAMILIES = (
     QueueGauge(
         "bullmq_queue_oldest_waiting_timestamp_seconds",
         "When the job that has waited the longest became ready, of those at the ends of the queue; "
-        "absent while none waits, the queue is paused, or the jobs do not tell.",
+        "absent while none waits, the queue is paused, or it is unknown.",
         lambda reading, _: reading.oldest_waiting,
     ),
     QueueGauge(

@@ -36,7 +36,7 @@ FAMILIES = (
     ),
     LabelledQueueGauge(
         "bullmq_scheduler_next_run_timestamp_seconds",
-        "When the scheduler runs next; the first 100 of a queue, but for those that have ended.",
+        "When the scheduler runs next; the first 100 of a queue, except those that have ended.",
         "scheduler",
         lambda reading, _: reading.scheduler_runs,
     ),

@@ -7,8 +7,8 @@ from exporter.prometheus.family import QueueGauge
 FAMILIES = (
     QueueGauge(
         "bullmq_queue_workers",
-        "Number of workers connected, by the names of their connections; absent where the server "
-        "does not tell.",
+        "Number of workers connected, by the names of their connections; absent if the server "
+        "does not list them.",
         lambda _, facts: facts.workers,
     ),
     QueueGauge(

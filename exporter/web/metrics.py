@@ -57,7 +57,7 @@ def metrics_app(
         # With one of several away the others are still to be told. Its name is not for everybody.
         named = () if settings.password else exposition.unread
         unread = [target for target in named if target is not None]
-        return web.Response(text=f"ready{', but for ' * bool(unread)}{', '.join(unread)}\n")
+        return web.Response(text=f"ready{', except ' * bool(unread)}{', '.join(unread)}\n")
 
     async def root(_: web.Request) -> web.Response:
         return web.Response(

@@ -37,7 +37,7 @@ from tests.conftest import Server
 
 OURS = "this project"
 BULLMQ = "BullMQ 6.7.0's `exportPrometheusMetrics`"
-OLDER = "that of 5.56.3, which tells counts alone"
+OLDER = "that of 5.56.3, which exposes counts only"
 NAIVE = "redis-py pipeline, prometheus-client"
 HIREDIS = "limit: the same reads packed once, raw hiredis"
 STILL = "limit: the same bytes from memory over aiohttp"

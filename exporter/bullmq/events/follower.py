@@ -754,7 +754,7 @@ class Follower:
         self._behind.pop(counter.queue, None)
         self._large.forget(counter.stream)
         log.warning(
-            "events cannot be read: left out", extra={"queue": counter.queue.name, "reason": reason}
+            "events unreadable; skipped", extra={"queue": counter.queue.name, "reason": reason}
         )
 
     # Checks

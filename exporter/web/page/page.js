@@ -77,7 +77,7 @@ function draw() {
   fill(part("crumbs"), crumbs());
   fill(part("banner"), inside && banner(loader.sources, () => loader.refresh()));
   fill(part("main"), [inside && leftOut.length > 0 && notice("warn",
-    "Left out of the address, since it makes no sense: ", short(leftOut.join(", "), 200)),
+    "Ignored invalid URL parameter: ", short(leftOut.join(", "), 200)),
   contentOrFault(address)].flat());
   drawControls();
 }

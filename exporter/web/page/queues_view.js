@@ -21,7 +21,7 @@ const COLUMNS = [
 
 // In the order of the list: the first that fits is why a queue is where it is.
 const REASONS = [
-  { fits: standsStill, text: "stands still", kind: "bad",
+  { fits: standsStill, text: "stuck", kind: "bad",
     title: "jobs are ready, none is being worked on, the oldest waits for more than 5 minutes" },
   { fits: ({ counts }) => counts.failed > 0, text: "failed jobs", kind: "bad" },
   { fits: pausedWithJobs, text: "paused with jobs", kind: "warn" },
@@ -92,7 +92,7 @@ function tiles(queues, old) {
   const failed = failing.reduce((sum, { counts }) => sum + counts.failed, 0);
   const paused = queues.filter(({ paused: isPaused }) => isPaused).length;
   return element("ul", { id: "tiles", class: old ? "tiles stale" : "tiles" },
-    tile("tile-still", still, still === 1 ? "queue stands still" : "queues stand still",
+    tile("tile-still", still, still === 1 ? "queue is stuck" : "queues are stuck",
       still && "bad"),
     tile("tile-failing", failing.length, `${failing.length === 1 ? "queue has" : "queues have"
     } failed jobs`, failing.length && "bad", failed ? counted(failed, "job") : ""),

@@ -399,7 +399,7 @@ def broken_import(app: App, minute: float) -> None:
 
 @incident(FAILING, normal=two_names, lasts=120)
 def one_name_fails_beside_20_jobs_a_second(app: App, minute: float) -> None:
-    """All of `import` fail, 150 in 5 minutes, beside 20 good jobs a second of another name."""
+    """All of `import` fail, 150 in 5 minutes, next to 20 good jobs a second of another name."""
     app.queues["work"].jobs["import"].fails = 1
 
 
@@ -455,7 +455,7 @@ def forty_percent_of_72_an_hour(app: App, minute: float) -> None:
     resolved_within=None, pace=DAYS,
 )  # fmt: skip
 def nightly_job_fails(app: App, minute: float) -> None:
-    """A nightly job fails every night, beside 24 good jobs a day."""
+    """A nightly job fails every night, next to 24 good jobs a day."""
     app.queues["reports"].jobs["invoices"].fails = 1
 
 
@@ -646,13 +646,13 @@ def exporter_behind(app: App, minute: float) -> None:
 
 @incident(CLOCK, normal=archive, lasts=120, within=60, severity="any", pages=0, mails=1)
 def clock_11_minutes_behind(app: App, minute: float) -> None:
-    """The clock of Open Archiver's host is 11 minutes behind; all is well but for that."""
+    """The clock of Open Archiver's host is 11 minutes behind; all else is well."""
     app.clock_behind_seconds = 660
 
 
 @incident(CLOCK, lasts=120, within=60, severity="any", pages=0, mails=1)
 def clock_400_seconds_behind(app: App, minute: float) -> None:
-    """The clock of the application's host is 400 seconds behind; all is well but for that."""
+    """The clock of the application's host is 400 seconds behind; all else is well."""
     app.clock_behind_seconds = 400
 
 

@@ -81,7 +81,7 @@ which settings are secret stands in values.yaml alone, as the names of `secrets`
         {{- fail (printf "config.%s_file and secrets.%s: set one of the two" $name $name) }}
       {{- end }}
       {{- if and (eq $section "redis") $config.targets }}
-        {{- fail (printf "secrets.%s: goes not with config.targets; use secrets.files and the target's redis.%s" $name $path) }}
+        {{- fail (printf "secrets.%s: cannot be combined with config.targets; use secrets.files and the target's redis.%s" $name $path) }}
       {{- end }}
       {{- $_ := set $given $path (printf "%s/%s" (include "bullmq-exporter.secretsDirectory" $) $name) }}
       {{- $_ := set $config $section $given }}
