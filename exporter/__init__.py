@@ -1,7 +1,7 @@
 """Prometheus exporter and Jobs API for BullMQ queues.
 
 Three kinds of knowledge, one package each, and imports that point one way:
-`exporter.bullmq` reads what BullMQ keeps in Redis, `exporter.prometheus` tells it to
+`exporter.bullmq` reads what BullMQ keeps in Redis, `exporter.prometheus` exposes it to
 Prometheus, `exporter.web` answers HTTP. `exporter.service` starts and stops them.
 """
 

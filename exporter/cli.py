@@ -75,8 +75,8 @@ def main() -> None:
     try:
         _run(sys.argv[1:], secrets)
     except (SettingsError, RedisUnavailable) as error:
-        told = logs.one_line(" ".join(logs.blotter(secrets)(str(error)).split()))
-        print(f"bullmq-exporter: {told[: logs.MAX_VALUE_CHARS]}", file=sys.stderr)
+        message = logs.one_line(" ".join(logs.blotter(secrets)(str(error)).split()))
+        print(f"bullmq-exporter: {message[: logs.MAX_VALUE_CHARS]}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

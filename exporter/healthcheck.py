@@ -13,7 +13,7 @@ import os
 import ssl
 import sys
 
-# Less than the timeout of the Dockerfile's HEALTHCHECK, so that the reason can be told.
+# Less than the timeout of the Dockerfile's HEALTHCHECK, so that the reason can be printed.
 TIMEOUT = 4
 
 

@@ -56,8 +56,8 @@ async def run(
     started: Callable[[str, str], None] = lambda _metrics, _api: None,
     deadline: Deadline | None = None,
 ) -> None:
-    """Run until SIGTERM or SIGINT, which starts the deadline; `started` is told the addresses of
-    the two ports.
+    """Run until SIGTERM or SIGINT, which starts the deadline. `started` is called with the
+    addresses of the two ports.
 
     Raises SettingsError where a port cannot be opened.
     """

@@ -148,7 +148,7 @@ def _socket(value: Any) -> Any:
     return value
 
 
-def told_path(file: Path) -> str:
+def described_path(file: Path) -> str:
     """The path of a secret's file for a message; nothing if that may be the secret itself."""
     return f"{file} " if file.is_absolute() else ""
 
@@ -359,8 +359,8 @@ def _load_pair(context: ssl.SSLContext, cert: Path, key: Path | None, section: s
         context.load_cert_chain(cert, key, password="")
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{names_of(f'{section}.tls_cert')} {told_path(cert)}and "
-            f"{names_of(f'{section}.tls_key')} {told_path(key) if key else ''}cannot be used, "
+            f"{names_of(f'{section}.tls_cert')} {described_path(cert)}and "
+            f"{names_of(f'{section}.tls_key')} {described_path(key) if key else ''}cannot be used, "
             "two PEM files that belong together, the key without a password, are "
             f"wanted: {getattr(error, 'strerror', None) or error}"
         ) from None
@@ -373,9 +373,9 @@ def _load_in_time(
     try:
         return read_in_time(load)
     except OSError as error:
-        told = "".join(map(told_path, files))
+        described = "".join(map(described_path, files))
         raise ValueError(
-            f"{section}.tls_*: one of the files {told}cannot be read: {error.strerror}"
+            f"{section}.tls_*: one of the files {described}cannot be read: {error.strerror}"
         ) from None
 
 
@@ -497,7 +497,7 @@ class EventsSettings(Section):
 
 
 class LogSettings(Section):
-    """What is told on stderr."""
+    """What is logged on stderr."""
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
@@ -591,7 +591,7 @@ class Watched(Section):
 
 
 class TargetSettings(Watched):
-    """One of several; its name is the label `target` of all that is told of it."""
+    """One of several; its name is the label `target` of all its metrics."""
 
     # No dot: the state file's name has the target's behind one.
     name: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,63}$")]

@@ -19,9 +19,9 @@ from exporter.settings import (
     Settings,
     SettingsError,
     Watched,
+    described_path,
     read_in_time,
     secret_in,
-    told_path,
 )
 
 # Lists of mappings, which no variable can hold.
@@ -189,8 +189,8 @@ def _read_secret(path: Any, origin: str) -> str:
         return read_in_time(partial(secret_in, Path(str(path))))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        told = told_path(Path(str(path)))
-        raise SettingsError(f"{origin}: {told}cannot be read: {reason}") from None
+        described = described_path(Path(str(path)))
+        raise SettingsError(f"{origin}: {described}cannot be read: {reason}") from None
 
 
 def _read_secret_files(layer: _Layer) -> _Layer:

@@ -431,9 +431,9 @@ class RedisReader:
             return f"{where} does not speak TLS{problem}; see {settings.names_of('tls')}"
         # Several addresses of one host may each have failed in their own way.
         codes = dict.fromkeys(int(code) for code in re.findall(r"Err(?:no|or) (\d+)\b", text))
-        told = [part.strerror for part in chain if isinstance(part, OSError) and part.strerror]
+        reasons = [part.strerror for part in chain if isinstance(part, OSError) and part.strerror]
         # Without a word of the system redis-py's own: what it says last, not what led to it.
-        reason = ", ".join(map(os.strerror, codes)) or (told or [str(error)])[0]
+        reason = ", ".join(map(os.strerror, codes)) or (reasons or [str(error)])[0]
         connected = codes.keys() <= {errno.ECONNRESET, errno.EPIPE} and not any(
             isinstance(part, socket.gaierror | UnicodeError) for part in chain
         )

@@ -17,13 +17,13 @@ local NO_HASH = { err = 'no hash for the jobs at its head' }
 local now = tonumber(ARGV[2])
 
 -- A time that is reckoned, not noted: in the future it is not so. Job.promote() or
--- Job.changeDelay() made the job ready before; when, nobody noted. (A time that is noted is told as
+-- Job.changeDelay() made the job ready before; when, nobody noted. (A time that is noted is returned as
 -- it stands: the application's clock may be ahead of ours.)
 local function passed(at)
   return at <= now and at or nil
 end
 
--- When the job became ready to be taken, in ms, as far as its hash tells; nil where it does not.
+-- When the job became ready to be taken, in ms, as far as its hash shows it; nil where it does not.
 -- `without_opts`: its options are too long to be read.
 local function ready_at(job, without_opts)
   local added, started = tonumber(job[1]), tonumber(job[2])
@@ -45,7 +45,7 @@ local function ready_at(job, without_opts)
     end
     return started
   end
-  -- Job.retry() deletes `processedOn` and leaves the attempts: nothing tells when that was.
+  -- Job.retry() deletes `processedOn` and leaves the attempts: nothing shows when that was.
   if made > 0 or (tonumber(job[5] or 0) or 0) > 0 then return nil end
   -- `timestamp` is when it was added. Promotion sets the hash's own `delay` to 0; `opts` has it.
   if added and type(opts.delay) == 'number' then return passed(added + opts.delay) end
@@ -190,7 +190,7 @@ end
 -- The first schedulers with their next runs. Those that have ended by `limit` or `endDate` stay in
 -- the set for ever, with their last run (seen in 5.56.3 and 6.7.0): nothing is overdue there.
 local function next_runs(base)
-  -- Those that have ended stand first for ever: more are looked at than are told.
+  -- Those that have ended stand first for ever: more are read than returned.
   local most = tonumber(ARGV[1])
   local runs = read('ZRANGE', base .. 'repeat', 0, 5 * most - 1, 'WITHSCORES')
   local kept = {}

@@ -16,12 +16,12 @@ from exporter.bullmq.jobs import Job
 MAX_FOLDED_LENGTH = 4000
 MAX_TRACE_LENGTH = 16_000
 MAX_REASON_LENGTH = 300
-# Names and sources that a group tells apart.
+# Names and sources that a group distinguishes.
 MAX_NAMES = 1000
 
 
 def _quoted(found: re.Match[str]) -> str:
-    # Names within programs tell faults apart: keys of JSON, columns and constraints, constants.
+    # Names within programs distinguish faults: keys of JSON, columns and constraints, constants.
     value = found["value"]
     if found["colon"] or re.fullmatch(r"[A-Z][A-Z_]+|[a-z]+(?:_[a-z]+)+", value):
         return found[0]
@@ -106,8 +106,8 @@ class Fault:
     @property
     def fingerprint(self) -> str:
         """The same for the same fault, in every process and after every restart."""
-        told = f"{self.reason}\n{self.frame or ''}".encode("utf-8", "backslashreplace")
-        return hashlib.sha256(told).hexdigest()[:12]
+        identity = f"{self.reason}\n{self.frame or ''}".encode("utf-8", "backslashreplace")
+        return hashlib.sha256(identity).hexdigest()[:12]
 
 
 @dataclass(slots=True)
@@ -148,7 +148,7 @@ def fault_of(job: Job) -> Fault:
 async def grouped(jobs: AsyncIterable[Job], *, since: int | None) -> tuple[list[Group], bool]:
     """The groups of the failed jobs that finished since then, the largest first.
 
-    `jobs` come newest first: the first that is older ends it; whether it came is told as well.
+    `jobs` come newest first: the first that is older ends it; whether it came is returned too.
     """
     groups: dict[Fault, Group] = {}
     ended = False

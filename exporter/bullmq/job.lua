@@ -1,7 +1,7 @@
 -- One job: in which state it is, how long its fields are, its logs and its children.
 -- KEYS[1]: what the queue's keys begin with. ARGV: job id, first and last index of the log lines,
 -- the longest log line (bytes), how far to look into a list, how many children to name, then the
--- fields whose sizes to tell.
+-- fields whose sizes to return.
 
 local base, id = KEYS[1], ARGV[1]
 local key = base .. id

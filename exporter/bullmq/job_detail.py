@@ -114,7 +114,7 @@ async def read_job(
 ) -> JobDetail | None:
     """The job, with `logs` of its log lines from index `first_log` on; None where it is gone.
 
-    `prefixes` and `queues` tell where its relatives may be (see `JobKey.parsed`). Raises
+    `prefixes` and `queues` say where its relatives may be (see `JobKey.parsed`). Raises
     RedisUnavailable.
     """
     state, sizes, log_total, lines, *children = await redis.run(

@@ -168,12 +168,12 @@ async def read_jobs(
     without: Sequence[str],
 ) -> tuple[Job, ...]:
     """The jobs that are still there of these. Raises RedisUnavailable."""
-    told = readable(
+    replies = readable(
         await redis.pipeline(
             [("HSTRLEN", queue.job_key(job_id), field) for job_id in ids for field in UNBOUNDED]
         )
     )
-    lengths = [size if isinstance(size, int) else 0 for size in told]
+    lengths = [size if isinstance(size, int) else 0 for size in replies]
     each = len(UNBOUNDED)
     sizes = [lengths[at : at + each] for at in range(0, len(lengths), each)]
     return await _read(redis, queue, state, ids, sizes=sizes, limits=limits, without=without)
@@ -212,13 +212,13 @@ async def _read(
         if isinstance(values, list) and values.count(None) < len(values):
             unparsed += sum(map(len, filter(None, values)))
             if unparsed > PARSE_BATCH_BYTES:
-                await asyncio.sleep(0)  # others should have their turn
+                await asyncio.sleep(0)  # let requests be served
                 unparsed = 0
-            told = values
+            row = values
             if large or unread:
                 fields = dict(zip(reading.fields, values, strict=True)) | large | unread
-                told = [fields[field] for field in FIELDS]
-            jobs.append(job_of(job_id, state, told))
+                row = [fields[field] for field in FIELDS]
+            jobs.append(job_of(job_id, state, row))
     return tuple(jobs)
 
 

@@ -19,16 +19,16 @@ end
 -- What poll.counts_of makes the counts of: 1 or 0 for the flag of a paused queue, then how long its
 -- lists and sets are, in the order of poll.SIZES. Here the marker is taken off.
 local function sizes(base)
-  local told = {
+  local counts = {
     read('HEXISTS', base .. 'meta', 'paused'),
     list_length(base .. 'wait'),
     list_length(base .. 'paused'),
     read('LLEN', base .. 'active'),
   }
   for _, name in ipairs({ 'completed', 'failed', 'delayed', 'prioritized', 'waiting-children' }) do
-    told[#told + 1] = read('ZCARD', base .. name)
+    counts[#counts + 1] = read('ZCARD', base .. name)
   end
-  return told
+  return counts
 end
 
 -- How long the fields of a hash are that ARGV names from there on; 0 where it is no hash.
@@ -61,9 +61,9 @@ local function state_of(base, id, reach)
   local stopped = read('HEXISTS', base .. 'meta', 'paused') == 1 and 'paused' or 'waiting'
   if is_near_an_end(base .. 'wait', id, reach) then return stopped end
   if is_near_an_end(base .. 'paused', id, reach) then return 'paused' end
-  for name, told in pairs({ wait = stopped, paused = 'paused' }) do
+  for name, state in pairs({ wait = stopped, paused = 'paused' }) do
     local length = read('LLEN', base .. name)
-    if not is_error(length) and length > 2 * reach then return told end
+    if not is_error(length) and length > 2 * reach then return state end
   end
   return false
 end

@@ -1,6 +1,6 @@
 -- A queue's counts and one page of the ids of one state.
 -- KEYS[1]: what the queue's keys begin with. ARGV: state, first index, last index, 'asc' or 'desc',
--- up to how many bytes in all no sizes need be told, then the fields whose sizes to tell.
+-- up to how many bytes in all no sizes are returned, then the fields whose sizes to return.
 -- 'asc' is oldest first, as BullMQ's getJobs(state, start, end, true) orders them.
 
 local base, state, order = KEYS[1], ARGV[1], ARGV[4]

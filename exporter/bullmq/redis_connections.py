@@ -183,8 +183,8 @@ class _Resp3Handshake:
         await self.send_command("HELLO", 3, check_health=False)  # type: ignore[attr-defined]
         # What is no matter of credentials leaves the connection as it was.
         with suppress(exceptions.ResponseError):
-            told = await self.read_response()
-            self.role = told.get(b"role")
+            reply = await self.read_response()
+            self.role = reply.get(b"role")
 
     async def read_response(self, *_: Any, **__: Any) -> Any:
         """One reply, for all that redis-py asks itself; its own parser bounds none."""
@@ -402,7 +402,7 @@ class _ClusterResolver(_AddressResolver):
         slots = await self._ask(server, "CLUSTER", "SLOTS", credential_provider=provider)
         owner = None
         for first, last, *nodes in slots:
-            # A node that does not know its own address tells none: it is the one that was asked.
+            # A node that does not know its own address names none: it is the one that was asked.
             known = [
                 Address(_text(host or b"") or server.host, int(port))
                 for host, port, *_ in nodes  # the primary first

@@ -155,7 +155,7 @@ class Target:
                 tallies = await self._follower.tallies() if self._follower is not None else None
                 await self._publish(outcome, tallies)
             except Exception:
-                # What was true before must not be told on.
+                # What was true before must not stay exposed.
                 await self._publish(Outcome(None, "not published", outcome.duration), None)
                 raise
 

@@ -209,7 +209,7 @@ class Watcher:
             began = time.time()
             self._queues = self._watch(await self._discover(pace=0))
             self._discovered, self._searched_at = time.time(), int(1000 * began)
-        # Each call has its limit; this is one for all of them: what is told must not be old.
+        # Each call has its limit; this is one for all of them: what is exposed must not be old.
         limit = self._time_limit
         try:
             async with asyncio.timeout(limit):
@@ -315,7 +315,7 @@ class Watcher:
             with self._redis.understanding():
                 found = await self._discover(SCAN_PACE)
         except RedisUnavailable as error:
-            # The poll tells of an outage; but SCAN may be refused while all else works.
+            # The poll reports an outage; but SCAN may be refused while all else works.
             if self._search_refused is None and self._up:
                 _log(not_searched(str(error)))
                 self._search_refused = str(error)

@@ -1,1 +1,1 @@
-"""What Prometheus is told: a file for each concern, its families beside what fills them."""
+"""The metrics: a file for each concern, its families next to what fills them."""

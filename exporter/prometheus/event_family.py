@@ -47,7 +47,7 @@ class EventCounter:
 
 @dataclass(frozen=True, slots=True)
 class EventHistogram:
-    """A histogram by queue and job name; `place` tells where a tally has it, and its bounds."""
+    """A histogram by queue and job name; `place` is where a tally has it, and its bounds."""
 
     name: str
     help: str

@@ -200,7 +200,7 @@ class Exposition:
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to tell: of one target at least."""
+        """Whether there is something to expose: of one target at least."""
         return len(self.unread) < len(self._parts)
 
     async def publish(self, target: str | None, outcome: Outcome, tallies: Tallies | None) -> None:
@@ -212,7 +212,7 @@ class Exposition:
         self._health.record(target, outcome, tallies)
         part = self._parts[target]
         if outcome.snapshot is None:
-            # Without a wait: what was true before is not told a moment longer.
+            # Without a wait: what was true before is not exposed a moment longer.
             part.content, self._pages = None, {}
             return
         async with self._rendering:

@@ -26,7 +26,7 @@ from exporter.bullmq.events.tallies import Tallies
 from exporter.bullmq.snapshot import CollectorRun
 from exporter.bullmq.watcher import Outcome
 
-# How the events are followed: families and the fields of Tallies that they tell.
+# How the events are followed: families, and the fields of Tallies that they expose.
 _EVENTS = (
     (CounterMetricFamily, "bullmq_exporter_events_read", "Events that were read.", "events_read"),
     (
@@ -265,7 +265,7 @@ class Health:
             registry=self.registry,
         )
         for target in targets:
-            # That nothing is known of it is told from the first moment on.
+            # That nothing is known of it is exposed from the first moment on.
             for family in self._of_targets:
                 self._of(family, target)
             self._of(self._events_followed, target)
@@ -285,12 +285,12 @@ class Health:
 
     def family_names(self) -> set[str]:
         """The names of all families, as their `# TYPE` lines in the text format give them."""
-        told = {
+        names = {
             f"{metric.name}_total" if metric.type == "counter" else metric.name
             for metric in self.registry.collect()
         }
         return (
-            told
+            names
             | {_Unwatched.NAME, _Runs.SUCCESS, _Runs.DURATION, REMOVED, LAST_SAVE, SAVE_ERRORS}
             | {
                 f"{name}_total" if family is CounterMetricFamily else name

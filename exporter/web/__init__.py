@@ -1,1 +1,1 @@
-"""What HTTP clients are told: the metrics port and the Jobs API."""
+"""The HTTP servers: the metrics port and the Jobs API."""

@@ -26,7 +26,7 @@ class FailedLogins:
     """The wrong credentials that were sent to one port.
 
     A right credential never comes here, so whoever has one gets in, whatever others at the same
-    address send. `limit` 0: nobody is told to wait.
+    address send. `limit` 0: no client has to wait.
     """
 
     def __init__(self, port: str, reasons: Iterable[str], limit: int, health: Health) -> None:

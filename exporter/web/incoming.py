@@ -36,8 +36,8 @@ _buffer = memoryview(bytearray(PIECE_BYTES))
 class Incoming(asyncio.BufferedProtocol):
     """Stands between a connection and aiohttp's protocol.
 
-    `is_answering` tells whether a request is being handled or answered. `stays_half_open`: a client
-    that ends its side is still answered; otherwise it is taken for one that has hung up.
+    `is_answering` returns whether a request is being handled or answered. `stays_half_open`: a
+    client that ends its side is still answered; otherwise it is taken for one that has hung up.
     """
 
     def __init__(

@@ -129,15 +129,15 @@ class JobsApi:
             return_exceptions=True,
         )
         queues, unread = [], []
-        for target, told in zip(targets, found, strict=True):
-            if isinstance(told, RedisUnavailable):
-                unread.append({"target": target.name, "message": told.public})
-            elif isinstance(told, BaseException):
-                raise told
+        for target, result in zip(targets, found, strict=True):
+            if isinstance(result, RedisUnavailable):
+                unread.append({"target": target.name, "message": result.public})
+            elif isinstance(result, BaseException):
+                raise result
             else:
-                queues += told
+                queues += result
         if len(unread) == len(targets):
-            raise next(told for told in found if isinstance(told, RedisUnavailable))
+            raise next(result for result in found if isinstance(result, RedisUnavailable))
         # Of one target the whole answer is the error.
         return json_response({"queues": queues} | ({"unavailable": unread} if unread else {}))
 
@@ -281,8 +281,8 @@ class JobsApi:
                     return found
             return None
 
-        if (told := await _first(self._places(request), read)) is not None:
-            place, found = told[0], await self._redaction.detail(told[1])
+        if (result := await _first(self._places(request), read)) is not None:
+            place, found = result[0], await self._redaction.detail(result[1])
             logs = {
                 "lines": found.log_lines,
                 "total": found.log_total,
@@ -317,8 +317,8 @@ class JobsApi:
                     return spelling
             return None
 
-        if (told := await _first(ids, find)) is not None:
-            place, raw_id = told
+        if (result := await _first(ids, find)) is not None:
+            place, raw_id = result
             return json_response(self._name(place) | serializers.job_id(raw_id))
         key = shorten(text(raw_key))
         raise NotFound(f"There is no job {key}: it was removed, or its queue is not watched")
@@ -421,8 +421,8 @@ class JobsApi:
             exists = found.has_meta or (is_watched and not found.is_empty)
             return found if exists or queue in watcher.configured else None
 
-        if (told := await _first(self._places(request), read)) is not None:
-            return told
+        if (result := await _first(self._places(request), read)) is not None:
+            return result
         raise NotFound(f"Queue {self._queue_name(request)} not found")
 
     def _queue_name(self, request: web.Request) -> str:

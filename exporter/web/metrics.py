@@ -54,7 +54,7 @@ def metrics_app(
             return web.Response(
                 status=503, text="not ready: Redis has not answered the last poll\n"
             )
-        # With one of several away the others are still to be told. Its name is not for everybody.
+        # If one of several is away, the others are still exposed. Its name is not for everybody.
         named = () if settings.password else exposition.unread
         unread = [target for target in named if target is not None]
         return web.Response(text=f"ready{', except ' * bool(unread)}{', '.join(unread)}\n")

@@ -38,7 +38,7 @@ _server_log = logging.getLogger("aiohttp.server")
 _server_log.addFilter(_WithoutClientFaults())
 
 # What the header `Server` says in every answer, even to bytes that are no HTTP, where no handler
-# or hook of ours is asked. aiohttp's own tells the versions of Python and aiohttp.
+# or hook of ours is asked. aiohttp's own names the versions of Python and aiohttp.
 setattr(web_response, "SERVER_SOFTWARE", "bullmq-exporter")  # noqa: B010 - no name that it exports
 
 # Seconds that answers in flight may take at the end. aiohttp waits twice: until it cancels a

@@ -159,11 +159,11 @@ async def count_missing(
     numbers = await redis.pipeline(
         [("EXISTS", *map(place.queue.job_key, some)) for place, some in ids if some]
     )
-    told = iter(numbers)
+    replies = iter(numbers)
     unclear = [
         (place, job_id)
         for place, some in ids
-        if some and next(told) != len(some)
+        if some and next(replies) != len(some)
         for job_id in some
     ]
     missing = Counter((place.queue, place.state) for place, _ in await _confirmed(redis, unclear))

@@ -1,4 +1,4 @@
-"""How many workers each queue has, where the server tells."""
+"""How many workers each queue has, if the server shows it."""
 
 from __future__ import annotations
 

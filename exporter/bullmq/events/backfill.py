@@ -13,7 +13,7 @@ from exporter.bullmq.events.tallies import Count
 from exporter.bullmq.keys import State, remembered_id
 
 # The sets of finished jobs (their scores are `finishedOn`), and what a job there counts as. Failed
-# jobs come first: where more are found than can have been missed, it is they that must be told.
+# jobs come first: where more are found than can have been missed, it is they that must be reported.
 FINISHED = {State.FAILED: Count.FAILED, State.COMPLETED: Count.COMPLETED}
 
 # How many jobs one page reads: 1,000 ids hold Redis 7.0 for 0.3 ms.
@@ -23,7 +23,7 @@ PAGE = 1000
 async def find_missed_jobs(
     redis: RedisReader, counter: QueueEventCounter, gap: Gap
 ) -> AsyncIterator[tuple[Count, dict[bytes, JobFacts]]]:
-    """Page by page the jobs that finished in the gap and of which no event told, by what they are.
+    """Page by page the jobs that finished in the gap without an event that was read, by state.
 
     At most as many as events were missed. Raises RedisUnavailable.
     """
@@ -44,7 +44,7 @@ async def find_missed_jobs(
             except RedisRefused as error:
                 if "WRONGTYPE" not in str(error):
                     raise
-                break  # no set: what it would tell stays missed
+                break  # no set: what it would show stays missed
             scores = dict(row)
             new = scores.keys() - at_start
             missed = [job_id for job_id in new if remembered_id(job_id) not in seen]

@@ -66,7 +66,7 @@ ENTRY_BYTES = 500
 # Queues that are gone of which place and counts are still known.
 MAX_REMOVED_QUEUES = 2000
 
-# Waiting jobs that no event told of, remembered until their events must have been read.
+# Waiting jobs of which no event was read, remembered until their events must have been read.
 MAX_UNSEEN_JOBS = 20_000
 
 # Streams of one XREAD. With 1,000 of them it holds Redis 7.0 for 0.3 ms, and 0.6 ms where it waits;
@@ -87,14 +87,14 @@ PAUSE = 0.1
 # any other one, which only shows whether it was made anew.
 CHECK_INTERVAL_SECONDS = 5.0
 CHECK_ALL_INTERVAL_SECONDS = 60.0
-# Of one that is behind: how far is told.
+# Of one that is behind: how far is exposed.
 CHECK_BEHIND_INTERVAL_SECONDS = 0.5
 # The same where a check has Redis copy a large entry.
 CHECK_LARGE_INTERVAL_SECONDS = 5.0
 CHECK_BATCH_SIZE = 100
 
 # Jobs of which one read asks whether they still exist, and how often all of them are asked for
-# (seconds): Queue.drain() and Queue.clean() remove jobs of which no event tells.
+# (seconds): Queue.drain() and Queue.clean() remove jobs without an event.
 EXISTS_BATCH_SIZE = 500
 EXISTS_INTERVAL_SECONDS = 60.0
 
@@ -213,7 +213,7 @@ class Follower:
             None
         )
         self._unsettled: list[QueueEventCounter] = []  # those that have `unresolved`
-        self._ahead: set[QueueEventCounter] = set()  # those whose hashes may tell of unread events
+        self._ahead: set[QueueEventCounter] = set()  # those whose hashes may include unread events
         self._events_read = self._uncertain_gaps = 0
         # Not by the host's clock: it may be wrong, or stepped.
         self._leads: deque[Lead] = deque(maxlen=LEAD_MINUTES)
@@ -379,7 +379,7 @@ class Follower:
             counters = [each for each in counters if each.queue not in self._unreadable]
         if self._large:
             counters = [each for each in counters if each.stream not in self._large]
-        # The order matters: what XINFO tells was so before we read.
+        # The order matters: what XINFO returns was so before we read.
         commands = [packed((b"XINFO", "STREAM", each.stream)) for each in checked]
         if counters:
             commands.append(self._xread(counters, wait=wait))
@@ -398,16 +398,16 @@ class Follower:
         self._silent_reads = 0
         entries: dict[bytes, list[Entry]] = {}
         if counters:
-            told = answers.pop()
-            if isinstance(told, Exception):
-                if "WRONGTYPE" not in str(told):
-                    raise RedisRefused(f"Redis refused XREAD: {told}")
+            reply = answers.pop()
+            if isinstance(reply, Exception):
+                if "WRONGTYPE" not in str(reply):
+                    raise RedisRefused(f"Redis refused XREAD: {reply}")
                 await self._find_unreadable(counters)
                 self._round.update(each.queue for each in checked)
                 return None
-            if told is not None:
-                expected([told], dict, list)
-                entries.update(told)
+            if reply is not None:
+                expected([reply], dict, list)
+                entries.update(reply)
             positions = {each.stream: each.place.position for each in counters}
             for stream, read in entries.items():
                 check_entries(read, positions[stream])
@@ -425,12 +425,12 @@ class Follower:
     def _info(self, counter: QueueEventCounter, answer: Any) -> StreamInfo | Exception:
         if isinstance(answer, Exception):
             return answer
-        told = mapped(answer)
-        ends = [told.get(end) for end in (b"first-entry", b"last-entry")]
+        reply = mapped(answer)
+        ends = [reply.get(end) for end in (b"first-entry", b"last-entry")]
         self._large.note_info(
             counter.stream, *(sum(map(len, end[1])) if end else 0 for end in ends)
         )
-        return StreamInfo.of(told)
+        return StreamInfo.of(reply)
 
     # Large entries
 
@@ -692,7 +692,7 @@ class Follower:
 
     @property
     def _knows_redis_clock(self) -> bool:
-        """Whether the ids of events tell its time, and agree."""
+        """Whether the ids of events show its time, and agree."""
         if not self._leads:
             return False
         most, least = (
@@ -880,7 +880,7 @@ class Follower:
         self, asked: Iterable[tuple[QueueEventCounter, bytes, TrackedJob]], exist: Iterable[Any]
     ) -> None:
         for (counter, job_id, job), exists in zip(asked, exist, strict=True):
-            # Not while there are events to read: one of them may tell of the job's end. Nor one of
+            # Not while there are events to read: one of them may be the job's end. Nor one of
             # the same id that was added meanwhile.
             gone = exists == 0 and counter.queue not in self._behind
             if gone and counter.jobs.get(job_id) is job:
@@ -955,7 +955,7 @@ class Follower:
         queues: dict[Queue, QueueTallies] = {}
         for batch in batched(tuple(self._counters.values()), FREEZE_BATCH_SIZE):
             queues.update({counter.queue: counter.freeze() for counter in batch})
-            # Others have their turn; but what is saved must be what is told, at one moment.
+            # Requests are served; but what is saved must be what is exposed, at one moment.
             if self._state_file is None:
                 await self._request_priority.yield_to_requests()
         return Tallies(

@@ -1,4 +1,4 @@
-"""What jobs' hashes tell beyond the events."""
+"""What the hashes of jobs hold beyond the events."""
 
 from __future__ import annotations
 

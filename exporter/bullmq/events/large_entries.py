@@ -194,13 +194,13 @@ class LargeEntries:
             rested = place.first is not None and place.checked == place.position
             known: str | int = place.length if rested else -1
             arguments += [place.position if entries else b"", known if counter in due else b""]
-        told = await self._redis.run(
+        reply = await self._redis.run(
             self._script,
             [counter.stream for counter in counters],
             (SCRIPT_ENTRIES, SCRIPT_BYTES, *arguments),
         )
         reading, until = Reading(), time.monotonic() + LARGE_TTL_SECONDS
-        for counter, (info, unfinished, largest, found) in zip(counters, told, strict=False):
+        for counter, (info, unfinished, largest, found) in zip(counters, reply, strict=False):
             reading.counters.append(counter)
             if counter in due or isinstance(info, Exception):
                 reading.infos[counter] = self._info(counter, info)
@@ -216,12 +216,12 @@ class LargeEntries:
                 self._large_ends.add(counter.stream)
         return reading
 
-    def _info(self, counter: QueueEventCounter, told: Any) -> StreamInfo | Exception | None:
-        if isinstance(told, Exception):
-            return told
-        if not told:
+    def _info(self, counter: QueueEventCounter, reply: Any) -> StreamInfo | Exception | None:
+        if isinstance(reply, Exception):
+            return reply
+        if not reply:
             return None
-        length, first, last, added, first_bytes, last_bytes = told
+        length, first, last, added, first_bytes, last_bytes = reply
         self.note_info(counter.stream, first_bytes, last_bytes)
         return StreamInfo(length, first or None, last, added).checked()
 
@@ -235,39 +235,39 @@ class LargeEntries:
             reading.infos[counter] = await self._info_by_beginning(counter)
         if entries:
             command = ("XREAD", "COUNT", 1, "STREAMS", counter.stream, counter.place.position)
-            told, incomplete = await self._beginning(*command)
-            if isinstance(told, Exception):
-                reading.infos[counter] = told
-            elif told or incomplete is not None:
-                self._take(reading, counter, told, incomplete)
+            reply, incomplete = await self._beginning(*command)
+            if isinstance(reply, Exception):
+                reading.infos[counter] = reply
+            elif reply or incomplete is not None:
+                self._take(reading, counter, reply, incomplete)
         return reading
 
     async def _info_by_beginning(self, counter: QueueEventCounter) -> StreamInfo | Exception:
-        told, incomplete = await self._beginning("XINFO", "STREAM", counter.stream)
-        if isinstance(told, Exception):
-            return told
+        reply, incomplete = await self._beginning("XINFO", "STREAM", counter.stream)
+        if isinstance(reply, Exception):
+            return reply
         if incomplete is not None:
             self._large_ends.add(counter.stream)
-            told = dict(zip(told[::2], told[1::2], strict=False))
-            if told.get(b"first-entry") == []:
-                del told[b"first-entry"]  # it was cut off before its id
-            if b"first-entry" not in told and b"recorded-first-entry-id" not in told:
+            reply = dict(zip(reply[::2], reply[1::2], strict=False))
+            if reply.get(b"first-entry") == []:
+                del reply[b"first-entry"]  # it was cut off before its id
+            if b"first-entry" not in reply and b"recorded-first-entry-id" not in reply:
                 raise incomplete
-        return StreamInfo.of(told)
+        return StreamInfo.of(reply)
 
     def _take(
         self,
         reading: Reading,
         counter: QueueEventCounter,
-        told: Any,
+        reply: Any,
         incomplete: ReplyIncomplete | None,
     ) -> None:
         """Take the entry of a reply, or of its beginning.
 
-        Raises ReplyIncomplete where the beginning does not tell enough of it, and is not all that
+        Raises ReplyIncomplete where the beginning does not hold enough of it, and is not all that
         is ever read of one.
         """
-        entry = _first_entry(told) if told else None
+        entry = _first_entry(reply) if reply else None
         if entry is None:
             raise incomplete or RedisUnavailable("XREAD: no entry in the reply")
         check_ids([counter.place.position, entry[0]])
@@ -286,16 +286,16 @@ class LargeEntries:
     async def _beginning(self, *command: bytes | str | int) -> tuple[Any, ReplyIncomplete | None]:
         """The reply, or the items at its beginning and why it is incomplete."""
         try:
-            (told,) = await self._redis.packed(packed(command), 1, unknown_size=True)
+            (reply,) = await self._redis.packed(packed(command), 1, unknown_size=True)
         except ReplyIncomplete as error:
             return first_items(error.head), error
-        return told, None
+        return reply, None
 
 
-def _first_entry(told: Any) -> Entry | None:
+def _first_entry(reply: Any) -> Entry | None:
     """The first entry of an XREAD's reply, of which only the beginning may be known."""
     # Streams are pairs in a list in RESP2, and a map in RESP3: a flat list if it is incomplete.
-    stream = next(iter(told.items())) if isinstance(told, dict) else told
+    stream = next(iter(reply.items())) if isinstance(reply, dict) else reply
     if not isinstance(stream[0], bytes):
         stream = stream[0]
     entry = stream[1][0] if len(stream) > 1 and stream[1] else ()

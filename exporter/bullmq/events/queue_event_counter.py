@@ -60,9 +60,9 @@ IDLE = 60.0
 class AmbiguousTransition(NamedTuple):
     """A job that ceased to be active: was that a failed attempt, of which another one follows?
 
-    Its hash tells, by the attempts made. Neither 6.x, where `waiting` with `prev` = `active` is a
-    retry as well as a job put back because of a rate limit, nor the `delayed` of any version, which
-    is a retry's backoff as well as Job.moveToDelayed(), says it in the stream. And where we do not
+    Its hash shows that, by the attempts made. The stream does not: in 6.x `waiting` with `prev` =
+    `active` is a retry as well as a job put back because of a rate limit, and in any version
+    `delayed` is a retry's backoff as well as Job.moveToDelayed(). And where we do not
     know of the job that it was active, 5.x has one more: `waiting` with `prev` = `failed`, which is
     a failed attempt as well as Job.retry() of a failed job.
 
@@ -380,9 +380,11 @@ class QueueEventCounter:
     # Names and doubts
 
     def unresolved(self) -> set[bytes]:
-        """Ids of the jobs whose `JobFacts` are needed before the book is right."""
+        """Ids of the jobs whose `JobFacts` are needed before the counts are right."""
         asked = (*self._nameless, *self._again, *self._stale)
-        return {job_id for job_id, _ in asked} | {doubt.job_id for doubt in self._ambiguous}
+        return {job_id for job_id, _ in asked} | {
+            transition.job_id for transition in self._ambiguous
+        }
 
     def unresolved_in_detail(self) -> set[bytes]:
         """Jobs for which all facts are needed: those that earlier events have moved."""
@@ -405,10 +407,10 @@ class QueueEventCounter:
                 # Reset (6.x: `resetAttemptsMade`); failures since then are still to be counted.
                 job.retries = 0
         unsure = dict(self._stale)
-        for doubt in self._ambiguous:
-            self._decide(doubt, facts[doubt.job_id])
-            if doubt.is_unsure:
-                unsure[doubt.job_id] = doubt.job
+        for transition in self._ambiguous:
+            self._decide(transition, facts[transition.job_id])
+            if transition.is_unsure:
+                unsure[transition.job_id] = transition.job
         for job_id, job in self._nameless:
             scratch, job.tally = job.tally, self._tally_of(facts[job_id].name)
             job.tally.add(scratch)
@@ -421,26 +423,26 @@ class QueueEventCounter:
                 self._ahead.add(job)
         self._ambiguous, self._nameless, self._again, self._stale = [], [], [], []
 
-    def _decide(self, doubt: AmbiguousTransition, told: JobFacts) -> None:
-        job, prev = doubt.job, doubt.prev
-        if not told.exists:
+    def _decide(self, transition: AmbiguousTransition, facts: JobFacts) -> None:
+        job, prev = transition.job, transition.prev
+        if not facts.exists:
             # Assume the far more common reason: an automatic retry or, if it is not known to have
             # been active, a retry by hand.
             failed = prev != b"failed" and (prev != b"active" or self._retry_prev != b"failed")
-        elif not doubt.is_unsure:
-            failed = told.retries > job.retries
+        elif not transition.is_unsure:
+            failed = facts.retries > job.retries
         elif prev == b"failed":
-            failed = self._retry_prev != b"active" and _was_active(told, doubt.at)
+            failed = self._retry_prev != b"active" and _was_active(facts, transition.at)
         else:
             # It is unknown how many attempts had failed before this one: that it failed is certain
             # only if all of them did, or if more have than when the hash was first read.
-            failed = told.every_start_failed or UNKNOWN_RETRIES < job.retries < told.retries
+            failed = facts.every_start_failed or UNKNOWN_RETRIES < job.retries < facts.retries
         if not failed:
             return
         job.tally.values[RETRIED] += 1
         job.note_failed_attempt()
-        job.retry_seen_in_hash = told.exists
-        if prev and told.exists:
+        job.retry_seen_in_hash = facts.exists
+        if prev and facts.exists:
             self._retry_prev = prev
 
     def _tally_of(self, raw_name: bytes | None) -> Tally:
@@ -488,7 +490,7 @@ class QueueEventCounter:
             known -= len(self._finished.pop(0)[1])
 
     def search_window(self, gap: Gap) -> tuple[int, int]:
-        """Between which `finishedOn` (ms) to look for jobs of the gap that can be told from others.
+        """The range of `finishedOn` (ms) in which jobs of the gap can be distinguished from others.
 
         A job whose end was read is known from `seen` if its entry is not older than the first list
         of `_finished`, and the two clocks differ by at most CLOCK_SKEW.
@@ -602,7 +604,7 @@ class QueueEventCounter:
         self._taken_removed = FinishedJobs(*memory.get("removed", ()))
 
 
-def _was_active(told: JobFacts, at: bytes) -> bool:
+def _was_active(facts: JobFacts, at: bytes) -> bool:
     """Whether a job that then became `waiting`, with `prev` = `failed`, was active until then.
 
     Job.retry() and Queue.retryJobs() delete `processedOn` and `failedReason` of the job that they
@@ -610,9 +612,9 @@ def _was_active(told: JobFacts, at: bytes) -> bool:
     tried once more and failed: then only the worker's clock shows it, unless no attempt was left.
     """
     return (
-        told.has_failed_reason
-        and told.retries < told.attempts
-        and 0 < told.started < milliseconds(at)
+        facts.has_failed_reason
+        and facts.retries < facts.attempts
+        and 0 < facts.started < milliseconds(at)
     )
 
 

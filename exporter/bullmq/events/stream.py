@@ -46,7 +46,7 @@ def check_ids(ids: Sequence[bytes]) -> None:
 def check_entries(entries: Sequence[Entry], position: bytes) -> None:
     """Raises ValueError or TypeError if these cannot be what follows `position` in a stream.
 
-    Before any of them is counted: of half of them nobody could tell which half.
+    Before any of them is counted: of half of them nobody would know which half.
     """
     if not entries:
         return
@@ -69,15 +69,15 @@ class StreamInfo(NamedTuple):
     @classmethod
     def of(cls, reply: Mapping[bytes, Any] | Sequence[Any]) -> StreamInfo:
         """Raises ValueError or another error where it is none."""
-        told = mapped(reply)
-        first = told.get(b"first-entry")
-        if b"first-entry" not in told and told[b"length"]:
-            first = [told[b"recorded-first-entry-id"]]  # of a truncated reply
+        fields = mapped(reply)
+        first = fields.get(b"first-entry")
+        if b"first-entry" not in fields and fields[b"length"]:
+            first = [fields[b"recorded-first-entry-id"]]  # of a truncated reply
         info = cls(
-            length=told[b"length"],
+            length=fields[b"length"],
             first=first[0] if first else None,
-            last=told[b"last-generated-id"],
-            added=told.get(b"entries-added"),
+            last=fields[b"last-generated-id"],
+            added=fields.get(b"entries-added"),
         )
         return info.checked()
 
@@ -148,7 +148,7 @@ class Place:
 
     Redis 7.0 counts the entries that were ever added to a stream, so the number of the entry at our
     position is known, and with it how many were trimmed (or deleted) unread: exactly, however late
-    one looks. (`max-deleted-entry-id` does not tell: on Redis 7.0 and Valkey 9.1 XTRIM leaves it.)
+    one looks. (`max-deleted-entry-id` does not help: on Redis 7.0 and Valkey 9.1 XTRIM leaves it.)
     An older server only shows that the position was trimmed: then at least one is said.
 
     A stream may also have been deleted and created again between two checks. If that is detected,
@@ -215,7 +215,7 @@ class Place:
             # which still has what we had read then. Entries read since may belong to the new one.
             if info.first is not None and order(info.first) <= order(self.checked):
                 return None
-            # How many of the old one were unread when it was deleted, nothing tells any more.
+            # How many of the old one were unread when it was deleted is not known any more.
             return UncertainGap(max(0, self.number - self.read), since, until)
         missed = self.number - known
         # XADD's MAXLEN does not make a stream shorter than that: it was trimmed by hand; or it is a

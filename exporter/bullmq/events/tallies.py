@@ -104,7 +104,7 @@ class Tally:
         self.exemplars.update(other.exemplars)
 
     def mark_restored(self) -> None:
-        """It was told before, and is to be shown as it is when it is told again."""
+        """It was exposed before, and is not new when it is exposed again."""
         self.restored, self._frozen = True, None
 
     def freeze(self) -> FrozenTally:

@@ -6,7 +6,7 @@ const HANDLERS = ["onclick", "onsubmit", "oninput", "onchange"];
  * element("a", {href: "?", class: "quiet", onclick: f}, "text", child, [more, children])
  *
  * Text always becomes a text node, so nothing that came from a job is ever read as markup.
- * Attributes that are null, undefined or false are left out. `key` tells patch() which element
+ * Attributes that are null, undefined or false are left out. `key` says to patch() which element
  * of a list is which. `style` is an object: the policy of the page forbids the attribute.
  */
 export function element(tag, attributes = {}, ...children) {

@@ -113,7 +113,7 @@ function progress(value) {
   return short(value, 1000);
 }
 
-/** The newest first and open. They are told apart by age, so that a new one opens by itself. */
+/** The newest first and open. They are distinguished by age, so that a new one opens by itself. */
 function traces(job, context) {
   const { stacktrace } = job;
   return stacktrace.map(asText).map((trace, at) => {
