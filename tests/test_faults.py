@@ -605,7 +605,7 @@ def test_a_replica_is_read_while_its_primary_is_there_and_told_as_stale_when_it_
                 admin.set("any", "thing")
             stack.add_some()
             assert_counted(stack.exporter, stack.work.settle())
-            assert told_counts(stack.exporter, QUEUE) == counts_in(primary)
+            eventually(lambda: told_counts(stack.exporter, QUEUE) == counts_in(primary))
         stack.assert_quiet()
 
         primary.stop()
