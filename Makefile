@@ -1,4 +1,4 @@
-# `make demo` and `make test` do the whole set-up on a fresh machine, then run.
+# `make demo` and `make test` do the whole set-up on a fresh machine, then run. See CONTRIBUTING.md.
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,13 +16,16 @@ PACKAGES := buildah curl chromium faketime mmdebstrap redis-server nodejs npm pr
 PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make pins"
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
-.PHONY: demo test bench soak lint audit format rules docs scoreboard dashboards screenshots pins programs clean
+.PHONY: demo setup test bench soak lint audit format rules docs scoreboard dashboards screenshots pins programs release-check clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/bullmq-exporter --demo
 
-test:
-	$(MAKE) --jobs=3 programs $(NODE) $(BASE) $(NEWEST) $(VENV)/.dev
+# All that the tests need. The image is built and run by root only.
+setup:
+	$(MAKE) --jobs=3 programs $(NODE) $(NEWEST) $(VENV)/.dev $(if $(filter 0,$(shell id -u)),$(BASE))
+
+test: setup
 	$(MAKE) lint
 	$(BIN)/pytest
 
@@ -34,12 +37,20 @@ lint: $(VENV)/.dev
 	$(BIN)/pip check
 	$(BIN)/hadolint --failure-threshold=style Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec config/compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/zizmor --offline --quiet --no-progress .github
 
 # What the image installs, with hashes: the newest versions that setup.cfg allows.
 pins: $(VENV)/.dev
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
 	  | $(PIN) - --output-file config/image/build-requirements.txt
 	$(PIN) setup.cfg --output-file config/image/requirements.txt
+
+# What a release consists of, in dist/; with TAG=v1.2.3 as the workflow does it.
+release-check: $(VENV)/.dev
+	$(BIN)/python tools/release.py $(if $(TAG),--tag '$(TAG)')
 
 # Needs the network: known holes of what is installed.
 audit: $(VENV)/.dev
@@ -110,7 +121,7 @@ tests/bench/shipped/.installed: config/image/requirements.txt | $(BIN)/python
 # A copy of Debian that lies about for long is read too (Valid-Until), and its manuals are not.
 $(NEWEST): | programs
 	rm -rf $(@D)
-	mmdebstrap --quiet --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' \
+	mmdebstrap --quiet --variant=extract $(if $(filter-out 0,$(shell id -u)),--mode=chrootless) --aptopt='Acquire::Check-Valid-Until "false"' \
 	  --dpkgopt='path-exclude=/usr/share/*' --dpkgopt='path-include=/usr/share/prometheus/*' \
 	  --include=docker-compose,prometheus,prometheus-alertmanager testing $(@D)
 	@touch $@
