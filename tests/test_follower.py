@@ -813,6 +813,42 @@ async def test_a_stream_that_vanishes_while_it_is_written_to_is_an_uncertain_gap
     await reader.close()
 
 
+@pytest.mark.parametrize("goes", ["with its queue", "before it is checked", "not"])
+async def test_what_a_short_lived_queue_leaves_unread_is_an_uncertain_gap(
+    server: Server, goes: str
+) -> None:
+    reader = RedisReader(RedisSettings(host="127.0.0.1", port=server.port), connections=1)
+    queues: tuple[Queue, ...] = ()
+    follower = Follower(reader, EventsSettings(), lambda: queues, redis_timeout=2)
+
+    async def uncertain_gaps() -> int:
+        await follower._step()
+        tallies = await follower.tallies()
+        assert tallies is not None
+        return tallies.uncertain_gaps
+
+    with server.client() as client:
+        assert await uncertain_gaps() == 0
+        write(client, 0, "added", "1", name="import")
+        queues = (QUEUE,)
+        assert await uncertain_gaps() == 0
+        write(client, 10, "added", "2", name="import")
+        if goes != "not":
+            client.delete(KEY)
+        if goes == "before it is checked":
+            follower._begin_anew()
+        else:
+            queues = ()
+        for _ in range(2):
+            assert await uncertain_gaps() == (goes != "not")
+        queues = (QUEUE,)
+        follower._begin_anew()
+        await uncertain_gaps()
+        assert await uncertain_gaps() == (goes != "not")
+        assert count(await follower.tallies(), Count.ADDED) == 1 + (goes == "not")
+    await reader.close()
+
+
 def test_an_older_copy_of_a_stream_that_went_on_is_no_gap() -> None:
     """A failover to a replica that lagged, and newer events before the next check."""
     place = Place()

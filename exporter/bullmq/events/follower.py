@@ -600,7 +600,9 @@ class Follower:
         if first and self._complete_until[0] is None:
             # What was there before us is not counted.
             await self._start_from_now(counters)
-        for queue in self._counters.keys() - set(queues):
+        removed = self._counters.keys() - set(queues)
+        await self._look_for_deleted([self._counters[queue] for queue in removed])
+        for queue in removed:
             gone = self._removed_queues[queue] = self._counters.pop(queue)
             gone.put_away()
             self._opened.pop(queue, None)
@@ -625,6 +627,14 @@ class Follower:
         while len(self._remembered) > MAX_REMOVED_QUEUES:
             del self._remembered[next(iter(self._remembered))]
         return True
+
+    async def _look_for_deleted(self, counters: Iterable[QueueEventCounter]) -> None:
+        """Note which streams of removed queues went with them: no check will find that any more."""
+        unsure = [each for each in counters if self._was_written_to(each)]
+        exist = await self._redis.pipeline([(b"EXISTS", each.stream) for each in unsure])
+        for counter, exists in zip(unsure, exist, strict=True):
+            if exists == 0:
+                self._note_deleted(counter)
 
     def _take_removed(self, base: bytes) -> FinishedJobs:
         """What finished in a queue that went while the exporter was not running."""
@@ -797,9 +807,7 @@ class Follower:
             if "no such key" in str(info):
                 if counter.place.first is not None:
                     log.info("the events are gone", extra={"queue": counter.queue.name})
-                    # While there was something to read, some of it may have gone unread.
-                    self._uncertain_gaps += counter.place.read > 0 or counter.queue in self._behind
-                counter.place.vanish()
+                self._note_deleted(counter)
                 self._unreadable.discard(counter.queue)
             return
         if counter.queue in self._unreadable:
@@ -843,6 +851,16 @@ class Follower:
         if gap is not None:
             self._note_gap(counter, gap)
         counter.note_check()
+
+    def _was_written_to(self, counter: QueueEventCounter) -> bool:
+        """Whether there was something to read of late: where the stream is deleted, some of it may
+        have gone unread.
+        """
+        return counter.place.read > 0 or counter.queue in self._behind
+
+    def _note_deleted(self, counter: QueueEventCounter) -> None:
+        self._uncertain_gaps += self._was_written_to(counter)
+        counter.place.vanish()
 
     def _note_gap(self, counter: QueueEventCounter, gap: Gap) -> None:
         details: dict[str, Any] = {"queue": counter.queue.name, "count": gap.missed}
