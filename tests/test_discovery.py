@@ -13,7 +13,8 @@ from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.discovery import Findings, Search, within_limit
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.request_priority import RequestPriority
-from exporter.settings import RedisSettings, Watched
+from exporter.bullmq.watcher import PATIENCE_SECONDS, Outcome, Watcher
+from exporter.settings import RedisSettings, Settings, Watched
 from tests.conftest import Exporter, Server, StartExporter, StartWork, eventually
 
 VERSIONS = pytest.mark.parametrize("version", ["bullmq5", "bullmq6"])
@@ -284,3 +285,33 @@ def test_keys_of_other_applications_make_no_queues(server: Server, prefix: str) 
         client.set("app:session:meta", "hello")
         client.hset("bull:real:repeat:meta", mapping={"name": "x", "pattern": "* * * * *"})
     assert found(server, prefix=[prefix]) == [("bull", "real")]
+
+
+async def test_an_application_that_starts_at_the_same_time_is_searched_for_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All keys are searched each hour, but the first time it may not have made all queues yet."""
+    redis_settings = RedisSettings(host="127.0.0.1", port=server.port)
+    reader = RedisReader(redis_settings, connections=2)
+
+    async def ignore(_: Outcome) -> None:
+        pass
+
+    watcher = Watcher(reader, Settings(redis=redis_settings), ignore)
+
+    async def unwatched() -> int:
+        await watcher._search_again()
+        snapshot = (await watcher.poll()).snapshot
+        assert snapshot is not None and snapshot.unwatched is not None
+        return snapshot.unwatched["prefix"]
+
+    make_queues(server, "bull:mail", "other:mail")
+    assert await unwatched() == 1
+    make_queues(server, "other:sync")
+    assert await unwatched() == 1
+    started = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: started + PATIENCE_SECONDS)
+    assert await unwatched() == 2
+    make_queues(server, "other:late")
+    assert await unwatched() == 2
+    await reader.close()

@@ -240,7 +240,10 @@ class Watcher:
             pace=pace, known=self._queues or (), everywhere=everywhere
         )
         if everywhere:
-            self._search_everywhere_due = now + SEARCH_EVERYWHERE_SECONDS
+            # An application that starts together with us has not made all of its queues yet.
+            settled = self._started + PATIENCE_SECONDS
+            later = now + SEARCH_EVERYWHERE_SECONDS
+            self._search_everywhere_due = min(settled, later) if now < settled else later
             self._remark(findings)
         return findings
 
