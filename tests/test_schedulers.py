@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -247,3 +248,47 @@ def test_schedulers_that_have_ended_hide_none_behind_them(
     found = schedulers(exporter)
     assert [key for key, each in found.items() if each["ended"]] == ended
     assert [*found][len(ended) :] == [*alive]
+
+
+def test_which_schedulers_are_exposed_does_not_change_as_they_run(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    hour = 3600_000
+    begin = int(time.time() * 1000) + hour
+
+    def plan(names: Sequence[str], first: int) -> None:
+        times = {name: first + number for number, name in enumerate(names)}
+        client.zadd("bull:q:repeat", times)
+        for name, at in times.items():
+            client.hset(f"bull:q:repeat:{name}", mapping={"name": name, "every": hour})
+            job = {"timestamp": begin, "processedOn": at - hour}
+            client.hset(f"bull:q:repeat:{name}:{at}", mapping=job)
+
+    def exposed(name: str) -> set[str]:
+        return {scheduler for _, scheduler in exporter.metrics.samples(name)}
+
+    names = [f"s{number:03}" for number in range(150)]
+    with server.client() as client:
+        client.hset("bull:q:meta", "version", "bullmq:5.56.3")
+        plan(names, begin)
+        exporter = start_exporter(server.url, EXPORTER_MAX_SCHEDULERS="100")
+        kept = set(names[:100])
+        eventually(lambda: info(exporter).keys() == kept)
+        # Each of those runs, and is due again later than the others.
+        plan(names[:100], begin + hour)
+        later = (begin + hour) / 1000
+        eventually(lambda: min(exporter.metrics.samples(NEXT_RUN).values()) == later)
+        eventually(lambda: set(last_runs(exporter).values()) == set(range(begin, begin + 100)))
+        assert (
+            exposed(NEXT_RUN)
+            == exposed(LAST_RUN)
+            == exposed(INTERVAL)
+            == info(exporter).keys()
+            == kept
+        )
+        # Another one is overdue; and one goes.
+        client.zadd("bull:q:repeat", {"s140": begin - 2 * hour})
+        client.zrem("bull:q:repeat", "s007")
+        kept = (kept - {"s007"}) | {"s140"}
+        eventually(lambda: exposed(NEXT_RUN) == kept)
+        eventually(lambda: info(exporter).keys() == kept)

@@ -2,7 +2,8 @@
 -- KEYS: one a queue, what its keys begin with (`bull:ingestion:`).
 -- ARGV[1]: how many schedulers to read of each queue; ARGV[2]: the time in ms (TIME is no read
 -- command: the ACL user may not call it); then for each queue what to read, by the letters of poll.py;
--- after a `b` its heartbeat key, and after a `z` the longest-waiting job of `prioritized` and its time.
+-- after a `b` its heartbeat key, after a `k` the number of schedulers that were exposed before, and their names,
+-- and after a `z` the longest-waiting job of `prioritized` and its time.
 
 -- How many jobs to look at for one whose hash is there.
 local TRIES = 5
@@ -187,26 +188,46 @@ local function limiter(base)
   return left > 0 and { number(taken), left }
 end
 
--- The first schedulers with their next runs. Those that have ended by `limit` or `endDate` stay in
+-- Whether a scheduler has run for the last time. Those that have ended by `limit` or `endDate` stay in
 -- the set for ever, with their last run (seen in 5.56.3 and 6.7.0): nothing is overdue there.
-local function next_runs(base)
-  -- Those that have ended stand first for ever: more are read than returned.
+local function has_ended(base, name)
+  local opts = read('HMGET', base .. 'repeat:' .. name, 'endDate', 'limit', 'ic')
+  local last, limit, count = tonumber(opts[1]), tonumber(opts[2]), tonumber(opts[3])
+  return (last and last < now) or (limit and count and count >= limit)
+end
+
+-- Schedulers with their next runs. If there are more than are exposed, the overdue ones come first, then
+-- those that were exposed before: otherwise each run would change which ones are exposed.
+local function next_runs(base, exposed_before)
   local most = tonumber(ARGV[1])
-  local runs = read('ZRANGE', base .. 'repeat', 0, 5 * most - 1, 'WITHSCORES')
-  local kept = {}
-  for i = 1, #runs, 2 do
-    local ended = false
-    if tonumber(runs[i + 1]) < now - 60000 then
-      local opts = read('HMGET', base .. 'repeat:' .. runs[i], 'endDate', 'limit', 'ic')
-      local last, limit, count = tonumber(opts[1]), tonumber(opts[2]), tonumber(opts[3])
-      ended = (last and last < now) or (limit and count and count >= limit)
-    end
-    if #kept == 2 * most then break end
-    if not ended then
-      table.insert(kept, shown(runs[i]))
-      table.insert(kept, runs[i + 1])
+  local kept, seen = {}, {}
+  local function keep(name, at)
+    if #kept < 2 * most and not seen[name] then
+      seen[name] = true
+      table.insert(kept, name)
+      table.insert(kept, at)
     end
   end
+
+  -- Those that have ended stand first for ever: more are read than returned.
+  local runs = read('ZRANGE', base .. 'repeat', 0, 5 * most - 1, 'WITHSCORES')
+  local others = {}
+  for i = 1, #runs, 2 do
+    local name, at = shown(runs[i]), runs[i + 1]
+    if #kept == 2 * most or #others == 2 * most then break end
+    if tonumber(at) >= now - 60000 then
+      table.insert(others, name)
+      table.insert(others, at)
+    elseif not has_ended(base, runs[i]) then
+      keep(name, at)
+    end
+  end
+  local scores = #exposed_before > 0 and read('ZMSCORE', base .. 'repeat', unpack(exposed_before)) or {}
+  for i, at in ipairs(scores) do
+    -- An overdue one is among the first, unless too many are overdue.
+    if at and tonumber(at) >= now - 60000 then keep(exposed_before[i], at) end
+  end
+  for i = 1, #others, 2 do keep(others[i], others[i + 1]) end
   return kept
 end
 
@@ -243,6 +264,10 @@ for i, base in ipairs(KEYS) do
   local wanted = set_of(next_argument())
   local last_waiting = wanted.w and last_of(base .. 'wait') or {}
   local heartbeat = wanted.b and number(start_of(next_argument()))
+  local exposed_before = {}
+  if wanted.k then
+    for number = 1, tonumber(next_argument()) do exposed_before[number] = next_argument() end
+  end
   local prioritized = {}
   if wanted.z then
     prioritized = oldest_as_known(base, next_argument(), next_argument())
@@ -268,7 +293,7 @@ for i, base in ipairs(KEYS) do
     number(oldest_active),
     held,
     next_delayed or false,
-    wanted.s and next_runs(base) or false,
+    wanted.s and next_runs(base, exposed_before) or false,
     heartbeat or false,
     wanted.c and longest_waiting_parent(base) or false,
     active_id,

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from exporter.bullmq.batches import batched
 from exporter.bullmq.connection import RedisReader, RedisRefused, Script, packed
-from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue, State, label_text, text
+from exporter.bullmq.keys import MAX_LABEL_BYTES, MAX_SAFE_INTEGER, Queue, State, label_text, text
 from exporter.bullmq.limits import Meta, Window, limits_of
 from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.snapshot import QueueReading
@@ -388,6 +388,9 @@ class Poller:
                 arguments.append(probes)
                 if each.has_heartbeat:
                     arguments.append(each.heartbeat_key)
+                if "k" in probes:
+                    names = _some_of_more(each.counted, each.edges)
+                    arguments += (len(names), *names)
                 if starving:
                     job_id, by_hash = starving
                     arguments += (job_id, b"" if by_hash is None else by_hash)
@@ -422,6 +425,9 @@ class Poller:
         wanted, looks = [], 0
         for each in batch:
             probes, starving = each.probes_at(now), NO_LOOK.starving
+            names = _some_of_more(each.counted, each.edges)
+            if names and len(names) == self._max_schedulers:
+                probes += "k"  # others are exposed only in place of one of these
             if "p" in probes:
                 look = self._waiting.look(each.queue)
                 if look.due <= now and looks < PRIORITY_CHECKS_PER_BATCH:
@@ -445,6 +451,18 @@ def _read(state: _QueueState) -> QueueReading:
 
 def _some(size: Any) -> bool:
     return isinstance(size, int) and size > 0
+
+
+def _some_of_more(counted: Counted | None, edges: Edges) -> tuple[bytes, ...]:
+    """The schedulers that are exposed of a queue that has more; none if a name may be shortened,
+    since that scheduler would not be found by it.
+    """
+    runs = edges.runs
+    number: Any = counted.schedulers if counted is not None else None
+    if not isinstance(runs, list) or not _some(number) or len(runs) >= 2 * number:
+        return ()
+    names = tuple(runs[::2])
+    return names if max(map(len, names), default=0) < MAX_LABEL_BYTES else ()
 
 
 def _raise_if_refused(readings: Iterable[QueueReading]) -> None:
@@ -567,6 +585,7 @@ def _reading(queue: Queue, counted: Counted, edges: Edges, meta: Meta) -> QueueR
         next_delayed=seconds("next delayed", edges.next_delayed, 1000 * DELAYED_SCORE_UNIT),
         schedulers=readable("schedulers", _count(counted.schedulers)),
         scheduler_runs=tuple(scheduler_runs()),
+        some_schedulers=_some_of_more(counted, edges),
         heartbeat=seconds("heartbeat", edges.heartbeat),
         limits=limits_of(meta, edges.limiter, number),
         oldest_waiting_children=seconds(

@@ -1,6 +1,7 @@
 -- Job schedulers and old repeatable jobs: what they repeat, and when they last ran.
 -- KEYS: one for each part of a queue's schedulers, what the queue's keys begin with. ARGV[1]: the
--- longest value that is read (bytes); then the first and the last index of each part.
+-- longest value that is read (bytes); then for each part the number of schedulers that are named, and
+-- these, or 0, and the first and the last index.
 -- For each part an error, or a row for each scheduler, except those whose keys are longer.
 
 local longest = tonumber(ARGV[1])
@@ -39,8 +40,21 @@ local function value_of(key, i)
   return shown(read('HGET', key, FIELDS[i]))
 end
 
-local function rows(base, first, last)
-  local members = read('ZRANGE', base .. 'repeat', first, last, 'WITHSCORES')
+-- Those of these that are there, each with its next run.
+local function members_of(base, names)
+  local scores = read('ZMSCORE', base .. 'repeat', unpack(names))
+  if is_error(scores) then return scores end
+  local members = {}
+  for i, name in ipairs(names) do
+    if scores[i] then
+      members[#members + 1] = name
+      members[#members + 1] = scores[i]
+    end
+  end
+  return members
+end
+
+local function rows(base, members)
   if is_error(members) then return members end
   local found = {}
   for i = 1, #members, 2 do
@@ -57,6 +71,21 @@ local function rows(base, first, last)
   return found
 end
 
-local result = {}
-for i, base in ipairs(KEYS) do result[i] = rows(base, ARGV[2 * i], ARGV[2 * i + 1]) end
+local result, at = {}, 1
+
+local function next_argument()
+  at = at + 1
+  return ARGV[at]
+end
+
+for i, base in ipairs(KEYS) do
+  local names = {}
+  for number = 1, tonumber(next_argument()) do names[number] = next_argument() end
+  if #names > 0 then
+    result[i] = rows(base, members_of(base, names))
+  else
+    local first, last = next_argument(), next_argument()
+    result[i] = rows(base, read('ZRANGE', base .. 'repeat', first, last, 'WITHSCORES'))
+  end
+end
 return result

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from exporter.bullmq.connection import RedisReader, Script, readable
+from exporter.bullmq.batches import batched
+from exporter.bullmq.connection import Command, RedisReader, Script, readable
 from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue, label_text
 from exporter.bullmq.snapshot import Scheduler
 
@@ -33,17 +34,27 @@ async def read_scheduler_page(
 
 
 class _Part(NamedTuple):
-    """A run of a queue's schedulers: the indexes of the first and the last."""
+    """Some of a queue's schedulers: these, or those from one index to another."""
 
     queue: Queue
-    first: int
-    last: int
+    names: Sequence[bytes] = ()
+    first: int = 0
+    last: int = -1
+
+    @property
+    def size(self) -> int:
+        return len(self.names) or self.last - self.first + 1
+
+    @property
+    def arguments(self) -> Command:
+        return (len(self.names), *self.names) if self.names else (0, self.first, self.last)
 
 
 def _parts(numbers: Mapping[Queue, int], start: int) -> Iterator[_Part]:
     for queue, number in numbers.items():
         for first in range(start, start + number, SCHEDULER_BATCH_SIZE):
-            yield _Part(queue, first, min(first + SCHEDULER_BATCH_SIZE, start + number) - 1)
+            last = min(first + SCHEDULER_BATCH_SIZE, start + number) - 1
+            yield _Part(queue, first=first, last=last)
 
 
 async def read_schedulers(
@@ -53,12 +64,31 @@ async def read_schedulers(
 
     Queues whose schedulers cannot be read have no entry. Raises RedisUnavailable.
     """
+    return await _read(redis, _parts(numbers, start))
+
+
+async def read_named_schedulers(
+    redis: RedisReader, names: Mapping[Queue, Sequence[bytes]]
+) -> dict[Queue, tuple[Scheduler, ...]]:
+    """Those of these schedulers that are there.
+
+    Queues whose schedulers cannot be read have no entry. Raises RedisUnavailable.
+    """
+    parts = (
+        _Part(queue, batch)
+        for queue, of_queue in names.items()
+        for batch in batched(of_queue, SCHEDULER_BATCH_SIZE)
+    )
+    return await _read(redis, parts)
+
+
+async def _read(redis: RedisReader, parts: Iterable[_Part]) -> dict[Queue, tuple[Scheduler, ...]]:
     found: dict[Queue, tuple[Scheduler, ...]] = {}
     unreadable: set[Queue] = set()
-    for batch in _batches(_parts(numbers, start)):
-        indexes = [index for part in batch for index in (part.first, part.last)]
+    for batch in _batches(parts):
+        arguments = [argument for part in batch for argument in part.arguments]
         answers = await redis.run(
-            SCHEDULERS, [part.queue.base for part in batch], (MAX_BYTES, *indexes)
+            SCHEDULERS, [part.queue.base for part in batch], (MAX_BYTES, *arguments)
         )
         for part, rows in zip(batch, answers, strict=True):
             if isinstance(rows, list):
@@ -74,7 +104,7 @@ def _batches(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
     batch: list[_Part] = []
     size = 0
     for part in parts:
-        number = part.last - part.first + 1
+        number = part.size
         if batch and size + number > SCHEDULER_BATCH_SIZE:
             yield batch
             batch, size = [], 0

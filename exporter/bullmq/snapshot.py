@@ -26,7 +26,8 @@ class QueueReading:
     oldest_active_locked: bool | None = None  # whether a worker still holds that job
     next_delayed: float | None = None
     schedulers: int | None = None
-    scheduler_runs: tuple[tuple[str, float], ...] = ()  # the soonest first
+    scheduler_runs: tuple[tuple[str, float], ...] = ()
+    some_schedulers: tuple[bytes, ...] = ()  # whose runs these are; empty if there are no others
     heartbeat: float | None = None
     limits: QueueLimits = NO_LIMITS
     oldest_waiting_children: float | None = None  # a flow's parent

@@ -36,7 +36,8 @@ FAMILIES = (
     ),
     LabelledQueueGauge(
         "bullmq_scheduler_next_run_timestamp_seconds",
-        "When the scheduler runs next; the first 100 of a queue, except those that have ended.",
+        "When the scheduler runs next; at most 100 of a queue that have not ended: those that are "
+        "overdue first, then those that were reported before.",
         "scheduler",
         lambda reading, _: reading.scheduler_runs,
     ),

@@ -12,7 +12,7 @@ from exporter.bullmq.batches import batched
 from exporter.bullmq.collectors.rounds import Rounds
 from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.keys import Queue
-from exporter.bullmq.schedulers import MAX_BYTES, read_schedulers
+from exporter.bullmq.schedulers import MAX_BYTES, read_named_schedulers, read_schedulers
 from exporter.bullmq.snapshot import QueueReading, QueueSchedulers, Scheduler
 from exporter.settings import Settings
 
@@ -27,8 +27,8 @@ LOOK_FACTOR = 5  # as in edges.lua
 
 
 class Schedulers:
-    """Reads the first `max_schedulers` schedulers of each queue that have not ended, and how many
-    of them are duplicates.
+    """Reads `max_schedulers` schedulers of each queue that have not ended, the same as the poll,
+    and counts how many of them are duplicates.
 
     A duplicate is one that adds a job of the same name with the same data as another one does. A
     repeatable job's key is made from its pattern, so a changed pattern registers a second one
@@ -59,10 +59,11 @@ class Schedulers:
             if reading.schedulers is not None
         }
         numbers = {queue: number for queue, number in counted.items() if number and self._most}
+        some = {each.queue: each.some_schedulers for each in readings if each.some_schedulers}
         known = await self._rounds.read(
             list(numbers),
             partial(self._batches, numbers),
-            partial(self._read_batch, numbers),
+            partial(self._read_batch, numbers, some),
             seconds=seconds,
         )
         # A single scheduler has no duplicate, whether it could be read or not.
@@ -93,26 +94,32 @@ class Schedulers:
             yield batch
 
     async def _read_batch(
-        self, numbers: Mapping[Queue, int], queues: Sequence[Queue]
+        self,
+        numbers: Mapping[Queue, int],
+        some: Mapping[Queue, Sequence[bytes]],
+        queues: Sequence[Queue],
     ) -> Mapping[Queue, QueueSchedulers]:
         most, now = self._most, int(time.time() * 1000)
-        first = {queue: min(numbers[queue], most) for queue in queues}
+        named = {queue: some[queue] for queue in queues if queue in some}
+        first = {queue: min(numbers[queue], most) for queue in queues if queue not in some}
         found = await read_schedulers(self._redis, first)
         # Those that have ended come first, for ever.
         further = {
             queue: min(numbers[queue], LOOK_FACTOR * most) - most
-            for queue, some in found.items()
-            if numbers[queue] > most and any(each.has_ended(now) for each in some)
+            for queue, of_queue in found.items()
+            if numbers[queue] > most and any(each.has_ended(now) for each in of_queue)
         }
         more = await read_schedulers(self._redis, further, start=most)
+        found = {queue: (*of_queue, *more.get(queue, ())) for queue, of_queue in found.items()}
+        found |= await read_named_schedulers(self._redis, named)
         alive = {
-            queue: tuple(each for each in (*some, *more.get(queue, ())) if not each.has_ended(now))[
-                :most
-            ]
-            for queue, some in found.items()
+            queue: tuple(each for each in of_queue if not each.has_ended(now))[:most]
+            for queue, of_queue in found.items()
         }
         duplicates = await _count_duplicates(self._redis, alive)
-        return {queue: QueueSchedulers(some, duplicates[queue]) for queue, some in alive.items()}
+        return {
+            queue: QueueSchedulers(of_queue, duplicates[queue]) for queue, of_queue in alive.items()
+        }
 
 
 async def _count_duplicates(
