@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.events import backfill, state_format
+from exporter.bullmq.events import backfill, check_rounds, read_size, stale_jobs, state_format
 from exporter.bullmq.events import follower as following
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.queue_event_counter import QueueEventCounter
@@ -37,12 +37,9 @@ START = 1_795_500_000_000
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checks as often as there are reads, so that tests need not wait for them."""
-    for name, seconds in (
-        ("CHECK_INTERVAL_SECONDS", 0.0),
-        ("CHECK_ALL_INTERVAL_SECONDS", 0.0),
-        ("EXISTS_INTERVAL_SECONDS", 0.2),
-    ):
-        monkeypatch.setattr(following, name, seconds)
+    monkeypatch.setattr(check_rounds, "CHECK_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(check_rounds, "CHECK_ALL_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(stale_jobs, "EXISTS_INTERVAL_SECONDS", 0.2)
     monkeypatch.setattr(following, "PAUSE", 0.02)
     monkeypatch.setattr(following, "BLOCK", 0.1)
 
@@ -335,7 +332,7 @@ async def test_what_is_trimmed_while_more_comes_than_can_be_read_is_missed_exact
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reads of ten at a time, of a stream that keeps 100 and gets 100 more between two of them."""
-    monkeypatch.setattr(following, "MAX_READ_COST", 10)
+    monkeypatch.setattr(read_size, "MAX_READ_COST", 10)
     with server.client() as client:
         async with followed(server.port) as until:
             written = 0
@@ -893,7 +890,7 @@ async def test_queues_that_go_do_not_end_the_checks_of_others(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that had events just before is to be checked, and is not there any more."""
-    monkeypatch.setattr(following, "CHECK_ALL_INTERVAL_SECONDS", 3.0)
+    monkeypatch.setattr(check_rounds, "CHECK_ALL_INTERVAL_SECONDS", 3.0)
     monkeypatch.setattr(following, "PAUSE", 0.2)  # in which it goes
     other = Queue.named("bull", "indexing")
     watched: tuple[Queue, ...] = (QUEUE,)
@@ -918,7 +915,7 @@ async def test_queues_that_go_do_not_end_the_checks_of_others(
 async def test_a_stream_that_is_behind_and_becomes_something_else_is_left_alone(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "MAX_READ_COST", 10)
+    monkeypatch.setattr(read_size, "MAX_READ_COST", 10)
     with server.client() as client:
         async with followed(server.port) as until:
             pipeline = client.pipeline(transaction=False)

@@ -34,6 +34,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_form
 from yarl import URL
 
 from exporter.bullmq.connection import RedisReader
+from exporter.bullmq.events import check_rounds, stale_jobs
 from exporter.bullmq.events import follower as following
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.job_facts import NO_JOB
@@ -727,14 +728,11 @@ def quiet_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def inside(quiet_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
     with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as runner:
-        for name, seconds in (
-            ("CHECK_INTERVAL_SECONDS", 0.0),
-            ("CHECK_ALL_INTERVAL_SECONDS", 0.0),
-            ("BLOCK", 0.002),
-        ):
-            patch.setattr(following, name, seconds)
+        patch.setattr(check_rounds, "CHECK_INTERVAL_SECONDS", 0.0)
+        patch.setattr(check_rounds, "CHECK_ALL_INTERVAL_SECONDS", 0.0)
+        patch.setattr(stale_jobs, "EXISTS_INTERVAL_SECONDS", 0.0)
+        patch.setattr(following, "BLOCK", 0.002)
         patch.setattr(following, "PAUSE", 0.0)
-        patch.setattr(following, "EXISTS_INTERVAL_SECONDS", 0.0)
         # Each time instead of once a second.
         patch.setattr(StateFile, "due", True)
         patch.setattr(os, "fsync", lambda _: None)

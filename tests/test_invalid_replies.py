@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from redis import exceptions
 
 from exporter.bullmq.connection import InvalidReply, RedisReader, RedisUnavailable
+from exporter.bullmq.events import check_rounds, stale_jobs
 from exporter.bullmq.events import follower as following
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.tallies import Count
@@ -257,13 +258,10 @@ PATHS = (
 async def test_events_are_counted_once_whatever_is_answered_between(
     lying: LyingServer, filled: Server, kind: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (
-        "CHECK_INTERVAL_SECONDS",
-        "CHECK_ALL_INTERVAL_SECONDS",
-        "EXISTS_INTERVAL_SECONDS",
-        "PAUSE",
-    ):
-        monkeypatch.setattr(following, name, 0.0)
+    monkeypatch.setattr(check_rounds, "CHECK_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(check_rounds, "CHECK_ALL_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(stale_jobs, "EXISTS_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(following, "PAUSE", 0.0)
     monkeypatch.setattr(following, "BLOCK", 0.01)
     queue = Queue.named("bull", f"followed-{kind.decode().lower()}")
     redis = RedisSettings(host="127.0.0.1", port=lying.port, timeout=20)

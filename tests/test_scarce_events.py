@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from exporter.bullmq.events import follower as following
+from exporter.bullmq.events import backfill
 from exporter.bullmq.events.tallies import Count, Tallies
 from exporter.bullmq.keys import Queue
 from tests.conftest import Exporter, Server, StartExporter, StartWork, eventually
@@ -24,7 +24,7 @@ METRICS = {"metrics": {"maxDataPoints": 10}}
 
 @pytest.fixture(autouse=True)
 def quick_backfill(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "CLOCK_SKEW", 300)
+    monkeypatch.setattr(backfill, "CLOCK_SKEW", 300)
 
 
 def ended(tallies: Tallies, what: Count) -> int:

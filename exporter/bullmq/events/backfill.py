@@ -1,16 +1,23 @@
-"""Finds the jobs whose end was missed in the events, among those that the queue still keeps."""
+"""Counts the jobs whose end was missed in the events, among those that the queue still keeps."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Container, Iterable, Mapping
+from typing import NamedTuple
 
 from exporter.bullmq.connection import RedisReader, RedisRefused, scored
 from exporter.bullmq.events import job_facts
 from exporter.bullmq.events.job_facts import JobFacts
-from exporter.bullmq.events.queue_event_counter import QueueEventCounter
+from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW, QueueEventCounter
+from exporter.bullmq.events.scarce_events import ScarceEvents
 from exporter.bullmq.events.stream import Gap
 from exporter.bullmq.events.tallies import Count
-from exporter.bullmq.keys import State, remembered_id
+from exporter.bullmq.keys import Queue, State, remembered_id
+
+log = logging.getLogger(__name__)
 
 # The sets of finished jobs (their scores are `finishedOn`), and what a job there counts as. Failed
 # jobs come first: where more are found than can have been missed, it is they that must be reported.
@@ -18,6 +25,84 @@ FINISHED = {State.FAILED: Count.FAILED, State.COMPLETED: Count.COMPLETED}
 
 # How many jobs one page reads: 1,000 ids hold Redis 7.0 for 0.3 ms.
 PAGE = 1000
+
+
+class _Running(NamedTuple):
+    """The gap that is being filled, and what is left to read for it."""
+
+    counter: QueueEventCounter
+    gap: Gap
+    pages: AsyncIterator[tuple[Count, dict[bytes, JobFacts]]]
+
+
+class Backfill:
+    """Fills gaps one after the other. `consistent` is held while anything is counted."""
+
+    def __init__(self, redis: RedisReader, scarce: ScarceEvents, consistent: asyncio.Lock) -> None:
+        self._redis, self._scarce, self._consistent = redis, scarce, consistent
+        self._gapped: set[Queue] = set()
+        self._running: _Running | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._running is not None
+
+    def note_gap(self, queue: Queue) -> None:
+        """Note that the counter of this queue has a gap."""
+        self._gapped.add(queue)
+
+    def restart(self, counters: Iterable[QueueEventCounter]) -> None:
+        """Look for gaps in these counters: other queues are watched now."""
+        self._gapped = {counter.queue for counter in counters if counter.gaps}
+
+    async def run_page(
+        self, counters: Mapping[Queue, QueueEventCounter], behind: Container[Queue]
+    ) -> None:
+        """Count some of the finished jobs whose events were missed, as far as they are kept.
+
+        One page in each step of the follower, so that the streams are read meanwhile. Raises
+        RedisUnavailable.
+        """
+        if self._running is None:
+            self._running = self._next(counters, behind)
+        if self._running is None:
+            return
+        counter, gap, pages = self._running
+        try:
+            async for count, found in pages:
+                async with self._consistent:
+                    counter.backfill(count, found)
+                    self._scarce.note_backfilled(counter, count, found.values())
+                log.log(
+                    logging.DEBUG if self._scarce.is_off(counter) else logging.WARNING,
+                    "missed jobs are counted, as far as they are kept",
+                    extra={"queue": counter.queue.name, "what": count.name, "count": len(found)},
+                )
+                return
+        except BaseException:
+            self._running = None  # from its start again: none is counted twice
+            raise
+        async with self._consistent:
+            if gap in counter.gaps:
+                counter.gaps.remove(gap)
+        self._running = None
+
+    def _next(
+        self, counters: Mapping[Queue, QueueEventCounter], behind: Container[Queue]
+    ) -> _Running | None:
+        now = time.monotonic()
+        for queue in tuple(self._gapped):
+            counter = counters.get(queue)
+            if counter is None or not counter.gaps:
+                self._gapped.discard(queue)
+                continue
+            # Where nothing more comes, the end of a gap is passed by the clock, not in the stream.
+            waited = now - counter.gap_noted_at >= 3 * CLOCK_SKEW / 1000
+            for gap in counter.gaps:
+                if counter.is_past(gap) or (waited and queue not in behind):
+                    pages = find_missed_jobs(self._redis, counter, gap)
+                    return _Running(counter, gap, pages)
+        return None
 
 
 async def find_missed_jobs(

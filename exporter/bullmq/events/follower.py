@@ -6,8 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
@@ -23,7 +22,8 @@ from exporter.bullmq.connection import (
     packed,
 )
 from exporter.bullmq.events import job_facts
-from exporter.bullmq.events.backfill import find_missed_jobs
+from exporter.bullmq.events.backfill import Backfill
+from exporter.bullmq.events.check_rounds import CheckRounds
 from exporter.bullmq.events.large_entries import (
     LARGE_ENTRY_BYTES,
     SCRIPT_STREAMS,
@@ -31,7 +31,10 @@ from exporter.bullmq.events.large_entries import (
     Reading,
 )
 from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW, QueueEventCounter
+from exporter.bullmq.events.read_size import MAX_READ_COST, ReadSize
+from exporter.bullmq.events.redis_clock import RedisClock, to_monotonic
 from exporter.bullmq.events.scarce_events import ScarceEvents
+from exporter.bullmq.events.stale_jobs import Candidate, StaleJobs, forget_stale
 from exporter.bullmq.events.state_file import StateFile
 from exporter.bullmq.events.state_format import QUEUES
 from exporter.bullmq.events.stream import (
@@ -42,9 +45,9 @@ from exporter.bullmq.events.stream import (
     check_entries,
     milliseconds,
 )
-from exporter.bullmq.events.tallies import Count, FinishedJobs, Layout, QueueTallies, Tallies
-from exporter.bullmq.events.tracked_jobs import JobBudget, TrackedJob
-from exporter.bullmq.keys import MAX_ID_BYTES, MAX_SAFE_INTEGER, Queue, State
+from exporter.bullmq.events.tallies import FinishedJobs, Layout, QueueTallies, Tallies
+from exporter.bullmq.events.tracked_jobs import JobBudget
+from exporter.bullmq.keys import Queue, State
 from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.supervision import supervise
 from exporter.bullmq.waiting import ready_by_hash
@@ -53,29 +56,23 @@ from exporter.settings import EventsSettings
 
 log = logging.getLogger(__name__)
 
-# How much one read should cost, in entries: 1,000 hold Redis 7.0 for 0.5 ms. XREAD's COUNT holds
-# for each stream, so it is adapted to what the last read cost; and even if all streams have
-# something at once, it is at most twice as much.
-MAX_READ_COST = 1000
-MIN_COUNT = 2
-FIRST_COUNT = 10
 # Bytes of a return value or a reason that cost as much as one entry: reads are kept to about 1 MB,
 # but for the first after jobs begin to return more.
 ENTRY_BYTES = 500
 
-# Queues that are gone of which place and counts are still known.
+# Removed queues of which position and counts are remembered.
 MAX_REMOVED_QUEUES = 2000
 
 # Waiting jobs of which no event was read, remembered until their events must have been read.
 MAX_UNSEEN_JOBS = 20_000
 
 # Streams of one XREAD. With 1,000 of them it holds Redis 7.0 for 0.3 ms, and 0.6 ms where it waits;
-# where there are more, none waits, and requests have their turn between fewer.
+# where there are more, none waits, and requests are served between smaller batches.
 MAX_STREAMS = 1000
-READ_AT_ONCE = 250
+READ_BATCH_SIZE = 250
 
-# Streams that are behind which are read at once: few, or each read would bring but a few entries of
-# each, and take as long for the streams as for what is in them.
+# Streams that are behind which are read together: few, or each read would bring only a few entries
+# of each, and take as long for the streams as for their entries.
 BEHIND_BATCH_SIZE = 50
 
 # Seconds that a read waits for an event where there is none, and the rest after one: quiet queues
@@ -83,28 +80,19 @@ BEHIND_BATCH_SIZE = 50
 BLOCK = 1.0
 PAUSE = 0.1
 
-# Seconds after which a stream is compared with what was read of it: one that had new entries, and
-# any other one, which only shows whether it was made anew.
-CHECK_INTERVAL_SECONDS = 5.0
-CHECK_ALL_INTERVAL_SECONDS = 60.0
-# Of one that is behind: how far is exposed.
+# Seconds between two checks of a stream that is behind, from which its lag is exposed.
 CHECK_BEHIND_INTERVAL_SECONDS = 0.5
 # The same where a check has Redis copy a large entry.
 CHECK_LARGE_INTERVAL_SECONDS = 5.0
 CHECK_BATCH_SIZE = 100
 
-# Jobs of which one read asks whether they still exist, and how often all of them are asked for
-# (seconds): Queue.drain() and Queue.clean() remove jobs without an event.
-EXISTS_BATCH_SIZE = 500
-EXISTS_INTERVAL_SECONDS = 60.0
-
-# Entries that are booked before others have their turn: 1 ms.
+# Entries that are counted before requests are served: 1 ms.
 COUNT_BATCH_SIZE = 300
 
-# Ledgers that are copied before others have their turn: a third of a ms.
+# Counters that are copied before requests are served: a third of a ms.
 FREEZE_BATCH_SIZE = 100
 
-# While some streams are behind, seconds after which the others are looked at again.
+# While some streams are behind, seconds after which the others are read again.
 READ_ALL_INTERVAL_SECONDS = 0.3
 
 # How old counts may be that are published because newer ones are not saved yet.
@@ -116,23 +104,6 @@ MAX_SILENT_READS = 2
 
 # Seconds per step for streams with large entries, before all other streams are read again.
 MAX_LARGE_SECONDS = 1.0
-
-
-# Minutes with events whose leads (see Lead) are kept: a stepped clock is forgotten after them.
-LEAD_MINUTES = 60
-# By how much they may differ (ms): a read is later by less, as a rule.
-MAX_LEAD_SPREAD_MS = 10_000
-
-
-class Lead(NamedTuple):
-    """By how much the monotonic clock was ahead of Redis's (ms), or a little more: from events that
-    were read as soon as they were written. The least and the most within one minute: an id is ahead
-    of Redis's clock where that was stepped back, or somebody chose it.
-    """
-
-    minute: int  # monotonic
-    least: float
-    most: float
 
 
 class Behind(NamedTuple):
@@ -179,7 +150,6 @@ class Follower:
         self._known: tuple[Queue, ...] | None = None
         self._counters: dict[Queue, QueueEventCounter] = {}
         self._by_stream: dict[bytes, QueueEventCounter] = {}
-        self._gapped: set[Queue] = set()  # those that have gaps to backfill
         self._removed_queues: dict[Queue, QueueEventCounter] = {}
         self._removed = FinishedJobs()  # in queues that were removed
         self._remembered: dict[bytes, Any] = {}
@@ -195,28 +165,16 @@ class Follower:
         self._silent_reads = 0  # consecutive reads without data
         self._incomplete = ""  # why replies were incomplete, while LargeEntries reads their streams
         self._incomplete_logged = False
-        self._count = self._limit = FIRST_COUNT  # the COUNT of the next read and of the last one
-        self._entry_cost = 1.0  # on average, in entries without a large value
+        self._read_size = ReadSize()
         # Those that were not read to the end, the one that was read last behind the others.
         self._behind: dict[Queue, Behind] = {}
         self._all_due = 0.0
-        self._touched: set[Queue] = set()  # those of which something was read since they were due
-        self._round: set[Queue] = set()  # those that are to be checked
-        self._round_due = 0.0
-        self._whole_round_due = 0.0
-        self._to_ask: dict[
-            QueueEventCounter, None
-        ] = {}  # those whose jobs are to be asked for, in order
-        self._asking: deque[tuple[QueueEventCounter, bytes, TrackedJob]] = deque()
-        self._all_asked = 0.0
-        self._backfill: tuple[QueueEventCounter, Gap, AsyncIterator[tuple[Count, Any]]] | None = (
-            None
-        )
+        self._checks = CheckRounds()
+        self._stale_jobs = StaleJobs()
         self._unsettled: list[QueueEventCounter] = []  # those that have `unresolved`
         self._ahead: set[QueueEventCounter] = set()  # those whose hashes may include unread events
         self._events_read = self._uncertain_gaps = 0
-        # Not by the host's clock: it may be wrong, or stepped.
-        self._leads: deque[Lead] = deque(maxlen=LEAD_MINUTES)
+        self._clock = RedisClock()
         self._opened: dict[Queue, int] = {}  # in which pass a queue was first read
         self._lag = 0.0
         self._following = False
@@ -224,6 +182,7 @@ class Follower:
         # Jobs that wait and are not known from events: in which pass they were first asked for.
         self._unseen: dict[tuple[Queue, bytes, float], int] = {}
         self._consistent = asyncio.Lock()
+        self._backfill = Backfill(redis, self._scarce, self._consistent)
         self._published: Tallies | None = None
         self._published_until = 0.0  # monotonic
 
@@ -253,8 +212,8 @@ class Follower:
     def _begin_anew(self) -> None:
         """Nothing is published after a step that failed, and all streams are checked after it."""
         self._following = False
-        self._count, self._whole_round_due = FIRST_COUNT, 0.0
-        self._round, self._round_due = set(), 0.0
+        self._read_size.begin_anew()
+        self._checks.begin_anew()
 
     async def tallies(self) -> Tallies | None:
         """What was counted so far; None while events cannot be followed.
@@ -327,7 +286,7 @@ class Follower:
         if await self._keep_up_with_queues() is False:
             return PAUSE
         now = time.monotonic()
-        asked: list[tuple[QueueEventCounter, bytes, TrackedJob]] = []
+        asked: list[Candidate] = []
         whole = not self._behind or now >= self._all_due
         if not whole:
             followed = [self._counters[queue] for queue in islice(self._behind, BEHIND_BATCH_SIZE)]
@@ -336,26 +295,24 @@ class Follower:
         else:
             followed = list(self._counters.values())
             self._all_due = now + READ_ALL_INTERVAL_SECONDS
-            self._begin_round(now)
-            asked = self._due_questions()
+            self._checks.begin_if_due(now, self._counters.keys(), self._always_checked)
+            asked = self._stale_jobs.take_batch(self._counters.values())
         # Before all streams are read: of a job that was gone by then no event is still to come.
-        exist = await self._redis.pipeline(
-            [(b"EXISTS", counter.queue.job_key(job_id)) for counter, job_id, _ in asked]
-        )
+        exist = await self._redis.pipeline([each.command for each in asked])
         # Where there is something left to do there is nothing to wait for; and while one command
         # waits for its streams, those of another would be trimmed.
-        wait = len(followed) <= MAX_STREAMS and not self._behind and self._backfill is None
+        wait = len(followed) <= MAX_STREAMS and not self._behind and not self._backfill.is_running
         costs = [
             await self._read(counters, wait=wait)
-            for counters in batched(followed, MAX_STREAMS if wait else READ_AT_ONCE)
+            for counters in batched(followed, MAX_STREAMS if wait else READ_BATCH_SIZE)
         ]
         costs.append(await self._read_large(followed))
         cost = sum(each or 0 for each in costs)
         self._lag = max((each.lag for each in self._behind.values()), default=0.0)
         if None not in costs:
             self._passes += whole
-            self._forget_gone(asked, exist)
-        await self._backfill_gaps()
+            forget_stale(asked, exist, self._behind)
+        await self._backfill.run_page(self._counters, self._behind)
         async with self._consistent:
             self._scarce.apply(self._behind)
         await self._scarce.ask()
@@ -388,7 +345,7 @@ class Follower:
         try:
             answers = await self._redis.packed(b"".join(commands), len(commands), unknown_size=True)
         except RedisUnavailable as error:
-            self._round.update(each.queue for each in checked)
+            self._checks.add(each.queue for each in checked)
             # Not those that hold no stream: nothing would read or check them any more.
             asked = {*counters, *checked}
             self._suspect(error, {e.stream for e in asked if e.queue not in self._unreadable})
@@ -403,7 +360,7 @@ class Follower:
                 if "WRONGTYPE" not in str(reply):
                     raise RedisRefused(f"Redis refused XREAD: {reply}")
                 await self._find_unreadable(counters)
-                self._round.update(each.queue for each in checked)
+                self._checks.add(each.queue for each in checked)
                 return None
             if reply is not None:
                 expected([reply], dict, list)
@@ -413,7 +370,8 @@ class Follower:
                 check_entries(read, positions[stream])
         await self._request_priority.yield_to_requests()
         async with self._consistent:
-            unfinished = {stream for stream, new in entries.items() if len(new) >= self._limit}
+            most = self._read_size.count
+            unfinished = {stream for stream, new in entries.items() if len(new) >= most}
             for counter, answer in zip(checked, answers, strict=True):
                 info = self._info(counter, answer)
                 new = entries.get(counter.stream, ())
@@ -442,7 +400,8 @@ class Follower:
         self._silent_reads += not incomplete
         if incomplete or self._silent_reads >= MAX_SILENT_READS:
             self._large.suspect(streams)
-            self._incomplete, self._count = str(error), FIRST_COUNT
+            self._incomplete = str(error)
+            self._read_size.begin_anew()
 
     async def _read_large(self, followed: Sequence[QueueEventCounter]) -> int | None:
         """Read those streams that have large entries; return the cost in entries."""
@@ -450,7 +409,7 @@ class Follower:
             each
             for each in self._large.in_turn(followed)
             if each.queue not in self._unreadable
-            if each.stream in self._large or each.queue in self._round
+            if each.stream in self._large or each.queue in self._checks
         ]
         cost, end = 0, time.monotonic() + MAX_LARGE_SECONDS
         while counters and time.monotonic() < end:
@@ -471,7 +430,7 @@ class Follower:
     async def _book_reading(self, reading: Reading) -> int:
         for counter, info in reading.infos.items():
             new = reading.entries.get(counter.stream, reading.unread.get(counter, []))
-            self._round.discard(counter.queue)
+            self._checks.remove([counter.queue])
             if info is None:
                 counter.note_check()
                 continue
@@ -482,7 +441,7 @@ class Follower:
         cost = await self._book(reading.counters, reading.entries, reading.unfinished)
         for counter, unread in reading.unread.items():
             counter.pass_over(unread)
-            self._touched.add(counter.queue)
+            self._checks.touch(counter.queue)
             log.warning("an event cannot be read: skipped", extra={"queue": counter.queue.name})
         self._log_large(reading)
         return cost
@@ -504,16 +463,16 @@ class Follower:
         return {
             each
             for each in counters
-            if each.queue in self._round or self._behind.get(each.queue, nothing).check_due <= now
+            if each.queue in self._checks or self._behind.get(each.queue, nothing).check_due <= now
         }
 
     def _xread(self, counters: Sequence[QueueEventCounter], *, wait: bool) -> bytes:
         """The packed command that reads these streams."""
-        self._limit = max(MIN_COUNT, min(self._count, 2 * MAX_READ_COST // len(counters)))
+        count = self._read_size.choose(len(counters))
         block = ("BLOCK", self._block) if wait else ()
         streams = [each.stream for each in counters]
         places = [each.place.position for each in counters]
-        return packed(("XREAD", "COUNT", self._limit, *block, "STREAMS", *streams, *places))
+        return packed(("XREAD", "COUNT", count, *block, "STREAMS", *streams, *places))
 
     async def _book(
         self,
@@ -544,30 +503,22 @@ class Follower:
             cost += len(new) + values // ENTRY_BYTES
             number += len(new)
             if new and self._is_read_up(counter.queue):
-                self._note_lead(milliseconds(new[-1][0]))
+                self._clock.note_event(milliseconds(new[-1][0]))
             try:
                 counter.read(new)
             except Exception:
                 # Read again they would be counted twice, and stop us again.
                 log.exception("events passed over", extra={"queue": counter.queue.name})
                 counter.pass_over(new)
-            self._touched.add(counter.queue)
+            self._checks.touch(counter.queue)
             if counter.cleaned:
                 counter.cleaned = False
-                self._to_ask.setdefault(counter)
+                self._stale_jobs.check_soon(counter)
             if counter.unresolved():
                 self._unsettled.append(counter)
         self._note_behind(counters, behind)
         self._events_read += number
-        if number:
-            # Decreases slowly, because large values may return after a quiet time, but not for
-            # long: a small COUNT means many commands for all streams.
-            self._entry_cost = max(cost / number, 0.9 * self._entry_cost, 1.0)
-        if cost > MAX_READ_COST:
-            self._count = self._count * MAX_READ_COST // cost
-        else:
-            self._count = min(int(MAX_READ_COST / self._entry_cost), self._count * 2)
-        self._count = max(MIN_COUNT, self._count)
+        self._read_size.note(cost, number)
         return cost
 
     def _note_behind(self, counters: Sequence[QueueEventCounter], behind: set[Queue]) -> None:
@@ -612,13 +563,12 @@ class Follower:
             self._scarce.forget(gone)
             self._behind.pop(queue, None)
             self._ahead.discard(gone)
-            self._round.discard(queue)
-            self._touched.discard(queue)
+            self._checks.forget(queue)
         while len(self._removed_queues) > MAX_REMOVED_QUEUES:
             del self._removed_queues[next(iter(self._removed_queues))]
         self._counters |= {counter.queue: counter for counter in counters}
         self._by_stream = {counter.stream: counter for counter in self._counters.values()}
-        self._gapped = {queue for queue, counter in self._counters.items() if counter.gaps}
+        self._backfill.restart(self._counters.values())
         if first:
             for base in self._remembered:
                 self._removed = self._removed.plus(self._take_removed(base))
@@ -660,8 +610,8 @@ class Follower:
         # It appeared later, or was not watched then: older events do not count.
         since, is_known = self._complete_until
         if self._known is not None:
-            unwatched, is_known = self._not_watched_until(queue), self._knows_redis_clock
-            since = None if unwatched is None else self._by_redis(_to_monotonic(unwatched))
+            unwatched, is_known = self._not_watched_until(queue), self._clock.is_known
+            since = None if unwatched is None else self._clock.at(to_monotonic(unwatched))
         if since is not None:
             position = b"%d-0" % max(0, since - CLOCK_SKEW)
             counter.place.position, counter.place.number = position, None
@@ -674,52 +624,12 @@ class Follower:
             self._searched = None
         elif self._searched is None or self._searched[0] != searched:
             # At once: later the host's clock may have been stepped.
-            self._searched = (searched, _to_monotonic(searched))
+            self._searched = (searched, to_monotonic(searched))
 
     def _is_read_up(self, queue: Queue) -> bool:
         """Whether the last step read its stream to the end: what comes now was written since."""
         was_read = self._following and queue not in self._behind
         return was_read and self._passes > self._opened.get(queue, self._passes)
-
-    def _note_lead(self, written: int) -> None:
-        """Note by what time of Redis's clock (ms) an event came that was written just now."""
-        if written > MAX_SAFE_INTEGER:
-            return  # no clock's time
-        now = time.monotonic()
-        minute, lead = int(now // 60), 1000 * now - written
-        least = most = lead
-        if self._leads and self._leads[-1].minute == minute:
-            before = self._leads.pop()
-            least, most = min(before.least, lead), max(before.most, lead)
-        self._leads.append(Lead(minute, least, most))
-
-    @property
-    def _clock_offset(self) -> float | None:
-        """By how much the host's clock is ahead of Redis's (seconds), or a little more."""
-        if not self._leads or self._leads[-1].most - self._leads[-1].least > MAX_LEAD_SPREAD_MS:
-            return None
-        return round(time.time() - time.monotonic() + self._leads[-1].least / 1000, 3)
-
-    @property
-    def _knows_redis_clock(self) -> bool:
-        """Whether the ids of events show its time, and agree."""
-        if not self._leads:
-            return False
-        most, least = (
-            max(each.most for each in self._leads),
-            min(each.least for each in self._leads),
-        )
-        return most - least <= MAX_LEAD_SPREAD_MS
-
-    def _by_redis(self, at: float) -> int:
-        """A time of the monotonic clock (ms) by that of Redis, as ids of events have it, or a
-        little earlier; by the host's clock before any event was read as it came.
-
-        Where ids disagree, the earliest time: what came after a later one would not be counted, and
-        what is read by it was in no counter that is still known.
-        """
-        lead = max((each.most for each in self._leads), default=_to_monotonic(0))
-        return min(max(0, int(at - lead)), MAX_SAFE_INTEGER)
 
     async def _start_from_now(self, counters: Sequence[QueueEventCounter]) -> None:
         for batch in batched(counters, CHECK_BATCH_SIZE):
@@ -769,30 +679,22 @@ class Follower:
 
     # Checks
 
-    def _begin_round(self, now: float) -> None:
-        """Note which streams are to be compared with what was read of them, where it is time."""
-        if self._round or now < self._round_due:
-            return
-        everything = now >= self._whole_round_due
-        self._round = set(self._counters) if everything else self._touched | self._unreadable
-        self._round.update(each.queue for each in self._scarce.off)
-        self._touched = set()
-        self._round_due = now + CHECK_INTERVAL_SECONDS
-        if everything:
-            self._whole_round_due = now + CHECK_ALL_INTERVAL_SECONDS
+    @property
+    def _always_checked(self) -> set[Queue]:
+        return self._unreadable | {each.queue for each in self._scarce.off}
 
     def _due_checks(self, counters: Sequence[QueueEventCounter]) -> list[QueueEventCounter]:
         """Which of these streams to compare now."""
-        if not self._round and not self._behind:
+        if not self._checks and not self._behind:
             return []
         now, nothing = time.monotonic(), Behind(0.0, math.inf)
         due = [
             each
             for each in counters
-            if each.queue in self._round or self._behind.get(each.queue, nothing).check_due <= now
+            if each.queue in self._checks or self._behind.get(each.queue, nothing).check_due <= now
             if not self._large.is_checked_here(each.stream)
         ][:CHECK_BATCH_SIZE]
-        self._round.difference_update(each.queue for each in due)
+        self._checks.remove(each.queue for each in due)
         return due
 
     def _check(
@@ -813,7 +715,7 @@ class Follower:
         if counter.queue in self._unreadable:
             # It was not read with this answer: what is new in it would be missed, and then read.
             self._unreadable.discard(counter.queue)
-            self._round.add(counter.queue)
+            self._checks.add([counter.queue])
             return
         queue = counter.queue.name
         if counter.place.has_doubtful_start(info):
@@ -876,33 +778,7 @@ class Follower:
         level = logging.DEBUG if self._scarce.is_off(counter) else logging.WARNING
         log.log(level, "events were missed", extra=details)
         counter.note_gap(gap)
-        self._gapped.add(counter.queue)
-
-    def _due_questions(self) -> list[tuple[QueueEventCounter, bytes, TrackedJob]]:
-        """Jobs of which to ask whether they still exist."""
-        if time.monotonic() - self._all_asked > EXISTS_INTERVAL_SECONDS:
-            self._all_asked = time.monotonic()
-            self._to_ask |= dict.fromkeys(each for each in self._counters.values() if each.jobs)
-        while self._to_ask and len(self._asking) < EXISTS_BATCH_SIZE:
-            counter = next(iter(self._to_ask))
-            del self._to_ask[counter]
-            self._asking.extend(
-                (counter, job_id, job)
-                for job_id, job in counter.jobs.items()
-                if len(job_id) < MAX_ID_BYTES  # longer ones are not found in Redis by these
-            )
-        count = min(EXISTS_BATCH_SIZE, len(self._asking))
-        return [self._asking.popleft() for _ in range(count)]
-
-    def _forget_gone(
-        self, asked: Iterable[tuple[QueueEventCounter, bytes, TrackedJob]], exist: Iterable[Any]
-    ) -> None:
-        for (counter, job_id, job), exists in zip(asked, exist, strict=True):
-            # Not while there are events to read: one of them may be the job's end. Nor one of
-            # the same id that was added meanwhile.
-            gone = exists == 0 and counter.queue not in self._behind
-            if gone and counter.jobs.get(job_id) is job:
-                counter.forget(job_id)
+        self._backfill.note_gap(counter.queue)
 
     async def _settle(self) -> None:
         """Ask for the names, and for what the events left open."""
@@ -919,53 +795,6 @@ class Follower:
             self._unsettled.pop()
             if counter.is_ahead:
                 self._ahead.add(counter)
-
-    # Gaps
-
-    async def _backfill_gaps(self) -> None:
-        """Count the finished jobs whose events were missed, as far as they are still there.
-
-        One page in each step, so that the streams are read meanwhile.
-        """
-        if self._backfill is None:
-            self._backfill = self._next_backfill()
-        if self._backfill is None:
-            return
-        counter, gap, pages = self._backfill
-        try:
-            async for count, found in pages:
-                async with self._consistent:
-                    counter.backfill(count, found)
-                    self._scarce.note_backfilled(counter, count, found.values())
-                log.log(
-                    logging.DEBUG if self._scarce.is_off(counter) else logging.WARNING,
-                    "missed jobs are counted, as far as they are kept",
-                    extra={"queue": counter.queue.name, "what": count.name, "count": len(found)},
-                )
-                return
-        except BaseException:
-            self._backfill = None  # from its start again: none is counted twice
-            raise
-        async with self._consistent:
-            if gap in counter.gaps:
-                counter.gaps.remove(gap)
-        self._backfill = None
-
-    def _next_backfill(
-        self,
-    ) -> tuple[QueueEventCounter, Gap, AsyncIterator[tuple[Count, Any]]] | None:
-        now = time.monotonic()
-        for queue in tuple(self._gapped):
-            counter = self._counters.get(queue)
-            if counter is None or not counter.gaps:
-                self._gapped.discard(queue)
-                continue
-            # Where nothing more comes, the end of a gap is passed by the clock, not in the stream.
-            waited = now - counter.gap_noted_at >= 3 * CLOCK_SKEW / 1000
-            for gap in counter.gaps:
-                if counter.is_past(gap) or (waited and queue not in self._behind):
-                    return counter, gap, find_missed_jobs(self._redis, counter, gap)
-        return None
 
     # Memory
 
@@ -984,15 +813,15 @@ class Follower:
             tracked_jobs=self._budget.taken,
             untracked_jobs=self._budget.refused,
             uncertain_gaps=self._uncertain_gaps,
-            clock_offset=self._clock_offset,
+            clock_offset=self._clock.offset,
             removed=self._removed,
         )
 
     def _memory(self) -> dict[str, Any]:
         return {
-            "saved": self._by_redis(1000 * time.monotonic()),
-            "searched": self._searched and self._by_redis(self._searched[1]),
-            "by_redis_clock": self._knows_redis_clock,
+            "saved": self._clock.at(1000 * time.monotonic()),
+            "searched": self._searched and self._clock.at(self._searched[1]),
+            "by_redis_clock": self._clock.is_known,
             "removed": self._removed,
             "bounds": self._layout.bounds,
             QUEUES: {
@@ -1004,8 +833,3 @@ class Follower:
                 },
             },
         }
-
-
-def _to_monotonic(at: int) -> float:
-    """A time of the host's clock by the monotonic one, in ms."""
-    return at - 1000 * (time.time() - time.monotonic())
