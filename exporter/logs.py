@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -28,6 +29,9 @@ MAX_VALUE_CHARS = 20_000
 # Shorter secrets (characters) are not searched for: lines are known, so the mark would say what it
 # stands for. `[redacted]edis is unavailable` has an R there.
 MIN_SECRET_CHARS = 8
+# Lines with the same message within a minute: a FLUSHALL of 10,000 queues, or somebody who changes
+# the type of a key again and again, would write one for each.
+MAX_LINES_PER_MINUTE = 100
 _REDACTED = "[redacted]"
 # User and password in a URL, whatever they are.
 _URL_USER = re.compile(r"(?<=://)[^\s/?#@\"']++@")
@@ -90,6 +94,33 @@ def _without(secrets: Iterable[str]) -> Processor:
     return redact
 
 
+class LineLimit(logging.Filter):
+    """Passes MAX_LINES_PER_MINUTE lines with the same message, and says where it begins to drop
+    others and how many it has dropped. Those of level `debug` are asked for, and all pass.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Since when, and how many lines: by our messages, which are constants, or by the loggers
+        # of libraries.
+        self._windows: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.INFO:
+            return True
+        kind = str(record.msg) if record.name.startswith("exporter") else record.name
+        now = time.monotonic()
+        began, lines = self._windows.get(kind, (now, 0))
+        if now - began >= 60:
+            if lines > MAX_LINES_PER_MINUTE:
+                record.unlogged = lines - MAX_LINES_PER_MINUTE
+            began, lines = now, 0
+        self._windows[kind] = (began, lines + 1)
+        if lines + 1 == MAX_LINES_PER_MINUTE:
+            record.further = "not logged for up to a minute"
+        return lines < MAX_LINES_PER_MINUTE
+
+
 def configure(
     settings: LogSettings, secrets: Iterable[str] = (), deadline: Deadline | None = None
 ) -> None:
@@ -127,6 +158,7 @@ def configure(
             ],
         )
     )
+    handler.addFilter(LineLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
