@@ -17,7 +17,6 @@ from typing import NamedTuple
 from exporter import __version__
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
 from exporter.bullmq.coverage import Remark
-from exporter.bullmq.jobs import Limits
 from exporter.bullmq.keys import State
 from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.snapshot import Snapshot
@@ -101,11 +100,7 @@ async def run(
         jobs = JobsApi(
             targets,
             Redaction(settings.api.redact, settings.api.redact_values),
-            Limits(
-                settings.api.max_field_bytes,
-                settings.api.max_page_bytes,
-                settings.api.search_seconds,
-            ),
+            search_seconds=settings.api.search_seconds,
         )
 
         metrics = Port(

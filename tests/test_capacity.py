@@ -13,7 +13,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 
 from exporter.bullmq.connection import NoConnection, RedisReader, RedisUnavailable
-from exporter.bullmq.jobs import Limits
 from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.target import Target
 from exporter.deadline import Deadline
@@ -50,7 +49,7 @@ async def answers_of(targets: list[Target], *paths: str) -> list[tuple[int, Any]
     for target in targets:
         assert (await target.watcher.poll()).snapshot is not None
     api = ApiSettings(key=SecretStr(API_KEY), rate_limit=0)
-    jobs = JobsApi(targets, Redaction(()), Limits())
+    jobs = JobsApi(targets, Redaction(()), search_seconds=5)
     app = api_app(jobs, api, Health(), RequestPriority())
     async with TestClient(TestServer(app), headers={"X-API-KEY": API_KEY}) as client:
 

@@ -44,9 +44,8 @@ from exporter.bullmq.failures import fault_of
 from exporter.bullmq.job_detail import MORE_FIELDS
 from exporter.bullmq.jobs import FIELDS, Limits, job_of, parse_json
 from exporter.bullmq.keys import Queue, State, label_text, text
-from exporter.bullmq.poll import Poller
 from exporter.bullmq.request_priority import RequestPriority
-from exporter.bullmq.supervision import Reasons
+from exporter.bullmq.request_reader import RequestReader
 from exporter.bullmq.target import Target
 from exporter.bullmq.waiting import WaitingJobs
 from exporter.bullmq.watcher import Outcome, Watcher
@@ -611,32 +610,20 @@ class Inside:
         )
 
     name = None
-    understanding, answering = Target.understanding, Target.answering
-    _request_reasons = Reasons("requests cannot be answered")
-
-    @property
-    def watcher(self) -> Inside:
-        return self
 
     @property
     def by_key(self) -> dict[str, Queue]:
         return {text(each.base[:-1]): each for each in self.queues or ()}
 
     async def open(self) -> None:
-        self._reader = self.reading = RedisReader(self.settings.redis, connections=4)
-        self.waiting = WaitingJobs()
-        self.lister = Poller(self.reading, max_schedulers=0, waiting=self.waiting)
+        self._redis = RedisReader(self.settings.redis, connections=4)
+        api = ApiSettings(key=cast(Any, API_KEY), rate_limit=0)
+        # Of a watcher it needs the queues alone: those of the last poll.
+        self.reader = RequestReader(self.settings, self, WaitingJobs(), Limits.of(api))
         self._health = Health()
         self._clients = []
         for redaction in REDACTIONS:
-            # Of a target's watcher the API needs `queues` and `configured` alone: those of the last
-            # poll.
-            api = ApiSettings(key=cast(Any, API_KEY), rate_limit=0)
-            jobs = JobsApi(
-                [cast(Target, self)],
-                redaction,
-                Limits(api.max_field_bytes, api.max_page_bytes),
-            )
+            jobs = JobsApi([cast(Target, self)], redaction, search_seconds=5)
             server = TestServer(api_app(jobs, api, self._health, RequestPriority()))
             client = TestClient(server, headers={"X-API-KEY": API_KEY})
             await client.start_server()
@@ -648,7 +635,8 @@ class Inside:
     async def close(self) -> None:
         for client in self._clients:
             await client.close()
-        await self._reader.close()
+        await self.reader.close()
+        await self._redis.close()
         self.client.close()
 
     async def poll(self) -> Outcome:
@@ -656,7 +644,7 @@ class Inside:
 
         async def publish(_: Outcome) -> None: ...
 
-        watcher = Watcher(self._reader, self.settings, publish)
+        watcher = Watcher(self._redis, self.settings, publish)
         outcome = await watcher.poll()
         assert outcome.snapshot is not None, outcome.error
         self.queues = watcher.queues

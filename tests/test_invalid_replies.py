@@ -23,7 +23,6 @@ from exporter.bullmq.events import check_rounds, stale_jobs
 from exporter.bullmq.events import follower as following
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.tallies import Count
-from exporter.bullmq.jobs import Limits
 from exporter.bullmq.keys import Queue
 from exporter.bullmq.redis_connections import _ReplyParser
 from exporter.bullmq.request_priority import RequestPriority
@@ -173,7 +172,7 @@ async def test_a_request_is_answered_503_and_the_next_one_is_answered(
     )
     await target.watcher.poll()
     api = ApiSettings(key=SecretStr(API_KEY), rate_limit=0)
-    jobs = JobsApi([target], Redaction(()), Limits())
+    jobs = JobsApi([target], Redaction(()), search_seconds=5)
     server = TestServer(api_app(jobs, api, Health(), RequestPriority()))
     async with TestClient(server, headers={"X-API-KEY": API_KEY}) as client:
 

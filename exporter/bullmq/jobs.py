@@ -13,6 +13,7 @@ import orjson
 from exporter.bullmq.connection import RedisReader, Script, packed_word, readable
 from exporter.bullmq.keys import MAX_SAFE_INTEGER, Queue, State, text
 from exporter.bullmq.poll import Counted, counts_of
+from exporter.settings import ApiSettings
 
 PAGE = Script("page.lua")
 
@@ -44,6 +45,11 @@ class Limits:
     field_bytes: int = 1 << 20
     page_bytes: int = 16 << 20
     scan_seconds: float = 5.0
+
+    @classmethod
+    def of(cls, settings: ApiSettings) -> Limits:
+        """The limits that these settings configure."""
+        return cls(settings.max_field_bytes, settings.max_page_bytes, settings.search_seconds)
 
 
 # What a list of jobs can do without.

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
 from structlog.contextvars import bind_contextvars
 
-from exporter.bullmq.connection import InvalidReply, RedisReader, RedisUnavailable
+from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.tallies import Tallies
+from exporter.bullmq.jobs import Limits
 from exporter.bullmq.keys import Queue, State
-from exporter.bullmq.poll import Poller
-from exporter.bullmq.redis_connections import MAX_REPLIES_BYTES
 from exporter.bullmq.request_priority import RequestPriority
-from exporter.bullmq.supervision import Reasons, supervise
+from exporter.bullmq.request_reader import RequestReader
+from exporter.bullmq.supervision import supervise
 from exporter.bullmq.waiting import WaitingJobs, ready_by_hash
 from exporter.bullmq.watcher import Outcome, Watcher
 from exporter.deadline import Deadline
 from exporter.settings import Settings
-
-# Connections for requests of the API; further requests wait for one, within the Redis time limit.
-API_CONNECTIONS = 8
-# How long one target may take for its part of an answer of the API, in multiples of its
-# `redis.timeout`.
-PART_TIMEOUTS = 2
 
 # Seconds between two publications of counters if the poll interval is longer.
 COUNTS_INTERVAL_SECONDS = 5.0
@@ -60,17 +53,7 @@ class Target:
         self._polling = RedisReader(settings.redis, connections=2, slot=slot)
         # And so has the follower, which waits on it for events.
         self._following = RedisReader(settings.redis, connections=1, slot=slot)
-        self.reading = RedisReader(
-            settings.redis,
-            connections=API_CONNECTIONS,
-            slot=slot,
-            # A page holds more than its large fields.
-            max_bytes=MAX_REPLIES_BYTES + settings.api.max_page_bytes,
-        )
-        self._request_reasons = Reasons("requests cannot be answered")
-        # It gives way to none: a request asks it.
-        self.waiting = waiting = WaitingJobs(self._ready_times)
-        self.lister = Poller(self.reading, max_schedulers=0, waiting=waiting)
+        waiting = WaitingJobs(self._ready_times)
         self._publish, self._publish_counts = publish, publish_counts
         # One at a time, so that an older count never replaces a newer one, and a count from before
         # an outage never replaces the page without queues.
@@ -78,11 +61,12 @@ class Target:
         self.watcher = Watcher(
             self._polling,
             settings,
-            self._told,
+            self._publish_poll,
             request_priority,
             waiting,
             compare_clock=self._compare_clock,
         )
+        self.reader = RequestReader(settings, self.watcher, waiting, Limits.of(settings.api))
         self._follower: Follower | None = None
         if settings.events.enabled:
             self._follower = Follower(
@@ -110,34 +94,8 @@ class Target:
                     tasks.create_task(supervise("counters cannot be published", counts))
 
     async def close(self) -> None:
-        readers = (self._polling, self._following, self.reading)
-        await asyncio.gather(*(redis.close() for redis in readers))
-
-    @contextmanager
-    def understanding(self) -> Iterator[None]:
-        """For reads of a request: as RedisReader.understanding, and the log says why."""
-        try:
-            with self.reading.understanding():
-                yield
-        except InvalidReply as error:
-            # What was remembered of its answers may be as wrong.
-            self.lister.forget_all()
-            self._request_reasons.log(error)
-            raise
-
-    @asynccontextmanager
-    async def answering(self) -> AsyncIterator[None]:
-        """For this target's part of an answer, within one time limit. Raises RedisUnavailable."""
-        limit = PART_TIMEOUTS * self.settings.redis.timeout
-        try:
-            async with asyncio.timeout(limit):
-                with self.understanding():
-                    yield
-        except TimeoutError:
-            raise RedisUnavailable(
-                f"Redis at {self.settings.redis.address} answers too slowly: a request took over "
-                f"{limit:g} s"
-            ) from None
+        readers = (self._polling, self._following, self.reader)
+        await asyncio.gather(*(each.close() for each in readers))
 
     def _ready_times(self, queue: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:
         """When waiting jobs became ready, by their events if they are followed."""
@@ -149,7 +107,7 @@ class Target:
         if self._follower is not None:
             self._follower.compare_clock(queue, state, job_id, at)
 
-    async def _told(self, outcome: Outcome) -> None:
+    async def _publish_poll(self, outcome: Outcome) -> None:
         async with self._publishing:
             try:
                 tallies = await self._follower.tallies() if self._follower is not None else None

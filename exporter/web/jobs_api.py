@@ -13,14 +13,12 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from exporter.bullmq.connection import RedisReader, RedisRefused, RedisUnavailable
-from exporter.bullmq.eviction_policy import EvictionPolicy
+from exporter.bullmq.connection import RedisRefused, RedisUnavailable
 from exporter.bullmq.failures import fault_of, grouped
-from exporter.bullmq.job_detail import JobDetail, read_job
-from exporter.bullmq.jobs import BULKY, Job, Limits, Page, Scan, read_jobs, read_page
-from exporter.bullmq.keys import Queue, State, queues_of_key, shorten, spellings, text
-from exporter.bullmq.poll import Poller
-from exporter.bullmq.schedulers import read_scheduler_page
+from exporter.bullmq.job_detail import JobDetail
+from exporter.bullmq.jobs import BULKY, Job, Page, Scan
+from exporter.bullmq.keys import Queue, State, shorten, text
+from exporter.bullmq.request_reader import RequestReader
 from exporter.bullmq.target import Target
 from exporter.web import serializers
 from exporter.web.parameters import (
@@ -59,8 +57,8 @@ class Place(NamedTuple):
     queue: Queue
 
     @property
-    def redis(self) -> RedisReader:
-        return self.target.reading
+    def reader(self) -> RequestReader:
+        return self.target.reader
 
 
 class JobsApi:
@@ -70,7 +68,8 @@ class JobsApi:
         self,
         targets: Sequence[Target],
         redaction: Redaction,
-        limits: Limits,
+        *,
+        search_seconds: float,
     ) -> None:
         self._targets = targets
         self._has_prefix_patterns = any(each.settings.has_prefix_patterns for each in targets)
@@ -78,9 +77,8 @@ class JobsApi:
             dict.fromkeys(prefix for target in targets for prefix in target.settings.plain_prefixes)
         )
         self._redaction = redaction
-        self._limits = limits
+        self._search_seconds = search_seconds
         self._scans = asyncio.Semaphore(SCANS)
-        self._policies: dict[Target, EvictionPolicy] = {}
 
     @property
     def prefixes(self) -> list[str] | None:
@@ -142,16 +140,11 @@ class JobsApi:
         return json_response({"queues": queues} | ({"unavailable": unread} if unread else {}))
 
     async def _queues_of(self, target: Target, *, detailed: bool) -> list[dict[str, Any]]:
-        queues = target.watcher.queues
-        if queues is None:
-            raise RedisUnavailable("the first discovery is not done")
-        async with target.answering():
-            readings = await target.lister.poll(queues, configured=target.watcher.configured)
         return [
             self._name(Place(target, reading.queue))
             | {"counts": serializers.counts(reading.counts)}
             | (serializers.reading(reading) if detailed else {})
-            for reading in readings
+            for reading in await target.reader.read_queues()
         ]
 
     async def list_jobs(self, request: web.Request) -> web.Response:
@@ -184,10 +177,7 @@ class JobsApi:
                 ids, total = await self._pick(scan, wanted, start, start + limit)
             counts = scan.counts
             # Read once more: all that fits a search would be more than a page may hold.
-            with place.target.understanding():
-                jobs = await read_jobs(
-                    place.redis, place.queue, status, ids, limits=self._limits, without=without
-                )
+            jobs = await place.reader.read_jobs(place.queue, status, ids, without=without)
             search = {"search": {"seen": scan.seen, "complete": scan.complete}}
         return json_response(
             self._name(place)
@@ -209,9 +199,8 @@ class JobsApi:
         """How many jobs of a page have no data, and what Redis does when it is full."""
         if not number:
             return {"missing": 0}
-        policy = self._policies.setdefault(place.target, EvictionPolicy(place.redis))
-        with place.target.understanding():
-            return {"missing": number, "maxmemoryPolicy": await policy.read()}
+        policy = await place.reader.read_eviction_policy()
+        return {"missing": number, "maxmemoryPolicy": policy}
 
     async def list_failures(self, request: web.Request) -> web.Response:
         """A queue's failed jobs, grouped by what went wrong."""
@@ -240,10 +229,9 @@ class JobsApi:
         page = whole_number(request, "page", 1, MAX_PAGE)
         limit = whole_number(request, "limit", 100, MAX_LIMIT)
         place, _ = await self._page(request, State.FAILED, start=0, limit=1, newest_first=True)
-        with place.target.understanding():
-            total, schedulers = await read_scheduler_page(
-                place.redis, place.queue, start=(page - 1) * limit, limit=limit
-            )
+        total, schedulers = await place.reader.read_schedulers(
+            place.queue, start=(page - 1) * limit, limit=limit
+        )
         now = int(time.time() * 1000)
         return json_response(
             self._name(place)
@@ -266,20 +254,13 @@ class JobsApi:
             raw_id = raw_rest(request)
 
         async def read(place: Place) -> JobDetail | None:
-            for spelling in spellings(raw_id):
-                found = await read_job(
-                    place.redis,
-                    place.queue,
-                    spelling,
-                    first_log=(logs_page - 1) * LOG_PAGE_LINES,
-                    logs=LOG_PAGE_LINES,
-                    prefixes=self._prefixes,
-                    queues=place.target.watcher.by_key,
-                    limits=self._limits,
-                )
-                if found is not None:
-                    return found
-            return None
+            return await place.reader.read_job(
+                place.queue,
+                raw_id,
+                first_log=(logs_page - 1) * LOG_PAGE_LINES,
+                logs=LOG_PAGE_LINES,
+                prefixes=self._prefixes,
+            )
 
         if (result := await _first(self._places(request), read)) is not None:
             place, found = result[0], await self._redaction.detail(result[1])
@@ -307,15 +288,11 @@ class JobsApi:
         ids = {
             Place(target, queue): raw_id
             for target in targets
-            for queue, raw_id in queues_of_key(plain, target.watcher.by_key)
-            if raw_id
+            for queue, raw_id in target.reader.jobs_of_key(plain)
         }
 
         async def find(place: Place) -> bytes | None:
-            for spelling in spellings(ids[place]):
-                if await place.redis.command("EXISTS", place.queue.job_key(spelling)):
-                    return spelling
-            return None
+            return await place.reader.find_job(place.queue, ids[place])
 
         if (result := await _first(ids, find)) is not None:
             place, raw_id = result
@@ -364,7 +341,7 @@ class JobsApi:
         if isinstance(jobs, Iterable):
             for job in jobs:
                 if self._redaction.hides:
-                    await asyncio.sleep(0)  # others should have their turn
+                    await asyncio.sleep(0)  # let other requests run
                 yield await self._redaction.job(job)
         else:
             async with aclosing(jobs):
@@ -379,7 +356,7 @@ class JobsApi:
         found = 0
         async with aclosing(self._redacted(scan.jobs())) as jobs:
             async for job in jobs:
-                # Looking through a batch takes long enough that others should have their turn.
+                # Searching a batch takes long enough to let other requests run.
                 await asyncio.sleep(0)
                 if wanted(job):
                     if start <= found < end:
@@ -394,17 +371,15 @@ class JobsApi:
         """A reading of all jobs of a status. Raises NotFound, and Busy where others go on."""
         place, _ = await self._page(request, status, start=0, limit=1, newest_first=newest_first)
         limit = request[LIMIT]
-        limit.reschedule((limit.when() or 0.0) + SCAN_WAIT + self._limits.scan_seconds)
+        limit.reschedule((limit.when() or 0.0) + SCAN_WAIT + self._search_seconds)
         try:
             async with asyncio.timeout(SCAN_WAIT):
                 await self._scans.acquire()
         except TimeoutError:
             raise Busy("Others search at this moment, try again in a few seconds") from None
-        scan = Scan(
-            place.redis, place.queue, status, newest_first=newest_first, limits=self._limits
-        )
+        scan = place.reader.scan(place.queue, status, newest_first=newest_first)
         try:
-            with place.target.understanding():
+            with place.reader.understanding():
                 yield place, scan
         finally:
             self._scans.release()
@@ -413,13 +388,7 @@ class JobsApi:
         """The page, and which queue it is of. Raises NotFound for a queue that is not there."""
 
         async def read(place: Place) -> Page | None:
-            found = await read_page(place.redis, place.queue, status, limits=self._limits, **page)
-            watcher, queue = place.target.watcher, place.queue
-            # Without `meta` a queue exists while it holds something, as for a poll; but whether it
-            # is one at all, only a search can say.
-            is_watched = watcher.by_key.get(text(queue.base[:-1])) == queue
-            exists = found.has_meta or (is_watched and not found.is_empty)
-            return found if exists or queue in watcher.configured else None
+            return await place.reader.read_page(place.queue, status, **page)
 
         if (result := await _first(self._places(request), read)) is not None:
             return result
@@ -445,22 +414,15 @@ class JobsApi:
         else:
             prefix = choice(request, "prefix", self.prefixes, None)
         targets = self._asked(request)
-        # By the name as it is shown: one that is not UTF-8 has no other way in.
         watched = [
             Place(target, queue)
             for target in targets
-            for queue in target.watcher.queues or ()
-            if queue.name == shorten(name) and prefix in (None, queue.prefix)
+            for queue in target.reader.find_watched(name, prefix)
         ]
-        if watched or not name or ":" in name:
-            return watched
-        # Made since the last discovery, perhaps.
-        return [
-            Place(target, Queue.named(each, name.encode("utf-8", "replace")))
+        return watched or [
+            Place(target, queue)
             for target in targets
-            if target.settings.has_search and target.settings.selects(name)
-            for each in target.settings.plain_prefixes
-            if prefix in (None, each)
+            for queue in target.reader.find_new(name, prefix)
         ]
 
 
@@ -471,11 +433,7 @@ def _is_detailed(request: web.Request) -> bool:
 
 async def _detail_of(place: Place) -> dict[str, Any]:
     """What a poll reads of the queue in addition to its counts. Raises RedisUnavailable."""
-    # A separate poller: that of the list forgets the queues that are not in its request.
-    poller = Poller(place.redis, max_schedulers=0, waiting=place.target.waiting)
-    with place.target.understanding():
-        (reading,) = await poller.poll([place.queue], configured=frozenset([place.queue]))
-    return serializers.reading(reading)
+    return serializers.reading(await place.reader.read_queue(place.queue))
 
 
 async def _first(
@@ -513,7 +471,7 @@ async def _first_of(
 ) -> tuple[Place, Found] | None:
     """The same of the places in one target, which are asked one after the other."""
     problem: RedisRefused | None = None
-    async with target.answering():
+    async with target.reader.answering():
         for place in places:
             try:
                 found = await read(place)
