@@ -38,7 +38,7 @@ from exporter.bullmq.events import check_rounds, stale_jobs
 from exporter.bullmq.events import follower as following
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.job_facts import NO_JOB
-from exporter.bullmq.events.state_file import StateFile
+from exporter.bullmq.events.state_file import STALLED, StateFile
 from exporter.bullmq.events.tallies import Count, Tallies
 from exporter.bullmq.failures import fault_of
 from exporter.bullmq.job_detail import MORE_FIELDS
@@ -590,6 +590,8 @@ class Faults(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
+        if getattr(record, "reason", "") == STALLED:
+            return  # the disk of a busy machine
         if record.exc_info or record.levelno > logging.WARNING or message.startswith(self.SAYINGS):
             self.lines.append(self.format(record) + str(record.__dict__.get("reason", "")))
 
