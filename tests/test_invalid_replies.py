@@ -196,11 +196,18 @@ async def test_a_request_is_answered_503_and_the_next_one_is_answered(
 
 
 VALUES = st.recursive(
-    st.sampled_from([b"", b"a", b"\n*1234567\r\n", b"*99999999\r\n", b"\r\n~7654321", b"x\n*"]),
+    st.sampled_from(
+        [
+            *(b"", b"a", b"\n*1234567\r\n", b"*99999999\r\n", b"\r\n~7654321", b"x\n*"),
+            *(b"\r\n|1\r\n", b"x\n|", b"\n>1\r\n"),
+        ]
+    ),
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=8,
 )
-HUGE = st.sampled_from([b"*2147483647\r\n", b"~1000000\r\n", b">12345678\r\n"])
+PUSH = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$3\r\nkey\r\n"
+ATTRIBUTE = b"|1\r\n$3\r\nttl\r\n:3\r\n"
+HUGE = st.sampled_from([b"*2147483647\r\n", b"~1000000\r\n", b">12345678\r\n", ATTRIBUTE, PUSH])
 
 
 def in_resp(value: bytes | list[Any]) -> bytes:
@@ -213,13 +220,18 @@ def in_resp(value: bytes | list[Any]) -> bytes:
 @given(
     values=st.lists(VALUES, min_size=1, max_size=3),
     huge=st.none() | HUGE,
+    begin=st.sampled_from([b"", b"*2\r\n"]),
     sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5),
 )
 def test_a_list_of_millions_is_refused_and_no_text_is_taken_for_one(
-    values: list[Any], huge: bytes | None, sizes: list[int]
+    values: list[Any], huge: bytes | None, begin: bytes, sizes: list[int]
 ) -> None:
-    """hiredis would make room for it; a text may hold the same bytes, and pieces end anywhere."""
-    whole = b"".join(map(in_resp, values)) + ((huge and b"*2\r\n" + huge) or b"")
+    """hiredis would make room for it; a text may hold the same bytes, and pieces end anywhere.
+
+    So are pushes and attributes, which it returns among the replies.
+    """
+    whole = b"".join(map(in_resp, values))
+    whole += begin + huge if huge else b""
     replies = _ReplyParser(len(values) + bool(huge), Exception)
     pieces = itertools.cycle(sizes)
 
@@ -237,6 +249,24 @@ def test_a_list_of_millions_is_refused_and_no_text_is_taken_for_one(
     else:
         with pytest.raises(exceptions.InvalidResponse, match="a list is too long"):
             feed()
+
+
+@pytest.mark.parametrize("extra", [PUSH, ATTRIBUTE], ids=["push", "attribute"])
+async def test_what_a_server_sends_unasked_is_no_reply(
+    lying: LyingServer, filled: Server, extra: bytes
+) -> None:
+    """Otherwise each reply would be taken for that to the command before."""
+    redis = RedisSettings(host="127.0.0.1", port=lying.port, timeout=20)
+    reader = RedisReader(redis, connections=1)
+    with filled.client() as client:
+        client.mset({f"key-{number}": number for number in range(3)})
+    for number in range(3):
+        lying.lie = lambda kind, reply: extra + reply if kind == b"GET" else None
+        with pytest.raises(InvalidReply):
+            await reader.command("GET", "key-0")
+        lying.lie = lambda _, __: None
+        assert await reader.command("GET", f"key-{number}") == b"%d" % number
+    await reader.close()
 
 
 def test_replies_are_bounded() -> None:

@@ -78,11 +78,13 @@ def _kind(
 
 
 # How the length of a list begins that no reply has. hiredis makes room for all of it at once, and
-# freeing 2^31 empty places holds the process for 9 s.
-_HUGE_LIST = re.compile(rb"[*~>]\d{7}")
-_HUGE_LIST_LINE = re.compile(rb"\n[*~>]\d{7}")
+# freeing 2^31 empty places holds the process for 9 s. And how pushes and attributes (RESP3) begin,
+# which no server sends unasked: hiredis returns them among the replies, and then each reply would
+# be taken for that to another command.
+_REFUSED = re.compile(rb"[*~]\d{7}|[>|]\d")
+_REFUSED_LINE = re.compile(rb"\n(?:[*~]\d{7}|[>|]\d)")
 # The same where the rest of it has not arrived yet.
-_LENGTH_BEGINS = re.compile(rb"[*~>]\d{0,6}\Z")
+_LENGTH_BEGINS = re.compile(rb"(?:[*~]\d{0,6}|[>|])\Z")
 
 # Maximum size in bytes of the replies to what is sent at once.
 MAX_REPLIES_BYTES = 64 << 20
@@ -120,9 +122,9 @@ class _ReplyParser:
     def feed(self, piece: bytes) -> None:
         self._size += len(piece)
         piece, fed = self._held + piece, 0
-        if self._begins_line and _HUGE_LIST.match(piece):
+        if self._begins_line and _REFUSED.match(piece):
             self._refuse_at_item()
-        for found in _HUGE_LIST_LINE.finditer(piece):
+        for found in _REFUSED_LINE.finditer(piece):
             fed = self._parse(piece, fed, found.start() + 1)
             self._refuse_at_item()
         end = self._end(piece)
@@ -156,7 +158,7 @@ class _ReplyParser:
     def _refuse_at_item(self) -> None:
         # Within a text it is no length, and the text is still in the buffer.
         if not self._reader.has_data():
-            raise exceptions.InvalidResponse("a list is too long")
+            raise exceptions.InvalidResponse("a list is too long, or no reply")
 
 
 class _Resp3Handshake:
