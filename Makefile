@@ -16,7 +16,7 @@ PACKAGES := buildah curl chromium faketime mmdebstrap redis-server nodejs npm pr
 PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make pins"
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
-.PHONY: demo setup test bench soak lint audit format rules docs scoreboard dashboards screenshots pins programs release-check clean
+.PHONY: demo setup test unit bench soak lint audit format rules docs scoreboard dashboards screenshots pins programs release-check clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/bullmq-exporter --demo
@@ -28,6 +28,10 @@ setup:
 test: setup
 	$(MAKE) lint
 	$(BIN)/pytest
+
+# What needs no server: seconds.
+unit: $(VENV)/.dev
+	$(BIN)/pytest tests/unit
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

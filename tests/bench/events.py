@@ -14,7 +14,8 @@ from exporter.bullmq.events.tallies import Count, Tallies
 from exporter.bullmq.keys import Queue
 from exporter.settings import EventsSettings, RedisSettings
 from tests.bench.measured import add_events, exporting, fresh_server
-from tests.conftest import Exporter, Node
+from tests.support.bullmq import Node
+from tests.support.exporters import Exporter
 
 CONCURRENCY = 50
 JOBS = 40_000

@@ -17,8 +17,9 @@ from typing import Any
 
 import redis
 
-from tests.conftest import Exporter, Server, running, spawn_exporter
-from tests.template import start_process
+from tests.support.exporters import Exporter, spawn_exporter
+from tests.support.servers import Server, running
+from tests.support.template import start_process
 
 PEERS = Path(__file__).parent / "peers"
 # With what the image installs and no more: cryptography and rich, which the tests need, are

@@ -31,7 +31,7 @@ from tests.bench.measured import (
     spread,
     table,
 )
-from tests.conftest import API_KEY, Exporter
+from tests.support.exporters import API_KEY, Exporter
 
 JOBS = 5000  # failed ones, as Open Archiver keeps them
 CLIENTS = 50

@@ -33,7 +33,7 @@ from tests.bench.measured import (
     spread,
     table,
 )
-from tests.conftest import Server
+from tests.support.servers import Server
 
 OURS = "this project"
 BULLMQ = "BullMQ 6.7.0's `exportPrometheusMetrics`"

@@ -15,9 +15,9 @@ from typing import Any
 from playwright.sync_api import Page, sync_playwright
 
 from dashboards.__main__ import files
-from tests.conftest import program
-from tests.http_client import Client
-from tests.scraped_demo import scraped_demo
+from tests.support.http_client import Client
+from tests.support.programs import program
+from tests.support.scraped_demo import scraped_demo
 
 HERE = Path(__file__).parent
 SCREENSHOTS = HERE.parents[1] / "docs" / "screenshots"

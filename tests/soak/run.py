@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from tests.conftest import Work, running, spawn_exporter
-from tests.test_events import assert_counted
+from tests.support.bullmq import Work
+from tests.support.counters import assert_counted
+from tests.support.exporters import spawn_exporter
+from tests.support.servers import running
 
 # What a queue of Open Archiver sees: most jobs succeed, some at the second attempt, some never.
 ROUND = (

@@ -1,7 +1,7 @@
 """What the shipped configuration of Alertmanager sends: grouping, inhibition and repeats.
 
 As Alertmanager does it (dispatch.go, inhibit.go, notify.go), in minutes of a history in place of
-its own clock. tests/test_real_alertmanager.py compares it with real ones.
+its own clock. tests/e2e/test_real_alertmanager.py compares it with real ones.
 """
 
 from __future__ import annotations

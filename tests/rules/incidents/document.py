@@ -32,7 +32,7 @@ to do: [runbooks](runbooks/README.md).
 
 """
 END = """
-One that is not as aimed has the sign (!); see `EXPECTED_TO_FAIL` in `tests/test_incidents.py`.
+One that is not as aimed has the sign (!); see `EXPECTED_TO_FAIL` in `tests/e2e/test_incidents.py`.
 """
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from tests.rules.incidents.simulation import History
-from tests.test_rules import RULES, promtool
+from tests.support.rules import RULES, promtool
 
 Alert = tuple[tuple[str, str], ...]  # its labels, sorted, without `job`
 # What fires from a minute on.

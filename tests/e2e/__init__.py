@@ -1,0 +1,1 @@
+"""The exporter with Prometheus, Alertmanager, a browser, the image or the chart."""

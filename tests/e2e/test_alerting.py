@@ -1,0 +1,160 @@
+"""From a job that fails to what people read, and back: all parts real, thirty times as fast."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.support.alerting import Inbox, Monitored, arrives, minutes_pass
+from tests.support.bullmq import StartWork
+from tests.support.exporters import API_KEY, Exporter
+from tests.support.http_client import Answer
+from tests.support.servers import Server
+
+pytestmark = pytest.mark.takes(seconds=90)
+
+
+def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
+    browser: Browser, inbox: Inbox, own_server: Server, start_work: StartWork, monitored: Monitored
+) -> None:
+    work = start_work("bullmq5", own_server.port)
+    work.work("ingestion", {"concurrency": 10})
+    known = monitored.prometheus.query
+    arrives(lambda: known('queue:bullmq_job_completed:sum{queue="ingestion"} == 0'))
+    work.add("ingestion", "process-mailbox", 200)
+    work.settle()
+    # The queue has a past in which jobs succeeded.
+    arrives(lambda: known('queue:bullmq_job_completed:increase1d{queue="ingestion"} > 100'))
+    minutes_pass(3)
+    assert inbox.webhooks == []
+
+    work.add("ingestion", "fails", 20)
+    work.add("ingestion", "unrecoverable", 5)
+    work.settle()
+    [first] = arrives(lambda: inbox.told("firing", "BullMQFailedJobsSpike"))
+    assert first["groupLabels"] == {"job": "bullmq", "queue": "ingestion"}
+    texts = annotations(first, "BullMQFailedJobsSpike")
+    # The first evaluation may have seen a part of them.
+    assert re.fullmatch(r"ingestion: \d+ jobs failed within 5 minutes", texts["summary"])
+    assert "fails (" in texts["top_jobs"]
+
+    page = linked_jobs(monitored.exporter, texts)
+    failed = {job["id"] for job in work.call("ingestion", "getFailed")}
+    assert len(failed) == 25
+    assert {job["id"] for job in page.json["jobs"]} == failed
+    errors = {"never", *(f"no answer for {job}" for job in failed)}
+    assert {job["error"] for job in page.json["jobs"]} <= errors
+    # As a person goes: the link, signing in, the newest job, its stack trace.
+    tab = browser.new_page()
+    tab.goto(texts["jobs_url"])
+    tab.fill("#credential", API_KEY)
+    tab.press("#credential", "Enter")
+    expect(tab.locator("#groups li").first).to_be_visible()
+    tab.locator("#jobs tbody td.id a").first.click()
+    expect(tab.locator("#traces")).to_contain_text("work.mjs")
+    tab.close()
+
+    firing = f"FIRING {texts['summary']}"
+    # By now it may be over, and that be told as well.
+    [chat] = arrives(lambda: [each for each in inbox.chats if title(each).startswith("FIRING")])
+    [attachment] = chat["attachments"]
+    assert attachment["title"] == f"FIRING {texts['summary']}"
+    assert attachment["title_link"] == texts["jobs_url"]
+    escaped = texts["jobs_url"].replace("&", "&amp;")
+    assert f"<{escaped}|Jobs>" in attachment["text"]
+    [mail] = arrives(lambda: inbox.mails_of("FIRING"))
+    assert mail["Subject"] == firing
+    plain, html = (
+        mail.get_body(preferencelist=(kind,)).get_content()  # type: ignore[union-attr]
+        for kind in ("plain", "html")
+    )
+    for link in ("jobs_url", "dashboard_url", "runbook_url"):
+        assert texts[link] in plain
+        assert texts[link].replace("&", "&amp;") in html
+    assert texts["top_jobs"] in plain
+
+    arrives(lambda: inbox.told("resolved", "BullMQFailedJobsSpike"))
+    assert len(inbox.told("firing", "BullMQFailedJobsSpike")) == 1
+    # Mails of other alerts, to which it gave way, may come before that of its end.
+    [over] = arrives(lambda: inbox.mails_of("Resolved ingestion: "))
+    assert "jobs failed within 5 minutes" in over["Subject"]
+    assert not inbox.mails_of("Warning ingestion: rare jobs do not succeed"), "200 did"
+
+
+def title(chat: dict[str, Any]) -> str:
+    return str(chat["attachments"][0]["title"])
+
+
+def linked_jobs(exporter: Exporter, texts: dict[str, str]) -> Answer:
+    """What the page shows that an alert links to."""
+    link = urlsplit(texts["jobs_url"])
+    assert f"{link.scheme}://{link.netloc}{link.path}" == f"{exporter.api.url}/"
+    query = dict(parse_qsl(link.query))
+    answer = exporter.api.get(
+        f"/v1/jobs/queues/{quote(query.pop('queue'))}?{urlencode(query)}&limit=100"
+    )
+    assert answer.status == 200
+    return answer
+
+
+def test_a_stopped_worker_is_one_notification_and_its_return_resolves_it(
+    inbox: Inbox, own_server: Server, start_work: StartWork, monitored: Monitored
+) -> None:
+    application, worker = (start_work("bullmq6", own_server.port) for _ in range(2))
+    worker.work("indexing")
+    application.add("indexing", "index-email-batch", 20)
+    application.settle()
+    worker.close()
+    application.add("indexing", "index-email-batch", 40)
+
+    still = arrives(lambda: inbox.told("firing", "BullMQNoWorker"))[0]
+    texts = annotations(still, "BullMQNoWorker")
+    assert texts["summary"] == "indexing has no worker, and 40 jobs to do, delayed ones included"
+    assert "No worker of the queue is connected to Redis" in texts["description"]
+    page = linked_jobs(monitored.exporter, texts)
+    assert page.json["pagination"]["totalJobs"] == 40
+    assert {webhook["groupKey"] for webhook in inbox.webhooks} == {still["groupKey"]}
+    told = {alert["labels"]["alertname"] for alert in still["alerts"]}
+    assert told == {"BullMQNoWorker"}, "it says more than BullMQQueueStandsStill"
+
+    application.work("indexing")
+    application.settle()
+    last = arrives(lambda: [each for each in inbox.webhooks if each["status"] == "resolved"])
+    assert {alert["labels"]["alertname"] for alert in last[-1]["alerts"]} >= {"BullMQNoWorker"}
+
+
+def test_a_dead_redis_or_exporter_is_one_notification_and_no_recovery_of_what_was_told(
+    inbox: Inbox, own_server: Server, start_work: StartWork, monitored: Monitored
+) -> None:
+    application = start_work("bullmq5", own_server.port)
+    for number in range(3):
+        application.add(f"queue-{number}", "a-job", 1)
+    application.add("stuck", "a-job", 7)
+    # All that there is to say of them is said.
+    arrives(lambda: len(inbox.groups_told("BullMQNoWorker")) == 4)
+    application.close()
+    before = len(inbox.webhooks)
+
+    own_server.stop()
+    [told] = arrives(lambda: inbox.told("firing", "BullMQRedisUnreachable"))
+    assert [alert["labels"]["alertname"] for alert in told["alerts"]] == ["BullMQRedisUnreachable"]
+    minutes_pass(12)  # keep_firing_for is over, and so are two of Alertmanager's group_intervals
+    # At this speed a scrape that a busy machine answers seconds late is lost for minutes.
+    late = inbox.told("firing", "BullMQExporterDown") + inbox.told("resolved", "BullMQExporterDown")
+    assert [each for each in inbox.webhooks[before:] if each not in late] == [told]
+
+    own_server.start()
+    arrives(lambda: inbox.told("resolved", "BullMQRedisUnreachable"))
+    minutes_pass(3)
+    assert not inbox.told("resolved", "BullMQNoWorker"), "the queue still stands"
+
+    before = len(inbox.told("firing", "BullMQExporterDown"))
+    monitored.exporter.terminate()
+    [told] = arrives(lambda: inbox.told("firing", "BullMQExporterDown")[before:])
+    assert [alert["labels"]["alertname"] for alert in told["alerts"]] == ["BullMQExporterDown"]
+    minutes_pass(12)
+    assert not inbox.told("resolved", "BullMQNoWorker"), "nobody knows"

@@ -1,0 +1,1 @@
+"""The exporter with a real Redis or Valkey, and real BullMQ."""

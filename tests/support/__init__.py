@@ -1,0 +1,1 @@
+"""What tests share: real servers and programs, the exporter, and how to wait."""

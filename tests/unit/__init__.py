@@ -1,0 +1,1 @@
+"""Logic without a server: `make unit` runs them in seconds."""
