@@ -75,7 +75,7 @@ def main() -> None:
     try:
         _run(sys.argv[1:], secrets)
     except (SettingsError, RedisUnavailable) as error:
-        message = logs.one_line(" ".join(logs.blotter(secrets)(str(error)).split()))
+        message = logs.one_line(" ".join(logs.secret_remover(secrets)(str(error)).split()))
         print(f"bullmq-exporter: {message[: logs.MAX_VALUE_CHARS]}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -60,30 +60,33 @@ def _printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {key: clean(value) for key, value in event.items()}
 
 
-def blotter(secrets: Iterable[str]) -> Callable[[str], str]:
-    """What blots these secrets out of a text, and users and passwords in URLs."""
+def secret_remover(secrets: Iterable[str]) -> Callable[[str], str]:
+    """A function that removes these secrets from a text, and users and passwords in URLs.
+
+    For the exporter's own secrets; web.redaction hides what jobs contain.
+    """
     # Longest first, so that no part of a secret that holds another one is left standing.
     long = {secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS}
     known = sorted(long, key=len, reverse=True)
 
-    def blot(text: str) -> str:
+    def remove_secrets(text: str) -> str:
         text = _URL_USER.sub(f"{_REDACTED}@", text)
         for secret in known:
             text = text.replace(secret, _REDACTED)
         return text
 
-    return blot
+    return remove_secrets
 
 
 def _without(secrets: Iterable[str]) -> Processor:
     """The last guard: should a library put a secret into a message, it is not printed."""
-    blot = blotter(secrets)
+    remove_secrets = secret_remover(secrets)
 
     def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         def clean(value: Any) -> Any:
             if value is None or isinstance(value, bool | int | float):
                 return value
-            return blot(str(value))
+            return remove_secrets(str(value))
 
         # Our own messages are constants; a secret may be a word of them.
         kept = {"ts", "level", "_record", "_from_structlog"}

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from exporter import __version__
 from exporter.bullmq.connection import RedisReader, RedisUnavailable
-from exporter.bullmq.coverage import Remark
 from exporter.bullmq.keys import State
+from exporter.bullmq.remarks import Remark
 from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.snapshot import Snapshot
 from exporter.bullmq.target import Target
@@ -165,7 +165,7 @@ def _ignore_other_signals(stop: asyncio.Event) -> None:
 
 
 async def collect_garbage() -> None:
-    """Look through all objects for cycles once an hour, and whenever memory has grown.
+    """PriorityCheck through all objects for cycles once an hour, and whenever memory has grown.
 
     With 10,000 queues that takes 240 ms, for which nothing else is done, and Python did it every
     other second. Hardly anything of ours is in cycles, but a closed connection is: whoever opens

@@ -280,7 +280,7 @@ def _with_url(layer: _Layer, given: _Value, url: SplitResult, parts: dict[str, A
 
 
 # By the first word of pydantic's type of error, where its message speaks of Python.
-COMPLAINTS = {
+MAX_COMPLAINTS = {
     "bool": "must be true or false",
     "extra": "no such setting",
     "float": "must be a number",
@@ -304,7 +304,7 @@ def _explain(error: ValidationError, layer: _Layer) -> str:
         message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
         message = message.replace("greater than or equal to", "at least")
         message = message.replace("less than or equal to", "at most")
-        message = COMPLAINTS.get(kind.partition("_")[0], message)
+        message = MAX_COMPLAINTS.get(kind.partition("_")[0], message)
     parent = next(
         (known for known in LEAVES if path == known or path.startswith(f"{known}.")), None
     )

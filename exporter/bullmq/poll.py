@@ -24,7 +24,7 @@ from exporter.bullmq.keys import MAX_LABEL_BYTES, MAX_SAFE_INTEGER, Queue, State
 from exporter.bullmq.limits import Meta, Window, limits_of
 from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.snapshot import QueueReading
-from exporter.bullmq.waiting import NO_LOOK, WaitingJobs
+from exporter.bullmq.waiting import NO_PRIORITY_CHECK, WaitingJobs
 from exporter.bullmq.worker_clock import CompareClock
 
 EDGES = Script("edges.lua")
@@ -101,7 +101,7 @@ class Counted(NamedTuple):
     @property
     def holds_jobs(self) -> bool:
         """Whether there are jobs or schedulers: then the queue exists, with `meta` or without."""
-        return any(map(_some, self[1:]))
+        return any(map(_is_nonzero, self[1:]))
 
     @property
     def is_ambiguous(self) -> bool:
@@ -110,7 +110,7 @@ class Counted(NamedTuple):
         Of a queue that is not paused and has no waiting jobs pausing moves none.
         """
         flag, wait, held, *rest = self
-        return bool(flag != 0 or wait or held or not any(map(_some, rest)))
+        return bool(flag != 0 or wait or held or not any(map(_is_nonzero, rest)))
 
 
 class Edges(NamedTuple):
@@ -354,19 +354,19 @@ class Poller:
 
     def _probes_for(self, row: Counted) -> str:
         """What to read in addition to `meta`, as letters that edges.lua knows."""
-        ready = row.flag == 0 and (_some(row.wait) or _some(row.prioritized))
+        ready = row.flag == 0 and (_is_nonzero(row.wait) or _is_nonzero(row.prioritized))
         return "".join(
             probe
             for probe, wanted in (
-                ("w", _some(row.wait)),  # whether it ends in a marker
-                ("h", _some(row.held)),  # the same of `paused`
+                ("w", _is_nonzero(row.wait)),  # whether it ends in a marker
+                ("h", _is_nonzero(row.held)),  # the same of `paused`
                 ("o", ready),  # since when the oldest waits
-                ("p", ready and _some(row.prioritized)),  # and "m" or "z": see _wanted
+                ("p", ready and _is_nonzero(row.prioritized)),  # and "m" or "z": see _wanted
                 ("l", ready and row.active == 0),  # whether a rate limit is reached
-                ("a", _some(row.active)),
-                ("d", _some(row.delayed)),
-                ("c", _some(row.waiting_children)),  # since when a parent waits
-                ("s", self._max_schedulers and _some(row.schedulers)),
+                ("a", _is_nonzero(row.active)),
+                ("d", _is_nonzero(row.delayed)),
+                ("c", _is_nonzero(row.waiting_children)),  # since when a parent waits
+                ("s", self._max_schedulers and _is_nonzero(row.schedulers)),
             )
             if wanted
         )
@@ -389,7 +389,7 @@ class Poller:
                 if each.has_heartbeat:
                     arguments.append(each.heartbeat_key)
                 if "k" in probes:
-                    names = _some_of_more(each.counted, each.edges)
+                    names = _exposed_schedulers(each.counted, each.edges)
                     arguments += (len(names), *names)
                 if starving:
                     job_id, by_hash = starving
@@ -402,7 +402,7 @@ class Poller:
             for each, (probes, starving), row in zip(batch, wanted, rows, strict=True):
                 meta, waiting, prioritized, limiter, *others, active_id = row
                 if "m" in probes:
-                    self._waiting.note_look(each.queue, prioritized, now)
+                    self._waiting.note_priority_check(each.queue, prioritized, now)
                 elif prioritized != starving:
                     self._waiting.forget(each.queue)  # it has moved
                 each.edges = Edges(
@@ -422,20 +422,20 @@ class Poller:
 
     def _wanted(self, batch: Iterable[_QueueState], now: float) -> list[_Wanted]:
         """What to read of each of these queues; a few of them are checked in each priority."""
-        wanted, looks = [], 0
+        wanted, checks = [], 0
         for each in batch:
-            probes, starving = each.probes_at(now), NO_LOOK.starving
-            names = _some_of_more(each.counted, each.edges)
+            probes, starving = each.probes_at(now), NO_PRIORITY_CHECK.starving
+            names = _exposed_schedulers(each.counted, each.edges)
             if names and len(names) == self._max_schedulers:
                 probes += "k"  # others are exposed only in place of one of these
             if "p" in probes:
-                look = self._waiting.look(each.queue)
-                if look.due <= now and looks < PRIORITY_CHECKS_PER_BATCH:
-                    looks += 1
+                check = self._waiting.last_check(each.queue)
+                if check.due <= now and checks < PRIORITY_CHECKS_PER_BATCH:
+                    checks += 1
                     probes += "m"
-                elif look.starving:
+                elif check.starving:
                     probes += "z"
-                    starving = look.starving
+                    starving = check.starving
             wanted.append((probes, starving))
         return wanted
 
@@ -449,17 +449,17 @@ def _read(state: _QueueState) -> QueueReading:
     return state.reading
 
 
-def _some(size: Any) -> bool:
+def _is_nonzero(size: Any) -> bool:
     return isinstance(size, int) and size > 0
 
 
-def _some_of_more(counted: Counted | None, edges: Edges) -> tuple[bytes, ...]:
+def _exposed_schedulers(counted: Counted | None, edges: Edges) -> tuple[bytes, ...]:
     """The schedulers that are exposed of a queue that has more; none if a name may be shortened,
     since that scheduler would not be found by it.
     """
     runs = edges.runs
     number: Any = counted.schedulers if counted is not None else None
-    if not isinstance(runs, list) or not _some(number) or len(runs) >= 2 * number:
+    if not isinstance(runs, list) or not _is_nonzero(number) or len(runs) >= 2 * number:
         return ()
     names = tuple(runs[::2])
     return names if max(map(len, names), default=0) < MAX_LABEL_BYTES else ()
@@ -585,7 +585,7 @@ def _reading(queue: Queue, counted: Counted, edges: Edges, meta: Meta) -> QueueR
         next_delayed=seconds("next delayed", edges.next_delayed, 1000 * DELAYED_SCORE_UNIT),
         schedulers=readable("schedulers", _count(counted.schedulers)),
         scheduler_runs=tuple(scheduler_runs()),
-        some_schedulers=_some_of_more(counted, edges),
+        some_schedulers=_exposed_schedulers(counted, edges),
         heartbeat=seconds("heartbeat", edges.heartbeat),
         limits=limits_of(meta, edges.limiter, number),
         oldest_waiting_children=seconds(

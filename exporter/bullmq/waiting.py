@@ -13,7 +13,7 @@ from exporter.bullmq.keys import Queue
 
 # Seconds between two checks of every priority of a queue, while the job that was found stays there.
 # A check costs two commands per priority; a job that starves waits much longer than that.
-LOOK_INTERVAL_SECONDS = 60.0
+PRIORITY_CHECK_INTERVAL_SECONDS = 60.0
 
 # When each of these jobs became ready: the times by their hashes, or better ones where these are
 # known. Does not await.
@@ -25,14 +25,14 @@ def ready_by_hash(_: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:
     return jobs[1::2]
 
 
-class Look(NamedTuple):
+class PriorityCheck(NamedTuple):
     """What a check of every priority found, and when (monotonic) to check again."""
 
     starving: Sequence[Any]  # the longest-waiting job; empty if there was none
     due: float
 
 
-NO_LOOK = Look([], 0.0)  # it is due
+NO_PRIORITY_CHECK = PriorityCheck([], 0.0)  # it is due
 
 
 class WaitingJobs:
@@ -40,22 +40,22 @@ class WaitingJobs:
 
     def __init__(self, ready_times: ReadyTimes = ready_by_hash) -> None:
         self._ready_times = ready_times
-        self._looks: dict[Queue, Look] = {}
+        self._checks: dict[Queue, PriorityCheck] = {}
 
-    def look(self, queue: Queue) -> Look:
+    def last_check(self, queue: Queue) -> PriorityCheck:
         """The last check of every priority; one that is due if none is known."""
-        return self._looks.get(queue, NO_LOOK)
+        return self._checks.get(queue, NO_PRIORITY_CHECK)
 
-    def note_look(self, queue: Queue, jobs: Sequence[Any], now: float) -> None:
+    def note_priority_check(self, queue: Queue, jobs: Sequence[Any], now: float) -> None:
         """Note what a check of every priority found."""
         times = self._ready_times(queue, jobs)
         known = [(at, number) for number, at in enumerate(times) if at is not None]
         _, number = min(known, default=(None, len(times)))
         starving = jobs[2 * number : 2 * number + 2]
-        self._looks[queue] = Look(starving, now + LOOK_INTERVAL_SECONDS)
+        self._checks[queue] = PriorityCheck(starving, now + PRIORITY_CHECK_INTERVAL_SECONDS)
 
     def forget(self, queue: Queue) -> None:
-        self._looks.pop(queue, None)
+        self._checks.pop(queue, None)
 
     def oldest(self, queue: Queue, jobs: Sequence[Any]) -> float | None:
         """When the oldest of these became ready (ms); None if unknown for all."""

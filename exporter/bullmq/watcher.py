@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from exporter.bullmq.collectors import all_collectors
 from exporter.bullmq.collectors.collector import Collectors
 from exporter.bullmq.connection import InvalidReply, RedisReader, RedisUnavailable
-from exporter.bullmq.coverage import (
+from exporter.bullmq.discovery import Findings, Search, within_limit
+from exporter.bullmq.keys import Queue, text
+from exporter.bullmq.poll import Poller
+from exporter.bullmq.remarks import (
     IN_A_CLUSTER,
     Remark,
     not_searched,
     other_databases,
     remarks_on,
 )
-from exporter.bullmq.discovery import Findings, Search, within_limit
-from exporter.bullmq.keys import Queue, text
-from exporter.bullmq.poll import Poller
 from exporter.bullmq.request_priority import RequestPriority
 from exporter.bullmq.retry import MAX_RETRY_SECONDS, retry_pause
 from exporter.bullmq.snapshot import QueueReading, Snapshot
@@ -58,7 +58,7 @@ UNWATCHED_BULL = "bull"
 UNWATCHED_LONG_NAME = "long_name"
 
 # How many values that cannot be read one poll names in the log.
-COMPLAINTS = 20
+MAX_COMPLAINTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,13 +387,15 @@ class Watcher:
             for what, why in reading.unreadable
         }
         new = unreadable.keys() - self._complained
-        for queue, what in sorted(new, key=lambda place: (place[0].base, place[1]))[:COMPLAINTS]:
+        for queue, what in sorted(new, key=lambda place: (place[0].base, place[1]))[
+            :MAX_COMPLAINTS
+        ]:
             log.warning(
                 "value unreadable; omitted",
                 extra={"queue": queue.name, "value": what, "reason": unreadable[queue, what]},
             )
-        if len(new) > COMPLAINTS:
-            log.warning("more values cannot be read", extra={"count": len(new) - COMPLAINTS})
+        if len(new) > MAX_COMPLAINTS:
+            log.warning("more values cannot be read", extra={"count": len(new) - MAX_COMPLAINTS})
         self._complained = set(unreadable)
 
 

@@ -17,7 +17,7 @@ MANAGE_ALL = "manage:all"
 # Open Archiver's role with every permission (iam-policy).
 SUPER_ADMIN = "Super Admin"
 # How far (seconds) the clock of the machine that signed a token may be from ours.
-CLOCK_SKEW = 30
+CLOCK_SKEW_SECONDS = 30
 # What Open Archiver has published: in .env.example and its installation guide, in its first
 # versions, in its tests. Anybody can sign tokens with these.
 PLACEHOLDERS = {
@@ -106,7 +106,7 @@ class Credentials:
                 token,
                 self._jwt_secret,
                 algorithms=["HS256"],
-                leeway=CLOCK_SKEW,
+                leeway=CLOCK_SKEW_SECONDS,
                 # Open Archiver's jwtVerify looks at no audience.
                 options={"require": ["sub"], "verify_aud": False},
             )

@@ -9,11 +9,13 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.support.alerting import Inbox, Monitored, arrives, minutes_pass
+from tests.support.alerting import Inbox, Monitored, arrives, inbox, minutes_pass, monitored
 from tests.support.bullmq import StartWork
 from tests.support.exporters import API_KEY, Exporter
 from tests.support.http_client import Answer
 from tests.support.servers import Server
+
+__all__ = ["inbox", "monitored"]  # fixtures
 
 pytestmark = pytest.mark.takes(seconds=90)
 

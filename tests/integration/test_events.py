@@ -16,7 +16,7 @@ import pytest
 from bullmq import Queue, Worker
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW
+from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW_MS
 from tests.support.bullmq import StartWork
 from tests.support.counters import Truth, assert_counted, told, total, wait_following
 from tests.support.exporters import Exporter, StartExporter
@@ -289,7 +289,7 @@ def test_a_queue_that_appears_shortly_before_a_restart_is_counted_after_it(
         work.add(version, "fails", 20)
         work.work(version, {"concurrency": 20})
         truth |= work.settle()
-    time.sleep(2 * CLOCK_SKEW / 1000)  # all of it is over well before the end
+    time.sleep(2 * CLOCK_SKEW_MS / 1000)  # all of it is over well before the end
     assert exporter.terminate() == 0
     exporter = start_exporter(server.url, **state)
     assert_counted(exporter, truth)

@@ -27,7 +27,7 @@ METRICS = {"metrics": {"maxDataPoints": 10}}
 
 @pytest.fixture(autouse=True)
 def quick_backfill(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backfill, "CLOCK_SKEW", 300)
+    monkeypatch.setattr(backfill, "CLOCK_SKEW_MS", 300)
 
 
 def ended(tallies: Tallies, what: Count) -> int:

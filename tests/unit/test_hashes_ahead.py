@@ -95,7 +95,7 @@ def counted(version: str, seed: int) -> tuple[int, int, list[Entry]]:
         read = end
         hash_at = chance.randint(max(end, hash_at), len(life.entries))
         if counter.unresolved():
-            counter.settle({JOB: life.hashes[hash_at - 1]})
+            counter.resolve({JOB: life.hashes[hash_at - 1]})
     retried = sum(tally.values[Count.RETRIED] for tally in counter.tallies.values())
     truth = sum(begins <= number for number in life.failed)
     return retried, truth, life.entries[begins:]

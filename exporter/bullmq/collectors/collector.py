@@ -14,8 +14,8 @@ from exporter.bullmq.connection import (
     RedisRefused,
     RedisUnavailable,
 )
-from exporter.bullmq.coverage import Remark
 from exporter.bullmq.keys import Queue
+from exporter.bullmq.remarks import Remark
 from exporter.bullmq.snapshot import CollectorRun, QueueReading, SlowFacts
 
 log = logging.getLogger(__name__)

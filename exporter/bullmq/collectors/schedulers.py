@@ -23,7 +23,7 @@ READ_BATCH_SIZE = 250
 DATA_BATCH_SIZE = 250
 
 # Schedulers to look at for each one to return: those that have ended come first, for ever.
-LOOK_FACTOR = 5  # as in edges.lua
+ENDED_FACTOR = 5  # as in edges.lua
 
 
 class Schedulers:
@@ -105,7 +105,7 @@ class Schedulers:
         found = await read_schedulers(self._redis, first)
         # Those that have ended come first, for ever.
         further = {
-            queue: min(numbers[queue], LOOK_FACTOR * most) - most
+            queue: min(numbers[queue], ENDED_FACTOR * most) - most
             for queue, of_queue in found.items()
             if numbers[queue] > most and any(each.has_ended(now) for each in of_queue)
         }

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from exporter.bullmq.connection import RedisReader, RedisRefused, scored
 from exporter.bullmq.events import job_facts
 from exporter.bullmq.events.job_facts import JobFacts
-from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW, QueueEventCounter
+from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW_MS, QueueEventCounter
 from exporter.bullmq.events.scarce_events import ScarceEvents
 from exporter.bullmq.events.stream import Gap
 from exporter.bullmq.events.tallies import Count
@@ -52,7 +52,7 @@ class Backfill:
         self._gapped.add(queue)
 
     def restart(self, counters: Iterable[QueueEventCounter]) -> None:
-        """Look for gaps in these counters: other queues are watched now."""
+        """PriorityCheck for gaps in these counters: other queues are watched now."""
         self._gapped = {counter.queue for counter in counters if counter.gaps}
 
     async def run_page(
@@ -97,7 +97,7 @@ class Backfill:
                 self._gapped.discard(queue)
                 continue
             # Where nothing more comes, the end of a gap is passed by the clock, not in the stream.
-            waited = now - counter.gap_noted_at >= 3 * CLOCK_SKEW / 1000
+            waited = now - counter.gap_noted_at >= 3 * CLOCK_SKEW_MS / 1000
             for gap in counter.gaps:
                 if counter.is_past(gap) or (waited and queue not in behind):
                     pages = find_missed_jobs(self._redis, counter, gap)

@@ -30,7 +30,7 @@ from exporter.bullmq.events.large_entries import (
     LargeEntries,
     Reading,
 )
-from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW, QueueEventCounter
+from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW_MS, QueueEventCounter
 from exporter.bullmq.events.read_size import MAX_READ_COST, ReadSize
 from exporter.bullmq.events.redis_clock import RedisClock, to_monotonic
 from exporter.bullmq.events.scarce_events import ScarceEvents
@@ -282,7 +282,7 @@ class Follower:
 
     async def _step(self) -> float:
         """Read once what is new; how long to rest before the next time, in seconds."""
-        await self._settle()
+        await self._resolve()
         if await self._keep_up_with_queues() is False:
             return PAUSE
         now = time.monotonic()
@@ -376,8 +376,8 @@ class Follower:
                 info = self._info(counter, answer)
                 new = entries.get(counter.stream, ())
                 self._check(counter, info, new, complete=counter.stream not in unfinished)
-            cost = await self._book(counters, entries, unfinished)
-            await self._settle()
+            cost = await self._count_entries(counters, entries, unfinished)
+            await self._resolve()
         return cost
 
     def _info(self, counter: QueueEventCounter, answer: Any) -> StreamInfo | Exception:
@@ -418,8 +418,8 @@ class Follower:
             reading = await self._large.read(counters, due)
             await self._request_priority.yield_to_requests()
             async with self._consistent:
-                cost += await self._book_reading(reading)
-                await self._settle()
+                cost += await self._count_reading(reading)
+                await self._resolve()
             read = set(reading.counters)
             counters = [each for each in counters if each not in read]
         # Streams that were not reached may have as much to read.
@@ -427,7 +427,7 @@ class Follower:
             self._behind.setdefault(counter.queue, Behind(0.0, 0.0))
         return cost
 
-    async def _book_reading(self, reading: Reading) -> int:
+    async def _count_reading(self, reading: Reading) -> int:
         for counter, info in reading.infos.items():
             new = reading.entries.get(counter.stream, reading.unread.get(counter, []))
             self._checks.remove([counter.queue])
@@ -438,7 +438,7 @@ class Follower:
                 self._leave_out(counter, str(info))
                 continue
             self._check(counter, info, new, complete=counter.stream not in reading.unfinished)
-        cost = await self._book(reading.counters, reading.entries, reading.unfinished)
+        cost = await self._count_entries(reading.counters, reading.entries, reading.unfinished)
         for counter, unread in reading.unread.items():
             counter.pass_over(unread)
             self._checks.touch(counter.queue)
@@ -474,7 +474,7 @@ class Follower:
         places = [each.place.position for each in counters]
         return packed(("XREAD", "COUNT", count, *block, "STREAMS", *streams, *places))
 
-    async def _book(
+    async def _count_entries(
         self,
         counters: Sequence[QueueEventCounter],
         entries: Mapping[bytes, list[Entry]],
@@ -613,7 +613,7 @@ class Follower:
             unwatched, is_known = self._not_watched_until(queue), self._clock.is_known
             since = None if unwatched is None else self._clock.at(to_monotonic(unwatched))
         if since is not None:
-            position = b"%d-0" % max(0, since - CLOCK_SKEW)
+            position = b"%d-0" % max(0, since - CLOCK_SKEW_MS)
             counter.place.position, counter.place.number = position, None
             if not is_known:
                 counter.place.doubtful_start = position
@@ -780,11 +780,11 @@ class Follower:
         counter.note_gap(gap)
         self._backfill.note_gap(counter.queue)
 
-    async def _settle(self) -> None:
+    async def _resolve(self) -> None:
         """Ask for the names, and for what the events left open."""
         while self._unsettled:
             counter = self._unsettled[-1]
-            counter.settle(
+            counter.resolve(
                 await job_facts.ask(
                     self._redis,
                     counter.queue,

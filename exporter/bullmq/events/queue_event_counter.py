@@ -39,7 +39,7 @@ ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED, DEDUPLICATED, DUP
 
 # By how much `finishedOn` may differ from the time of its event (ms): a worker's clock differs from
 # that of Redis, and is looked at before the script runs.
-CLOCK_SKEW = 2000
+CLOCK_SKEW_MS = 2000
 
 # Ids of finished jobs that are remembered to backfill gaps: over 5 s of the fastest worker that was
 # measured (7,675 jobs a second). With more, the earliest part of a gap is not mended.
@@ -54,7 +54,7 @@ MAX_GAPS = 20
 CHILDREN_FAILED = b"children are failed"
 
 # After so many seconds without an event the ids of finished jobs are let go.
-IDLE = 60.0
+IDLE_SECONDS = 60.0
 
 
 class AmbiguousTransition(NamedTuple):
@@ -95,7 +95,7 @@ class QueueEventCounter:
         self._events_off = False
         self._restored = False
         self._taken_removed = FinishedJobs()  # the sum of what `take_removed` has returned
-        # None as soon as anything is booked: in read, pass_over, settle, note_gap, backfill and
+        # None as soon as anything is booked: in read, pass_over, resolve, note_gap, backfill and
         # compare_clock, and when the queue goes or is remembered.
         self._frozen: QueueTallies | None = None
         self._layout = layout
@@ -140,6 +140,8 @@ class QueueEventCounter:
         self._frozen = None
         self._read_at = time.monotonic()
         for entry_id, fields in entries:
+            # A type without a handler (`progress`, `drained`, one of a later version) counts as
+            # read, and as nothing else.
             handle = _HANDLERS.get(fields[1])
             if handle is not None and len(fields) > 3 and fields[2] == b"jobId":
                 handle(self, entry_id, remembered_id(fields[3]), fields)
@@ -396,10 +398,10 @@ class QueueEventCounter:
         return bool(self._ahead)
 
     def note_caught_up(self) -> None:
-        """Note that all is read that was written before the last `settle`."""
+        """Note that all is read that was written before the last `resolve`."""
         self._ahead.clear()
 
-    def settle(self, facts: Mapping[bytes, JobFacts]) -> None:
+    def resolve(self, facts: Mapping[bytes, JobFacts]) -> None:
         """Finish the book with the answers to all `unresolved`."""
         self._frozen = None
         for job_id, job in self._again:
@@ -476,13 +478,13 @@ class QueueEventCounter:
         """The place was checked: what finished long before it is not needed any more."""
         read = milliseconds(self.place.position)
         idle = time.monotonic() - self._read_at
-        if not self.gaps and idle >= IDLE:
+        if not self.gaps and idle >= IDLE_SECONDS:
             # What is missed from now on happens now or later.
-            self._finished = [(read + int(1000 * idle) - 3 * CLOCK_SKEW, [])]
+            self._finished = [(read + int(1000 * idle) - 3 * CLOCK_SKEW_MS, [])]
             return
-        if read - self._finished[-1][0] >= CLOCK_SKEW:
+        if read - self._finished[-1][0] >= CLOCK_SKEW_MS:
             self._finished.append((read, []))
-        needed = min([read, *(gap.since for gap in self.gaps)]) - 2 * CLOCK_SKEW
+        needed = min([read, *(gap.since for gap in self.gaps)]) - 2 * CLOCK_SKEW_MS
         known = sum(len(job_ids) for _, job_ids in self._finished)
         while len(self._finished) > 1 and (
             self._finished[1][0] <= needed or known > MAX_FINISHED_JOBS
@@ -493,14 +495,14 @@ class QueueEventCounter:
         """The range of `finishedOn` (ms) in which jobs of the gap can be distinguished from others.
 
         A job whose end was read is known from `seen` if its entry is not older than the first list
-        of `_finished`, and the two clocks differ by at most CLOCK_SKEW.
+        of `_finished`, and the two clocks differ by at most CLOCK_SKEW_MS.
         """
-        since = max(gap.since - CLOCK_SKEW, self._finished[0][0] + CLOCK_SKEW)
-        return since, gap.until + CLOCK_SKEW
+        since = max(gap.since - CLOCK_SKEW_MS, self._finished[0][0] + CLOCK_SKEW_MS)
+        return since, gap.until + CLOCK_SKEW_MS
 
     def is_past(self, gap: Gap) -> bool:
         """Whether all has been read that may have finished within the gap's `search_window`."""
-        return milliseconds(self.place.position) >= gap.until + 2 * CLOCK_SKEW
+        return milliseconds(self.place.position) >= gap.until + 2 * CLOCK_SKEW_MS
 
     def seen(self) -> set[bytes]:
         """The jobs whose end was read, or mended, of late."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from exporter.bullmq.connection import RedisReader, readable
 from exporter.bullmq.events.job_facts import JobFacts
-from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW, QueueEventCounter
+from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW_MS, QueueEventCounter
 from exporter.bullmq.events.stream import milliseconds
 from exporter.bullmq.events.tallies import Count
 from exporter.bullmq.keys import Queue
@@ -113,7 +113,7 @@ class ScarceEvents:
         """
         known = self._known.get(counter)
         if known and known.base:
-            before = known.base.sample.at - CLOCK_SKEW
+            before = known.base.sample.at - CLOCK_SKEW_MS
             known.base.ours[count] += sum(each.finished <= before for each in found)
 
     def apply(self, behind: Container[Queue]) -> None:
