@@ -16,7 +16,7 @@ MAX_BUDGET_SECONDS = 0.5
 
 
 class RequestPriority:
-    """Background work is divided into pieces of about 1 ms, and yields to requests between them."""
+    """Background work is divided into pieces of up to 2 ms, and yields to requests between them."""
 
     def __init__(self) -> None:
         self._requests = 0
