@@ -9,7 +9,15 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.support.alerting import Inbox, Monitored, arrives, inbox, minutes_pass, monitored
+from tests.support.alerting import (
+    Inbox,
+    Monitored,
+    annotations_of,
+    arrives,
+    inbox,
+    minutes_pass,
+    monitored,
+)
 from tests.support.bullmq import StartWork
 from tests.support.exporters import API_KEY, Exporter
 from tests.support.http_client import Answer
@@ -39,7 +47,7 @@ def test_a_spike_of_failures_is_one_notification_that_leads_to_those_very_jobs(
     work.settle()
     [first] = arrives(lambda: inbox.told("firing", "BullMQFailedJobsSpike"))
     assert first["groupLabels"] == {"job": "bullmq", "queue": "ingestion"}
-    texts = annotations(first, "BullMQFailedJobsSpike")
+    texts = annotations_of(first, "BullMQFailedJobsSpike")
     # The first evaluation may have seen a part of them.
     assert re.fullmatch(r"ingestion: \d+ jobs failed within 5 minutes", texts["summary"])
     assert "fails (" in texts["top_jobs"]
@@ -114,7 +122,7 @@ def test_a_stopped_worker_is_one_notification_and_its_return_resolves_it(
     application.add("indexing", "index-email-batch", 40)
 
     still = arrives(lambda: inbox.told("firing", "BullMQNoWorker"))[0]
-    texts = annotations(still, "BullMQNoWorker")
+    texts = annotations_of(still, "BullMQNoWorker")
     assert texts["summary"] == "indexing has no worker, and 40 jobs to do, delayed ones included"
     assert "No worker of the queue is connected to Redis" in texts["description"]
     page = linked_jobs(monitored.exporter, texts)

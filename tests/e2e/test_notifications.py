@@ -13,7 +13,7 @@ import pytest
 from tests.support.alerting import (
     Inbox,
     Monitored,
-    annotations,
+    annotations_of,
     arrives,
     inbox,
     monitored,
@@ -129,7 +129,7 @@ def test_200_queues_that_are_removed_are_one_notification_and_so_are_all_of_a_fl
     with own_server.client() as client:
         client.flushall()
     [told] = arrives(lambda: inbox.told("firing", "BullMQQueuesGone"))
-    summary = annotations(told, "BullMQQueuesGone")["summary"]
+    summary = annotations_of(told, "BullMQQueuesGone")["summary"]
     assert summary == "All 201 queues are gone from Redis"
     assert told["commonLabels"]["severity"] == "critical"
     assert [each["Subject"] for each in arrives(lambda: mails()[1:])] == [f"FIRING {summary}"]

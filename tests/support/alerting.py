@@ -230,6 +230,6 @@ def arrives(check: Callable[[], Any]) -> Any:
     return eventually(check)
 
 
-def annotations(webhook: dict[str, Any], alert: str) -> dict[str, str]:
+def annotations_of(webhook: dict[str, Any], alert: str) -> dict[str, str]:
     [found] = [each for each in webhook["alerts"] if each["labels"]["alertname"] == alert]
     return dict(found["annotations"])
