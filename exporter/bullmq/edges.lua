@@ -1,7 +1,7 @@
 -- What stands at the ends of each queue's lists and sets.
 -- KEYS: one a queue, what its keys begin with (`bull:ingestion:`).
 -- ARGV[1]: how many schedulers to read of each queue; ARGV[2]: the time in ms (TIME is no read
--- command: the ACL user may not call it); then for each queue what to read, by the letters of poll.py;
+-- command: the ACL user may not call it); then for each queue what to read, by the probes of poll.py;
 -- after a `b` its heartbeat key, after a `k` the number of schedulers that were exposed before, and their names,
 -- and after a `z` the longest-waiting job of `prioritized` and its time.
 
@@ -243,31 +243,24 @@ local function ends_in_marker(ids)
   return #ids > 0 and string.sub(ids[#ids], 1, 2) == '0:' and 1 or 0
 end
 
--- The letters as a set, made once for all queues with the same.
+-- The probes as a set, made once for all queues with the same.
 local sets = {}
-local function set_of(letters)
-  if not sets[letters] then
-    sets[letters] = {}
-    for letter in string.gmatch(letters, '.') do sets[letters][letter] = true end
+local function set_of(probes)
+  if not sets[probes] then
+    sets[probes] = {}
+    for probe in string.gmatch(probes, '.') do sets[probes][probe] = true end
   end
-  return sets[letters]
+  return sets[probes]
 end
 
-local result, at = {}, 2
-
-local function next_argument()
-  at = at + 1
-  return ARGV[at]
-end
+local result = {}
+local next_argument, next_list = arguments_after(2)
 
 for i, base in ipairs(KEYS) do
   local wanted = set_of(next_argument())
   local last_waiting = wanted.w and last_of(base .. 'wait') or {}
   local heartbeat = wanted.b and number(start_of(next_argument()))
-  local exposed_before = {}
-  if wanted.k then
-    for number = 1, tonumber(next_argument()) do exposed_before[number] = next_argument() end
-  end
+  local exposed_before = wanted.k and next_list() or {}
   local prioritized = {}
   if wanted.z then
     prioritized = oldest_as_known(base, next_argument(), next_argument())

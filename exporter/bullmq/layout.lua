@@ -7,6 +7,22 @@ local function is_error(value)
   return type(value) == 'table' and value.err ~= nil
 end
 
+-- Two functions that read ARGV behind the first `count`: the next argument, and the next ones if their
+-- number stands before them.
+local function arguments_after(count)
+  local at = count
+  local function next_argument()
+    at = at + 1
+    return ARGV[at]
+  end
+  local function next_list()
+    local list = {}
+    for number = 1, tonumber(next_argument()) do list[number] = next_argument() end
+    return list
+  end
+  return next_argument, next_list
+end
+
 -- Before BullMQ 5.0 `wait` and `paused` could end in a marker (`0:…`) that is no job.
 -- BullMQ's own getCounts pops it; we leave it and do not count it.
 local function list_length(key)

@@ -74,8 +74,14 @@ _IDLE_REPLIES = len(_ASKED_WHEN_IDLE) + 1  # answers
 _RECHECK = ((b"EXISTS", b"meta"), _FLAG)
 
 Answers = TypeVar("Answers")
-# What to read of a queue, by the probes of edges.lua, and the job of `prioritized` that starves.
-_Wanted = tuple[str, Sequence[Any]]
+
+
+class _Wanted(NamedTuple):
+    """What to read of a queue."""
+
+    probes: str  # a character each, as edges.lua knows them
+    starving: Sequence[Any]  # the job of `prioritized` that waits longest
+    exposed: Sequence[bytes]  # schedulers, that stay exposed before others
 
 
 class Counted(NamedTuple):
@@ -172,7 +178,7 @@ class _QueueState:
         return b"".join(packed((command, base + name, *rest)) for command, name, *rest in asked)
 
     def probes_at(self, now: float) -> str:
-        """The probes of this poll, letters that edges.lua knows; '' if there are none.
+        """The probes of this poll, a character each; '' if there are none.
 
         The rate limit is read if jobs wait and none is active, or once it was seen; otherwise only
         as often as `meta`, because it is less urgent in a queue with active jobs.
@@ -353,7 +359,7 @@ class Poller:
         return pause_changed
 
     def _probes_for(self, row: Counted) -> str:
-        """What to read in addition to `meta`, as letters that edges.lua knows."""
+        """What to read in addition to `meta`: a character each, as edges.lua knows them."""
         ready = row.flag == 0 and (_is_nonzero(row.wait) or _is_nonzero(row.prioritized))
         return "".join(
             probe
@@ -384,13 +390,12 @@ class Poller:
             at = time.time()
             wanted = self._wanted(batch, now)
             arguments: list[bytes | str | int] = [self._max_schedulers, int(1000 * at)]
-            for each, (probes, starving) in zip(batch, wanted, strict=True):
+            for each, (probes, starving, exposed) in zip(batch, wanted, strict=True):
                 arguments.append(probes)
                 if each.has_heartbeat:
                     arguments.append(each.heartbeat_key)
                 if "k" in probes:
-                    names = _exposed_schedulers(each.counted, each.edges)
-                    arguments += (len(names), *names)
+                    arguments += (len(exposed), *exposed)
                 if starving:
                     job_id, by_hash = starving
                     arguments += (job_id, b"" if by_hash is None else by_hash)
@@ -399,7 +404,7 @@ class Poller:
 
         def take(batch: list[_QueueState], answer: tuple[float, list[_Wanted], Any]) -> None:
             at, wanted, rows = answer
-            for each, (probes, starving), row in zip(batch, wanted, rows, strict=True):
+            for each, (probes, starving, _), row in zip(batch, wanted, rows, strict=True):
                 meta, waiting, prioritized, limiter, *others, active_id = row
                 if "m" in probes:
                     self._waiting.note_priority_check(each.queue, prioritized, now)
@@ -425,8 +430,8 @@ class Poller:
         wanted, checks = [], 0
         for each in batch:
             probes, starving = each.probes_at(now), NO_PRIORITY_CHECK.starving
-            names = _exposed_schedulers(each.counted, each.edges)
-            if names and len(names) == self._max_schedulers:
+            exposed = _exposed_schedulers(each.counted, each.edges)
+            if exposed and len(exposed) == self._max_schedulers:
                 probes += "k"  # others are exposed only in place of one of these
             if "p" in probes:
                 check = self._waiting.last_check(each.queue)
@@ -436,7 +441,7 @@ class Poller:
                 elif check.starving:
                     probes += "z"
                     starving = check.starving
-            wanted.append((probes, starving))
+            wanted.append(_Wanted(probes, starving, exposed))
         return wanted
 
 

@@ -71,16 +71,11 @@ local function rows(base, members)
   return found
 end
 
-local result, at = {}, 1
-
-local function next_argument()
-  at = at + 1
-  return ARGV[at]
-end
+local result = {}
+local next_argument, next_list = arguments_after(1)
 
 for i, base in ipairs(KEYS) do
-  local names = {}
-  for number = 1, tonumber(next_argument()) do names[number] = next_argument() end
+  local names = next_list()
   if #names > 0 then
     result[i] = rows(base, members_of(base, names))
   else

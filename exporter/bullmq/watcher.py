@@ -118,7 +118,6 @@ class Watcher:
         self._collectors = Collectors(
             redis, all_collectors(redis, settings, self._request_priority, compare_clock)
         )
-        self._alive: Sequence[Queue] = ()  # those of the last poll
         self._readings: Sequence[QueueReading] = ()
         self._read_once = asyncio.Event()
         self._discovered: float | None = None
@@ -227,7 +226,6 @@ class Watcher:
 
     async def _read(self, known: tuple[Queue, ...]) -> Snapshot:
         readings = await self._poller.poll(known, configured=self.configured)
-        self._alive = [reading.queue for reading in readings]
         self._readings = readings
         self._read_once.set()
         facts = await self._collectors.run_due(readings, seconds=self._time_limit / COLLECTOR_SHARE)
@@ -329,7 +327,7 @@ class Watcher:
         # A scan that a reconnect to another server broke into misses queues: those that the
         # last poll still found stay.
         await self._request_priority.yield_to_requests()
-        queues = self._watch(found, self._alive)
+        queues = self._watch(found, [reading.queue for reading in self._readings])
         self._discovered, self._searched_at = time.time(), int(1000 * began)
         if queues != before:
             self._queues = queues

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -739,17 +740,19 @@ async def test_a_stream_made_anew_and_trimmed_between_two_checks_misses_what_can
     assert tallies.uncertain_gaps == 1
 
 
+async def uncertain_gaps_after_step(follower: Follower) -> int:
+    await follower._step()
+    tallies = await follower.tallies()
+    assert tallies is not None
+    return tallies.uncertain_gaps
+
+
 async def test_a_stream_that_vanishes_while_it_is_written_to_is_an_uncertain_gap(
     server: Server,
 ) -> None:
     reader = RedisReader(RedisSettings(host="127.0.0.1", port=server.port), connections=1)
     follower = Follower(reader, EventsSettings(), lambda: (QUEUE,), redis_timeout=2)
-
-    async def uncertain_gaps() -> int:
-        await follower._step()
-        tallies = await follower.tallies()
-        assert tallies is not None
-        return tallies.uncertain_gaps
+    uncertain_gaps = partial(uncertain_gaps_after_step, follower)
 
     with server.client() as client:
         assert await uncertain_gaps() == 0
@@ -773,12 +776,7 @@ async def test_what_a_short_lived_queue_leaves_unread_is_an_uncertain_gap(
     reader = RedisReader(RedisSettings(host="127.0.0.1", port=server.port), connections=1)
     queues: tuple[Queue, ...] = ()
     follower = Follower(reader, EventsSettings(), lambda: queues, redis_timeout=2)
-
-    async def uncertain_gaps() -> int:
-        await follower._step()
-        tallies = await follower.tallies()
-        assert tallies is not None
-        return tallies.uncertain_gaps
+    uncertain_gaps = partial(uncertain_gaps_after_step, follower)
 
     with server.client() as client:
         assert await uncertain_gaps() == 0

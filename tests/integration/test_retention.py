@@ -11,7 +11,7 @@ from exporter.bullmq.connection import RedisReader
 from exporter.bullmq.keys import Queue, State
 from exporter.bullmq.snapshot import QueueReading
 from exporter.settings import RedisSettings, Settings
-from tests.conftest import StartExporter
+from tests.support.exporters import StartExporter
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 

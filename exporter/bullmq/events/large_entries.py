@@ -272,7 +272,7 @@ class LargeEntries:
             raise incomplete or RedisUnavailable("XREAD: no entry in the reply")
         check_ids([counter.place.position, entry[0]])
         reading.unfinished.add(counter.stream)
-        if incomplete is None or _tells_enough(entry[1]):
+        if incomplete is None or _holds_enough(entry[1]):
             reading.entries[counter.stream] = [entry]
         elif len(incomplete.head) < REPLY_HEAD_BYTES:
             raise incomplete
@@ -302,7 +302,7 @@ def _first_entry(reply: Any) -> Entry | None:
     return (entry[0], entry[1] if len(entry) > 1 else []) if entry else None
 
 
-def _tells_enough(words: Sequence[bytes]) -> bool:
+def _holds_enough(words: Sequence[bytes]) -> bool:
     """Whether all that is used of an entry is among the words at its beginning.
 
     That is what happened, and to which job; and behind it nothing but the value that is cut off,
