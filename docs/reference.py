@@ -15,8 +15,7 @@ from exporter.prometheus.event_family import EventGauge, EventHistogram, MissedC
 from exporter.prometheus.exposition import COUNTED, GAUGES
 from exporter.prometheus.family import Family, LabelledQueueGauge, QueueInfo
 from exporter.prometheus.health import Health
-from exporter.settings import FLAGS, LEAVES, OPEN_ARCHIVER_NAMES
-from exporter.settings_sources import FILE_ONLY
+from exporter.settings import FILE_ONLY, FLAGS, LEAVES, OPEN_ARCHIVER_NAMES
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent

@@ -17,8 +17,7 @@ from typing import NoReturn
 from exporter import __version__, logs, service
 from exporter.bullmq.connection import RedisUnavailable
 from exporter.deadline import Deadline
-from exporter.settings import FLAGS, SettingsError
-from exporter.settings_sources import load
+from exporter.settings import FLAGS, SettingsError, load, prepare
 
 # glibc's numbers for mallopt(3).
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
@@ -103,6 +102,7 @@ def _run(arguments: list[str], secrets: list[str]) -> None:
         return
     settings = load(flags, os.environ, parsed["config"])
     secrets += settings.secrets()
+    prepared = prepare(settings)
     if parsed["check"]:
         logging.disable()
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -116,7 +116,7 @@ def _run(arguments: list[str], secrets: list[str]) -> None:
     deadline = Deadline()
     logs.configure(settings.log, secrets, deadline)
     _give_memory_back()
-    asyncio.run(service.run(settings, deadline=deadline))
+    asyncio.run(service.run(prepared, deadline=deadline))
 
 
 def _give_memory_back() -> None:

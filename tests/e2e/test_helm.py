@@ -21,8 +21,7 @@ import trustme
 import yaml
 
 from exporter import __version__
-from exporter.settings import LEAVES, Settings
-from exporter.settings_sources import load
+from exporter.settings import LEAVES, Settings, load
 from tests.support.exporters import clean_environment
 from tests.support.http_client import Client
 from tests.support.paths import ROOT

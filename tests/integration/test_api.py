@@ -24,7 +24,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from exporter.service import harmful_settings
-from exporter.settings_sources import load
+from exporter.settings import load
 from exporter.web.api import MAX_LINE_BYTES
 from exporter.web.credentials import Credentials, Unauthorized
 from tests.support.exporters import API_KEY, JWT_SECRET, Exporter, StartExporter

@@ -25,8 +25,7 @@ from exporter.bullmq.credentials import Credentials
 from exporter.bullmq.events.follower import Follower
 from exporter.bullmq.events.stream import StreamInfo
 from exporter.bullmq.watcher import Outcome, Watcher
-from exporter.settings import RedisSettings, Settings, SettingsError
-from exporter.settings_sources import load
+from exporter.settings import RedisSettings, Settings, SettingsError, load
 from tests.support.bullmq import StartWork
 from tests.support.exporters import Exporter, StartExporter
 from tests.support.ports import free_port
@@ -94,15 +93,14 @@ def test_a_client_certificate_and_the_name_of_the_servers(
     ("variables", "told"),
     [
         ({"EXPORTER_REDIS_TLS_CERT": "x.pem"}, "set both or none"),
-        ({"EXPORTER_REDIS_TLS_CERT": "x.pem", "EXPORTER_REDIS_TLS_KEY": "y"}, "two PEM files"),
         ({"EXPORTER_REDIS_SENTINELS": "a:1"}, "redis.sentinel_master"),
         ({"EXPORTER_REDIS_SENTINEL_MASTER": "m"}, "redis.sentinels"),
         ({"EXPORTER_REDIS_SENTINELS": "a", "EXPORTER_REDIS_SENTINEL_MASTER": "m"}, "HOST:PORT"),
         ({"EXPORTER_REDIS_SENTINELS": ":1", "EXPORTER_REDIS_SENTINEL_MASTER": "m"}, "HOST:PORT"),
-        ({"EXPORTER_REDIS_SOCKET": "/s", "REDIS_TLS_ENABLED": "true"}, "goes neither with"),
+        ({"EXPORTER_REDIS_SOCKET": "/s", "REDIS_TLS_ENABLED": "true"}, "cannot be combined"),
         ({"EXPORTER_REDIS_CLUSTER": "true"}, "same hash tag"),
         ({"EXPORTER_REDIS_CLUSTER": "true", "EXPORTER_PREFIX": "{a},{b}"}, "same hash tag"),
-        ({"EXPORTER_REDIS_CLUSTER": "true", "EXPORTER_REDIS_DB": "1"}, "goes with none"),
+        ({"EXPORTER_REDIS_CLUSTER": "true", "EXPORTER_REDIS_DB": "1"}, "cannot be combined"),
         ({"EXPORTER_REDIS_URL": "unix://host/s"}, "unix://"),
         ({"EXPORTER_REDIS_URL": "unix://"}, "unix://"),
     ],

@@ -16,7 +16,7 @@ import trustme
 from exporter import service
 from exporter.daemon_thread import MAX_CALLS, DaemonThreadExecutor
 from exporter.deadline import MIN_SECONDS, SHUTDOWN_SECONDS, Deadline
-from exporter.settings_sources import load
+from exporter.settings import load, prepare
 from tests.support.exporters import API_KEY, StartExporter, clean_environment
 from tests.support.http_client import Client
 from tests.support.ports import free_port
@@ -67,7 +67,7 @@ async def test_each_part_of_the_end_asks_how_much_of_it_is_left(
         {"metrics.listen": "127.0.0.1:0", "api.listen": "127.0.0.1:0", "redis.url": server.url},
         {"EXPORTER_API_KEY": API_KEY, "EXPORTER_EVENTS_STATE_FILE": str(tmp_path / "state")},
     )
-    run = service.run(settings, lambda *_: started.set(), deadline)
+    run = service.run(prepare(settings), lambda *_: started.set(), deadline)
     running = asyncio.create_task(run)
     await started.wait()
     os.kill(os.getpid(), signal.SIGTERM)

@@ -26,8 +26,7 @@ from multidict import CIMultiDict
 
 from exporter import service
 from exporter.prometheus.health import Health
-from exporter.settings import SettingsError
-from exporter.settings_sources import load
+from exporter.settings import SettingsError, load
 from exporter.web.client_address import client_address, client_network
 from exporter.web.connections import FIRST_REQUEST_SECONDS
 from exporter.web.credentials import REASONS

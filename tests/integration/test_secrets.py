@@ -12,10 +12,9 @@ from urllib.parse import quote
 import pytest
 import trustme
 
-from exporter import logs, settings, settings_file
+from exporter import logs
 from exporter.bullmq.credentials import Credentials
-from exporter.settings import LEAVES, LogSettings, SettingsError
-from exporter.settings_sources import load
+from exporter.settings import LEAVES, LogSettings, SettingsError, files, load, prepare, yaml_file
 from tests.support.exporters import Exporter, StartExporter, run_exporter
 from tests.support.ports import free_port
 from tests.support.servers import running
@@ -153,7 +152,7 @@ def test_the_text_of_a_key_at_the_place_of_its_file_is_not_repeated(tmp_path: Pa
     for section in ("METRICS", "REDIS"):
         variables = {f"EXPORTER_{section}_TLS_CERT": str(cert), f"EXPORTER_{section}_TLS_KEY": pem}
         with pytest.raises(SettingsError) as refused:
-            load({}, variables)
+            prepare(load({}, variables))
         assert f"EXPORTER_{section}_TLS_CERT) {cert} and" in str(refused.value)
         assert MISPLACED not in str(refused.value)
 
@@ -188,18 +187,18 @@ def test_a_secret_that_a_file_has_for_a_name_is_not_repeated(text: str, tmp_path
 def test_a_file_that_does_not_answer_ends_the_start_in_one_line(
     variables: dict[str, str], text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "MAX_READ_SECONDS", 0.1)
+    monkeypatch.setattr(files, "MAX_READ_SECONDS", 0.1)
     fifo, cert = tmp_path / "a fifo", tmp_path / "cert.pem"
     os.mkfifo(fifo)
     trustme.CA().cert_pem.write_to_path(cert)
-    files = {"FIFO": str(fifo), "CERT": str(cert)}
+    paths = {"FIFO": str(fifo), "CERT": str(cert)}
     config = None if variables else fifo
     if text is not None:
         config = tmp_path / "exporter.yml"
         config.write_text(text.replace("FIFO", str(fifo)))
-        monkeypatch.setattr(settings_file, "read_in_time", lambda read: read())
+        monkeypatch.setattr(yaml_file, "read_in_time", lambda read: read())
     with pytest.raises(SettingsError, match=r"^[^\n]+$") as refused:
-        load({}, {name: files[file] for name, file in variables.items()}, config)
+        prepare(load({}, {name: paths[file] for name, file in variables.items()}, config))
     assert str(refused.value).endswith("cannot be read: no answer within 0.1 s")
     assert str(fifo) in str(refused.value)
 

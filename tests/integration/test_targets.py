@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from exporter.settings import SettingsError
-from exporter.settings_sources import load
+from exporter.settings import SettingsError, load
 from tests.support.bullmq import History
 from tests.support.exporters import Exporter, StartExporter, run_exporter
 from tests.support.servers import Server, running

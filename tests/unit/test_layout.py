@@ -19,8 +19,6 @@ ALLOWED = {
     "daemon_thread": set[str](),
     "deadline": set[str](),
     "settings": {"daemon_thread"},
-    "settings_file": {"settings"},
-    "settings_sources": {"settings", "settings_file"},
     "log_writer": {"deadline"},
     "logs": {"settings", "log_writer", "deadline"},
     "bullmq": {"settings", "daemon_thread", "deadline"},
@@ -30,8 +28,8 @@ ALLOWED = {
         *("settings", "logs", "bullmq", "prometheus", "web"),
         *("daemon_thread", "deadline"),
     },
-    "demo": {"settings", "settings_sources", "logs", "service"},
-    "cli": {"settings", "settings_sources", "logs", "bullmq", "service", "demo", "deadline"},
+    "demo": {"settings", "logs", "service"},
+    "cli": {"settings", "logs", "bullmq", "service", "demo", "deadline"},
     "__main__": {"cli"},
     "healthcheck": set[str](),
     "__init__": set[str](),
@@ -48,6 +46,21 @@ def test_imports_point_one_way(source: Path) -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("exporter.")
     }
     assert imported <= ALLOWED[part] | {part}
+
+
+def test_the_validation_of_settings_reads_nothing() -> None:
+    for name in ("names", "values", "model"):
+        tree = ast.parse((ROOT / "settings" / f"{name}.py").read_text())
+        modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        modules |= {
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        own = {str(module) for module in modules if str(module).startswith("exporter.")}
+        assert own <= {"exporter.settings.names", "exporter.settings.values"}
+        assert not modules & {"io", "os", "socket", "ssl", "subprocess"}
 
 
 def test_only_the_bullmq_package_knows_a_keys_name() -> None:

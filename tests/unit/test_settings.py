@@ -17,8 +17,16 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from exporter.settings import FLAGS, LEAVES, Address, Settings, SettingsError
-from exporter.settings_sources import FILE_ONLY, load
+from exporter.settings import (
+    FILE_ONLY,
+    FLAGS,
+    LEAVES,
+    Address,
+    Settings,
+    SettingsError,
+    load,
+    prepare,
+)
 from tests.support.paths import ROOT
 
 REFERENCE = ROOT / "config" / "exporter.yml"
@@ -340,31 +348,6 @@ def _certificate(directory: Path) -> Path:
     file = directory / "ca.pem"
     trustme.CA().cert_pem.write_to_path(os.fspath(file))
     return file
-
-
-def test_an_authority_that_cannot_be_used_is_refused_at_the_start(tmp_path: Path) -> None:
-    no_certificate = tmp_path / "notes.pem"
-    no_certificate.write_text("hello")
-    for file in (no_certificate, tmp_path / "missing.pem", tmp_path):
-        message = error_of({"EXPORTER_REDIS_TLS_CA": str(file)})
-        assert message.startswith("redis.tls_ca (EXPORTER_REDIS_TLS_CA): ")
-        assert str(file) in message
-        assert "PEM" in message
-
-
-def test_a_state_file_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    no_files = (tmp_path, tmp_path / "fifo", Path("/dev/full"))
-    links = tuple(tmp_path / name for name in ("to_fifo", "to_missing", "to_itself"))
-    for link, named in zip(links, ("fifo", "missing/state", "to_itself"), strict=True):
-        link.symlink_to(named)
-    for file in (*no_files, tmp_path / "missing" / "state", *links, tmp_path / "with_\0"):
-        message = error_of({"EXPORTER_EVENTS_STATE_FILE": str(file)})
-        assert message.startswith("events.state_file (EXPORTER_EVENTS_STATE_FILE): ")
-        assert str(file) in message
-    (tmp_path / "to_new").symlink_to("state")
-    for name in ("state", "to_new"):
-        assert load({}, {"EXPORTER_EVENTS_STATE_FILE": str(tmp_path / name)}).events.state_file
 
 
 @pytest.mark.parametrize(
@@ -857,7 +840,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_loads_or_says_why(environment: Mapping[str, str], file: Path | None) -> None:
     try:
-        load({}, environment, file)
+        prepare(load({}, environment, file))
     except SettingsError as error:
         assert len(str(error).splitlines()) == 1
         assert MARK not in str(error)

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from exporter.settings import SettingsError, read_in_time, text_in
+from exporter.settings.files import read_in_time, text_in
+from exporter.settings.messages import SettingsError
 
 
 def parsed(file: Path) -> Any:

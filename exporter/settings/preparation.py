@@ -1,0 +1,90 @@
+"""What a start does with validated settings before it uses them: it tries the files they name."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from exporter.daemon_thread import call_in_daemon_thread
+from exporter.settings.files import described_path, read_in_time
+from exporter.settings.messages import SettingsError
+from exporter.settings.model import RedisSettings, Settings
+from exporter.settings.names import names_of
+from exporter.settings.tls import metrics_context, redis_context
+
+Context = TypeVar("Context")
+
+# How long a start waits for a file system that stalls.
+FILE_SYSTEM_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Settings whose files can be used, and what was made from them."""
+
+    settings: Settings
+    metrics_tls: ssl.SSLContext | None  # None where the metrics port is served without TLS
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Make the TLS contexts, and check the place of the state file.
+
+    Raises SettingsError: one line for the first file that cannot be used, does not answer within
+    10 s, or cannot be written.
+    """
+    for each in settings.by_target().values():
+        _check_redis(each.redis)
+    metrics = settings.metrics
+    files = (file for file in (metrics.tls_cert, metrics.tls_key) if file is not None)
+    metrics_tls = _load_in_time(partial(metrics_context, metrics), names_of("metrics.tls_*"), files)
+    _check_state_file(settings.events.state_file)
+    return Prepared(settings, metrics_tls)
+
+
+def _check_redis(redis: RedisSettings) -> None:
+    """Only whether it can be made: connections make it anew when the files have changed."""
+    if redis.tls_files:
+        _load_in_time(partial(redis_context, redis), redis.names_of("tls_*"), redis.tls_files)
+
+
+def _load_in_time(load: Callable[[], Context], place: str, files: Iterable[Path]) -> Context:
+    try:
+        return read_in_time(load)
+    except OSError as error:
+        described = "".join(map(described_path, files))
+        raise SettingsError(
+            f"{place}: one of the files {described}cannot be read: {error.strerror}"
+        ) from None
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _check_state_file(file: Path | None) -> None:
+    if file is not None and not _may_be_replaced(file):
+        raise SettingsError(
+            f"{names_of('events.state_file')}: {file} cannot be written, a file in a directory "
+            "that exists and that this user may write is needed"
+        )
+
+
+def _may_be_replaced(file: Path) -> bool:
+    """Whether it is a regular file or none, and its directory may be written; behind symbolic links
+    the directory of the file itself.
+    """
+
+    def look() -> bool:
+        real = Path(os.path.realpath(file))
+        is_regular = real.is_file() or not os.path.lexists(real)
+        return is_regular and os.access(real.parent, os.W_OK)
+
+    try:
+        return call_in_daemon_thread(look).result(timeout=FILE_SYSTEM_SECONDS)
+    except (TimeoutError, RuntimeError):
+        return True  # a file system that stalls, or no thread for it; the start must not
+    except (OSError, ValueError):  # or a NUL in its path
+        return False
