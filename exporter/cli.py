@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import difflib
 import io
 import logging
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from exporter import __version__, logs, service
+from exporter import __version__, app, check, logs
 from exporter.bullmq.connection import RedisUnavailable
 from exporter.deadline import Deadline
+from exporter.runtime import return_freed_memory
 from exporter.settings import FLAGS, SettingsError, load, prepare
-
-# glibc's numbers for mallopt(3).
-M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 
 # For each flag what stands for its value, and what it does.
 HELP = {
@@ -108,27 +104,15 @@ def _run(arguments: list[str], secrets: list[str]) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             # Names that the terminal's encoding does not have are no reason to fail.
             sys.stdout.reconfigure(errors="backslashreplace")
-        checked = asyncio.run(service.check(settings))
+        checked = asyncio.run(check.check(settings))
         print(checked.text)
         if not checked.has_found:
             sys.exit(1)
         return
     deadline = Deadline()
     logs.configure(settings.log, secrets, deadline)
-    _give_memory_back()
-    asyncio.run(service.run(prepared, deadline=deadline))
-
-
-def _give_memory_back() -> None:
-    """Have the C library return what pages and answers of some MB took, as soon as they are gone.
-
-    By default glibc keeps it, in a heap for each thread: with 10,000 queues 248 MB were held at
-    times, and 206 so. Other C libraries have no such switches.
-    """
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        for switch, value in ((M_MMAP_THRESHOLD, 128 << 10), (M_ARENA_MAX, 1)):
-            libc.mallopt(switch, value)
+    return_freed_memory()
+    asyncio.run(app.run(prepared, deadline=deadline))
 
 
 def _demo(flags: dict[str, str], config: Path | None) -> None:

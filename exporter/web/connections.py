@@ -12,7 +12,6 @@ import asyncio
 import errno
 import fcntl
 import logging
-import resource
 import socket
 import ssl
 import struct
@@ -71,15 +70,6 @@ CHECKS_WITHOUT_PROGRESS_IF_FULL, CHECKS_IF_FULL = 1, 10
 LOG_INTERVAL_SECONDS = 60.0
 
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-
-def raise_file_limit() -> int:
-    """Raise the limit of open files as far as allowed, and return it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1 << 30 if soft == resource.RLIM_INFINITY else soft
 
 
 def connections_per_port(files: int, *, targets: int) -> int:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from exporter.service import harmful_settings
+from exporter.harmful_settings import harmful_settings
 from exporter.settings import load
 from exporter.web.api import MAX_LINE_BYTES
 from exporter.web.credentials import Credentials, Unauthorized

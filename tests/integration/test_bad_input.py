@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization as pem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter import cli, logs, service
+from exporter import app, check, cli, logs
 from exporter.settings import FLAGS
 from tests.support.exporters import clean_environment, run_exporter
 from tests.support.ports import free_port
@@ -339,15 +339,15 @@ class Ended:
 def run_here(arguments: list[str]) -> Ended:
     async def started(*_: object, **__: object) -> None: ...
 
-    async def checked(*_: object) -> service.Checked:
-        return service.Checked("checked", has_found=True)
+    async def checked(*_: object) -> check.Checked:
+        return check.Checked("checked", has_found=True)
 
     ended = Ended()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["bullmq-exporter", *arguments])
         patch.setattr(os, "environ", clean_environment())
-        patch.setattr(service, "run", started)
-        patch.setattr(service, "check", checked)
+        patch.setattr(app, "run", started)
+        patch.setattr(check, "check", checked)
         patch.setattr(cli, "_demo", lambda *_: None)
         patch.setattr(logs, "configure", lambda *_: None)
         patch.setattr(logging, "disable", lambda *_: None)

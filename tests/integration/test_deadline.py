@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from exporter import service
+from exporter import app
 from exporter.daemon_thread import MAX_CALLS, DaemonThreadExecutor
 from exporter.deadline import MIN_SECONDS, SHUTDOWN_SECONDS, Deadline
 from exporter.settings import load, prepare
@@ -67,13 +67,13 @@ async def test_each_part_of_the_end_asks_how_much_of_it_is_left(
         {"metrics.listen": "127.0.0.1:0", "api.listen": "127.0.0.1:0", "redis.url": server.url},
         {"EXPORTER_API_KEY": API_KEY, "EXPORTER_EVENTS_STATE_FILE": str(tmp_path / "state")},
     )
-    run = service.run(prepare(settings), lambda *_: started.set(), deadline)
+    run = app.run(prepare(settings), lambda *_: started.set(), deadline)
     running = asyncio.create_task(run)
     await started.wait()
     os.kill(os.getpid(), signal.SIGTERM)
     async with asyncio.timeout(180):
         await running
-    parts = ("bullmq.events.state_file", "web.server", "service")
+    parts = ("bullmq.events.state_file", "web.server", "app")
     assert sorted(deadline.asked) == sorted((part, True) for part in parts)
 
 

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from exporter import service
+from exporter import runtime
 from exporter.prometheus.health import Health
 from exporter.settings import SettingsError, load
 from exporter.web.client_address import client_address, client_network
@@ -345,18 +345,18 @@ def test_connections_that_come_and_go_do_not_fill_the_memory(
         is_gone = asyncio.Event()
         watch = weakref.ref(connection, lambda _: is_gone.set())
         del connection
-        collecting = asyncio.create_task(service.collect_garbage())
+        collecting = asyncio.create_task(runtime.collect_garbage())
         for _ in range(100):
             await asyncio.sleep(0.001)
         assert watch() is not None
-        grown = b"x" * service._resident_bytes()
+        grown = b"x" * runtime.resident_bytes()
         async with asyncio.timeout(60):
             await is_gone.wait()
         assert grown
         collecting.cancel()
 
-    monkeypatch.setattr(service, "GARBAGE_CHECK_SECONDS", 0.001)
-    monkeypatch.setattr(service, "GARBAGE_CHECKS", 1 << 60)
+    monkeypatch.setattr(runtime, "GARBAGE_CHECK_SECONDS", 0.001)
+    monkeypatch.setattr(runtime, "GARBAGE_CHECKS", 1 << 60)
     thresholds = gc.get_threshold()
     gc.disable()
     try:

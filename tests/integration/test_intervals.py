@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from exporter.service import MAX_INTERVAL_SECONDS, intervals_too_long
+from exporter.harmful_settings import MAX_INTERVAL_SECONDS, intervals_too_long
 from exporter.settings import Settings
 from tests.support.exporters import StartExporter, run_exporter
 from tests.support.rules import NAMES, RULES

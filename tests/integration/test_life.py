@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter import service
+from exporter import app
 from exporter.settings import load, prepare
 from tests.support.exporters import API_KEY, StartExporter, clean_environment, run_exporter
 from tests.support.proxy import Proxy
@@ -278,7 +278,7 @@ async def test_it_ends_whatever_it_was_doing_when_it_was_told_to(server: Server)
     )
     for steps in range(120):
         started = asyncio.Event()
-        run = service.run(prepare(settings), lambda *_, started=started: started.set())
+        run = app.run(prepare(settings), lambda *_, started=started: started.set())
         running = asyncio.create_task(run)
         await started.wait()
         for _ in range(steps):
