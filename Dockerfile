@@ -37,6 +37,7 @@ ENV PATH=/opt/bullmq-exporter/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 EXPOSE 9538 9539
+# Asks the exporter that runs, whatever has configured it: flags, variables or a file.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
   CMD ["python", "-m", "exporter.healthcheck"]
 # A SIGTERM that comes before Python has started waits (--block-signal), and is not lost: see
