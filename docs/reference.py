@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporter.bullmq.events.tallies import FinishedJobs, Layout, Saves, Tallies
-from exporter.bullmq.snapshot import CollectorRun, SlowFacts, Snapshot
-from exporter.bullmq.watcher import Outcome
-from exporter.prometheus.event_family import EventGauge, EventHistogram, MissedCounter
-from exporter.prometheus.exposition import COUNTED, GAUGES
-from exporter.prometheus.family import Family, LabelledQueueGauge, QueueInfo
-from exporter.prometheus.health import Health
+from exporter.metrics.event_family import EventGauge, EventHistogram, MissedCounter
+from exporter.metrics.exposition import COUNTED, GAUGES
+from exporter.metrics.family import Family, LabelledQueueGauge, QueueInfo
+from exporter.metrics.health import Health
+from exporter.queues.snapshot import CollectorRun, Outcome, SlowFacts, Snapshot
+from exporter.queues.tallies import FinishedJobs, Layout, Saves, Tallies
 from exporter.settings import FILE_ONLY, FLAGS, LEAVES, OPEN_ARCHIVER_NAMES
 
 DOCS = Path(__file__).parent

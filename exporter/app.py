@@ -11,13 +11,13 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 
 from exporter import __version__
-from exporter.bullmq.request_priority import RequestPriority
-from exporter.bullmq.target import Target
+from exporter.collect.target import Target
+from exporter.concurrency.request_priority import RequestPriority
 from exporter.daemon_thread import DaemonThreadExecutor
 from exporter.deadline import Deadline
 from exporter.harmful_settings import harmful_settings
-from exporter.prometheus.exposition import Exposition
-from exporter.prometheus.health import Health
+from exporter.metrics.exposition import Exposition
+from exporter.metrics.health import Health
 from exporter.runtime import collect_garbage, raise_file_limit
 from exporter.settings import Prepared, Settings
 from exporter.web.api import MAX_LINE_BYTES, api_app

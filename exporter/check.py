@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from exporter.bullmq.connection import RedisReader, RedisUnavailable
-from exporter.bullmq.keys import State
-from exporter.bullmq.remarks import Remark
-from exporter.bullmq.snapshot import Snapshot
-from exporter.bullmq.watcher import Outcome, Watcher
+from exporter.collect.watcher import Watcher, watched_queues
+from exporter.concurrency.request_priority import RequestPriority
 from exporter.harmful_settings import harmful_settings
 from exporter.logs import one_line
+from exporter.queues.errors import StoreUnavailable
+from exporter.queues.queue import State
+from exporter.queues.remark import Remark
+from exporter.queues.snapshot import Outcome, Snapshot
 from exporter.settings import Settings
+from exporter.stores import open_store
 
 
 class Checked(NamedTuple):
@@ -23,7 +25,7 @@ class Checked(NamedTuple):
 
 
 async def check(settings: Settings) -> Checked:
-    """Poll each target once. Raises RedisUnavailable."""
+    """Poll each target once. Raises StoreUnavailable."""
     watched = settings.by_target()
     checked = await asyncio.gather(*(_poll_once(each) for each in watched.values()))
     outcomes = [outcome for outcome, _, _ in checked]
@@ -33,7 +35,7 @@ async def check(settings: Settings) -> Checked:
         if outcome.snapshot is None
     ]
     if problems:
-        raise RedisUnavailable("; ".join(map(str, problems)))
+        raise StoreUnavailable("; ".join(map(str, problems)))
     tables = [
         "\n".join(
             [_table(name, each, outcome.snapshot), *(one_line(str(remark)) for remark in remarks)]
@@ -46,17 +48,18 @@ async def check(settings: Settings) -> Checked:
 
 
 async def _poll_once(settings: Settings) -> tuple[Outcome, list[Remark], bool]:
-    redis = RedisReader(settings.redis, connections=1, slot=settings.cluster_slot)
+    watched = watched_queues(settings)
+    store = open_store(settings, watched, RequestPriority())
 
     async def publish(_: Outcome) -> None: ...
 
     try:
-        watcher = Watcher(redis, settings, publish)
+        watcher = Watcher(store, watched, settings, publish)
         outcome = await watcher.poll()
         remarks = [] if outcome.snapshot is None else await watcher.remarks()
         return outcome, remarks, watcher.has_found
     finally:
-        await redis.close()
+        await store.close()
 
 
 def _table(target: str | None, settings: Settings, snapshot: Snapshot) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from exporter import __version__, app, check, logs
-from exporter.bullmq.connection import RedisUnavailable
 from exporter.deadline import Deadline
+from exporter.queues.errors import StoreUnavailable
 from exporter.runtime import return_freed_memory
 from exporter.settings import FLAGS, SettingsError, load, prepare
 
@@ -69,7 +69,7 @@ def main() -> None:
     secrets: list[str] = []
     try:
         _run(sys.argv[1:], secrets)
-    except (SettingsError, RedisUnavailable) as error:
+    except (SettingsError, StoreUnavailable) as error:
         message = logs.one_line(" ".join(logs.secret_remover(secrets)(str(error)).split()))
         print(f"bullmq-exporter: {message[: logs.MAX_VALUE_CHARS]}", file=sys.stderr)
         sys.exit(2)

@@ -10,8 +10,8 @@ import orjson
 from aiohttp import web
 
 from exporter import __version__
-from exporter.bullmq.request_priority import RequestPriority
-from exporter.prometheus.health import Health
+from exporter.concurrency.request_priority import RequestPriority
+from exporter.metrics.health import Health
 from exporter.settings import ApiSettings
 from exporter.web.guard import Guard, may_manage_all
 from exporter.web.jobs_api import JobsApi

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 
-from exporter.prometheus.health import Health
+from exporter.metrics.health import Health
 from exporter.web.client_address import client_network
 from exporter.web.rate_limit import RateLimit
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from exporter.prometheus.health import Health
+from exporter.metrics.health import Health
 from exporter.settings import ApiSettings
 from exporter.web.client_address import client_address, client_network
 from exporter.web.credentials import REASONS, Credentials, Holder, Unauthorized

@@ -13,13 +13,14 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from exporter.bullmq.connection import RedisRefused, RedisUnavailable
-from exporter.bullmq.failures import fault_of, grouped
-from exporter.bullmq.job_detail import JobDetail
-from exporter.bullmq.jobs import BULKY, Job, Page, Scan
-from exporter.bullmq.keys import Queue, State, shorten, text
-from exporter.bullmq.request_reader import RequestReader
-from exporter.bullmq.target import Target
+from exporter.collect.target import Target
+from exporter.queues.errors import StoreRefused, StoreUnavailable
+from exporter.queues.failures import fault_of, grouped
+from exporter.queues.job_detail import JobDetail
+from exporter.queues.jobs import BULKY, Job, Page
+from exporter.queues.queue import Queue, State
+from exporter.queues.text import shorten, text
+from exporter.stores.base import JobReader, Scan
 from exporter.web import serializers
 from exporter.web.parameters import (
     choice,
@@ -57,7 +58,7 @@ class Place(NamedTuple):
     queue: Queue
 
     @property
-    def reader(self) -> RequestReader:
+    def reader(self) -> JobReader:
         return self.target.reader
 
 
@@ -105,7 +106,7 @@ class JobsApi:
 
     def _limited(self, handler: Handler) -> Handler:
         """The handler within one time limit, however many reads its answer takes."""
-        slowest = max(target.settings.redis.timeout for target in self._targets)
+        slowest = max(target.timeout for target in self._targets)
         seconds = REQUEST_TIMEOUTS * slowest
 
         async def limited(request: web.Request) -> web.StreamResponse:
@@ -114,7 +115,7 @@ class JobsApi:
                     request[LIMIT] = limit
                     return await handler(request)
             except TimeoutError:
-                raise RedisUnavailable("Redis answered too slowly for one request") from None
+                raise StoreUnavailable("Redis answered too slowly for one request") from None
 
         return limited
 
@@ -128,14 +129,14 @@ class JobsApi:
         )
         queues, unread = [], []
         for target, result in zip(targets, found, strict=True):
-            if isinstance(result, RedisUnavailable):
+            if isinstance(result, StoreUnavailable):
                 unread.append({"target": target.name, "message": result.public})
             elif isinstance(result, BaseException):
                 raise result
             else:
                 queues += result
         if len(unread) == len(targets):
-            raise next(result for result in found if isinstance(result, RedisUnavailable))
+            raise next(result for result in found if isinstance(result, StoreUnavailable))
         # Of one target the whole answer is the error.
         return json_response({"queues": queues} | ({"unavailable": unread} if unread else {}))
 
@@ -432,7 +433,7 @@ def _is_detailed(request: web.Request) -> bool:
 
 
 async def _detail_of(place: Place) -> dict[str, Any]:
-    """What a poll reads of the queue in addition to its counts. Raises RedisUnavailable."""
+    """What a poll reads of the queue in addition to its counts. Raises StoreUnavailable."""
     return serializers.reading(await place.reader.read_queue(place.queue))
 
 
@@ -441,7 +442,7 @@ async def _first(
 ) -> tuple[Place, Found] | None:
     """The first place where there is what is looked for. All targets are asked at once.
 
-    Raises RedisUnavailable where that cannot be known, for a place that does not answer.
+    Raises StoreUnavailable where that cannot be known, for a place that does not answer.
     """
     by_target: dict[Target, list[Place]] = {}
     for place in places:
@@ -449,13 +450,13 @@ async def _first(
     asked = [
         asyncio.create_task(_first_of(target, some, read)) for target, some in by_target.items()
     ]
-    problem: RedisUnavailable | None = None
+    problem: StoreUnavailable | None = None
     try:
         for each in asked:
             try:
                 if (found := await each) is not None:
                     return found
-            except RedisUnavailable as error:
+            except StoreUnavailable as error:
                 problem = error
     finally:
         for each in asked:
@@ -470,12 +471,12 @@ async def _first_of(
     target: Target, places: Iterable[Place], read: Callable[[Place], Awaitable[Found | None]]
 ) -> tuple[Place, Found] | None:
     """The same of the places in one target, which are asked one after the other."""
-    problem: RedisRefused | None = None
+    problem: StoreRefused | None = None
     async with target.reader.answering():
         for place in places:
             try:
                 found = await read(place)
-            except RedisRefused as error:
+            except StoreRefused as error:
                 problem = error  # the ACL user may not read one of several prefixes
                 continue
             if found is not None:

@@ -11,8 +11,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from exporter import __version__
-from exporter.prometheus.exposition import Exposition
-from exporter.prometheus.health import Health
+from exporter.metrics.exposition import Exposition
+from exporter.metrics.health import Health
 from exporter.settings import MetricsSettings
 from exporter.web.client_address import client_address
 from exporter.web.credentials import digest

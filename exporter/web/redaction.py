@@ -27,8 +27,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from exporter.bullmq.job_detail import Child, JobDetail
-from exporter.bullmq.jobs import Job, NotJson
+from exporter.queues.job_detail import Child, JobDetail
+from exporter.queues.jobs import Job
+from exporter.queues.json_values import NotJson
 
 REDACTED = "[redacted]"
 NOT_JSON = "[redacted: not JSON]"

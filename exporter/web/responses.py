@@ -11,9 +11,9 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from exporter.bullmq.connection import RedisUnavailable
-from exporter.bullmq.request_priority import RequestPriority
-from exporter.prometheus.health import Health
+from exporter.concurrency.request_priority import RequestPriority
+from exporter.metrics.health import Health
+from exporter.queues.errors import StoreUnavailable
 from exporter.web.credentials import Unauthorized
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _message(403, str(error))
     except NotFound as error:
         return _message(404, str(error))
-    except RedisUnavailable as error:
+    except StoreUnavailable as error:
         log.debug("answered 503", extra={"reason": str(error)})
         return _message(503, error.public, {"Retry-After": "5"})
     except Busy as error:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from exporter.bullmq.failures import Group
-from exporter.bullmq.job_detail import Child, Children, JobDetail
-from exporter.bullmq.jobs import Job
-from exporter.bullmq.keys import JobKey, State, text
-from exporter.bullmq.limits import QueueLimits
-from exporter.bullmq.snapshot import QueueReading, Scheduler
+from exporter.queues.failures import Group
+from exporter.queues.job_detail import Child, Children, JobDetail
+from exporter.queues.jobs import Job
+from exporter.queues.limits import QueueLimits
+from exporter.queues.queue import JobKey, State
+from exporter.queues.snapshot import QueueReading, Scheduler
+from exporter.queues.text import text
 
 # Sources and names that are shown of a group, the most frequent.
 MAX_SHOWN = 20

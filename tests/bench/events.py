@@ -8,11 +8,11 @@ from statistics import median
 
 import redis
 
-from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.events.follower import Follower
-from exporter.bullmq.events.tallies import Count, Tallies
-from exporter.bullmq.keys import Queue
+from exporter.queues.queue import Queue
+from exporter.queues.tallies import Count, Tallies
 from exporter.settings import EventsSettings, RedisSettings
+from exporter.stores.bullmq.events.follower import Follower
+from exporter.stores.redis.client import RedisReader
 from tests.bench.measured import add_events, exporting, fresh_server
 from tests.support.bullmq import Node
 from tests.support.exporters import Exporter

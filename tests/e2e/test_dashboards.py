@@ -16,7 +16,7 @@ import yaml
 
 from dashboards.__main__ import files
 from dashboards.parts import UnknownSeries, query
-from exporter.prometheus.exposition import family_names
+from exporter.metrics.exposition import family_names
 from tests.support.dashboards import BOARDS, filled_in, queries
 from tests.support.paths import ROOT, TESTS
 from tests.support.programs import program

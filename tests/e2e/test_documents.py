@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from exporter.cli import _parser
-from exporter.prometheus.exposition import family_names
+from exporter.metrics.exposition import family_names
 from exporter.settings import FILE_ONLY, LEAVES, Settings, load
 from tests.support.alertmanager_configuration import ALERTMANAGER
 from tests.support.bullmq import StartWork, Work

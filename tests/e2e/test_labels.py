@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from exporter.bullmq.keys import MAX_LABEL_BYTES, label_text, shorten, text
+from exporter.queues.text import MAX_LABEL_BYTES, label_text, shorten, text
 from tests.support.exporters import StartExporter
 from tests.support.label_judges import PROMETHEUS
 from tests.support.programs import Spawn

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, expect
 
-from exporter.bullmq.keys import text
+from exporter.queues.text import text
 from tests.support.exporters import API_KEY, Exporter, spawn_exporter
 from tests.support.servers import Server, running
 from tests.support.strategies import ALL_FIELDS, JOB, examples

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.prometheus.exposition import family_names
+from exporter.metrics.exposition import family_names
 from tests.support.paths import ROOT, TESTS
 from tests.support.rules import ALERTS, CONFIG, NAMES, PROMETHEUS, RECORDED, RULES, promtool, rules
 from tests.support.week import Week

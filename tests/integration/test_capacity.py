@@ -12,12 +12,13 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 
-from exporter.bullmq.connection import NoConnection, RedisReader, RedisUnavailable
-from exporter.bullmq.request_priority import RequestPriority
-from exporter.bullmq.target import Target
+from exporter.collect.target import Target
+from exporter.concurrency.request_priority import RequestPriority
 from exporter.deadline import Deadline
-from exporter.prometheus.health import Health
+from exporter.metrics.health import Health
+from exporter.queues.errors import StoreUnavailable
 from exporter.settings import ApiSettings, RedisSettings, Settings
+from exporter.stores.redis.client import NoConnection, RedisReader, RedisUnavailable
 from exporter.web import jobs_api
 from exporter.web.api import api_app
 from exporter.web.jobs_api import JobsApi
@@ -113,7 +114,7 @@ async def test_a_request_has_one_time_limit_however_many_reads_it_takes(
 
     front.lie = lie
     [(status, body)] = await answers_of([target_at(front, "t", 30)], "/v1/jobs/queues/mail")
-    assert (status, body) == (503, {"message": RedisUnavailable.public})
+    assert (status, body) == (503, {"message": StoreUnavailable.public})
 
 
 async def test_who_finds_no_free_connection_is_told_so_while_redis_answers(

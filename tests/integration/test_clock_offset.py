@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from exporter.bullmq.events.queue_event_counter import QueueEventCounter
-from exporter.bullmq.events.stream import Entry
-from exporter.bullmq.events.tallies import Layout
-from exporter.bullmq.events.tracked_jobs import JobBudget
-from exporter.bullmq.keys import Queue, State
+from exporter.queues.event_log import Entry
+from exporter.queues.queue import Queue, State
+from exporter.queues.queue_event_counter import QueueEventCounter
+from exporter.queues.tallies import Layout
+from exporter.queues.tracked_jobs import JobBudget
 from tests.support.bullmq import StartWork
 from tests.support.counters import wait_following
 from tests.support.exporters import Exporter, StartExporter

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from exporter.bullmq.collectors import all_collectors
-from exporter.bullmq.collectors.collector import Collectors
-from exporter.bullmq.connection import RedisReader, RedisRefused, RedisUnavailable
-from exporter.bullmq.keys import Queue
-from exporter.bullmq.request_priority import RequestPriority
-from exporter.bullmq.snapshot import QueueFacts, QueueReading
+from exporter.collect.collectors import Collectors
+from exporter.concurrency.request_priority import RequestPriority
+from exporter.queues.queue import Queue
+from exporter.queues.snapshot import QueueFacts, QueueReading
 from exporter.settings import Settings
+from exporter.stores.bullmq.collectors import all_collectors
+from exporter.stores.redis.client import RedisReader, RedisRefused, RedisUnavailable
 from tests.support.exporters import StartExporter
 from tests.support.servers import Server
 from tests.support.waiting import eventually
@@ -67,7 +67,7 @@ def others() -> Facts:
 
 @pytest.fixture
 def collectors(workers: Facts, others: Facts) -> Collectors:
-    return Collectors(RedisReader(Settings().redis, connections=1), [workers, others])
+    return Collectors([workers, others], RedisReader(Settings().redis, connections=1).understanding)
 
 
 def values(collectors: Collectors) -> tuple[Any, Any]:
@@ -141,7 +141,7 @@ async def test_after_an_outage_nothing_is_known_and_all_are_due(
 async def test_one_that_takes_long_rests_for_longer() -> None:
     costly = Facts("workers", max_share=0.0001)
     costly.interval, costly.seconds = 0.0, 0.05
-    collectors = Collectors(RedisReader(Settings().redis, connections=1), [costly])
+    collectors = Collectors([costly], RedisReader(Settings().redis, connections=1).understanding)
     for _ in range(3):
         await collectors.run_due(READINGS, seconds=60)
     assert costly.runs == 1

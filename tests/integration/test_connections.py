@@ -20,12 +20,14 @@ import trustme
 from pydantic import SecretStr
 from redis.crc import key_slot
 
-from exporter.bullmq.connection import RedisReader, RedisUnavailable, scored
-from exporter.bullmq.credentials import Credentials
-from exporter.bullmq.events.follower import Follower
-from exporter.bullmq.events.stream import StreamInfo
-from exporter.bullmq.watcher import Outcome, Watcher
+from exporter.collect.watcher import Watcher, watched_queues
+from exporter.concurrency.request_priority import RequestPriority
+from exporter.queues.snapshot import Outcome
 from exporter.settings import RedisSettings, Settings, SettingsError, load
+from exporter.stores import open_store
+from exporter.stores.bullmq.events.stream_info import stream_info
+from exporter.stores.redis.client import RedisReader, RedisUnavailable, scored
+from exporter.stores.redis.credentials import Credentials
 from tests.support.bullmq import StartWork
 from tests.support.exporters import Exporter, StartExporter
 from tests.support.ports import free_port
@@ -366,7 +368,7 @@ async def test_both_protocols_tell_the_same(shared_server: Server) -> None:
             await client.xadd("stream", {"event": "added"}, id="5-1")
             row = await client.execute_command("ZRANGE", "scores", 0, -1, "WITHSCORES")
             info = await client.execute_command("XINFO", "STREAM", "stream")
-            told.append((scored(row), StreamInfo.of(info)))
+            told.append((scored(row), stream_info(info)))
     assert told[0] == told[1]
     assert dict(told[0][0])[b"a"] == b"1795482933152"
 
@@ -713,19 +715,20 @@ async def test_no_pause_between_two_attempts_is_longer_than_promised(
     """However long the outage is: docs/reliability.md says that it ends within 10 seconds."""
     redis_settings = RedisSettings(host="127.0.0.1", port=free_port())
     settings = Settings(redis=redis_settings, queues=("q",), poll_interval=poll_interval)
-    reader = RedisReader(redis_settings, connections=2)
     outcomes: list[Outcome] = []
 
     async def publish(outcome: Outcome) -> None:
         outcomes.append(outcome)
 
-    watcher = Watcher(reader, settings, publish)
-    follower = Follower(reader, settings.events, lambda: watcher.queues, redis_timeout=2)
-    for run, limit in ((watcher.run(), longest), (follower.run(), 5.0)):
+    watched = watched_queues(settings)
+    store = open_store(settings, watched, RequestPriority())
+    assert store.events is not None
+    watcher = Watcher(store, watched, settings, publish)
+    for run, limit in ((watcher.run(), longest), (store.events.run(), 5.0)):
         pauses = await first_pauses(monkeypatch, run)
         # The first attempts come soon, and all are some time apart.
         assert pauses[0] <= 0.25
         assert min(pauses) >= 0.125
         assert limit / 2 <= max(pauses) <= limit
     assert len(outcomes) == 50 and not any(outcome.snapshot for outcome in outcomes)
-    await reader.close()
+    await store.close()

@@ -73,7 +73,7 @@ async def test_each_part_of_the_end_asks_how_much_of_it_is_left(
     os.kill(os.getpid(), signal.SIGTERM)
     async with asyncio.timeout(180):
         await running
-    parts = ("bullmq.events.state_file", "web.server", "app")
+    parts = ("state.state_file", "web.server", "app")
     assert sorted(deadline.asked) == sorted((part, True) for part in parts)
 
 

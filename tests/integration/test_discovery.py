@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 
-from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.discovery import Findings, Search, within_limit
-from exporter.bullmq.keys import Queue
-from exporter.bullmq.request_priority import RequestPriority
-from exporter.bullmq.watcher import PATIENCE_SECONDS, Outcome, Watcher
+from exporter.collect.watcher import PATIENCE_SECONDS, Watcher, watched_queues
+from exporter.concurrency.request_priority import RequestPriority
+from exporter.queues.queue import Queue
+from exporter.queues.snapshot import Outcome
+from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import RedisSettings, Settings, Watched
+from exporter.stores import open_store
+from exporter.stores.base import Findings
+from exporter.stores.bullmq.discovery import Search
+from exporter.stores.redis.client import RedisReader
 from tests.support.bullmq import StartWork
 from tests.support.exporters import Exporter, StartExporter
 from tests.support.servers import Server
@@ -218,9 +222,10 @@ def test_one_scan_finds_the_queues_of_300_prefixes(server: Server) -> None:
 
 def test_watched_queues_stay_and_new_ones_get_what_is_left() -> None:
     a, b, c, d = (Queue.named("bull", name) for name in "abcd")
-    assert within_limit([a, b, c, d], [c, d], 3) == ((a, c, d), {b})
-    assert within_limit([a, b, c, d], [], 3) == ((a, b, c), {d})
-    assert within_limit([a], [c], 3) == ((a,), frozenset())
+    for alive, kept, left_out in (([c, d], (a, c, d), {b}), ([], (a, b, c), {d})):
+        watched = WatchedQueues(limit=3)
+        assert watched.choose([a, b, c, d], alive) == kept
+        assert watched.left_out == left_out
 
 
 def test_a_queue_that_was_left_out_is_not_counted_for_what_was_before(
@@ -295,12 +300,14 @@ async def test_an_application_that_starts_at_the_same_time_is_searched_for_again
 ) -> None:
     """All keys are searched each hour, but the first time it may not have made all queues yet."""
     redis_settings = RedisSettings(host="127.0.0.1", port=server.port)
-    reader = RedisReader(redis_settings, connections=2)
 
     async def ignore(_: Outcome) -> None:
         pass
 
-    watcher = Watcher(reader, Settings(redis=redis_settings), ignore)
+    settings = Settings(redis=redis_settings)
+    watched = watched_queues(settings)
+    store = open_store(settings, watched, RequestPriority())
+    watcher = Watcher(store, watched, settings, ignore)
 
     async def unwatched() -> int:
         await watcher._search_again()
@@ -317,4 +324,4 @@ async def test_an_application_that_starts_at_the_same_time_is_searched_for_again
     assert await unwatched() == 2
     make_queues(server, "other:late")
     assert await unwatched() == 2
-    await reader.close()
+    await store.close()

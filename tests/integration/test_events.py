@@ -16,7 +16,7 @@ import pytest
 from bullmq import Queue, Worker
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
-from exporter.bullmq.events.queue_event_counter import CLOCK_SKEW_MS
+from exporter.queues.queue_event_counter import CLOCK_SKEW_MS
 from tests.support.bullmq import StartWork
 from tests.support.counters import Truth, assert_counted, told, total, wait_following
 from tests.support.exporters import Exporter, StartExporter

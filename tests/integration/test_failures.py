@@ -13,12 +13,13 @@ from uuid import UUID
 
 import pytest
 
-from exporter.bullmq import jobs
-from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.failures import fault_of
-from exporter.bullmq.jobs import Job, Limits, Scan
-from exporter.bullmq.keys import JobKey, Queue, State
+from exporter.queues.failures import fault_of
+from exporter.queues.jobs import Job, ReadLimits
+from exporter.queues.queue import JobKey, Queue, State
 from exporter.settings import RedisSettings
+from exporter.stores.bullmq import jobs
+from exporter.stores.bullmq.jobs import Scan
+from exporter.stores.redis.client import RedisReader
 from tests.support.bullmq import StartWork
 from tests.support.exporters import API_KEY, StartExporter
 from tests.support.servers import Server
@@ -289,7 +290,7 @@ async def reader(server: Server) -> AsyncIterator[RedisReader]:
 
 
 def scan(reader: RedisReader, *, newest_first: bool, seconds: float = 60) -> Scan:
-    queue, limits = Queue.named("bull", "mail"), Limits(scan_seconds=seconds)
+    queue, limits = Queue.named("bull", "mail"), ReadLimits(scan_seconds=seconds)
     return Scan(reader, queue, State.FAILED, newest_first=newest_first, limits=limits)
 
 

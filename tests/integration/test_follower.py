@@ -14,17 +14,19 @@ from typing import Any
 import msgpack
 import pytest
 
-from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.events import backfill, check_rounds, read_size, state_format
-from exporter.bullmq.events import follower as following
-from exporter.bullmq.events.follower import Follower
-from exporter.bullmq.events.queue_event_counter import QueueEventCounter
-from exporter.bullmq.events.state_format import QUEUES
-from exporter.bullmq.events.stream import Entry, Gap, Place, StreamInfo, UncertainGap
-from exporter.bullmq.events.tallies import Count, Layout, Tallies
-from exporter.bullmq.events.tracked_jobs import JobBudget
-from exporter.bullmq.keys import Queue
+from exporter.queues.event_log import Entry, Gap, Place, StreamInfo, UncertainGap
+from exporter.queues.queue import Queue
+from exporter.queues.queue_event_counter import QueueEventCounter
+from exporter.queues.tallies import Count, Layout, Tallies
+from exporter.queues.tracked_jobs import JobBudget
 from exporter.settings import EventsSettings, RedisSettings
+from exporter.state import state_format
+from exporter.state.state_format import QUEUES
+from exporter.stores.bullmq.events import backfill, check_rounds, read_size
+from exporter.stores.bullmq.events import follower as following
+from exporter.stores.bullmq.events.follower import Follower
+from exporter.stores.bullmq.keys import events_key
+from exporter.stores.redis.client import RedisReader
 from tests.support.following import (
     KEY,
     QUEUE,
@@ -353,7 +355,7 @@ async def test_a_queue_that_appeared_while_we_were_away_is_counted_from_its_firs
             write(client, 0, "added", name="import")
             await until(lambda now: count(now, Count.ADDED) == 1)
         await asyncio.sleep(0.01)
-        client.xadd(other.events_key, {"event": "added", "jobId": "1", "name": "import"})
+        client.xadd(events_key(other), {"event": "added", "jobId": "1", "name": "import"})
         async with followed(server.port, QUEUE, other, state_file=path) as until:
             tallies = await until(lambda now: other in now.queues and now.queues[other].by_name)
     assert tallies.queues[other].by_name["import"].values[Count.ADDED] == 1
@@ -370,7 +372,9 @@ async def test_a_queue_that_appeared_while_we_were_away_is_counted_though_clocks
 
     def add(queue: Queue, name: str, seconds_ago: float = 0) -> None:
         at = int(1000 * (time.time() - ahead - seconds_ago))
-        client.xadd(queue.events_key, {"event": "added", "jobId": name, "name": name}, id=f"{at}-*")
+        client.xadd(
+            events_key(queue), {"event": "added", "jobId": name, "name": name}, id=f"{at}-*"
+        )
 
     with server.client() as client:
         add(other, "long before", 300)
@@ -396,7 +400,7 @@ async def test_an_id_that_is_ahead_hides_no_queue_that_appeared_while_we_were_aw
 
     def add(queue: Queue, name: str, entry_id: str = "*") -> None:
         entry = {"event": "added", "jobId": name, "name": name}
-        client.xadd(queue.events_key, entry, id=entry_id)
+        client.xadd(events_key(queue), entry, id=entry_id)
 
     with server.client() as client:
         if older:
@@ -450,7 +454,7 @@ async def test_without_an_event_to_compare_clocks_by_it_is_said_what_may_not_be_
         async with followed(server.port, state_file=path):
             pass
         at = int(1000 * (time.time() - ahead))
-        client.xadd(other.events_key, {"event": "added", "jobId": "1", "name": "x"}, id=f"{at}-*")
+        client.xadd(events_key(other), {"event": "added", "jobId": "1", "name": "x"}, id=f"{at}-*")
         async with followed(server.port, QUEUE, other, state_file=path) as until:
             expected = 1 if ahead else 0
             tallies = await until(lambda now: other in now.queues)
@@ -470,13 +474,13 @@ async def test_a_queue_that_is_watched_anew_is_not_counted_for_what_was_before(
     with server.client() as client:
         for number in range(50):
             entry = {"event": "added", "jobId": str(number), "name": "import"}
-            client.xadd(other.events_key, entry, id=f"{START + number}-0")
+            client.xadd(events_key(other), entry, id=f"{START + number}-0")
         async with followed(server.port, state_file=path) as until:
             client.xadd(KEY, {"event": "added", "jobId": "1", "name": "import"})
             await until(lambda now: count(now, Count.ADDED) == 1)
         async with followed(server.port, QUEUE, other, state_file=path) as until:
             await until(lambda now: other in now.queues)
-            client.xadd(other.events_key, {"event": "added", "jobId": "50", "name": "import"})
+            client.xadd(events_key(other), {"event": "added", "jobId": "50", "name": "import"})
             tallies = await until(lambda now: now.queues[other].by_name)
             await asyncio.sleep(0.2)
             tallies = await until(lambda _: True)
@@ -540,7 +544,7 @@ async def test_a_start_without_redis_forgets_nothing(server: Server, tmp_path: P
         async with followed(server.port, state_file=path) as until:
             write(client, 0, "added", name="import")
             await until(lambda now: count(now, Count.ADDED) == 1)
-        client.xadd(other.events_key, {"event": "added", "jobId": "1", "name": "import"})
+        client.xadd(events_key(other), {"event": "added", "jobId": "1", "name": "import"})
         reader = RedisReader(RedisSettings(host="127.0.0.1", port=1, timeout=1), connections=1)
         settings = EventsSettings(state_file=path)
         task = asyncio.create_task(Follower(reader, settings, lambda: None, redis_timeout=1).run())
@@ -834,7 +838,7 @@ async def test_streams_that_all_have_much_at_once_are_read_a_little_at_a_time(
             for queue in queues:
                 pipeline = client.pipeline(transaction=False)
                 for _ in range(300):
-                    pipeline.xadd(queue.events_key, {"event": "drained"})
+                    pipeline.xadd(events_key(queue), {"event": "drained"})
                 pipeline.execute()
             await until(lambda tallies: tallies.events_read == 60_000)
     assert 200 < most <= 2000
@@ -854,7 +858,9 @@ async def test_queues_that_go_do_not_end_the_checks_of_others(
             for number in range(5):
                 read = (await until(lambda _: True)).events_read
                 watched = (QUEUE, other)
-                client.xadd(other.events_key, {"event": "added", "jobId": str(number), "name": "a"})
+                client.xadd(
+                    events_key(other), {"event": "added", "jobId": str(number), "name": "a"}
+                )
                 await until(lambda now, read=read: now.events_read > read)
                 watched = (QUEUE,)
                 await until(lambda now: other not in now.queues)
@@ -893,7 +899,7 @@ async def test_a_key_that_holds_no_stream_and_an_outage_leave_all_other_gaps_not
 ) -> None:
     bad = Queue.named("bull", "bad")
     with server.client() as client:
-        client.set(bad.events_key, "no stream")
+        client.set(events_key(bad), "no stream")
         async with followed(server.port, QUEUE, bad) as until:
             write(client, 0, "added", name="n")
             await until(lambda now: now.events_read == 1)
@@ -906,8 +912,8 @@ async def test_a_key_that_holds_no_stream_and_an_outage_leave_all_other_gaps_not
                     pipeline.xadd(KEY, entry, maxlen=10, approximate=False)  # type: ignore[arg-type]
                 pipeline.execute()
             await until(lambda now: now.queues[QUEUE].missed == 290)
-            client.delete(bad.events_key)
-            client.xadd(bad.events_key, {"event": "added", "jobId": "1", "name": "n"})
+            client.delete(events_key(bad))
+            client.xadd(events_key(bad), {"event": "added", "jobId": "1", "name": "n"})
             await until(lambda now: now.queues[bad].by_name["n"].values[Count.ADDED] == 1)
 
 

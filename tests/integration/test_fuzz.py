@@ -33,25 +33,32 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as text_format
 from yarl import URL
 
-from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.events import check_rounds, stale_jobs
-from exporter.bullmq.events import follower as following
-from exporter.bullmq.events.follower import Follower
-from exporter.bullmq.events.job_facts import NO_JOB
-from exporter.bullmq.events.state_file import STALLED, StateFile
-from exporter.bullmq.events.tallies import Count, Tallies
-from exporter.bullmq.failures import fault_of
-from exporter.bullmq.job_detail import MORE_FIELDS
-from exporter.bullmq.jobs import FIELDS, Limits, job_of, parse_json
-from exporter.bullmq.keys import Queue, State, label_text, text
-from exporter.bullmq.request_priority import RequestPriority
-from exporter.bullmq.request_reader import RequestReader
-from exporter.bullmq.target import Target
-from exporter.bullmq.waiting import WaitingJobs
-from exporter.bullmq.watcher import Outcome, Watcher
-from exporter.prometheus.exposition import OPENMETRICS, TEXT, Exposition
-from exporter.prometheus.health import Health
+from exporter.collect.target import Target
+from exporter.collect.watcher import Watcher, watched_queues
+from exporter.concurrency.request_priority import RequestPriority
+from exporter.metrics.exposition import OPENMETRICS, TEXT, Exposition
+from exporter.metrics.health import Health
+from exporter.queues.failures import fault_of
+from exporter.queues.job_facts import NO_JOB
+from exporter.queues.jobs import ReadLimits
+from exporter.queues.json_values import parse_json
+from exporter.queues.queue import Queue, State
+from exporter.queues.snapshot import Outcome
+from exporter.queues.tallies import Count, Tallies
+from exporter.queues.text import label_text, text
+from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import ApiSettings, EventsSettings, RedisSettings, Settings
+from exporter.state.state_file import STALLED, StateFile
+from exporter.stores import open_store
+from exporter.stores.bullmq.events import check_rounds, stale_jobs
+from exporter.stores.bullmq.events import follower as following
+from exporter.stores.bullmq.events.follower import Follower
+from exporter.stores.bullmq.job_detail import MORE_FIELDS
+from exporter.stores.bullmq.jobs import FIELDS, job_of
+from exporter.stores.bullmq.keys import events_key, heartbeat_key
+from exporter.stores.bullmq.request_reader import RequestReader
+from exporter.stores.bullmq.waiting import WaitingJobs
+from exporter.stores.redis.client import RedisReader
 from exporter.web import serializers
 from exporter.web.api import api_app
 from exporter.web.jobs_api import JobsApi
@@ -219,7 +226,7 @@ class Filled:
         for suffix, value in self.keys.items():
             yield self.queue.base + suffix, value
         if self.heartbeat is not None:
-            yield self.queue.heartbeat_key, self.heartbeat
+            yield heartbeat_key(self.queue), self.heartbeat
 
     @property
     def job_ids(self) -> set[bytes]:
@@ -308,7 +315,7 @@ def put(client: redis.Redis, key: bytes, value: Value) -> None:
 
 def put_all(client: redis.Redis, queues: Iterable[Filled]) -> None:
     """The queues' keys in place of those that were there, but for those of the queue `sound`."""
-    kept = (SOUND.base, SOUND.heartbeat_key)
+    kept = (SOUND.base, heartbeat_key(SOUND))
     pipeline = client.pipeline(transaction=False)
     if old := [key for key in client.keys("*") if not key.startswith(kept)]:
         pipeline.delete(*old)
@@ -337,7 +344,7 @@ def put_sound(client: redis.Redis) -> None:
     client.zadd(f"{base}completed", {"9": NOW, "10": NOW})
     client.zadd(f"{base}failed", {str(job_id): NOW for job_id in range(11, 16)})
     client.zadd(f"{base}repeat", {"daily": NOW + 10**10, "hourly": NOW + 10**9})
-    client.set(SOUND.heartbeat_key, NOW)
+    client.set(heartbeat_key(SOUND), NOW)
 
 
 SOUND_COUNTS = dict(zip(State, (1, 2, 5, 2, 3, 0, 1, 1), strict=True))
@@ -468,17 +475,22 @@ class Inside:
             prefix=PREFIX_SETTING, redis=RedisSettings(host="127.0.0.1", port=server.port)
         )
 
-    name = None
+    name, timeout = None, 2.0
 
     @property
     def by_key(self) -> dict[str, Queue]:
         return {text(each.base[:-1]): each for each in self.queues or ()}
 
     async def open(self) -> None:
-        self._redis = RedisReader(self.settings.redis, connections=4)
+        self._store = open_store(self.settings, watched_queues(self.settings), RequestPriority())
         api = ApiSettings(key=cast(Any, API_KEY), rate_limit=0)
         # Of a watcher it needs the queues alone: those of the last poll.
-        self.reader = RequestReader(self.settings, self, WaitingJobs(), Limits.of(api))
+        self.reader = RequestReader(
+            self.settings,
+            cast(WatchedQueues, self),
+            WaitingJobs(),
+            ReadLimits(api.max_field_bytes, api.max_page_bytes, api.search_seconds),
+        )
         self._health = Health()
         self._clients = []
         for redaction in REDACTIONS:
@@ -495,7 +507,7 @@ class Inside:
         for client in self._clients:
             await client.close()
         await self.reader.close()
-        await self._redis.close()
+        await self._store.close()
         self.client.close()
 
     async def poll(self) -> Outcome:
@@ -503,10 +515,11 @@ class Inside:
 
         async def publish(_: Outcome) -> None: ...
 
-        watcher = Watcher(self._redis, self.settings, publish)
+        watched = watched_queues(self.settings)
+        watcher = Watcher(self._store, watched, self.settings, publish)
         outcome = await watcher.poll()
         assert outcome.snapshot is not None, outcome.error
-        self.queues = watcher.queues
+        self.queues = watched.queues
         return outcome
 
     async def page(self, outcome: Outcome, tallies: Tallies | None, accept: str = "") -> str:
@@ -734,7 +747,7 @@ def test_a_follower_goes_on_whatever_it_reads(
     jobs: dict[bytes, dict[bytes, bytes]],
 ) -> None:
     queue.keys = {job_id: Value("hash", fields) for job_id, fields in jobs.items()} | queue.keys
-    inside.client.delete(SOUND.events_key)
+    inside.client.delete(events_key(SOUND))
     put_all(inside.client, [queue])
     inside.run(follow(inside, queue.queue, steps))
     inside.assert_no_faults()
@@ -751,7 +764,7 @@ async def follow(inside: Inside, queue: Queue, steps: Iterable[tuple[Any, ...]])
                 added += 1
                 await sound_event(inside, follower, added)
             else:
-                take(inside.client, queue.events_key, step)
+                take(inside.client, events_key(queue), step)
         for _ in range(2):
             added += 1
             tallies = await sound_event(inside, follower, added)
@@ -771,7 +784,7 @@ async def follow(inside: Inside, queue: Queue, steps: Iterable[tuple[Any, ...]])
 async def sound_event(inside: Inside, follower: Follower, number: int) -> Tallies:
     """Has one more job added to the queue `sound`; what was counted when that was."""
     fields = ("event", "added", "jobId", str(number), "name", "import")
-    inside.client.execute_command("XADD", SOUND.events_key, "*", *fields)
+    inside.client.execute_command("XADD", events_key(SOUND), "*", *fields)
     return await until(
         follower,
         lambda told: told.queues[SOUND].by_name["import"].values[Count.ADDED] == number,
@@ -825,7 +838,7 @@ class Labelled:
 
     def work(self, client: redis.Redis) -> None:
         """Write the events of its jobs: each is in an exemplar of its own."""
-        stream = Queue.named(self.prefix, self.name).events_key
+        stream = events_key(Queue.named(self.prefix, self.name))
         for at, (job_id, name) in enumerate(self.jobs.items()):
             added, waited = NOW + 10**6 * at, 100 * 4**at
             for ms, event in (
@@ -902,7 +915,7 @@ JUDGED = (JOBS, "bullmq_queue_info", "bullmq_scheduler_info", "bullmq_scheduler_
 async def pages_of(inside: Inside, queue: Labelled) -> dict[str, str]:
     """The page in both forms, by content type, after the jobs of the queue have failed."""
     put_all(inside.client, [])
-    inside.client.delete(SOUND.events_key)
+    inside.client.delete(events_key(SOUND))
     queue.put(inside.client)
     inside.state_file.unlink(missing_ok=True)
     outcome = await inside.poll()
@@ -970,7 +983,7 @@ def test_a_real_exporter_goes_on_whatever_it_finds(
         first = queues[0]
         eventually(lambda: (metrics.value("bullmq_exporter_queues") or 0) > 1)
         for step in steps:
-            take(client, first.queue.events_key, step)
+            take(client, events_key(first.queue), step)
         before = metrics.value(polls) or 0
         eventually(lambda: (metrics.value(polls) or 0) > before + 2)
     eventually(lambda: of_sound(page()) == sound)

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from exporter import runtime
-from exporter.prometheus.health import Health
+from exporter.metrics.health import Health
 from exporter.settings import SettingsError, load
 from exporter.web.client_address import client_address, client_network
 from exporter.web.connections import FIRST_REQUEST_SECONDS

@@ -18,20 +18,22 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from redis import exceptions
 
-from exporter.bullmq.connection import InvalidReply, RedisReader, RedisUnavailable
-from exporter.bullmq.events import check_rounds, stale_jobs
-from exporter.bullmq.events import follower as following
-from exporter.bullmq.events.follower import Follower
-from exporter.bullmq.events.tallies import Count
-from exporter.bullmq.keys import Queue
-from exporter.bullmq.redis_connections import _ReplyParser
-from exporter.bullmq.request_priority import RequestPriority
-from exporter.bullmq.snapshot import Snapshot
-from exporter.bullmq.target import Target
-from exporter.bullmq.watcher import Outcome, Watcher
+from exporter.collect.target import Target
+from exporter.collect.watcher import Watcher, watched_queues
+from exporter.concurrency.request_priority import RequestPriority
 from exporter.deadline import Deadline
-from exporter.prometheus.health import Health
+from exporter.metrics.health import Health
+from exporter.queues.queue import Queue
+from exporter.queues.snapshot import Outcome, Snapshot
+from exporter.queues.tallies import Count
 from exporter.settings import ApiSettings, EventsSettings, RedisSettings, Settings
+from exporter.stores.bullmq.events import check_rounds, stale_jobs
+from exporter.stores.bullmq.events import follower as following
+from exporter.stores.bullmq.events.follower import Follower
+from exporter.stores.bullmq.keys import events_key
+from exporter.stores.bullmq.store import BullmqStore
+from exporter.stores.redis.client import InvalidReply, RedisReader, RedisUnavailable
+from exporter.stores.redis.connections import _ReplyParser
 from exporter.web.api import api_app
 from exporter.web.jobs_api import JobsApi
 from exporter.web.redaction import Redaction
@@ -118,34 +120,35 @@ async def test_a_poll_fails_or_reports_the_truth_and_the_next_one_succeeds(
     lying: LyingServer, kind: bytes
 ) -> None:
     redis = RedisSettings(host="127.0.0.1", port=lying.port, timeout=20)
-    watched = Settings(redis=redis)
-    reader = RedisReader(redis, connections=2)
+    settings = Settings(redis=redis)
+    watched = watched_queues(settings)
+    store = BullmqStore(settings, watched, RequestPriority())
 
     async def publish(_: Outcome) -> None: ...
 
-    watcher = Watcher(reader, watched, publish)
+    watcher = Watcher(store, watched, settings, publish)
     for reply in REPLIES:
         lying.lie = Lies(kind, reply)
         if kind == b"HELLO":
-            await reader.close()
+            await store.close()
         watcher._collectors.expire()
         outcome = await watcher.poll()
         if outcome.snapshot is not None:
             assert_true(outcome.snapshot)
         try:
-            with reader.understanding():
+            with store.understanding():
                 await watcher._discover(0.0)
         except RedisUnavailable as error:
             assert len(str(error)) < 500
         truth(lying)
         if kind == b"HELLO":
-            await reader.close()
+            await store.close()
         watcher._collectors.expire()
-        watcher._queues = None  # a search that was refused in part finds fewer until the next one
+        watched._queues = None  # a search that was refused in part finds fewer until the next one
         outcome = await watcher.poll()
         assert outcome.snapshot is not None, (reply, outcome.error)
         assert_true(outcome.snapshot, whole=True)
-    await reader.close()
+    await store.close()
 
 
 def assert_true(snapshot: Snapshot, *, whole: bool = False) -> None:
@@ -319,10 +322,10 @@ async def test_events_are_counted_once_whatever_is_answered_between(
                 written += 1
                 for event in ("waiting", "active", "completed"):
                     fields = {"event": event, "jobId": f"{kind!r}{written}"}
-                    client.xadd(queue.events_key, fields)
+                    client.xadd(events_key(queue), fields)
                 # One that is not finished is asked for.
                 waits = {"event": "waiting", "jobId": f"waits-{written}", "prev": "active"}
-                client.xadd(queue.events_key, waits)
+                client.xadd(events_key(queue), waits)
                 await step()
                 if lies.told:
                     break

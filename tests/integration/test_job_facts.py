@@ -7,10 +7,10 @@ from typing import Any
 
 import redis
 
-from exporter.bullmq.connection import Command, RedisReader
-from exporter.bullmq.events import job_facts
-from exporter.bullmq.keys import Queue
+from exporter.queues.queue import Queue
 from exporter.settings import RedisSettings
+from exporter.stores.bullmq.events import job_facts
+from exporter.stores.redis.client import Command, RedisReader
 from tests.support.servers import Server
 
 QUEUE = Queue.named("bull", "ingestion")

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from exporter.bullmq.connection import RedisReader, RedisUnavailable
-from exporter.bullmq.events import large_entries
-from exporter.bullmq.events.large_entries import LargeEntries
-from exporter.bullmq.events.queue_event_counter import QueueEventCounter
-from exporter.bullmq.events.stream import first_items
-from exporter.bullmq.events.tallies import Count, Layout, Tallies
-from exporter.bullmq.events.tracked_jobs import JobBudget
-from exporter.bullmq.keys import Queue
+from exporter.queues.queue import Queue
+from exporter.queues.queue_event_counter import QueueEventCounter
+from exporter.queues.tallies import Count, Layout, Tallies
+from exporter.queues.tracked_jobs import JobBudget
 from exporter.settings import RedisSettings
+from exporter.stores.bullmq.events import large_entries
+from exporter.stores.bullmq.events.large_entries import LargeEntries
+from exporter.stores.bullmq.keys import events_key
+from exporter.stores.redis.client import RedisReader, RedisUnavailable
+from exporter.stores.redis.partial_reply import first_items
 from tests.support.following import KEY, QUEUE, START, count, followed, quick, write
 from tests.support.proxy import Proxy
 from tests.support.servers import Server
@@ -38,7 +39,7 @@ def add_large(
     event: str = "completed",
     key: str = "returnvalue",
 ) -> None:
-    client.eval(ADD, 1, queue.events_key, number, size, event, key)
+    client.eval(ADD, 1, events_key(queue), number, size, event, key)
 
 
 def ended(tallies: Tallies, what: Count = Count.COMPLETED, queue: Queue = QUEUE) -> int:
@@ -152,7 +153,9 @@ async def test_a_reply_that_is_cut_anywhere_is_no_end_of_the_stream_and_no_event
         before = client.xadd(KEY, {"event": "drained"})
         added = client.xadd(KEY, fields)
         client.execute_command(*NO_SCRIPTS)
-        counter = QueueEventCounter(QUEUE, Layout((1,), (1,)), JobBudget(1), max_names=1)
+        counter = QueueEventCounter(
+            QUEUE, Layout((1,), (1,)), JobBudget(1), max_names=1, stream=events_key(QUEUE)
+        )
         counter.place.position = before
         reader = RedisReader(RedisSettings(host="127.0.0.1", port=proxy.port), connections=1)
         large = LargeEntries(reader)
@@ -234,7 +237,7 @@ async def test_a_start_beside_large_events_sends_them_to_nobody(server: Server) 
             add_large(client, 1, 2_000_000, queue=queue)
         async with followed(proxy.port, *queues) as until:
             for queue in queues:
-                client.xadd(queue.events_key, {"event": "added", "jobId": "1", "name": "import"})
+                client.xadd(events_key(queue), {"event": "added", "jobId": "1", "name": "import"})
             await until(
                 lambda now: all(ended(now, Count.ADDED, queue=each) == 1 for each in queues)
             )
@@ -247,7 +250,10 @@ async def test_no_stream_waits_forever_where_there_is_more_to_read_than_time(
     """Nor one that is only checked here, since all that is large in it was read long ago."""
     queues = [Queue.named("bull", name) for name in ("busy", "busier", "checked", "new")]
     counters = [
-        QueueEventCounter(each, Layout((1,), (1,)), JobBudget(1), max_names=1) for each in queues
+        QueueEventCounter(
+            each, Layout((1,), (1,)), JobBudget(1), max_names=1, stream=events_key(each)
+        )
+        for each in queues
     ]
     busy, busier, checked, new = counters
     reader = RedisReader(RedisSettings(host="127.0.0.1", port=server.port), connections=1)

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from exporter.bullmq.collectors.missing_jobs import MAX_QUEUES_PER_ROUND, MissingJobs
-from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.keys import Queue, State
-from exporter.bullmq.poll import Poller
+from exporter.queues.queue import Queue, State
 from exporter.settings import RedisSettings, Settings
+from exporter.stores.bullmq.collectors.missing_jobs import MAX_QUEUES_PER_ROUND, MissingJobs
+from exporter.stores.bullmq.keys import meta_key
+from exporter.stores.bullmq.poll import Poller
+from exporter.stores.redis.client import RedisReader
 from tests.support.bullmq import StartWork
 from tests.support.exporters import Exporter, StartExporter
 from tests.support.proxy import Proxy
@@ -157,7 +158,7 @@ async def test_many_queues_are_looked_at_in_turn(server: Server) -> None:
     poller, missing_jobs = Poller(reader, max_schedulers=0), MissingJobs(reader, Settings())
     with server.client() as client, client.pipeline() as pipeline:
         for queue in queues:
-            pipeline.hset(queue.meta_key, "version", "bullmq:5.56.3")
+            pipeline.hset(meta_key(queue), "version", "bullmq:5.56.3")
             pipeline.rpush(queue.base + b"wait", "1")
         pipeline.execute()
     readings = await poller.poll(queues, configured=frozenset())

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from exporter.bullmq import keys
-from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.poll import Poller
-from exporter.bullmq.snapshot import QueueReading
+from exporter.queues.snapshot import QueueReading
 from exporter.settings import RedisSettings
+from exporter.stores.bullmq import keys
+from exporter.stores.bullmq.poll import Poller
+from exporter.stores.redis.client import RedisReader
 from tests.support.bullmq import StartWork
 from tests.support.exporters import Exporter, StartExporter
 from tests.support.servers import Server

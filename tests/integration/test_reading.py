@@ -12,15 +12,16 @@ import pytest
 from bullmq import Queue, Worker
 from redis.asyncio import Redis as AsyncRedis
 
-from exporter.bullmq import jobs as jobs_module
-from exporter.bullmq import keys
-from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.jobs import Job, Limits, read_page
-from exporter.bullmq.keys import State
-from exporter.bullmq.poll import Poller
-from exporter.bullmq.snapshot import QueueReading
-from exporter.bullmq.waiting import WaitingJobs
+from exporter.queues.jobs import Job, ReadLimits
+from exporter.queues.queue import State
+from exporter.queues.snapshot import QueueReading
 from exporter.settings import RedisSettings
+from exporter.stores.bullmq import jobs as jobs_module
+from exporter.stores.bullmq import keys
+from exporter.stores.bullmq.jobs import read_page
+from exporter.stores.bullmq.poll import Poller
+from exporter.stores.bullmq.waiting import WaitingJobs
+from exporter.stores.redis.client import RedisReader
 from tests.support.bullmq import StartWork
 from tests.support.exporters import Exporter, StartExporter
 from tests.support.servers import Server
@@ -727,7 +728,7 @@ async def test_others_have_their_turn_between_large_jobs_of_a_page(
     try:
         queue = keys.Queue.named("bull", "q")
         page = await read_page(
-            redis, queue, State.WAITING, start=0, limit=9, newest_first=False, limits=Limits()
+            redis, queue, State.WAITING, start=0, limit=9, newest_first=False, limits=ReadLimits()
         )
     finally:
         other.cancel()

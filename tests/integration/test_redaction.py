@@ -18,10 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.bullmq.failures import fault_of
-from exporter.bullmq.job_detail import Child, Children, ChildState, JobDetail
-from exporter.bullmq.jobs import Job, parse_json
-from exporter.bullmq.keys import JobKey, State
+from exporter.queues.failures import fault_of
+from exporter.queues.job_detail import Child, Children, ChildState, JobDetail
+from exporter.queues.jobs import Job
+from exporter.queues.json_values import parse_json
+from exporter.queues.queue import JobKey, State
 from exporter.settings import ValueKind
 from exporter.web import redaction
 from exporter.web.redaction import (

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.bullmq.collectors.retention import Retention
-from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.keys import Queue, State
-from exporter.bullmq.snapshot import QueueReading
+from exporter.queues.queue import Queue, State
+from exporter.queues.snapshot import QueueReading
 from exporter.settings import RedisSettings, Settings
+from exporter.stores.bullmq.collectors.retention import Retention
+from exporter.stores.redis.client import RedisReader
 from tests.support.exporters import StartExporter
 from tests.support.servers import Server
 from tests.support.waiting import eventually

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.bullmq.events.tallies import UNKNOWN
+from exporter.queues.tallies import UNKNOWN
 from tests.support.bullmq import StartWork
 from tests.support.counters import Truth, assert_counted, told, total, wait_following
 from tests.support.exporters import StartExporter

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from exporter.bullmq.events import backfill
-from exporter.bullmq.events.tallies import Count, Tallies
-from exporter.bullmq.keys import Queue
+from exporter.queues.queue import Queue
+from exporter.queues.tallies import Count, Tallies
+from exporter.stores.bullmq.events import backfill
+from exporter.stores.bullmq.keys import meta_key
 from tests.support.bullmq import StartWork
 from tests.support.counters import wait_following
 from tests.support.exporters import Exporter, StartExporter
@@ -37,7 +38,7 @@ def ended(tallies: Tallies, what: Count) -> int:
 def limit_events(work: Any, client: Any, length: int) -> None:
     """As `streams: { events: { maxLen } }` of the application's Queue does."""
     work.add("tiny", "first", 1, KEPT)
-    client.hset(TINY.meta_key, "opts.maxLenEvents", length)
+    client.hset(meta_key(TINY), "opts.maxLenEvents", length)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ async def test_events_that_are_switched_on_again_are_told_so(
         async with followed(server.port, TINY) as until:
             work.add("tiny", "plain", 100)
             await until(lambda now: now.queues[TINY].events_off)
-            client.hset(TINY.meta_key, "opts.maxLenEvents", 10_000)
+            client.hset(meta_key(TINY), "opts.maxLenEvents", 10_000)
             for _ in range(500):
                 work.add("tiny", "plain", 1)
                 await asyncio.sleep(0.02)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from exporter.bullmq import schedulers as module
-from exporter.bullmq.collectors.schedulers import Schedulers
-from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.keys import Queue
-from exporter.bullmq.snapshot import QueueReading, Scheduler
+from exporter.queues.queue import Queue
+from exporter.queues.snapshot import QueueReading, Scheduler
 from exporter.settings import RedisSettings, Settings
+from exporter.stores.bullmq import schedulers as module
+from exporter.stores.bullmq.collectors.schedulers import Schedulers
+from exporter.stores.redis.client import RedisReader
 from tests.support.bullmq import StartWork
 from tests.support.exporters import Exporter, StartExporter
 from tests.support.servers import Server

@@ -13,8 +13,8 @@ import pytest
 import trustme
 
 from exporter import logs
-from exporter.bullmq.credentials import Credentials
 from exporter.settings import LEAVES, LogSettings, SettingsError, files, load, prepare, yaml_file
+from exporter.stores.redis.credentials import Credentials
 from tests.support.exporters import Exporter, StartExporter, run_exporter
 from tests.support.ports import free_port
 from tests.support.servers import running
@@ -92,7 +92,7 @@ def test_the_mark_in_place_of_a_secret_does_not_say_what_it_is(
     log = tmp_path / "log"
     with log.open("w") as file, redirect_stderr(file):
         logs.configure(LogSettings.model_validate({"format": form}), secrets)
-        own, library = logging.getLogger("exporter.bullmq.watcher"), logging.getLogger("redis")
+        own, library = logging.getLogger("exporter.collect.watcher"), logging.getLogger("redis")
         own.warning("Redis is unavailable", extra={"reason": "no answer", "queue": "mail"})
         logging.getLogger().handlers[0].flush()
         quiet = log.read_text()

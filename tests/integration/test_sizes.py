@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.bullmq.connection import Script
-from exporter.bullmq.events.tallies import Count
-from exporter.bullmq.keys import MAX_ID_BYTES, remembered_id
+from exporter.queues.tallies import Count
+from exporter.queues.text import MAX_ID_BYTES, remembered_id
+from exporter.stores.bullmq.scripts import load_script
 from tests.support.exporters import StartExporter
 from tests.support.following import KEY, count, durations, followed, quick, write
 from tests.support.servers import Server
@@ -103,7 +103,7 @@ def test_a_short_id_stays_and_long_ones_stay_apart(any_server: Server) -> None:
         client.delete(KEY)
         for each in (short, *long):
             client.xadd(KEY, {"event": "waiting", "jobId": each})
-        read = client.eval(Script("events.lua").source, 1, KEY, 9, 10_000, "0-0", "")
+        read = client.eval(load_script("events.lua").source, 1, KEY, 9, 10_000, "0-0", "")
         assert [fields[3] for _, fields in read[0][3]] == [short, *cut]
 
 

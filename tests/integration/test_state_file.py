@@ -22,14 +22,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.bullmq.events import state_file, state_format
-from exporter.bullmq.events.queue_event_counter import QueueEventCounter
-from exporter.bullmq.events.state_file import StateFile
-from exporter.bullmq.events.state_format import NOTHING_SAVED, QUEUES
-from exporter.bullmq.events.tallies import Count, Layout
-from exporter.bullmq.events.tracked_jobs import JobBudget
-from exporter.bullmq.keys import Queue
 from exporter.deadline import Deadline
+from exporter.queues.queue import Queue
+from exporter.queues.queue_event_counter import QueueEventCounter
+from exporter.queues.tallies import Count, Layout
+from exporter.queues.tracked_jobs import JobBudget
+from exporter.state import state_file, state_format
+from exporter.state.state_file import StateFile
+from exporter.state.state_format import NOTHING_SAVED, QUEUES
+from exporter.stores.bullmq.keys import events_key
 from tests.support.bullmq import StartWork
 from tests.support.exporters import Exporter, StartExporter
 from tests.support.following import START, count, followed, write
@@ -225,7 +226,7 @@ async def test_of_two_on_one_file_the_second_waits_for_the_first(
 async def test_the_second_on_a_file_counts_without_saving_until_the_first_ends(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: Any
 ) -> None:
-    caplog.set_level(logging.INFO, "exporter.bullmq.events.state_file")
+    caplog.set_level(logging.INFO, "exporter.state.state_file")
     monkeypatch.setattr(state_file, "MAX_START_WAIT_SECONDS", 0.1)
     path = tmp_path / "state"
     first = StateFile(path)
@@ -647,7 +648,7 @@ async def test_without_a_thread_for_it_the_file_is_waited_for_and_counts_are_tol
             tallies = await until(lambda now: now.saves and now.saves.last)
             assert count(tallies, Count.ADDED) == 4  # of the file
             refusals = 1
-            client.xadd(QUEUE.events_key, {"event": "added", "jobId": "5", "name": "import"})
+            client.xadd(events_key(QUEUE), {"event": "added", "jobId": "5", "name": "import"})
             await until(lambda now: now.saves.failed and count(now, Count.ADDED) == 5)
             await until(lambda _: "the state file is written again" in caplog.messages)
     assert [record.message for record in caplog.records] == [

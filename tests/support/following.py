@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 import redis
 
-from exporter.bullmq.connection import RedisReader
-from exporter.bullmq.events import check_rounds, stale_jobs
-from exporter.bullmq.events import follower as following
-from exporter.bullmq.events.follower import Follower
-from exporter.bullmq.events.tallies import Count, FrozenTally, Tallies
-from exporter.bullmq.keys import Queue
+from exporter.queues.queue import Queue
+from exporter.queues.tallies import Count, FrozenTally, Tallies
 from exporter.settings import EventsSettings, RedisSettings
+from exporter.stores.bullmq.events import check_rounds, stale_jobs
+from exporter.stores.bullmq.events import follower as following
+from exporter.stores.bullmq.events.follower import Follower
+from exporter.stores.bullmq.keys import events_key
+from exporter.stores.redis.client import RedisReader
 
 QUEUE = Queue.named("bull", "ingestion")
 
 
-KEY = QUEUE.events_key
+KEY = events_key(QUEUE)
 
 
 START = 1_795_500_000_000

@@ -11,11 +11,11 @@ from typing import Any, Self
 
 import hiredis
 
-from exporter.bullmq.connection import Script
+from exporter.stores.bullmq.scripts import load_script
 
 # By the SHA-1 with which EVALSHA names them.
 SCRIPTS = {
-    Script(f"{name}.lua").sha.encode(): f"{name}.lua".encode()
+    load_script(f"{name}.lua").sha.encode(): f"{name}.lua".encode()
     for name in ("edges", "page", "job", "children", "schedulers", "events")
 }
 

@@ -10,8 +10,8 @@ import orjson
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from exporter.bullmq.job_detail import MORE_FIELDS
-from exporter.bullmq.jobs import FIELDS
+from exporter.stores.bullmq.job_detail import MORE_FIELDS
+from exporter.stores.bullmq.jobs import FIELDS
 
 TIMES = float(os.environ.get("FUZZ_TIMES", "1"))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from exporter.bullmq.events.check_rounds import (
+from exporter.queues.queue import Queue
+from exporter.stores.bullmq.events.check_rounds import (
     CHECK_ALL_INTERVAL_SECONDS,
     CHECK_INTERVAL_SECONDS,
     CheckRounds,
 )
-from exporter.bullmq.keys import Queue
 
 A, B, C = (Queue.named("bull", name) for name in "abc")
 ALL = {A, B, C}

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from exporter.bullmq.events.job_facts import JobFacts
-from exporter.bullmq.events.queue_event_counter import QueueEventCounter
-from exporter.bullmq.events.stream import Entry
-from exporter.bullmq.events.tallies import Count, Layout
-from exporter.bullmq.events.tracked_jobs import JobBudget
-from exporter.bullmq.keys import Queue
+from exporter.queues.event_log import Entry
+from exporter.queues.job_facts import JobFacts
+from exporter.queues.queue import Queue
+from exporter.queues.queue_event_counter import QueueEventCounter
+from exporter.queues.tallies import Count, Layout
+from exporter.queues.tracked_jobs import JobBudget
 
 JOB = b"1"
 

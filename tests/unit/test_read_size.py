@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.bullmq.events.read_size import FIRST_COUNT, MAX_READ_COST, MIN_COUNT, ReadSize
+from exporter.stores.bullmq.events.read_size import FIRST_COUNT, MAX_READ_COST, MIN_COUNT, ReadSize
 
 
 def test_a_first_read_is_small_and_cheap_entries_double_it_to_its_limit() -> None:

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from exporter.bullmq.events import redis_clock
-from exporter.bullmq.events.redis_clock import MAX_LEAD_SPREAD_MS, RedisClock, to_monotonic
-from exporter.bullmq.keys import MAX_SAFE_INTEGER
+from exporter.queues.text import MAX_SAFE_INTEGER
+from exporter.stores.bullmq.events import redis_clock
+from exporter.stores.bullmq.events.redis_clock import MAX_LEAD_SPREAD_MS, RedisClock, to_monotonic
 
 EPOCH_MS = 1_795_500_000_000
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from exporter.bullmq import request_priority as priority_module
-from exporter.bullmq.request_priority import RequestPriority
+from exporter.concurrency import request_priority as priority_module
+from exporter.concurrency.request_priority import RequestPriority
 
 
 async def test_work_waits_for_the_answer_that_somebody_waits_for() -> None:

@@ -8,10 +8,10 @@ from functools import partial
 
 import pytest
 
-from exporter.bullmq.batches import batched
-from exporter.bullmq.collectors.rounds import Rounds
-from exporter.bullmq.connection import RedisUnavailable
-from exporter.bullmq.keys import Queue
+from exporter.concurrency.batches import batched
+from exporter.queues.queue import Queue
+from exporter.stores.bullmq.collectors.rounds import Rounds
+from exporter.stores.redis.client import RedisUnavailable
 
 QUEUES = [Queue.named("bull", f"{number}") for number in range(6)]
 IN_PAIRS = partial(batched, size=2)

@@ -1,0 +1,1 @@
+"""The loops that keep watch: discovery, polls, collectors, and what publishes their results."""

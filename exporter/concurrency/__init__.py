@@ -1,0 +1,1 @@
+"""What the loops have in common: supervision, backoff, priority of requests, batches."""

@@ -1,0 +1,73 @@
+"""What happened to jobs: counters and durations by job name, from the queues' event streams."""
+
+from __future__ import annotations
+
+from exporter.metrics.event_family import (
+    EventCounter,
+    EventGauge,
+    EventHistogram,
+    MissedCounter,
+)
+from exporter.queues.tallies import Count
+
+FAMILIES = (
+    EventCounter("bullmq_job_added_total", "Jobs that were added.", Count.ADDED),
+    EventCounter("bullmq_job_completed_total", "Jobs that were completed.", Count.COMPLETED),
+    EventCounter(
+        "bullmq_job_failed_total",
+        "Jobs that failed for good; failed attempts that are tried again are not among them.",
+        Count.FAILED,
+    ),
+    EventCounter(
+        "bullmq_job_retried_total",
+        "Failed attempts that BullMQ retries; failed jobs that are retried by hand do not count.",
+        Count.RETRIED,
+    ),
+    EventCounter(
+        "bullmq_job_stalled_total",
+        "Times that an active job was given back because its worker was gone.",
+        Count.STALLED,
+    ),
+    EventCounter(
+        "bullmq_job_retries_exhausted_total",
+        "Jobs that failed with no attempt left; the other failed jobs were not to be tried again.",
+        Count.RETRIES_EXHAUSTED,
+    ),
+    EventCounter(
+        "bullmq_job_deduplicated_total",
+        "Adds that deduplication dropped, or that replaced a job that was not due yet; name is "
+        "that of the remaining job.",
+        Count.DEDUPLICATED,
+    ),
+    EventCounter(
+        "bullmq_job_duplicated_total",
+        "Adds without effect, because the queue already holds a job with the same id; name is that "
+        "of the existing job.",
+        Count.DUPLICATED,
+    ),
+    EventHistogram(
+        "bullmq_job_wait_duration_seconds",
+        "How long jobs that could be taken waited until a worker took them, for each attempt.",
+        lambda layout: (layout.wait, layout.wait_bounds),
+    ),
+    EventHistogram(
+        "bullmq_job_process_duration_seconds",
+        "How long the last attempt of completed and failed jobs took.",
+        lambda layout: (layout.process, layout.process_bounds),
+    ),
+    MissedCounter(
+        "bullmq_exporter_events_missed_total",
+        "Events that were trimmed from the queue's stream before they were read.",
+    ),
+    EventGauge(
+        "bullmq_queue_events_off",
+        "1 if the queue keeps too few events to be read; absent otherwise.",
+        lambda counted: 1 if counted.events_off else None,
+    ),
+    EventGauge(
+        "bullmq_queue_clock_offset_seconds",
+        "By how much the clocks of the queue's workers are ahead of Redis's, below 0 if they are "
+        "behind: the median of the last 15 jobs that were compared; absent before the first.",
+        lambda counted: counted.clock_offset,
+    ),
+)

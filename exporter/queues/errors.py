@@ -1,0 +1,20 @@
+"""Why a store could not be read, whichever store it is."""
+
+from __future__ import annotations
+
+
+class StoreUnavailable(Exception):
+    """The store did not answer, in one line: why, and the setting to look at.
+
+    `public` is the reason without names of hosts and users, for clients of the API.
+    """
+
+    public = "The queues cannot be read"
+
+
+class StoreRefused(StoreUnavailable):
+    """It answered, and will not do it: wrong credentials, a missing permission or command."""
+
+
+class StoreInvalidReply(StoreUnavailable):
+    """It answered with something else than what was asked for."""

@@ -1,0 +1,61 @@
+"""One job with all that is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from exporter.queues.jobs import Job
+from exporter.queues.queue import JobKey, State
+
+
+class ChildState(NamedTuple):
+    """The current state of a child in its own queue."""
+
+    state: State | None  # None: in none of its queue's lists
+    removed: bool  # its hash is gone: its parent will wait forever
+    failed_reason: str | None
+
+
+class Child(NamedTuple):
+    """A job that a flow's parent waits for.
+
+    `outcome` is what the parent knows of it, `now` what its own queue knows: None for one that is
+    processed, and where its queue cannot be read (another slot of a cluster, a prefix that the ACL
+    user may not read).
+    """
+
+    key: JobKey
+    outcome: str
+    now: ChildState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """The jobs that a flow's parent waits for, by what became of them."""
+
+    counts: Mapping[str, int]
+    jobs: tuple[Child, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every one is named."""
+        return len(self.jobs) == sum(self.counts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class JobDetail:
+    """A job in full. Times are epoch milliseconds, `delay` milliseconds."""
+
+    job: Job
+    options: Any
+    progress: Any
+    priority: int
+    delay: int
+    stalled_count: int
+    worker: str | None
+    parent: JobKey | None
+    children: Children | None
+    log_lines: tuple[str, ...]
+    log_total: int

@@ -1,0 +1,63 @@
+"""Jobs, and pages of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from exporter.queues.queue import State
+
+# What a list of jobs can do without.
+BULKY = ("stacktrace", "data", "returnvalue")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """How many bytes of one such field, and of all of them together, are read; and for how many
+    seconds all jobs of a state are.
+    """
+
+    field_bytes: int = 1 << 20
+    page_bytes: int = 16 << 20
+    scan_seconds: float = 5.0
+
+
+class Job(NamedTuple):
+    """A job as BullMQ's Job.fromJSON reads its hash. Times are epoch milliseconds."""
+
+    id: str
+    raw_id: bytes  # as Redis has it
+    name: str
+    data: Any
+    state: State | None  # None: in none of the queue's lists
+    failed_reason: str | None
+    timestamp: int | None
+    processed_on: int | None
+    finished_on: int | None
+    attempts_made: int
+    stacktrace: list[Any]
+    return_value: Any
+
+    @property
+    def ingestion_source(self) -> Any:
+        """Which mail source of Open Archiver the job is for, or None."""
+        return self.data.get("ingestionSourceId") if isinstance(self.data, dict) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of the jobs of one state, and the counts of the same moment."""
+
+    has_meta: bool
+    has_schedulers: bool
+    counts: Mapping[State, int]
+    jobs: tuple[Job, ...]
+    ids: tuple[bytes, ...] = ()  # of the jobs, and of those that vanished meanwhile
+    ended: bool = False  # whether there are no more behind it
+    missing: int = 0  # how many of the ids have no hash: evicted or deleted
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the queue holds neither jobs nor schedulers."""
+        return not (self.has_schedulers or any(self.counts.values()))

@@ -1,0 +1,634 @@
+"""The book that is kept of a queue from its events: counts by job name, and jobs on their way.
+
+What each event means is read off the XADDs of BullMQ's Lua scripts, 5.56.3 and 6.7.0. Both write
+`event <type> jobId <id>` first, and then what the type brings along.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from exporter.queues.event_log import Entry, Gap, Place, StreamInfo, milliseconds
+from exporter.queues.job_facts import JobFacts
+from exporter.queues.queue import Queue, State
+from exporter.queues.tallies import (
+    OTHER,
+    UNKNOWN,
+    Count,
+    FinishedJobs,
+    Layout,
+    QueueTallies,
+    Tally,
+)
+from exporter.queues.text import MAX_LABEL_BYTES, MAX_SAFE_INTEGER, label_text, remembered_id
+from exporter.queues.tracked_jobs import UNKNOWN_RETRIES, JobBudget, TrackedJob
+from exporter.queues.worker_clock import WorkerClock
+
+# Plain numbers: an IntEnum's members cost the loop below a tenth of its time.
+ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED, DEDUPLICATED, DUPLICATED = map(
+    int, Count
+)
+
+# By how much `finishedOn` may differ from the time of its event (ms): a worker's clock differs from
+# that of Redis, and is looked at before the script runs.
+CLOCK_SKEW_MS = 2000
+
+# Ids of finished jobs that are remembered to backfill gaps: over 5 s of the fastest worker that was
+# measured (7,675 jobs a second). With more, the earliest part of a gap is not mended.
+MAX_FINISHED_JOBS = 50_000
+
+# Gaps that wait to be mended; two of more are taken as one.
+MAX_GAPS = 20
+
+
+# The reason with which 5.x fails a parent that is about to wait for its children
+# (moveToWaitingChildren), without counting an attempt.
+CHILDREN_FAILED = b"children are failed"
+
+# After so many seconds without an event the ids of finished jobs are let go.
+IDLE_SECONDS = 60.0
+
+
+class AmbiguousTransition(NamedTuple):
+    """A job that ceased to be active: was that a failed attempt, of which another one follows?
+
+    Its hash shows that, by the attempts made. The stream does not: in 6.x `waiting` with `prev` =
+    `active` is a retry as well as a job put back because of a rate limit, and in any version
+    `delayed` is a retry's backoff as well as Job.moveToDelayed(). And where we do not
+    know of the job that it was active, 5.x has one more: `waiting` with `prev` = `failed`, which is
+    a failed attempt as well as Job.retry() of a failed job.
+
+    The hash may be ahead of the events: a 5.x job that is put back because of a rate limit, and
+    fails before its hash is read, shows a failed attempt whose `waiting` with `prev` = `failed` is
+    still to be read. From then on the hash decides about those as well, so that none counts twice.
+    """
+
+    job_id: bytes
+    job: TrackedJob
+    prev: bytes  # that of its `waiting`, `active` or `failed`; empty for its `delayed`
+    at: bytes  # id of the entry
+    # Whether `job.retries` is no base to compare with: unknown, or from a hash that may include
+    # failures of unread events.
+    is_unsure: bool
+
+
+class QueueEventCounter:
+    """The book of one queue."""
+
+    def __init__(
+        self, queue: Queue, layout: Layout, room: JobBudget, *, max_names: int, stream: bytes = b""
+    ) -> None:
+        self.queue = queue
+        self.stream = stream
+        self.place = Place()
+        self.jobs: dict[bytes, TrackedJob] = {}
+        self.tallies: dict[str, Tally] = {}
+        self.missed = 0
+        self.gaps: list[Gap] = []  # those that are not mended yet
+        self.cleaned = False  # jobs may be gone of which no event says so
+        self._events_off = False
+        self._restored = False
+        self._taken_removed = FinishedJobs()  # the sum of what `take_removed` has returned
+        # None as soon as anything is booked: in read, pass_over, resolve, note_gap, backfill and
+        # compare_clock, and when the queue goes or is remembered.
+        self._frozen: QueueTallies | None = None
+        self._layout = layout
+        self._budget = room
+        self._max_names = max_names
+        self._by_name: dict[bytes, Tally] = {}
+        self._nameless: list[tuple[bytes, TrackedJob]] = []
+        self._ambiguous: list[AmbiguousTransition] = []
+        # Jobs whose `retries` come from the hash, and may include failures of unread events.
+        self._ahead: set[TrackedJob] = set()
+        # Such jobs of which a further failure was read: its hash is to be read again.
+        self._stale: list[tuple[bytes, TrackedJob]] = []
+        # Jobs that were retried by hand, perhaps with their attempts reset to 0.
+        self._again: list[tuple[bytes, TrackedJob]] = []
+        # `prev` of the `waiting` that a failed attempt writes in this queue, once one was seen:
+        # b"failed" (5.56.3) or b"active" (5.81.5, 6.x).
+        self._retry_prev: bytes | None = None
+        self._debounced: bytes | None = None  # the job of the latest `debounced`
+        # The time (ms, by Redis's clock) since which every job that became ready is tracked; None
+        # if not all are.
+        self._complete_since: int | None = None
+        self._last_failed: tuple[bytes, TrackedJob] | None = None
+        self._last_finished = (b"", b"")  # the job, and the id of the event
+        self._worker_clock = WorkerClock()
+        # Jobs whose end was read, for as long as a gap may be mended for which it matters: lists,
+        # each with the time of the last entry before it.
+        # No deque: an empty one takes 760 bytes, which is 8 MB for 10,000 queues.
+        self._finished: list[tuple[int, list[bytes]]] = [(0, [])]
+        self._read_at = time.monotonic()
+        self.gap_noted_at = self._read_at  # monotonic, of the last one
+
+    # Reading
+
+    def start(self, info: StreamInfo) -> None:
+        """Begin behind the last entry."""
+        self.place.start(info)
+        self._complete_since = milliseconds(info.last)
+        self._finished = [(self._complete_since, [])]
+
+    def read(self, entries: Sequence[Entry]) -> None:
+        """Book these entries, and move on behind them."""
+        self._frozen = None
+        self._read_at = time.monotonic()
+        for entry_id, fields in entries:
+            # A type without a handler (`progress`, `drained`, one of a later version) counts as
+            # read, and as nothing else.
+            handle = _HANDLERS.get(fields[1])
+            if handle is not None and len(fields) > 3 and fields[2] == b"jobId":
+                handle(self, entry_id, remembered_id(fields[3]), fields)
+            elif fields[1] == b"cleaned":
+                self.cleaned = True
+        self.place.advance(entries)
+
+    def pass_over(self, entries: Sequence[Entry]) -> None:
+        """Move on behind entries that could not be booked, or not all of them."""
+        self._frozen = None
+        self.missed += len(entries)
+        self.forget_all()  # what is known of jobs on their way may be wrong, as after a gap
+        self.place.advance(entries)
+
+    def _added(self, _: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
+        if len(fields) < 6:
+            self._job(job_id).tally.values[ADDED] += 1
+            return
+        name = fields[5]
+        tally = self._by_name.get(name) or self._tally_of(name)
+        tally.values[ADDED] += 1
+        if self._nameless and self._nameless[-1][0] == job_id and job_id not in self.jobs:
+            # It replaced another job, which the previous `deduplicated` reported.
+            tally.add(self._nameless.pop()[1].tally)
+        if not self._track(job_id, TrackedJob(tally)):
+            self._budget.refused += 1
+            # A job with the same id may have failed and been removed.
+            self._budget.failed.take(self.queue.base, job_id)
+
+    def _deduplicated(self, _: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
+        """Job `job_id` exists already, or replaces one that was not due yet.
+
+        5.x writes `debounced` and `deduplicated` for one add that is swallowed, one after the other
+        (deduplicateJob); older ones `debounced` alone, 6.x `deduplicated` alone.
+        """
+        counted = self._debounced
+        self._debounced = job_id if fields[1] == b"debounced" else None
+        if fields[1] == b"debounced" or counted != job_id:
+            self._tally_of_job(job_id).values[DEDUPLICATED] += 1
+
+    def _duplicated(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
+        # Nothing was added: a job with this id exists already (handleDuplicatedJob).
+        self._tally_of_job(job_id).values[DUPLICATED] += 1
+
+    def _waiting(self, entry_id: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
+        prev = fields[5] if len(fields) > 5 else b""
+        job = self.jobs.get(job_id)
+        if job is None:
+            job = self._retried_by_hand(job_id) if prev == b"failed" else None
+            if job is None:
+                job = self._job(job_id)
+                if prev in (b"active", b"failed"):
+                    self._note_ambiguous(job_id, job, prev, entry_id)
+        elif job.taken is not None and prev == b"failed":
+            # 5.x: the attempt failed, and the next one follows without a backoff.
+            self._retry_prev = prev
+            if job.retry_seen_in_hash and job not in self._ahead:
+                self._note_ambiguous(job_id, job, prev, entry_id)  # it may be this one
+            else:
+                job.tally.values[RETRIED] += 1
+                job.note_failed_attempt()
+                if job in self._ahead:
+                    self._stale.append((job_id, job))
+        elif job.taken is not None and prev == b"active":
+            self._note_ambiguous(job_id, job, prev, entry_id)
+        job.ready, job.taken = entry_id, None
+
+    def _retried_by_hand(self, job_id: bytes) -> TrackedJob | None:
+        """A job that failed and is tracked again; None if it is not known to have failed."""
+        job = self._budget.failed.take(self.queue.base, job_id)
+        if job is not None:
+            # Its hash includes the last failed attempt.
+            job.note_failed_attempt()
+            self._again.append((job_id, job))
+            self._track(job_id, job)
+        return job
+
+    def _delayed(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
+        known = self.jobs.get(job_id)
+        job = known or self._job(job_id)
+        if known is None or known.taken is not None:
+            self._note_ambiguous(job_id, job, b"", entry_id)
+        job.ready = job.taken = None
+
+    def _note_ambiguous(self, job_id: bytes, job: TrackedJob, prev: bytes, at: bytes) -> None:
+        is_unsure = job.retries == UNKNOWN_RETRIES or job in self._ahead
+        self._ambiguous.append(AmbiguousTransition(job_id, job, prev, at, is_unsure))
+
+    def _active(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
+        job = self.jobs.get(job_id) or self._job(job_id)
+        if job.ready is not None:
+            layout = self._layout
+            waited = milliseconds(entry_id) - milliseconds(job.ready)
+            job.tally.observe(layout.wait, layout.wait_bounds, waited, job_id, entry_id)
+            job.ready = None
+        job.taken = entry_id
+
+    def _completed(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
+        self._finish(entry_id, job_id).tally.values[COMPLETED] += 1
+
+    def _failed(self, entry_id: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
+        job = self._finish(entry_id, job_id)
+        job.tally.values[FAILED] += 1
+        job.tally.exemplars[FAILED] = (job_id, 1000, entry_id)
+        job.ready = job.taken = None
+        if len(fields) > 5 and fields[5] == CHILDREN_FAILED and job.retries > 0:
+            job.retries -= 1  # its hash does not include its last attempt
+        self._last_failed = (job_id, job)
+        self._budget.failed.remember(self.queue.base, job_id, job)
+
+    def _finish(self, entry_id: bytes, job_id: bytes) -> TrackedJob:
+        job = self.jobs.pop(job_id, None)
+        if job is None:
+            job = self._nameless_job(job_id)
+        else:
+            self._budget.taken -= 1
+            self._ahead.discard(job)
+        if job.taken is not None:
+            layout = self._layout
+            took = milliseconds(entry_id) - milliseconds(job.taken)
+            job.tally.observe(layout.process, layout.process_bounds, took, job_id, entry_id)
+        self._finished[-1][1].append(job_id)
+        self._last_finished = (job_id, entry_id)
+        return job
+
+    def _retries_exhausted(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
+        # Written by the same script as the `failed` before it.
+        last = self._last_failed
+        job = last[1] if last and last[0] == job_id else self._nameless_job(job_id)
+        job.tally.values[RETRIES_EXHAUSTED] += 1
+
+    def _stalled(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
+        # The same script has written the job's `waiting`, `prev` = `active`, just before.
+        if self._ambiguous and self._ambiguous[-1].job_id == job_id:
+            self._ambiguous.pop()
+        (self.jobs.get(job_id) or self._job(job_id)).tally.values[STALLED] += 1
+
+    def _waiting_children(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
+        if job := self.jobs.get(job_id):
+            job.ready = job.taken = None
+
+    def _removed(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
+        self.forget(job_id)
+
+    # Jobs
+
+    def _track(self, job_id: bytes, job: TrackedJob) -> bool:
+        """Keep track of a job; False where there is no room."""
+        if job_id not in self.jobs:
+            # A newcomer is refused rather than an old job put out: in a backlog that is longer than
+            # the limit the old ones are those that are taken next.
+            if self._budget.taken >= self._budget.limit:
+                self._complete_since = None
+                return False
+            self._budget.taken += 1
+        self.jobs[job_id] = job
+        return True
+
+    def _job(self, job_id: bytes) -> TrackedJob:
+        """A job that was added before we followed, or found no room then."""
+        job = self._nameless_job(job_id)
+        self._track(job_id, job)
+        return job
+
+    def _nameless_job(self, job_id: bytes) -> TrackedJob:
+        # It counts into a tally of its own until its name is known.
+        job = TrackedJob(Tally(UNKNOWN, self._layout.size))
+        job.retries = UNKNOWN_RETRIES
+        self._nameless.append((job_id, job))
+        return job
+
+    def _tally_of_job(self, job_id: bytes) -> Tally:
+        """The tally of a job whose state the event does not change; it may be finished."""
+        job = self.jobs.get(job_id) or self._budget.failed.get(self.queue.base, job_id)
+        return (job or self._nameless_job(job_id)).tally
+
+    def forget(self, job_id: bytes) -> None:
+        """Keep track of this job no longer."""
+        if self.jobs.pop(job_id, None):
+            self._budget.taken -= 1
+        else:
+            self._budget.failed.take(self.queue.base, job_id)
+
+    def put_away(self) -> None:
+        """The queue is gone, and its series with it.
+
+        Should it come back, nothing is to be read twice, and its counters go on where they were: it
+        may have been made anew before it was found to be gone, and some of it counted.
+        """
+        self._frozen = None
+        self.forget_all()
+        self._restored, self._events_off = True, False
+        for tally in self.tallies.values():
+            tally.mark_restored()
+
+    def take_removed(self) -> FinishedJobs:
+        """The jobs that finished since the queue appeared or was last removed."""
+        before = self._taken_removed
+        self._taken_removed = FinishedJobs.of(tally.values for tally in self.tallies.values())
+        return self._taken_removed.minus(before)
+
+    def forget_all(self) -> None:
+        """Keep track of none of the jobs; what was counted stays."""
+        self._complete_since = None
+        self._budget.taken -= len(self.jobs)
+        self.jobs.clear()
+        self._ahead.clear()
+        self._budget.failed.forget_queue(self.queue.base)
+
+    def ready_at(self, job_id: bytes, by_hash: float | None) -> float | None:
+        """When a waiting job became ready, in ms by Redis's clock; None if unknown.
+
+        `by_hash` is the time by its hash, by the clocks of its producer and its workers.
+        """
+        if (job := self.jobs.get(job_id)) is not None:
+            # Without a time, it returned to `wait` after the events were read.
+            return None if job.ready is None else milliseconds(job.ready)
+        if by_hash is None or self._complete_since is None:
+            return by_hash
+        return min(by_hash, self._complete_since)
+
+    def compare_clock(self, state: State, job_id: bytes, at: int) -> None:
+        """Compare a worker's clock with Redis's: when it moved a job to this state (ms).
+
+        That is the start of a job that is active, or the end of the job that finished last.
+        """
+        moved: bytes | None = None
+        if state is not State.ACTIVE:
+            finished_id, entry_id = self._last_finished
+            moved = entry_id if finished_id == remembered_id(job_id) else None
+        elif job := self.jobs.get(job_id):
+            moved = job.taken
+        if moved is None or milliseconds(moved) > MAX_SAFE_INTEGER:  # no clock's time
+            return
+        if self._worker_clock.compare(at, milliseconds(moved)):
+            self._frozen = None
+
+    # Names and doubts
+
+    def unresolved(self) -> set[bytes]:
+        """Ids of the jobs whose `JobFacts` are needed before the counts are right."""
+        asked = (*self._nameless, *self._again, *self._stale)
+        return {job_id for job_id, _ in asked} | {
+            transition.job_id for transition in self._ambiguous
+        }
+
+    def unresolved_in_detail(self) -> set[bytes]:
+        """Jobs for which all facts are needed: those that earlier events have moved."""
+        return {each.job_id for each in self._ambiguous if each.is_unsure}
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether hashes may include failures of unread events."""
+        return bool(self._ahead)
+
+    def note_caught_up(self) -> None:
+        """Note that all is read that was written before the last `resolve`."""
+        self._ahead.clear()
+
+    def resolve(self, facts: Mapping[bytes, JobFacts]) -> None:
+        """Finish the book with the answers to all `unresolved`."""
+        self._frozen = None
+        for job_id, job in self._again:
+            if facts[job_id].exists and facts[job_id].retries < job.retries:
+                # Reset (6.x: `resetAttemptsMade`); failures since then are still to be counted.
+                job.retries = 0
+        unsure = dict(self._stale)
+        for transition in self._ambiguous:
+            self._decide(transition, facts[transition.job_id])
+            if transition.is_unsure:
+                unsure[transition.job_id] = transition.job
+        for job_id, job in self._nameless:
+            scratch, job.tally = job.tally, self._tally_of(facts[job_id].name)
+            job.tally.add(scratch)
+            if job.retries == UNKNOWN_RETRIES:
+                unsure[job_id] = job
+        for job_id, job in unsure.items():
+            job.retries = facts[job_id].retries
+            # With none there is none to be counted twice, or not at all.
+            if job.retries > 0 and self.jobs.get(job_id) is job:
+                self._ahead.add(job)
+        self._ambiguous, self._nameless, self._again, self._stale = [], [], [], []
+
+    def _decide(self, transition: AmbiguousTransition, facts: JobFacts) -> None:
+        job, prev = transition.job, transition.prev
+        if not facts.exists:
+            # Assume the far more common reason: an automatic retry or, if it is not known to have
+            # been active, a retry by hand.
+            failed = prev != b"failed" and (prev != b"active" or self._retry_prev != b"failed")
+        elif not transition.is_unsure:
+            failed = facts.retries > job.retries
+        elif prev == b"failed":
+            failed = self._retry_prev != b"active" and _was_active(facts, transition.at)
+        else:
+            # It is unknown how many attempts had failed before this one: that it failed is certain
+            # only if all of them did, or if more have than when the hash was first read.
+            failed = facts.every_start_failed or UNKNOWN_RETRIES < job.retries < facts.retries
+        if not failed:
+            return
+        job.tally.values[RETRIED] += 1
+        job.note_failed_attempt()
+        job.retry_seen_in_hash = facts.exists
+        if prev and facts.exists:
+            self._retry_prev = prev
+
+    def _tally_of(self, raw_name: bytes | None) -> Tally:
+        if raw_name is not None and (tally := self._by_name.get(raw_name)):
+            return tally
+        name = UNKNOWN if raw_name is None else label_text(raw_name)
+        if name not in self.tallies and name != UNKNOWN:
+            names = len(self.tallies) - (UNKNOWN in self.tallies) - (OTHER in self.tallies)
+            name = name if names < self._max_names else OTHER
+        tally = self.tallies.get(name)
+        if tally is None:
+            tally = self.tallies[name] = Tally(name, self._layout.size)
+        if raw_name is not None and name != OTHER and len(raw_name) <= MAX_LABEL_BYTES:
+            self._by_name[raw_name] = tally
+        return tally
+
+    # Gaps
+
+    def note_gap(self, gap: Gap) -> None:
+        """Events are missing: what is known of jobs on their way may be wrong."""
+        self._frozen = None
+        self.missed += gap.missed
+        self.forget_all()
+        self.gaps.append(gap)
+        self.gap_noted_at = time.monotonic()
+        if len(self.gaps) > MAX_GAPS:
+            first, second = self.gaps[:2]
+            self.gaps[:2] = [Gap(first.missed + second.missed, first.since, second.until)]
+
+    def note_check(self) -> None:
+        """The place was checked: what finished long before it is not needed any more."""
+        read = milliseconds(self.place.position)
+        idle = time.monotonic() - self._read_at
+        if not self.gaps and idle >= IDLE_SECONDS:
+            # What is missed from now on happens now or later.
+            self._finished = [(read + int(1000 * idle) - 3 * CLOCK_SKEW_MS, [])]
+            return
+        if read - self._finished[-1][0] >= CLOCK_SKEW_MS:
+            self._finished.append((read, []))
+        needed = min([read, *(gap.since for gap in self.gaps)]) - 2 * CLOCK_SKEW_MS
+        known = sum(len(job_ids) for _, job_ids in self._finished)
+        while len(self._finished) > 1 and (
+            self._finished[1][0] <= needed or known > MAX_FINISHED_JOBS
+        ):
+            known -= len(self._finished.pop(0)[1])
+
+    def search_window(self, gap: Gap) -> tuple[int, int]:
+        """The range of `finishedOn` (ms) in which jobs of the gap can be distinguished from others.
+
+        A job whose end was read is known from `seen` if its entry is not older than the first list
+        of `_finished`, and the two clocks differ by at most CLOCK_SKEW_MS.
+        """
+        since = max(gap.since - CLOCK_SKEW_MS, self._finished[0][0] + CLOCK_SKEW_MS)
+        return since, gap.until + CLOCK_SKEW_MS
+
+    def is_past(self, gap: Gap) -> bool:
+        """Whether all has been read that may have finished within the gap's `search_window`."""
+        return milliseconds(self.place.position) >= gap.until + 2 * CLOCK_SKEW_MS
+
+    def seen(self) -> set[bytes]:
+        """The jobs whose end was read, or mended, of late."""
+        return {job_id for _, job_ids in self._finished for job_id in job_ids}
+
+    def backfill(self, count: Count, found: Mapping[bytes, JobFacts]) -> None:
+        """Count finished jobs whose events were missed."""
+        self._frozen = None
+        found = {remembered_id(job_id): facts for job_id, facts in found.items()}
+        for job_id, facts in found.items():
+            tally = self._tally_of(facts.name)
+            tally.values[count] += 1
+            self.forget(job_id)
+            if count is Count.FAILED:
+                job = TrackedJob(tally)
+                job.retries = facts.retries
+                self._budget.failed.remember(self.queue.base, job_id, job)
+        # They are not to be found again when another gap is mended, or this one after an error.
+        self._finished[-1][1].extend(found)
+
+    def counted(self, count: Count) -> int:
+        """How many jobs of all names were counted as this."""
+        return sum(tally.values[count] for tally in self.tallies.values())
+
+    def count_unknown(self, count: Count, number: int) -> None:
+        """Count jobs of which only the number is known."""
+        self._frozen = None
+        self._tally_of(None).values[count] += number
+
+    def note_events_off(self, off: bool) -> None:
+        """Note whether the queue keeps too few events to be read."""
+        self._frozen, self._events_off = None, off
+
+    # Snapshots
+
+    def freeze(self) -> QueueTallies:
+        """A copy of what is counted; the same object as before while nothing was booked."""
+        if self._frozen is None:
+            self._frozen = QueueTallies(
+                by_name={name: tally.freeze() for name, tally in self.tallies.items()},
+                missed=self.missed,
+                restored=self._restored,
+                events_off=self._events_off,
+                clock_offset=self._worker_clock.offset,
+            )
+        return self._frozen
+
+    def memory(self) -> dict[str, Any]:
+        """All of it, in plain values, for `remember`."""
+        return {
+            "position": self.place.position,
+            "number": self.place.number,
+            "first": self.place.first,
+            "length": self.place.length,
+            "missed": self.missed,
+            "gaps": self.gaps,
+            "finished": self._finished,
+            "tallies": {name: tally.values for name, tally in self.tallies.items()},
+            "jobs": [
+                (job_id, job.tally.name, job.ready, job.taken, job.retries)
+                for job_id, job in self.jobs.items()
+            ],
+            "failed": [
+                (job_id, job.tally.name, job.retries)
+                for job_id, job in self._budget.failed.of_queue(self.queue.base).items()
+            ],
+            "complete_since": self._complete_since,
+            "retry_prev": self._retry_prev,
+            "debounced": self._debounced,
+            "removed": self._taken_removed,
+        }
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Go on from a `memory`. Raises KeyError, TypeError or ValueError where it is none."""
+        self._frozen = None
+        place = self.place
+        place.position, place.number = memory["position"], memory["number"]
+        place.first, place.length = memory["first"], memory["length"]
+        place.checked = place.position
+        self.missed = memory["missed"]
+        self._restored = True
+        self.gaps = [Gap(*gap) for gap in memory["gaps"]]
+        self._finished = [(int(at), list(job_ids)) for at, job_ids in memory["finished"]]
+        for name, values in memory["tallies"].items():
+            tally = self.tallies[name] = Tally(name, self._layout.size, restored=True)
+            tally.values[: len(values)] = values
+            if name not in (UNKNOWN, OTHER):
+                self._by_name[name.encode()] = tally
+        since = memory.get("complete_since")
+        self._complete_since = None if since is None else int(since)
+        for job_id, name, ready, taken, retries in memory["jobs"]:
+            job = TrackedJob(self.tallies[name])
+            job.ready, job.taken, job.retries = ready, taken, retries
+            self._track(job_id, job)
+        for job_id, name, retries in memory.get("failed", ()):
+            job = TrackedJob(self.tallies[name])
+            job.retries = retries
+            self._budget.failed.remember(self.queue.base, job_id, job)
+        self._retry_prev = memory.get("retry_prev")
+        self._debounced = memory.get("debounced")
+        self._taken_removed = FinishedJobs(*memory.get("removed", ()))
+
+
+def _was_active(facts: JobFacts, at: bytes) -> bool:
+    """Whether a job that then became `waiting`, with `prev` = `failed`, was active until then.
+
+    Job.retry() and Queue.retryJobs() delete `processedOn` and `failedReason` of the job that they
+    take out of `failed` (reprocessJob, moveJobsToWait). Both are there again only after the job was
+    tried once more and failed: then only the worker's clock shows it, unless no attempt was left.
+    """
+    return (
+        facts.has_failed_reason
+        and facts.retries < facts.attempts
+        and 0 < facts.started < milliseconds(at)
+    )
+
+
+# One table for all: one in each counter would take 14 MB for 10,000 queues.
+_HANDLERS: Mapping[bytes, Callable[[QueueEventCounter, bytes, bytes, Sequence[bytes]], None]] = {
+    b"added": QueueEventCounter._added,
+    b"waiting": QueueEventCounter._waiting,
+    b"active": QueueEventCounter._active,
+    b"completed": QueueEventCounter._completed,
+    b"failed": QueueEventCounter._failed,
+    b"delayed": QueueEventCounter._delayed,
+    b"stalled": QueueEventCounter._stalled,
+    b"retries-exhausted": QueueEventCounter._retries_exhausted,
+    b"waiting-children": QueueEventCounter._waiting_children,
+    b"removed": QueueEventCounter._removed,
+    b"deduplicated": QueueEventCounter._deduplicated,
+    b"debounced": QueueEventCounter._deduplicated,
+    b"duplicated": QueueEventCounter._duplicated,
+}

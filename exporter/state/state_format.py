@@ -1,0 +1,156 @@
+"""What is in the state file: a line with the format's version and a checksum, then msgpack.
+
+A file that is damaged or was cut is refused. Files from before there was a checksum are read, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Annotated, Any, NamedTuple
+
+import msgpack
+from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, ValidationError
+
+from exporter.queues.queue import Queue
+from exporter.queues.queue_event_counter import QueueEventCounter
+from exporter.queues.tallies import Count, FinishedJobs, Layout
+from exporter.queues.tracked_jobs import JobBudget
+
+MAGIC = b"bullmq-exporter-state"
+VERSION = 3
+
+# The key of the queues' memory.
+QUEUES = "queues-2"
+# The same in the oldest format, with fewer counts before the histograms.
+QUEUES_1 = "queues-1"
+COUNTS_1 = 6
+
+
+class Saved(NamedTuple):
+    """What the file holds.
+
+    `complete_until` is up to when no queue is missing in it (epoch ms; None: there is no memory):
+    when the last search for queues before it was saved began, since a queue that appeared later was
+    not found yet. Where none was searched for (the queues are named, or the file is an older one),
+    it is when it was saved.
+    """
+
+    queues: dict[bytes, Any]  # the memory of each by its base
+    complete_until: int | None
+    removed: FinishedJobs  # see Tallies
+    by_redis_clock: bool = False  # whether `complete_until` surely is, as ids of events are
+
+
+NOTHING_SAVED = Saved({}, None, FinishedJobs())
+
+
+def _entry_id(value: bytes) -> bytes:
+    if not re.fullmatch(rb"[0-9]{1,20}-[0-9]{1,20}", value):
+        raise ValueError("is not the id of an entry")
+    return value
+
+
+EntryId = Annotated[bytes, AfterValidator(_entry_id)]
+Number = int | FiniteFloat  # a float beyond 64 bits, see `encode`
+
+
+class _Checked(BaseModel):
+    """Types are those of `QueueEventCounter.memory`: of another one, an error would come later."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Queue(_Checked):
+    position: EntryId
+    number: int | None
+    first: EntryId | None
+    length: int
+    missed: int
+    gaps: tuple[tuple[Number, Number, Number], ...]
+    finished: tuple[tuple[Number, tuple[bytes, ...]], ...]
+    tallies: dict[str, tuple[Number, ...]]
+    jobs: tuple[tuple[bytes, str, EntryId | None, EntryId | None, int], ...]
+    failed: tuple[tuple[bytes, str, int], ...] = ()
+    complete_since: Number | None = None
+    retry_prev: bytes | None = None
+    debounced: bytes | None = None
+    removed: tuple[int, int] = (0, 0)
+
+
+class _File(_Checked):
+    saved: int
+    searched: int | None = None
+    by_redis_clock: bool = False
+    removed: tuple[int, int] = (0, 0)
+    bounds: tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def encode(memory: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """The two parts of a file with this memory."""
+    # Sums of times that no clock gave may be beyond its 64 bits: rounded is better than none.
+    packed = msgpack.packb(memory, default=float)
+    return b"%s %d %s\n" % (MAGIC, VERSION, _checksum(packed)), packed
+
+
+def decode(data: bytes, layout: Layout) -> Saved:
+    """The content of a file. Raises whatever reading something else raises.
+
+    Histograms are left out where their bounds have changed.
+    """
+    memory = msgpack.unpackb(_packed(data), strict_map_key=False, use_list=False)
+    if QUEUES_1 in memory:
+        memory[QUEUES] = _with_more_counts(memory.pop(QUEUES_1))
+    file = _check(_File, memory)
+    same_bounds = [list(bounds) for bounds in file.bounds] == layout.bounds
+    size = layout.size if same_bounds else len(Count)
+    for base, queue in memory[QUEUES].items():
+        _check(_Queue, queue)
+        if any(len(values) < size for values in queue["tallies"].values()):
+            raise ValueError("counts are missing")
+        queue["tallies"] = {name: values[:size] for name, values in queue["tallies"].items()}
+        QueueEventCounter(Queue(base, "", ""), layout, JobBudget(0), max_names=1).remember(queue)
+    return Saved(
+        memory[QUEUES],
+        file.searched or file.saved,
+        FinishedJobs(*file.removed),
+        file.by_redis_clock,
+    )
+
+
+def _packed(data: bytes) -> bytes:
+    if not data.startswith(MAGIC):
+        return data  # before version 3
+    head, _, packed = data.partition(b"\n")
+    _, version, checksum = head.split(b" ")
+    if version != b"%d" % VERSION:
+        raise ValueError(f"its format is {version[:10]!r}, this version reads {VERSION}")
+    if checksum != _checksum(packed):
+        raise ValueError("its checksum is wrong: it is damaged or incomplete")
+    return packed
+
+
+def _checksum(packed: bytes) -> bytes:
+    return blake2b(packed, digest_size=16).hexdigest().encode()
+
+
+def _check(model: type[_Checked], memory: Any) -> Any:
+    try:
+        return model.model_validate(memory)
+    except ValidationError as error:
+        # Not its text, which quotes what is in the file.
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}") from None
+
+
+def _with_more_counts(queues: dict[bytes, Any]) -> dict[bytes, Any]:
+    """Convert the memory of queues under QUEUES_1, with 0 for what was not counted then."""
+    more = [0] * (len(Count) - COUNTS_1)
+    for queue in queues.values():
+        queue["tallies"] = {
+            name: (*values[:COUNTS_1], *more, *values[COUNTS_1:])
+            for name, values in queue["tallies"].items()
+        }
+    return queues

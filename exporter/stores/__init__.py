@@ -1,0 +1,21 @@
+"""Where queues are kept: a package for each kind of store, and what all of them have in common."""
+
+from __future__ import annotations
+
+from exporter.concurrency.request_priority import RequestPriority
+from exporter.deadline import Deadline
+from exporter.queues.watched_queues import WatchedQueues
+from exporter.settings import Settings
+from exporter.stores.base import Store
+from exporter.stores.bullmq.store import BullmqStore
+
+
+def open_store(
+    settings: Settings,
+    watched: WatchedQueues,
+    request_priority: RequestPriority,
+    *,
+    deadline: Deadline | None = None,
+) -> Store:
+    """The store of a target, by its settings. Nothing is connected before the first read."""
+    return BullmqStore(settings, watched, request_priority, deadline=deadline)

@@ -1,0 +1,92 @@
+"""How many finished jobs an application keeps: ceilings of `completed` and `failed`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+
+from exporter.concurrency.batches import batched
+from exporter.queues.queue import Queue, State
+from exporter.queues.snapshot import QueueReading
+from exporter.queues.worker_clock import CompareClock
+from exporter.settings import Settings
+from exporter.stores.bullmq.collectors.rounds import Rounds
+from exporter.stores.bullmq.options import read_options
+from exporter.stores.redis.client import RedisReader, scored
+
+# The option of a job that bounds each state (BullMQ: KeepJobs).
+OPTIONS = {State.COMPLETED: "removeOnComplete", State.FAILED: "removeOnFail"}
+BATCH_SIZE = 200
+
+
+class Retention:
+    """Reads the ceilings of each queue by state: those configured, otherwise what the newest
+    finished job asks for.
+
+    BullMQ keeps no retention for a queue; each job brings its own in its options.
+    """
+
+    name = "retention"
+    max_share = 1.0
+    problem = "retention cannot be read"
+    consequence = "bullmq_queue_retention_limit is absent and BullMQFailedSetFull cannot fire"
+
+    def __init__(self, redis: RedisReader, settings: Settings, compare_clock: CompareClock) -> None:
+        self.interval = settings.discovery_interval
+        self._redis, self._compare_clock = redis, compare_clock
+        configured = settings.retention.model_dump(exclude_none=True)
+        self._configured = {State(state): limit for state, limit in configured.items()}
+        self._rounds: Rounds[Mapping[State, int]] = Rounds()
+
+    async def collect(
+        self, readings: Sequence[QueueReading], *, seconds: float
+    ) -> Mapping[Queue, Mapping[State, int]]:
+        """The ceilings that are known after a round. Raises RedisUnavailable."""
+        batches = partial(batched, size=BATCH_SIZE)
+        queues = [reading.queue for reading in readings]
+        return await self._rounds.read(queues, batches, self._read_batch, seconds=seconds)
+
+    def forget(self) -> None:
+        """The next round begins with the first queue, and knows of none."""
+        self._rounds = Rounds()
+
+    async def _read_batch(self, queues: Sequence[Queue]) -> dict[Queue, Mapping[State, int]]:
+        places = [
+            (queue, state) for queue in queues for state in OPTIONS if state not in self._configured
+        ]
+        newest = await self._redis.pipeline(
+            [
+                ("ZREVRANGE", queue.base + state.encode(), 0, 0, "WITHSCORES")
+                for queue, state in places
+            ]
+        )
+        jobs = [
+            (queue, state, *scored(row)[0])
+            for (queue, state), row in zip(places, newest, strict=True)
+            if isinstance(row, list) and row
+        ]
+        for queue, state, job_id, finished in jobs:
+            self._compare_clock(queue, state, job_id, finished)
+        job_keys = [queue.job_key(job_id) for queue, _, job_id, _ in jobs]
+        options = await read_options(self._redis, job_keys)
+        learned = {queue: dict(self._configured) for queue in queues}
+        for (queue, state, *_), raw in zip(jobs, options, strict=True):
+            if (limit := _limit(raw, OPTIONS[state])) is not None:
+                learned[queue][state] = limit
+        return dict(learned)
+
+
+def _limit(raw: Any, option: str) -> int | None:
+    """`removeOnFail: 5000` or `{count: 5000}`; `true` keeps none; an age alone is no ceiling."""
+    try:
+        keep = orjson.loads(raw).get(option)
+    except (orjson.JSONDecodeError, AttributeError, TypeError):
+        return None
+    if isinstance(keep, dict):
+        keep = keep.get("count")
+    if isinstance(keep, bool):
+        return 0 if keep else None
+    return keep if isinstance(keep, int) and keep >= 0 else None

@@ -1,0 +1,53 @@
+"""What is read of the queues in rounds, since it takes longer than a poll has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from exporter.queues.queue import Queue
+
+Found = TypeVar("Found")
+
+
+class Rounds(Generic[Found]):
+    """Reads queues batch by batch. A round begins no further batch in the second half of its time,
+    and the next one continues: so what is known of a queue may be as many rounds old as all take.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0
+        self.known: Mapping[Queue, Found] = {}
+
+    async def read(
+        self,
+        queues: Sequence[Queue],
+        batches: Callable[[Iterable[Queue]], Iterator[list[Queue]]],
+        read: Callable[[list[Queue]], Awaitable[Mapping[Queue, Found]]],
+        *,
+        seconds: float,
+    ) -> Mapping[Queue, Found]:
+        """What is known of these queues after a round, which takes at most so many `seconds`.
+
+        Those that could not be read, or not in time, have no entry. Raises what `read` raises.
+        """
+        begin = self._next if self._next < len(queues) else 0
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        known = {queue: self.known[queue] for queue in queues if queue in self.known}
+        self._next = begin
+        try:
+            async with asyncio.timeout_at(end):
+                for batch in batches(queues[begin:]):
+                    self._next += len(batch)
+                    for queue in batch:
+                        known.pop(queue, None)
+                    known |= await read(batch)
+                    if loop.time() > end - seconds / 2:
+                        break
+        except TimeoutError:
+            pass  # the next round goes on behind this batch
+        finally:
+            self.known = known
+        return known

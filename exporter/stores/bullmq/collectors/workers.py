@@ -1,0 +1,86 @@
+"""How many workers each queue has, if the server shows it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from exporter.concurrency.batches import batched
+from exporter.concurrency.request_priority import RequestPriority
+from exporter.queues.queue import Queue
+from exporter.queues.snapshot import QueueReading
+from exporter.settings import Settings
+from exporter.stores.bullmq.keys import node_client_name, python_client_name
+from exporter.stores.redis.client import RedisReader, RedisRefused
+
+# Queues whose workers are counted before requests are served: 1 ms.
+QUEUE_BATCH_SIZE = 500
+
+OUR_NAME = b"bullmq-exporter"
+
+
+class Workers:
+    """Counts the connections that BullMQ's workers have named, by queue.
+
+    Managed Redis often forbids CLIENT LIST, or drops the names that clients set: Open Archiver saw
+    0 workers there while 48 were connected. So we name our own connection first, and where the list
+    does not show that name, it is not to be believed.
+    """
+
+    name = "workers"
+    # CLIENT LIST answers a line for each connection, however many there are.
+    max_share = 0.01
+    problem = "workers cannot be counted"
+    consequence = "bullmq_queue_workers is absent and BullMQNoWorker cannot fire"
+
+    def __init__(
+        self, redis: RedisReader, settings: Settings, request_priority: RequestPriority
+    ) -> None:
+        self.interval = settings.workers_interval
+        self._redis, self._database, self._request_priority = (
+            redis,
+            settings.redis.db,
+            request_priority,
+        )
+
+    async def collect(
+        self,
+        readings: Sequence[QueueReading],
+        *,
+        seconds: float,  # noqa: ARG002 - there is nothing that could be left for the next run
+    ) -> Mapping[Queue, int]:
+        """The number of workers of each queue. Raises RedisUnavailable, and RedisRefused if they
+        cannot be known.
+        """
+        _, listed = await self._redis.pipeline(
+            [("CLIENT", "SETNAME", OUR_NAME), ("CLIENT", "LIST", "TYPE", "normal")]
+        )
+        if not isinstance(listed, bytes):
+            raise RedisRefused(f"Redis refused CLIENT LIST: {listed}")
+        names: Counter[bytes] = Counter()
+        for line in listed.splitlines():
+            client = dict(field.partition(b"=")[::2] for field in line.split(b" "))
+            # The list is of all databases; the same queue may live in another one too.
+            if client.get(b"db") == b"%d" % self._database:
+                names.update(_and_unnamed(client.get(b"name", b"")))
+        if OUR_NAME not in names:
+            raise RedisRefused("CLIENT LIST does not show the names that clients set")
+        workers: dict[Queue, int] = {}
+        for batch in batched([reading.queue for reading in readings], QUEUE_BATCH_SIZE):
+            for queue in batch:
+                # A Python worker has two connections of its name, one of them while it starts.
+                connections = names.get(python_client_name(queue), 0)
+                workers[queue] = names.get(node_client_name(queue), 0) + (connections + 1) // 2
+            await self._request_priority.yield_to_requests()
+        return workers
+
+    def forget(self) -> None:
+        """Nothing is remembered."""
+
+
+def _and_unnamed(name: bytes) -> Iterator[bytes]:
+    """A connection's name, and what it is without the worker's own; a prefix may hold `:w:` too."""
+    yield name
+    while b":w:" in name:
+        name = name.rpartition(b":w:")[0]
+        yield name

@@ -1,0 +1,842 @@
+"""Follows the event streams of all queues over one connection, and keeps their counters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, NamedTuple
+
+from exporter.concurrency.batches import batched
+from exporter.concurrency.request_priority import RequestPriority
+from exporter.concurrency.supervision import supervise
+from exporter.deadline import Deadline
+from exporter.queues.event_log import (
+    Entry,
+    Gap,
+    StreamInfo,
+    UncertainGap,
+    check_entries,
+    milliseconds,
+)
+from exporter.queues.job_facts import number
+from exporter.queues.queue import Queue, State
+from exporter.queues.queue_event_counter import CLOCK_SKEW_MS, QueueEventCounter
+from exporter.queues.tallies import FinishedJobs, Layout, QueueTallies, Tallies
+from exporter.queues.tracked_jobs import JobBudget
+from exporter.settings import EventsSettings
+from exporter.state.state_file import StateFile
+from exporter.state.state_format import QUEUES
+from exporter.stores.bullmq.events import job_facts
+from exporter.stores.bullmq.events.backfill import Backfill
+from exporter.stores.bullmq.events.check_rounds import CheckRounds
+from exporter.stores.bullmq.events.large_entries import (
+    LARGE_ENTRY_BYTES,
+    SCRIPT_STREAMS,
+    LargeEntries,
+    Reading,
+)
+from exporter.stores.bullmq.events.read_size import MAX_READ_COST, ReadSize
+from exporter.stores.bullmq.events.redis_clock import RedisClock, to_monotonic
+from exporter.stores.bullmq.events.scarce_events import ScarceEvents
+from exporter.stores.bullmq.events.stale_jobs import Candidate, StaleJobs, forget_stale
+from exporter.stores.bullmq.events.stream_info import stream_info
+from exporter.stores.bullmq.keys import events_key
+from exporter.stores.bullmq.waiting import ready_by_hash
+from exporter.stores.redis.client import (
+    RedisReader,
+    RedisRefused,
+    RedisUnavailable,
+    ReplyIncomplete,
+    expected,
+    mapped,
+    packed,
+)
+
+log = logging.getLogger(__name__)
+
+# Bytes of a return value or a reason that cost as much as one entry: reads are kept to about 1 MB,
+# but for the first after jobs begin to return more.
+ENTRY_BYTES = 500
+
+# Removed queues of which position and counts are remembered.
+MAX_REMOVED_QUEUES = 2000
+
+# Waiting jobs of which no event was read, remembered until their events must have been read.
+MAX_UNSEEN_JOBS = 20_000
+
+# Streams of one XREAD. With 1,000 of them it holds Redis 7.0 for 0.3 ms, and 0.6 ms where it waits;
+# where there are more, none waits, and requests are served between smaller batches.
+MAX_STREAMS = 1000
+READ_BATCH_SIZE = 250
+
+# Streams that are behind which are read together: few, or each read would bring only a few entries
+# of each, and take as long for the streams as for their entries.
+BEHIND_BATCH_SIZE = 50
+
+# Seconds that a read waits for an event where there is none, and the rest after one: quiet queues
+# cost one command a second, busy ones are read in large batches.
+BLOCK = 1.0
+PAUSE = 0.1
+
+# Seconds between two checks of a stream that is behind, from which its lag is exposed.
+CHECK_BEHIND_INTERVAL_SECONDS = 0.5
+# The same where a check has Redis copy a large entry.
+CHECK_LARGE_INTERVAL_SECONDS = 5.0
+CHECK_BATCH_SIZE = 100
+
+# Entries that are counted before requests are served: 1 ms.
+COUNT_BATCH_SIZE = 300
+
+# Counters that are copied before requests are served: a third of a ms.
+FREEZE_BATCH_SIZE = 100
+
+# While some streams are behind, seconds after which the others are read again.
+READ_ALL_INTERVAL_SECONDS = 0.3
+
+# How old counts may be that are published because newer ones are not saved yet.
+MAX_SAVED_AGE_SECONDS = 10.0
+
+# Consecutive reads without data after which their replies may be too large: something between us
+# and Redis may hold them back until they are complete.
+MAX_SILENT_READS = 2
+
+# Seconds per step for streams with large entries, before all other streams are read again.
+MAX_LARGE_SECONDS = 1.0
+
+
+class Behind(NamedTuple):
+    """A stream that was not read to the end."""
+
+    lag: float  # seconds, as of its last check
+    check_due: float  # monotonic
+
+
+class Follower:
+    """Counts what happens to jobs. `queues` returns the queues to follow, and `searched_at` when
+    the search began that found them (epoch ms; None: they were not searched for);
+    `not_watched_until` returns from when on to read a queue that is not new (epoch ms).
+    """
+
+    def __init__(
+        self,
+        redis: RedisReader,
+        settings: EventsSettings,
+        queues: Callable[[], tuple[Queue, ...] | None],
+        *,
+        redis_timeout: float,
+        request_priority: RequestPriority | None = None,
+        deadline: Deadline | None = None,
+        searched_at: Callable[[], int | None] = lambda: None,
+        not_watched_until: Callable[[Queue], int | None] = lambda _: None,
+    ) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._queues = queues
+        self._searched_at = searched_at
+        self._not_watched_until = not_watched_until
+        self._request_priority = request_priority or RequestPriority()
+        self._deadline = deadline or Deadline()
+        self._block = int(1000 * min(BLOCK, redis_timeout / 3))
+        self._layout = Layout(
+            *(
+                tuple(round(bound * 1000) for bound in bounds)
+                for bounds in (settings.wait_buckets, settings.process_buckets)
+            )
+        )
+        self._state_file = StateFile(settings.state_file) if settings.state_file else None
+        self._budget = JobBudget(settings.max_jobs)
+        self._known: tuple[Queue, ...] | None = None
+        self._counters: dict[Queue, QueueEventCounter] = {}
+        self._by_stream: dict[bytes, QueueEventCounter] = {}
+        self._removed_queues: dict[Queue, QueueEventCounter] = {}
+        self._removed = FinishedJobs()  # in queues that were removed
+        self._remembered: dict[bytes, Any] = {}
+        # The time (epoch ms) up to which the loaded state file contains all queues.
+        # And whether that is surely by Redis's clock.
+        self._complete_until: tuple[int | None, bool] = (None, False)
+        # When the search began that found those in `_known`: by the host's and by the monotonic
+        # clock (ms).
+        self._searched: tuple[int, float] | None = None
+        self._unreadable: set[Queue] = set()
+        self._large = LargeEntries(redis)
+        self._scarce = ScarceEvents(redis)
+        self._silent_reads = 0  # consecutive reads without data
+        self._incomplete = ""  # why replies were incomplete, while LargeEntries reads their streams
+        self._incomplete_logged = False
+        self._read_size = ReadSize()
+        # Those that were not read to the end, the one that was read last behind the others.
+        self._behind: dict[Queue, Behind] = {}
+        self._all_due = 0.0
+        self._checks = CheckRounds()
+        self._stale_jobs = StaleJobs()
+        self._unsettled: list[QueueEventCounter] = []  # those that have `unresolved`
+        self._ahead: set[QueueEventCounter] = set()  # those whose hashes may include unread events
+        self._events_read = self._uncertain_gaps = 0
+        self._clock = RedisClock()
+        self._opened: dict[Queue, int] = {}  # in which pass a queue was first read
+        self._lag = 0.0
+        self._following = False
+        self._passes = 0  # how often all streams were read to the end
+        # Jobs that wait and are not known from events: in which pass they were first asked for.
+        self._unseen: dict[tuple[Queue, bytes, float], int] = {}
+        self._consistent = asyncio.Lock()
+        self._backfill = Backfill(redis, self._scarce, self._consistent)
+        self._published: Tallies | None = None
+        self._published_until = 0.0  # monotonic
+
+    async def run(self) -> None:
+        """Follow until cancelled, then save."""
+        try:
+            if self._state_file is not None:
+                await self._load(self._state_file)
+            await supervise("events cannot be followed", self._run_step, failed=self._begin_anew)
+        finally:
+            if self._state_file is not None:
+                # Not where nothing was followed: what happened before is still to be read then.
+                worth_saving = self._known is not None and not self._unsettled
+                memory = self._memory() if worth_saving else None
+                await self._state_file.close(memory, self._deadline)
+
+    async def _load(self, file: StateFile) -> None:
+        saved = await file.load(self._layout)
+        self._remembered = dict(saved.queues)
+        self._complete_until = (saved.complete_until, saved.by_redis_clock)
+        self._removed = saved.removed
+
+    async def _run_step(self) -> float:
+        with self._redis.understanding():
+            return await self._step()
+
+    def _begin_anew(self) -> None:
+        """Nothing is published after a step that failed, and all streams are checked after it."""
+        self._following = False
+        self._read_size.begin_anew()
+        self._checks.begin_anew()
+
+    async def tallies(self) -> Tallies | None:
+        """What was counted so far; None while events cannot be followed.
+
+        With a state file it is what is saved, so that no counter goes back even if we are killed;
+        but if saving takes long or fails, it is what was counted up to now: an old count would say
+        that nothing happens.
+        """
+        file = self._state_file
+        async with self._consistent:
+            if not self._following:
+                return None
+            due = file is not None and file.due
+            if file is not None and not due and time.monotonic() < self._published_until:
+                return self._published
+            published_until = time.monotonic() + MAX_SAVED_AGE_SECONDS
+            frozen = await self._freeze()
+            memory = self._memory() if due else None
+        if file is not None and memory is not None:
+            await file.save(memory)
+        if file is not None:
+            frozen = replace(frozen, saves=file.saves)
+        self._published, self._published_until = frozen, published_until
+        return frozen
+
+    def ready_times(self, queue: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:
+        """When waiting jobs became ready, in ms; see QueueEventCounter.ready_at.
+
+        Uses the hashes while events are unread, as a job may have been taken and returned since.
+        """
+        counter = self._counters.get(queue)
+        unread = queue in self._behind or queue in self._unreadable
+        if counter is None or unread or not self._following:
+            return ready_by_hash(queue, jobs)
+        each = iter(jobs)
+        return [
+            by_hash
+            if by_hash is not None and self._may_be_unread(queue, counter, job_id, by_hash)
+            else counter.ready_at(job_id, by_hash)
+            for job_id, by_hash in zip(each, each, strict=True)
+        ]
+
+    def compare_clock(self, queue: Queue, state: State, job_id: bytes, at: bytes) -> None:
+        """Compare a worker's clock with Redis's; see CompareClock.
+
+        Not while events are unread: the job may have been moved again.
+        """
+        counter, moved = self._counters.get(queue), number(at)
+        if counter is not None and moved > 0 and self._following and queue not in self._behind:
+            counter.compare_clock(state, job_id, moved)
+
+    def _may_be_unread(
+        self, queue: Queue, counter: QueueEventCounter, job_id: bytes, by_hash: float
+    ) -> bool:
+        """Whether a job's events may be unread: after one whole pass since it was first seen they
+        are not. (The one thing that is noted here: what was asked for.)
+        """
+        if job_id in counter.jobs:
+            return False
+        if len(self._unseen) >= MAX_UNSEEN_JOBS:
+            self._unseen.clear()
+        seen = self._unseen.setdefault((queue, job_id, by_hash), self._passes)
+        return self._passes < seen + 2
+
+    # One read
+
+    async def _step(self) -> float:
+        """Read once what is new; how long to rest before the next time, in seconds."""
+        await self._resolve()
+        if await self._keep_up_with_queues() is False:
+            return PAUSE
+        now = time.monotonic()
+        asked: list[Candidate] = []
+        whole = not self._behind or now >= self._all_due
+        if not whole:
+            followed = [self._counters[queue] for queue in islice(self._behind, BEHIND_BATCH_SIZE)]
+            for counter in followed:  # next time those behind them
+                self._behind[counter.queue] = self._behind.pop(counter.queue)
+        else:
+            followed = list(self._counters.values())
+            self._all_due = now + READ_ALL_INTERVAL_SECONDS
+            self._checks.begin_if_due(now, self._counters.keys(), self._always_checked)
+            asked = self._stale_jobs.take_batch(self._counters.values())
+        # Before all streams are read: of a job that was gone by then no event is still to come.
+        exist = await self._redis.pipeline([each.command for each in asked])
+        # Where there is something left to do there is nothing to wait for; and while one command
+        # waits for its streams, those of another would be trimmed.
+        wait = len(followed) <= MAX_STREAMS and not self._behind and not self._backfill.is_running
+        costs = [
+            await self._read(counters, wait=wait)
+            for counters in batched(followed, MAX_STREAMS if wait else READ_BATCH_SIZE)
+        ]
+        costs.append(await self._read_large(followed))
+        cost = sum(each or 0 for each in costs)
+        self._lag = max((each.lag for each in self._behind.values()), default=0.0)
+        if None not in costs:
+            self._passes += whole
+            forget_stale(asked, exist, self._behind)
+        await self._backfill.run_page(self._counters, self._behind)
+        async with self._consistent:
+            self._scarce.apply(self._behind)
+        await self._scarce.ask()
+        self._following = True
+        if self._behind:
+            return 0.0
+        if self._large and not cost and all(each.stream in self._large for each in followed):
+            return self._block / 1000  # as a read of the others would have waited
+        # Reading next to nothing from 10,000 streams takes 20 ms of a core.
+        many = 1.0 if cost > MAX_READ_COST // 10 else len(followed) / MAX_STREAMS
+        return PAUSE * min(max(many, 1.0), 3.0)
+
+    async def _read(self, counters: Sequence[QueueEventCounter], *, wait: bool) -> int | None:
+        """Read and book what is new in these streams; what that cost, in entries.
+
+        None where some key holds no stream: then none was read.
+        """
+        await self._request_priority.yield_to_requests()
+        checked = self._due_checks(counters)
+        if self._unreadable:
+            counters = [each for each in counters if each.queue not in self._unreadable]
+        if self._large:
+            counters = [each for each in counters if each.stream not in self._large]
+        # The order matters: what XINFO returns was so before we read.
+        commands = [packed((b"XINFO", "STREAM", each.stream)) for each in checked]
+        if counters:
+            commands.append(self._xread(counters, wait=wait))
+        if not commands:
+            return 0
+        try:
+            answers = await self._redis.packed(b"".join(commands), len(commands), unknown_size=True)
+        except RedisUnavailable as error:
+            self._checks.add(each.queue for each in checked)
+            # Not those that hold no stream: nothing would read or check them any more.
+            asked = {*counters, *checked}
+            self._suspect(error, {e.stream for e in asked if e.queue not in self._unreadable})
+            if isinstance(error, ReplyIncomplete):
+                return None
+            raise
+        self._silent_reads = 0
+        entries: dict[bytes, list[Entry]] = {}
+        if counters:
+            reply = answers.pop()
+            if isinstance(reply, Exception):
+                if "WRONGTYPE" not in str(reply):
+                    raise RedisRefused(f"Redis refused XREAD: {reply}")
+                await self._find_unreadable(counters)
+                self._checks.add(each.queue for each in checked)
+                return None
+            if reply is not None:
+                expected([reply], dict, list)
+                entries.update(reply)
+            positions = {each.stream: each.place.position for each in counters}
+            for stream, read in entries.items():
+                check_entries(read, positions[stream])
+        await self._request_priority.yield_to_requests()
+        async with self._consistent:
+            most = self._read_size.count
+            unfinished = {stream for stream, new in entries.items() if len(new) >= most}
+            for counter, answer in zip(checked, answers, strict=True):
+                info = self._info(counter, answer)
+                new = entries.get(counter.stream, ())
+                self._check(counter, info, new, complete=counter.stream not in unfinished)
+            cost = await self._count_entries(counters, entries, unfinished)
+            await self._resolve()
+        return cost
+
+    def _info(self, counter: QueueEventCounter, answer: Any) -> StreamInfo | Exception:
+        if isinstance(answer, Exception):
+            return answer
+        reply = mapped(answer)
+        ends = [reply.get(end) for end in (b"first-entry", b"last-entry")]
+        self._large.note_info(
+            counter.stream, *(sum(map(len, end[1])) if end else 0 for end in ends)
+        )
+        return stream_info(reply)
+
+    # Large entries
+
+    def _suspect(self, error: RedisUnavailable, streams: set[bytes]) -> None:
+        """Read these streams as LargeEntries does: a reply was incomplete, or may be."""
+        incomplete = isinstance(error, ReplyIncomplete)
+        if isinstance(error, RedisRefused):
+            return
+        self._silent_reads += not incomplete
+        if incomplete or self._silent_reads >= MAX_SILENT_READS:
+            self._large.suspect(streams)
+            self._incomplete = str(error)
+            self._read_size.begin_anew()
+
+    async def _read_large(self, followed: Sequence[QueueEventCounter]) -> int | None:
+        """Read those streams that have large entries; return the cost in entries."""
+        counters = [
+            each
+            for each in self._large.in_turn(followed)
+            if each.queue not in self._unreadable
+            if each.stream in self._large or each.queue in self._checks
+        ]
+        cost, end = 0, time.monotonic() + MAX_LARGE_SECONDS
+        while counters and time.monotonic() < end:
+            await self._request_priority.yield_to_requests()
+            due = self._due_large_checks(counters[:SCRIPT_STREAMS])
+            reading = await self._large.read(counters, due)
+            await self._request_priority.yield_to_requests()
+            async with self._consistent:
+                cost += await self._count_reading(reading)
+                await self._resolve()
+            read = set(reading.counters)
+            counters = [each for each in counters if each not in read]
+        # Streams that were not reached may have as much to read.
+        for counter in counters:
+            self._behind.setdefault(counter.queue, Behind(0.0, 0.0))
+        return cost
+
+    async def _count_reading(self, reading: Reading) -> int:
+        for counter, info in reading.infos.items():
+            new = reading.entries.get(counter.stream, reading.unread.get(counter, []))
+            self._checks.remove([counter.queue])
+            if info is None:
+                counter.note_check()
+                continue
+            if isinstance(info, Exception) and "WRONGTYPE" in str(info):
+                self._leave_out(counter, str(info))
+                continue
+            self._check(counter, info, new, complete=counter.stream not in reading.unfinished)
+        cost = await self._count_entries(reading.counters, reading.entries, reading.unfinished)
+        for counter, unread in reading.unread.items():
+            counter.pass_over(unread)
+            self._checks.touch(counter.queue)
+            log.warning("an event cannot be read: skipped", extra={"queue": counter.queue.name})
+        self._log_large(reading)
+        return cost
+
+    def _log_large(self, reading: Reading) -> None:
+        if self._incomplete and reading.large and not self._incomplete_logged:
+            log.warning(
+                "replies with events are too large or too slow: reading them without return values",
+                extra={"queue": reading.counters[0].queue.name, "reason": self._incomplete},
+            )
+            self._incomplete_logged = True
+        if self._incomplete and not self._large.suspects:
+            if self._incomplete_logged:
+                log.info("events whose replies were too large or too slow have been read")
+            self._incomplete, self._incomplete_logged = "", False
+
+    def _due_large_checks(self, counters: Sequence[QueueEventCounter]) -> set[QueueEventCounter]:
+        now, nothing = time.monotonic(), Behind(0.0, math.inf)
+        return {
+            each
+            for each in counters
+            if each.queue in self._checks or self._behind.get(each.queue, nothing).check_due <= now
+        }
+
+    def _xread(self, counters: Sequence[QueueEventCounter], *, wait: bool) -> bytes:
+        """The packed command that reads these streams."""
+        count = self._read_size.choose(len(counters))
+        block = ("BLOCK", self._block) if wait else ()
+        streams = [each.stream for each in counters]
+        places = [each.place.position for each in counters]
+        return packed(("XREAD", "COUNT", count, *block, "STREAMS", *streams, *places))
+
+    async def _count_entries(
+        self,
+        counters: Sequence[QueueEventCounter],
+        entries: Mapping[bytes, list[Entry]],
+        unfinished: Collection[bytes],
+    ) -> int:
+        """Record new entries; return their cost in entries. `unfinished` streams may have more."""
+        behind: set[Queue] = set()
+        cost = number = booked = 0
+        for stream, new in entries.items():
+            counter = self._by_stream[stream]
+            if booked >= COUNT_BATCH_SIZE:
+                booked = 0
+                await self._request_priority.yield_to_requests()
+            booked += len(new)
+            if stream in unfinished:
+                behind.add(counter.queue)
+                # Whether it was stalled says the next entry, which this read does not have.
+                if len(new) > 1 and b"waiting" in new[-1][1]:
+                    new.pop()
+            values = sum(len(fields[5]) for _, fields in new if len(fields) > 5)
+            if values >= LARGE_ENTRY_BYTES:
+                # LargeEntries reads large ones from now on: they do not predict the size of others.
+                self._large.note_entries(stream, new)
+                sizes = (len(fields[5]) for _, fields in new if len(fields) > 5)
+                values = sum(size for size in sizes if size < LARGE_ENTRY_BYTES)
+            cost += len(new) + values // ENTRY_BYTES
+            number += len(new)
+            if new and self._is_read_up(counter.queue):
+                self._clock.note_event(milliseconds(new[-1][0]))
+            try:
+                counter.read(new)
+            except Exception:
+                # Read again they would be counted twice, and stop us again.
+                log.exception("events passed over", extra={"queue": counter.queue.name})
+                counter.pass_over(new)
+            self._checks.touch(counter.queue)
+            if counter.cleaned:
+                counter.cleaned = False
+                self._stale_jobs.check_soon(counter)
+            if counter.unresolved():
+                self._unsettled.append(counter)
+        self._note_behind(counters, behind)
+        self._events_read += number
+        self._read_size.note(cost, number)
+        return cost
+
+    def _note_behind(self, counters: Sequence[QueueEventCounter], behind: set[Queue]) -> None:
+        """Note which of these streams were not read to the end; who has a turn keeps it."""
+        for queue in behind:
+            self._behind.setdefault(queue, Behind(0.0, 0.0))
+        if len(self._behind) > len(behind):
+            for counter in counters:
+                if counter.queue not in behind:
+                    self._behind.pop(counter.queue, None)
+        if self._ahead:
+            for counter in self._ahead.intersection(counters):
+                if counter.queue not in behind:
+                    self._ahead.remove(counter)
+                    counter.note_caught_up()
+
+    # Which queues
+
+    async def _keep_up_with_queues(self) -> bool:
+        """Begin to follow the queues that have appeared; False before there are any to know of."""
+        queues, searched = self._queues(), self._searched_at()
+        if queues is None:
+            return False
+        self._note_search(searched)
+        if queues is self._known:
+            return True
+        first = self._known is None
+        new = [queue for queue in queues if queue not in self._counters]
+        counters = [self._open(queue) for queue in new]
+        if first and self._complete_until[0] is None:
+            # What was there before us is not counted.
+            await self._start_from_now(counters)
+        removed = self._counters.keys() - set(queues)
+        await self._look_for_deleted([self._counters[queue] for queue in removed])
+        for queue in removed:
+            gone = self._removed_queues[queue] = self._counters.pop(queue)
+            gone.put_away()
+            self._opened.pop(queue, None)
+            self._removed = self._removed.plus(gone.take_removed())
+            self._unreadable.discard(queue)
+            self._large.forget(gone.stream)
+            self._scarce.forget(gone)
+            self._behind.pop(queue, None)
+            self._ahead.discard(gone)
+            self._checks.forget(queue)
+        while len(self._removed_queues) > MAX_REMOVED_QUEUES:
+            del self._removed_queues[next(iter(self._removed_queues))]
+        self._counters |= {counter.queue: counter for counter in counters}
+        self._by_stream = {counter.stream: counter for counter in self._counters.values()}
+        self._backfill.restart(self._counters.values())
+        if first:
+            for base in self._remembered:
+                self._removed = self._removed.plus(self._take_removed(base))
+        self._known = queues
+        # Of queues that went while we were away: they may come back as well.
+        while len(self._remembered) > MAX_REMOVED_QUEUES:
+            del self._remembered[next(iter(self._remembered))]
+        return True
+
+    async def _look_for_deleted(self, counters: Iterable[QueueEventCounter]) -> None:
+        """Note which streams of removed queues went with them: no check will find that any more."""
+        unsure = [each for each in counters if self._was_written_to(each)]
+        exist = await self._redis.pipeline([(b"EXISTS", each.stream) for each in unsure])
+        for counter, exists in zip(unsure, exist, strict=True):
+            if exists == 0:
+                self._note_deleted(counter)
+
+    def _take_removed(self, base: bytes) -> FinishedJobs:
+        """What finished in a queue that went while the exporter was not running."""
+        room = JobBudget(self._settings.max_jobs)  # its jobs take none from those of others
+        counter = QueueEventCounter(
+            Queue(base, "", ""), self._layout, room, max_names=self._settings.max_names
+        )
+        counter.remember(self._remembered[base])
+        removed = counter.take_removed()
+        self._remembered[base] = counter.memory()
+        return removed
+
+    def _open(self, queue: Queue) -> QueueEventCounter:
+        self._opened[queue] = self._passes
+        if before := self._removed_queues.pop(queue, None):
+            return before
+        counter = QueueEventCounter(
+            queue,
+            self._layout,
+            self._budget,
+            max_names=self._settings.max_names,
+            stream=events_key(queue),
+        )
+        if queue.base in self._remembered:
+            counter.remember(self._remembered.pop(queue.base))
+            return counter
+        # It appeared later, or was not watched then: older events do not count.
+        since, is_known = self._complete_until
+        if self._known is not None:
+            unwatched, is_known = self._not_watched_until(queue), self._clock.is_known
+            since = None if unwatched is None else self._clock.at(to_monotonic(unwatched))
+        if since is not None:
+            position = b"%d-0" % max(0, since - CLOCK_SKEW_MS)
+            counter.place.position, counter.place.number = position, None
+            if not is_known:
+                counter.place.doubtful_start = position
+        return counter
+
+    def _note_search(self, searched: int | None) -> None:
+        if searched is None:
+            self._searched = None
+        elif self._searched is None or self._searched[0] != searched:
+            # At once: later the host's clock may have been stepped.
+            self._searched = (searched, to_monotonic(searched))
+
+    def _is_read_up(self, queue: Queue) -> bool:
+        """Whether the last step read its stream to the end: what comes now was written since."""
+        was_read = self._following and queue not in self._behind
+        return was_read and self._passes > self._opened.get(queue, self._passes)
+
+    async def _start_from_now(self, counters: Sequence[QueueEventCounter]) -> None:
+        for batch in batched(counters, CHECK_BATCH_SIZE):
+            for counter, info in (await self._infos(batch)).items():
+                if isinstance(info, StreamInfo):
+                    counter.start(info)
+                elif "NOPERM" in str(info):
+                    raise RedisRefused(f"Redis refused XINFO: {info}")
+
+    async def _infos(
+        self, counters: Sequence[QueueEventCounter]
+    ) -> Mapping[QueueEventCounter, StreamInfo | Exception]:
+        """The XINFO of each stream."""
+        commands = b"".join([packed((b"XINFO", "STREAM", each.stream)) for each in counters])
+        try:
+            answers = await self._redis.packed(commands, len(counters), unknown_size=True)
+        except ReplyIncomplete as error:
+            # Each reply contains two entries.
+            log.debug("reading the XINFO of each stream separately", extra={"reason": str(error)})
+        else:
+            return {
+                counter: self._info(counter, answer)
+                for counter, answer in zip(counters, answers, strict=True)
+            }
+        infos: dict[QueueEventCounter, StreamInfo | Exception] = {}
+        left = list(counters)
+        while left:
+            reading = await self._large.read(left, left, entries=False)
+            infos.update({each: info for each, info in reading.infos.items() if info is not None})
+            left = [each for each in left if each not in reading.infos]
+        return infos
+
+    async def _find_unreadable(self, followed: Sequence[QueueEventCounter]) -> None:
+        """Leave out the keys that hold no stream: XREAD refuses all for the sake of one."""
+        answers = await self._redis.pipeline([(b"TYPE", counter.stream) for counter in followed])
+        for counter, kind in zip(followed, answers, strict=True):
+            if kind not in (b"stream", b"none"):
+                self._leave_out(counter, f"the key is a {kind!r}")
+
+    def _leave_out(self, counter: QueueEventCounter, reason: str) -> None:
+        self._unreadable.add(counter.queue)
+        self._behind.pop(counter.queue, None)
+        self._large.forget(counter.stream)
+        log.warning(
+            "events unreadable; skipped", extra={"queue": counter.queue.name, "reason": reason}
+        )
+
+    # Checks
+
+    @property
+    def _always_checked(self) -> set[Queue]:
+        return self._unreadable | {each.queue for each in self._scarce.off}
+
+    def _due_checks(self, counters: Sequence[QueueEventCounter]) -> list[QueueEventCounter]:
+        """Which of these streams to compare now."""
+        if not self._checks and not self._behind:
+            return []
+        now, nothing = time.monotonic(), Behind(0.0, math.inf)
+        due = [
+            each
+            for each in counters
+            if each.queue in self._checks or self._behind.get(each.queue, nothing).check_due <= now
+            if not self._large.is_checked_here(each.stream)
+        ][:CHECK_BATCH_SIZE]
+        self._checks.remove(each.queue for each in due)
+        return due
+
+    def _check(
+        self,
+        counter: QueueEventCounter,
+        info: StreamInfo | Exception,
+        entries: Sequence[Entry],
+        *,
+        complete: bool,
+    ) -> None:
+        if isinstance(info, Exception):
+            if "no such key" in str(info):
+                if counter.place.first is not None:
+                    log.info("the events are gone", extra={"queue": counter.queue.name})
+                self._note_deleted(counter)
+                self._unreadable.discard(counter.queue)
+            return
+        if counter.queue in self._unreadable:
+            # It was not read with this answer: what is new in it would be missed, and then read.
+            self._unreadable.discard(counter.queue)
+            self._checks.add([counter.queue])
+            return
+        queue = counter.queue.name
+        if counter.place.has_doubtful_start(info):
+            self._uncertain_gaps += 1
+            log.warning(
+                "older events are skipped, by a clock that may be wrong: some may not be counted",
+                extra={"queue": queue},
+            )
+        if counter.place.has_gone_back(info) and not entries and not counter.place.is_entry:
+            # It has no entries from the time at which reading starts.
+            counter.place.start(info)
+            return
+        if counter.place.has_gone_back(info) and not entries:
+            counter.forget_all()
+            anew = counter.place.go_back(info)
+            # Of an older copy new entries cannot be distinguished from known ones; of a new stream
+            # it is unknown what was unread in the one before.
+            self._uncertain_gaps += 1
+            log.warning(
+                "the events begin anew" if anew else "the events went back, those known are left",
+                extra={"queue": queue},
+            )
+            return
+        if counter.queue in self._behind:
+            lag = (milliseconds(info.last) - milliseconds(counter.place.position)) / 1000
+            is_costly = self._large.is_checked_here(counter.stream)
+            pause = CHECK_LARGE_INTERVAL_SECONDS if is_costly else CHECK_BEHIND_INTERVAL_SECONDS
+            self._behind[counter.queue] = Behind(lag, time.monotonic() + pause)
+        known = counter.place.number
+        read = counter.place.read
+        gap = counter.place.check(info, entries, complete=complete)
+        self._scarce.note_check(counter, gap.missed if gap else 0, read, info.length)
+        if known is not None and (counter.place.number or 0) < known:
+            log.info("the events begin anew", extra={"queue": queue})
+        if gap is not None:
+            self._note_gap(counter, gap)
+        counter.note_check()
+
+    def _was_written_to(self, counter: QueueEventCounter) -> bool:
+        """Whether there was something to read of late: where the stream is deleted, some of it may
+        have gone unread.
+        """
+        return counter.place.read > 0 or counter.queue in self._behind
+
+    def _note_deleted(self, counter: QueueEventCounter) -> None:
+        self._uncertain_gaps += self._was_written_to(counter)
+        counter.place.vanish()
+
+    def _note_gap(self, counter: QueueEventCounter, gap: Gap) -> None:
+        details: dict[str, Any] = {"queue": counter.queue.name, "count": gap.missed}
+        if isinstance(gap, UncertainGap):
+            self._uncertain_gaps += 1
+            details["at_least"] = True
+        if not gap.missed:
+            log.info(
+                "events may have been missed: the stream was deleted or trimmed", extra=details
+            )
+            return
+        # If that continues, another log line reports it.
+        level = logging.DEBUG if self._scarce.is_off(counter) else logging.WARNING
+        log.log(level, "events were missed", extra=details)
+        counter.note_gap(gap)
+        self._backfill.note_gap(counter.queue)
+
+    async def _resolve(self) -> None:
+        """Ask for the names, and for what the events left open."""
+        while self._unsettled:
+            counter = self._unsettled[-1]
+            counter.resolve(
+                await job_facts.ask(
+                    self._redis,
+                    counter.queue,
+                    counter.unresolved(),
+                    in_detail=counter.unresolved_in_detail(),
+                )
+            )
+            self._unsettled.pop()
+            if counter.is_ahead:
+                self._ahead.add(counter)
+
+    # Memory
+
+    async def _freeze(self) -> Tallies:
+        queues: dict[Queue, QueueTallies] = {}
+        for batch in batched(tuple(self._counters.values()), FREEZE_BATCH_SIZE):
+            queues.update({counter.queue: counter.freeze() for counter in batch})
+            # Requests are served; but what is saved must be what is exposed, at one moment.
+            if self._state_file is None:
+                await self._request_priority.yield_to_requests()
+        return Tallies(
+            layout=self._layout,
+            queues=queues,
+            events_read=self._events_read,
+            lag=self._lag,
+            tracked_jobs=self._budget.taken,
+            untracked_jobs=self._budget.refused,
+            uncertain_gaps=self._uncertain_gaps,
+            clock_offset=self._clock.offset,
+            removed=self._removed,
+        )
+
+    def _memory(self) -> dict[str, Any]:
+        return {
+            "saved": self._clock.at(1000 * time.monotonic()),
+            "searched": self._searched and self._clock.at(self._searched[1]),
+            "by_redis_clock": self._clock.is_known,
+            "removed": self._removed,
+            "bounds": self._layout.bounds,
+            QUEUES: {
+                **self._remembered,
+                **{
+                    queue.base: counter.memory()
+                    for counters in (self._removed_queues, self._counters)
+                    for queue, counter in counters.items()
+                },
+            },
+        }

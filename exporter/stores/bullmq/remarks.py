@@ -1,0 +1,110 @@
+"""Remarks for the log and for --check: what is not watched or not read, why, and what to set."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from exporter.queues.queue import MAX_BASE_BYTES, Queue
+from exporter.queues.remark import Remark
+from exporter.queues.text import text
+from exporter.settings import Watched
+from exporter.stores.base import Findings
+from exporter.stores.redis.client import RedisReader, RedisUnavailable
+
+# How many names one remark lists.
+MAX_NAMES = 10
+
+
+def remarks_on(
+    settings: Watched, findings: Findings, *, named: Iterable[Queue], patient: bool
+) -> list[Remark]:
+    """What a search of all keys found in addition to the queues to watch, or did not find.
+
+    `named` are the queues that are watched whether they exist or not. With `patient` it is early:
+    that there is no queue at all may be since the application has not started yet.
+    """
+    remarks = []
+    others, bull = findings.other_prefixes or {}, findings.bull or ()
+    nothing = not findings.queues and not findings.excluded
+    urgent = logging.WARNING if nothing else logging.INFO
+    if nothing:
+        early = patient and not others and not bull
+        remarks.append(
+            Remark(
+                logging.INFO if early else logging.WARNING,
+                "no BullMQ queue found",
+                f"{_under(settings)} in database {settings.redis.db} of Redis at "
+                f"{settings.redis.address}; see {settings.names_of('prefix')} and "
+                f"{settings.redis.names_of('db')}",
+            )
+        )
+    if others:
+        detail = (
+            f"{sum(others.values())}, by prefix: {_counted(others)}; see "
+            f"{settings.names_of('prefix')}"
+        )
+        remarks.append(Remark(urgent, "queues of other prefixes are not watched", detail))
+    if bull:
+        remarks.append(Remark(urgent, "queues of Bull 3 or 4 are not watched", _listed(bull)))
+    if findings.too_long:
+        detail = f"{findings.too_long}, of more than {MAX_BASE_BYTES} bytes"
+        remarks.append(Remark(urgent, "queues with very long names are not watched", detail))
+    missing = sorted(set(named) - set(findings.queues), key=lambda queue: queue.base)
+    if missing and not nothing:
+        names = [f"{queue.name}{_did_you_mean(queue, findings.queues)}" for queue in missing]
+        detail = f"{_listed(names)}; see {settings.names_of('queues')}"
+        remarks.append(Remark(logging.WARNING, "named queues are not in Redis (yet)", detail))
+    return remarks
+
+
+IN_A_CLUSTER = Remark(
+    logging.INFO,
+    "workers and heartbeats are not read in a cluster",
+    "bullmq_queue_workers and bullmq_worker_heartbeat_timestamp_seconds are absent; BullMQNoWorker "
+    "and BullMQWorkerHeartbeatGone cannot fire",
+)
+
+
+async def other_databases(redis: RedisReader, settings: Watched) -> Remark | None:
+    """Which other databases hold keys, where our user may ask; the README's may not."""
+    try:
+        answer = await redis.command("INFO", "keyspace")
+    except RedisUnavailable:
+        return None
+    lines = text(answer).splitlines() if isinstance(answer, bytes) else []
+    # `db0:keys=12,expires=0,…`
+    databases = {
+        name.removeprefix("db"): values.partition("keys=")[2].partition(",")[0]
+        for name, _, values in (line.partition(":") for line in lines)
+        if name.startswith("db")
+    }
+    databases.pop(str(settings.redis.db), None)
+    if not databases:
+        return None
+    held = _listed([f"{name} ({keys} keys)" for name, keys in databases.items()])
+    detail = f"{held}; see {settings.redis.names_of('db')}"
+    return Remark(logging.INFO, "other databases hold keys", detail)
+
+
+def _under(settings: Watched) -> str:
+    several = "prefixes" if len(settings.prefix) > 1 else "prefix"
+    return f"under the {several} {', '.join(settings.prefix[:MAX_NAMES])}"
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    most = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
+    return _listed([f"{name} ({number})" for name, number in most])
+
+
+def _listed(names: Any) -> str:
+    more = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _did_you_mean(queue: Queue, found: Iterable[Queue]) -> str:
+    names = {other.name.lower(): other.name for other in found if other.prefix == queue.prefix}
+    close = difflib.get_close_matches(queue.name.lower(), names, n=1)
+    return f", did you mean {names[close[0]]}?" if close else ""

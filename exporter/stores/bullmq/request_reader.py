@@ -1,0 +1,207 @@
+"""What requests read of one target: a read for each question that the Jobs API asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+from exporter.concurrency.supervision import Reasons
+from exporter.queues.job_detail import JobDetail
+from exporter.queues.jobs import Job, Page, ReadLimits
+from exporter.queues.queue import Queue, State, queues_of_key
+from exporter.queues.snapshot import QueueReading, Scheduler
+from exporter.queues.text import shorten, spellings, text
+from exporter.queues.watched_queues import WatchedQueues
+from exporter.settings import Settings
+from exporter.stores.bullmq.job_detail import read_job
+from exporter.stores.bullmq.jobs import Scan, read_jobs, read_page
+from exporter.stores.bullmq.poll import Poller
+from exporter.stores.bullmq.schedulers import read_scheduler_page
+from exporter.stores.bullmq.waiting import WaitingJobs
+from exporter.stores.redis.client import InvalidReply, RedisReader, RedisUnavailable
+from exporter.stores.redis.connections import MAX_REPLIES_BYTES
+from exporter.stores.redis.eviction_policy import EvictionPolicy
+
+# Connections for requests of the API; further requests wait for one, within the Redis time limit.
+API_CONNECTIONS = 8
+# How long one target may take for its part of an answer of the API, in multiples of its
+# `redis.timeout`.
+PART_TIMEOUTS = 2
+
+
+class RequestReader:
+    """Reads for requests, over connections of its own: no poll delays one, and none delays a poll.
+
+    All reads raise RedisUnavailable.
+    """
+
+    def __init__(
+        self, settings: Settings, watched: WatchedQueues, waiting: WaitingJobs, limits: ReadLimits
+    ) -> None:
+        self._settings, self._watched, self._waiting = settings, watched, waiting
+        self._limits = limits
+        self._redis = RedisReader(
+            settings.redis,
+            connections=API_CONNECTIONS,
+            slot=settings.cluster_slot,
+            # A page holds more than its large fields.
+            max_bytes=MAX_REPLIES_BYTES + settings.api.max_page_bytes,
+        )
+        # No priority: a request asks it.
+        self._poller = Poller(self._redis, max_schedulers=0, waiting=waiting)
+        self._policy = EvictionPolicy(self._redis)
+        self._reasons = Reasons("requests cannot be answered")
+
+    async def close(self) -> None:
+        await self._redis.close()
+
+    @contextmanager
+    def understanding(self) -> Iterator[None]:
+        """As RedisReader.understanding, and the log says why."""
+        try:
+            with self._redis.understanding():
+                yield
+        except InvalidReply as error:
+            # What was remembered of its answers may be as wrong.
+            self._poller.forget_all()
+            self._reasons.log(error)
+            raise
+
+    @asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """For this target's part of an answer, within one time limit."""
+        limit = PART_TIMEOUTS * self._settings.redis.timeout
+        try:
+            async with asyncio.timeout(limit):
+                with self.understanding():
+                    yield
+        except TimeoutError:
+            raise RedisUnavailable(
+                f"Redis at {self._settings.redis.address} answers too slowly: a request took over "
+                f"{limit:g} s"
+            ) from None
+
+    # Which queues
+
+    def find_watched(self, name: str, prefix: str | None) -> list[Queue]:
+        """The watched queues of this name, as it is shown; of all prefixes if that is None."""
+        # By the name as it is shown: one that is not UTF-8 has no other way in.
+        return [
+            queue
+            for queue in self._watched.queues or ()
+            if queue.name == shorten(name) and prefix in (None, queue.prefix)
+        ]
+
+    def find_new(self, name: str, prefix: str | None) -> list[Queue]:
+        """Queues of this name that may have been created since the last discovery."""
+        settings = self._settings
+        if not name or ":" in name or not settings.has_search or not settings.selects(name):
+            return []
+        return [
+            Queue.named(each, name.encode("utf-8", "replace"))
+            for each in settings.plain_prefixes
+            if prefix in (None, each)
+        ]
+
+    def is_watched(self, queue: Queue) -> bool:
+        return self._watched.by_key.get(text(queue.base[:-1])) == queue
+
+    def jobs_of_key(self, key: bytes) -> list[tuple[Queue, bytes]]:
+        """The watched queues, and ids in them, of which this may be a job's key."""
+        return [(queue, id_) for queue, id_ in queues_of_key(key, self._watched.by_key) if id_]
+
+    # Reads
+
+    async def read_queues(self) -> Sequence[QueueReading]:
+        """All watched queues."""
+        queues = self._watched.queues
+        if queues is None:
+            raise RedisUnavailable("the first discovery is not done")
+        async with self.answering():
+            return await self._poller.poll(queues, configured=self._watched.configured)
+
+    async def read_queue(self, queue: Queue) -> QueueReading:
+        """One queue, whether it exists or not."""
+        # A separate poller: that of all queues forgets those that are not in its request.
+        poller = Poller(self._redis, max_schedulers=0, waiting=self._waiting)
+        with self.understanding():
+            (reading,) = await poller.poll([queue], configured=frozenset([queue]))
+        return reading
+
+    async def read_page(
+        self,
+        queue: Queue,
+        state: State,
+        *,
+        start: int,
+        limit: int,
+        newest_first: bool,
+        without: Sequence[str] = (),
+    ) -> Page | None:
+        """A page of jobs; None if there is no such queue. See jobs.read_page."""
+        found = await read_page(
+            self._redis,
+            queue,
+            state,
+            start=start,
+            limit=limit,
+            newest_first=newest_first,
+            limits=self._limits,
+            without=without,
+        )
+        # Without `meta` a queue exists while it holds something, as for a poll; but whether it is
+        # one at all, only a search can say.
+        exists = found.has_meta or (self.is_watched(queue) and not found.is_empty)
+        return found if exists or queue in self._watched.configured else None
+
+    async def read_jobs(
+        self, queue: Queue, state: State, ids: Sequence[bytes], *, without: Sequence[str]
+    ) -> Sequence[Job]:
+        """Those of these jobs that are still there."""
+        with self.understanding():
+            return await read_jobs(
+                self._redis, queue, state, ids, limits=self._limits, without=without
+            )
+
+    def scan(self, queue: Queue, state: State, *, newest_first: bool) -> Scan:
+        """A reading of all jobs of a state, in batches."""
+        return Scan(self._redis, queue, state, newest_first=newest_first, limits=self._limits)
+
+    async def read_job(
+        self, queue: Queue, job_id: bytes, *, first_log: int, logs: int, prefixes: Sequence[str]
+    ) -> JobDetail | None:
+        """One job in full; None if there is none. See job_detail.read_job."""
+        for spelling in spellings(job_id):
+            found = await read_job(
+                self._redis,
+                queue,
+                spelling,
+                first_log=first_log,
+                logs=logs,
+                prefixes=prefixes,
+                queues=self._watched.by_key,
+                limits=self._limits,
+            )
+            if found is not None:
+                return found
+        return None
+
+    async def find_job(self, queue: Queue, job_id: bytes) -> bytes | None:
+        """The job's id as Redis has it; None if there is none."""
+        for spelling in spellings(job_id):
+            if await self._redis.command("EXISTS", queue.job_key(spelling)):
+                return spelling
+        return None
+
+    async def read_schedulers(
+        self, queue: Queue, *, start: int, limit: int
+    ) -> tuple[int | None, Sequence[Scheduler]]:
+        """How many schedulers there are, and a page of them. See schedulers.read_scheduler_page."""
+        with self.understanding():
+            return await read_scheduler_page(self._redis, queue, start=start, limit=limit)
+
+    async def read_eviction_policy(self) -> str | None:
+        """Redis's `maxmemory-policy`; None if it may not be read."""
+        with self.understanding():
+            return await self._policy.read()

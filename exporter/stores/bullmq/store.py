@@ -1,0 +1,125 @@
+"""BullMQ's queues in one Redis, as a store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from exporter.concurrency.request_priority import RequestPriority
+from exporter.deadline import Deadline
+from exporter.queues.jobs import ReadLimits
+from exporter.queues.queue import Queue, State
+from exporter.queues.remark import Remark
+from exporter.queues.snapshot import QueueReading
+from exporter.queues.watched_queues import WatchedQueues
+from exporter.settings import Settings
+from exporter.stores.base import Findings
+from exporter.stores.bullmq.collectors import all_collectors
+from exporter.stores.bullmq.discovery import Search
+from exporter.stores.bullmq.events.follower import Follower
+from exporter.stores.bullmq.poll import Poller
+from exporter.stores.bullmq.remarks import IN_A_CLUSTER, other_databases, remarks_on
+from exporter.stores.bullmq.request_reader import RequestReader
+from exporter.stores.bullmq.waiting import WaitingJobs, ready_by_hash
+from exporter.stores.redis.client import RedisReader
+
+
+class BullmqStore:
+    """See stores.base.Store."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        watched: WatchedQueues,
+        request_priority: RequestPriority,
+        *,
+        deadline: Deadline | None = None,
+    ) -> None:
+        self._settings, self._request_priority = settings, request_priority
+        self.address = f"Redis at {settings.redis.address}"
+        self.timeout = settings.redis.timeout
+        self.limitations = (IN_A_CLUSTER,) if settings.redis.cluster else ()
+        slot, api = settings.cluster_slot, settings.api
+        # The poll has a connection of its own: requests of the API never delay it.
+        self._polling = RedisReader(settings.redis, connections=2, slot=slot)
+        # And so has the follower, which waits on it for events.
+        self._following = RedisReader(settings.redis, connections=1, slot=slot)
+        waiting = WaitingJobs(self._ready_times)
+        self._poller = Poller(
+            self._polling,
+            max_schedulers=settings.max_schedulers,
+            request_priority=request_priority,
+            waiting=waiting,
+            compare_clock=self._compare_clock,
+        )
+        self._search = self._searching(settings)
+        self.collectors = all_collectors(
+            self._polling, settings, request_priority, self._compare_clock
+        )
+        limits = ReadLimits(api.max_field_bytes, api.max_page_bytes, api.search_seconds)
+        self.reader = RequestReader(settings, watched, waiting, limits)
+        self.events: Follower | None = None
+        if settings.events.enabled:
+            self.events = Follower(
+                self._following,
+                settings.events,
+                lambda: watched.queues,
+                searched_at=lambda: watched.searched_at,
+                not_watched_until=watched.not_watched_until,
+                redis_timeout=settings.redis.timeout,
+                request_priority=request_priority,
+                deadline=deadline,
+            )
+
+    def understanding(self) -> AbstractContextManager[None]:
+        return self._polling.understanding()
+
+    def _searching(self, settings: Settings) -> Search:
+        return Search(
+            self._polling,
+            settings,
+            limit=settings.max_queues,
+            request_priority=self._request_priority,
+        )
+
+    async def search(self, *, pace: float, known: Sequence[Queue], everywhere: bool) -> Findings:
+        return await self._search.run(pace=pace, known=known, everywhere=everywhere)
+
+    async def search_for_named(self, *, pace: float) -> Findings:
+        all_names = self._settings.model_copy(update={"queues": (), "queues_exclude": ()})
+        return await self._searching(all_names).run(pace=pace, everywhere=True)
+
+    async def poll(
+        self, queues: Sequence[Queue], *, configured: frozenset[Queue]
+    ) -> tuple[QueueReading, ...]:
+        return await self._poller.poll(queues, configured=configured)
+
+    def exists(self, queue: Queue) -> bool:
+        return self._poller.exists(queue)
+
+    def forget(self) -> None:
+        self._poller.forget_all()
+
+    def remarks_on(
+        self, findings: Findings, *, named: Iterable[Queue], patient: bool
+    ) -> Sequence[Remark]:
+        return remarks_on(self._settings, findings, named=named, patient=patient)
+
+    async def look_elsewhere(self) -> Remark | None:
+        return await other_databases(self._polling, self._settings)
+
+    async def close(self) -> None:
+        readers = (self._polling, self._following, self.reader)
+        await asyncio.gather(*(each.close() for each in readers))
+
+    def _ready_times(self, queue: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:
+        """When waiting jobs became ready, by their events if they are followed."""
+        if self.events is None:
+            return ready_by_hash(queue, jobs)
+        return self.events.ready_times(queue, jobs)
+
+    def _compare_clock(self, queue: Queue, state: State, job_id: bytes, at: bytes) -> None:
+        if self.events is not None:
+            self.events.compare_clock(queue, state, job_id, at)

@@ -1,0 +1,1 @@
+"""Redis and Valkey: connections that only read, bounded in time and in bytes."""
