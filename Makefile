@@ -9,6 +9,11 @@ NEWEST := tests/newest/.installed
 BASE := tests/image/base.tar
 # What tests need of npm: BullMQ itself, Grafana's types, axe for the page.
 NODE := $(foreach needed,bullmq grafana axe,tests/$(needed)/node_modules/.installed)
+# What the page's code is made of and checked with (package.json), and types of what the API answers.
+PAGE := node_modules/.installed
+API_TYPES := node_modules/.types/openapi.d.ts
+PAGE_CODE := exporter/web/page tests/unit/page tests/support package.json tsconfig.json biome.json
+VENDORED := exporter/web/page/vendor
 
 # Programs that tests start, and the Debian packages that bring them.
 PROGRAMS := buildah curl chromium faketime mmdebstrap redis-server node npm prometheus promtool prometheus-alertmanager amtool wrk
@@ -16,7 +21,7 @@ PACKAGES := buildah curl chromium faketime mmdebstrap redis-server nodejs npm pr
 PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make pins"
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
-.PHONY: demo setup test unit bench soak lint audit format rules docs scoreboard dashboards screenshots pins programs release-check clean
+.PHONY: demo setup test unit bench soak lint audit format rules docs scoreboard dashboards screenshots pins vendor programs node release-check clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/bullmq-exporter --demo
@@ -24,16 +29,17 @@ demo: $(VENV)/.demo
 # All that the tests need. The image is built and run by root only.
 setup:
 	$(MAKE) --jobs=3 programs $(NODE) $(NEWEST) $(VENV)/.dev $(if $(filter 0,$(shell id -u)),$(BASE))
+	$(MAKE) $(PAGE)
 
 test: setup
 	$(MAKE) lint
 	$(BIN)/pytest
 
 # What needs no server: seconds.
-unit: $(VENV)/.dev
+unit: $(VENV)/.dev $(PAGE)
 	$(BIN)/pytest tests/unit
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev $(PAGE) $(API_TYPES)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -45,12 +51,21 @@ lint: $(VENV)/.dev
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/zizmor --offline --quiet --no-progress .github
+	node_modules/.bin/biome check --error-on-warnings $(PAGE_CODE)
+	node_modules/.bin/tsc
 
 # What the image installs, with hashes: the newest versions that setup.cfg allows.
 pins: $(VENV)/.dev
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
 	  | $(PIN) - --output-file config/image/build-requirements.txt
 	$(PIN) setup.cfg --output-file config/image/requirements.txt
+
+# The libraries of the page, as package-lock.json has them, with their licences.
+vendor: $(PAGE)
+	cp node_modules/preact/dist/preact.mjs $(VENDORED)/preact.js
+	cp node_modules/preact/LICENSE $(VENDORED)/preact.LICENSE.txt
+	cp node_modules/htm/dist/htm.mjs $(VENDORED)/htm.js
+	cp node_modules/htm/LICENSE $(VENDORED)/htm.LICENSE.txt
 
 # What a release consists of, in dist/; with TAG=v1.2.3 as the workflow does it.
 release-check: $(VENV)/.dev
@@ -74,9 +89,10 @@ screenshots: $(VENV)/.dev tests/drawing/node_modules/.installed
 	npm run --prefix tests/drawing --silent build
 	$(BIN)/python -m tests.drawing
 
-format: $(VENV)/.dev
+format: $(VENV)/.dev $(PAGE)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	node_modules/.bin/biome check --write $(PAGE_CODE)
 
 # What is made from config/prometheus/rules.
 rules: $(VENV)/.dev
@@ -101,6 +117,10 @@ ifneq ($(MISSING),)
 	  echo "The tests need these programs: $(MISSING). On Debian: sudo apt-get install $(PACKAGES)" >&2; exit 1; \
 	fi
 endif
+
+# All that lint and unit tests need of the programs.
+node:
+	@command -v npm >/dev/null || { echo "Node is missing. On Debian: sudo apt-get install nodejs npm" >&2; exit 1; }
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -140,5 +160,13 @@ $(BASE): | programs
 	npm install --prefix $* --no-save --silent
 	@touch $@
 
+node_modules/.installed: package-lock.json | node
+	npm install --no-save --silent
+	@touch $@
+
+$(API_TYPES): exporter/web/openapi.json $(PAGE)
+	@mkdir -p $(@D)
+	node_modules/.bin/openapi-typescript $< --output $@
+
 clean:
-	rm -rf $(VENV) $(BASE) tests/newest tests/bench/shipped tests/*/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BASE) node_modules tests/newest tests/bench/shipped tests/*/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

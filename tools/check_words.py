@@ -131,10 +131,26 @@ def _python_strings(text: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
+# Of JavaScript: comments, strings, and where templates and the code within them begin and end.
+_SCRIPT_PIECE = re.compile(
+    r"""//[^\n]*|/\*.*?\*/|"(?:[^"\\\n]|\\.)*"|`|\{|\}""",
+    re.DOTALL,
+)
+_TEMPLATE_PIECE = re.compile(r"(?:[^`\\$]|\\.|\$(?!\{))+|\$\{|`", re.DOTALL)
+
+
 def _script_strings(text: str) -> Iterator[tuple[int, str]]:
-    for match in re.finditer(r'"(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`', text):
-        if " " in match[0]:
-            yield 1 + text.count("\n", 0, match.start()), match[0].strip('`"')
+    """Strings of more than one word, and the texts of templates, also of those within templates."""
+    within: list[str] = []
+    at = 0
+    while match := (_TEMPLATE_PIECE if within[-1:] == ["`"] else _SCRIPT_PIECE).search(text, at):
+        piece, at = match[0], match.end()
+        if piece == "}" or (piece == "`" and within[-1:] == ["`"]):
+            del within[-1:]
+        elif piece in ("`", "{", "${"):
+            within.append(piece)
+        elif not piece.startswith("/") and " " in piece:
+            yield 1 + text.count("\n", 0, match.start()), piece.strip('"')
 
 
 def main() -> int:

@@ -50,7 +50,7 @@ def api_app(
     async def openapi(request: web.Request) -> web.Response:
         return json_response(whole if may_manage_all(request) else without_names)
 
-    # A page is some 20 files: whoever opens five would use up the requests of a minute.
+    # A page is some 25 files: whoever opens five would use up the requests of a minute.
     delaying, guarding = Guard(settings, health).middlewares(
         free=set(page.values()), public={openapi}
     )

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from importlib import resources
-from pathlib import Path
+from importlib.resources.abc import Traversable
+from pathlib import PurePath
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+# The licences (.txt) of the libraries that it brings are served with them.
+CONTENT_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".txt": "text/plain",
+}
 # Nothing from elsewhere, no script or style within the markup: whatever a job holds stays text.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -18,19 +26,28 @@ CONTENT_SECURITY_POLICY = (
 
 
 def page_routes() -> list[tuple[str, Handler]]:
-    """The page at `/`, and its files beside it. They hold nothing secret: the API does."""
+    """The page at `/`, and its files next to it. They hold nothing secret: the API does."""
     routes = []
-    for file in sorted(resources.files("exporter.web").joinpath("page").iterdir(), key=str):
-        if Path(file.name).suffix not in CONTENT_TYPES:
+    for path, file in _files(resources.files("exporter.web").joinpath("page"), "/"):
+        content_type = CONTENT_TYPES.get(PurePath(path).suffix)
+        if content_type is None:  # types of the libraries, for editors
             continue
-        path = "/" if file.name == "index.html" else f"/{file.name}"
-        routes.append((path, _sending(file.name, file.read_bytes())))
+        address = "/" if path == "/index.html" else path
+        routes.append((address, _sending(content_type, file.read_bytes())))
     return routes
 
 
-def _sending(name: str, body: bytes) -> Handler:
+def _files(folder: Traversable, path: str) -> Iterator[tuple[str, Traversable]]:
+    """All files below a folder, by their paths; `path` is that of the folder."""
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from _files(entry, f"{path}{entry.name}/")
+        else:
+            yield path + entry.name, entry
+
+
+def _sending(content_type: str, body: bytes) -> Handler:
     tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-    content_type = CONTENT_TYPES[Path(name).suffix]
     headers = {
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,
         # Asked for each time, sent only after a change.

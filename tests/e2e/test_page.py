@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Error, Page, Request, e
 
 from tests.support.bullmq import StartWork, Work
 from tests.support.exporters import API_KEY, JWT_SECRET, Exporter, StartExporter
-from tests.support.paths import TESTS
+from tests.support.paths import ROOT, TESTS
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 
@@ -455,14 +455,15 @@ def test_the_page_is_strict_about_what_may_run(failing: Exporter, visit: Visit) 
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert client.get("/").headers["X-Frame-Options"] == "DENY"
-    for file in (Path("exporter/web/page")).iterdir():
-        answer = client.get(f"/{'' if file.name == 'index.html' else file.name}")
+    page_folder = ROOT / "exporter" / "web" / "page"
+    served = {file for file in page_folder.rglob("*.*") if not file.name.endswith(".d.ts")}
+    assert {file.name for file in served} > {"page.js", "preact.js", "preact.LICENSE.txt"}
+    for file in served:
+        path = str(file.relative_to(page_folder))
+        answer = client.get(f"/{'' if path == 'index.html' else path}")
         assert answer.status == 200
         assert answer.body == file.read_bytes()
-        assert client.get(f"/{file.name}", If_None_Match=answer.headers["ETag"]).status in (
-            304,
-            404,
-        )
+        assert client.get(f"/{path}", If_None_Match=answer.headers["ETag"]).status in (304, 404)
     page = visit(failing).open()
     expect(page.locator("#queues")).to_be_visible()
     blocked = page.evaluate(

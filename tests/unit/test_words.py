@@ -33,6 +33,11 @@ def check(root: Path, file: str, text: str) -> tuple[int, list[str]]:
         ("config/x/notes.txt", "It lets\n  # nobody in.\n", 1),
         ("exporter/web/openapi.json", '{"description": "All but for one."}', 1),
         ("exporter/web/page/page.js", '// told\nshow("what is told");\n', 2),
+        (
+            "exporter/web/page/a.js",
+            "f(html`<p>${\n  a && g({b: html`<b>is told</b>`})}</p>`);\n",
+            2,
+        ),
         ("exporter/web/page/index.html", "<p>Nobody is let in.</p>", 1),
         ("exporter/a/b.py", '"""Told."""\n\nHELP = "What the server tells."\n', 3),
         ("exporter/a/b.py", 'def f(told):\n    raise ValueError(f"{told} wants a key")\n', 2),
@@ -59,6 +64,7 @@ def test_a_word_is_found_with_its_line_and_what_to_write(
         ("exporter/a.py", '"""What is told."""\n\n# What stands beside.\ntold = "told"\n'),
         ("exporter/a.py", 'MARK = "[left out: %d bytes]"\n'),
         ("exporter/web/page/page.js", "// beside\nconst told = tell(beside);\n"),
+        ("exporter/web/page/a.js", "/** Is\n told. */ html`<p>${told} ${{ a: tell }}</p>`;\n"),
         ("tests/test_a.py", 'TEXT = "what is told"\n'),
     ],
 )

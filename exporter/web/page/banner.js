@@ -1,32 +1,60 @@
 // The line above the view that says when something is wrong with the answers.
 
-import { element } from "./dom.js";
+import { html } from "./html.js";
+import { cut, visible } from "./text.js";
 import { clock } from "./times.js";
-import { visible, cut } from "./text.js";
 
-/** What the banner says of the problems of the sources, or null. */
+/** @import { Problem, Source } from "./loader.js" */
+
+/**
+ * What the banner says of the problems of the sources, or null. A 404 is for the view to say.
+ *
+ * @param {Source<any>[]} sources
+ * @param {() => void} askAgain
+ */
 export function banner(sources, askAgain) {
-  const troubled = Object.values(sources).filter(({ problem }) => problem
-    && problem.status !== 404);
-  if (!troubled.length) return null;
-  const { problem } = troubled[0];
-  const shown = troubled.filter(({ answer, outdated }) => answer && !outdated);
-  const readAt = shown.length && Math.min(...shown.map((source) => source.readAt));
-  const since = readAt ? `; this is what was read at ${clock(readAt)}.` : ".";
+  const problems = sources.flatMap(({ problem }) => problem ?? []).filter(isForAll);
+  const [problem] = problems;
+  if (!problem) return null;
   const waits = problem.status === 429;
-  const final = problem.status === 400;
-  return element("div", { class: `banner ${waits ? "warn" : "bad"}` },
-    element("span", { id: "banner-text" }, `${cause(problem)}${since}`),
-    // The seconds would be read out every second.
-    !final && element("span", { id: "countdown", class: "muted", "aria-hidden": "true",
-      "data-until": Math.max(...troubled.map((source) => source.problem.until)) },
-    countdown(problem.until)),
-    !waits && !final && element("button", { type: "button", id: "ask-again", onclick: askAgain },
-      "Try now"));
+  const isFinal = problem.status === 400;
+  const until = Math.max(...problems.map((each) => each.until));
+  return html`<div class="banner ${waits ? "warn" : "bad"}">
+    <span id="banner-text">${cause(problem)}${since(sources)}</span>
+    ${
+      // The seconds would be read out every second.
+      !isFinal &&
+      html`<span id="countdown" class="muted" aria-hidden="true">${countdown(until)}</span>`
+    }
+    ${
+      !waits &&
+      !isFinal &&
+      html`<button type="button" id="ask-again" onclick=${askAgain}>Try now</button>`
+    }
+  </div>`;
 }
 
+/** @param {Problem} problem */
+function isForAll({ status }) {
+  return status !== 404;
+}
+
+/**
+ * How old what is on the screen is.
+ *
+ * @param {Source<any>[]} sources
+ */
+function since(sources) {
+  const old = sources
+    .filter(({ problem }) => problem && isForAll(problem))
+    .filter(({ answer, outdated }) => answer && !outdated)
+    .map(({ readAt }) => readAt);
+  return old.length ? `; this is what was read at ${clock(Math.min(...old))}.` : ".";
+}
+
+/** @param {Problem} problem */
 function cause({ status, message, busy }) {
-  const said = cut(visible(message ?? ""), 300).replace(/\.$/, "");
+  const said = cut(visible(message), 300).replace(/\.$/, "");
   if (status === 429) return "Too many requests; the page waits before it asks again";
   if (busy) return said;
   if (status === 503) return "Redis cannot be reached";
@@ -35,7 +63,8 @@ function cause({ status, message, busy }) {
   return `The exporter answered with the error ${status}${said && `: ${said}`}`;
 }
 
-export function countdown(until) {
+/** @param {number} until in epoch milliseconds */
+function countdown(until) {
   const seconds = Math.max(0, Math.ceil((until - Date.now()) / 1000));
   return seconds ? `next attempt in ${seconds} s` : "asking…";
 }

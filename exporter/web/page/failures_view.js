@@ -1,115 +1,212 @@
 // The failed jobs of a queue in groups of the same failure: what to look at first.
 
 import { change, jobLink, jobParts, link, textLink, WINDOWS } from "./address.js";
+import { html } from "./html.js";
 import { followRow, loading, notice, section } from "./parts.js";
-import { element } from "./dom.js";
 import { counted, cut, firstLine, number, short, visible } from "./text.js";
 import { time } from "./times.js";
 
-const SHOWN_AT_FIRST = 6;
+/** @import { Address } from "./address.js" */
+/** @import { Answers } from "./api.js" */
+/** @import { Content } from "./html.js" */
+/** @import { Source } from "./loader.js" */
+/** @import { Context } from "./parts.js" */
+/** @typedef {Answers["FailureGroup"]} Group */
+
+const GROUPS_SHOWN_AT_FIRST = 6;
 const NAMES_SHOWN = 3;
-const WINDOW_NAMES = { "1h": "1 h", "24h": "24 h", "7d": "7 d", "": "all" };
+const WINDOW_NAMES = new Map([
+  ["1h", "1 h"],
+  ["24h", "24 h"],
+  ["7d", "7 d"],
+  ["", "all"],
+]);
 
+/**
+ * Returns null where no groups are asked for.
+ *
+ * @param {Context} context
+ */
 export function failuresSection(context) {
-  const { address, sources: { groups: source } } = context;
-  return section(source, { id: "groups-section", "aria-labelledby": "groups-heading" },
-    element("div", { class: "title" },
-      element("h2", { id: "groups-heading" }, "Why they fail"),
-      windowChoice(address)),
-    content(context, source));
+  const { groups: source } = context.sources;
+  if (!source) return null;
+  return section(
+    source,
+    { id: "groups-section", "aria-labelledby": "groups-heading" },
+    html`
+      <div class="title">
+        <h2 id="groups-heading">Why they fail</h2>
+        ${windowChoice(context.address)}
+      </div>
+      ${content(context, source)}`,
+  );
 }
 
+/** @param {string} window */
+function windowName(window) {
+  return WINDOW_NAMES.get(window) ?? window;
+}
+
+/** @param {Address} address */
 function windowChoice(address) {
-  const choice = (window) => link(change(address, { window, group: "", page: 1 }), {
-    key: window, id: `window-${window || "all"}`, "data-focus": "keep",
-    "aria-current": window === address.window ? "true" : null }, WINDOW_NAMES[window] ?? window);
   const windows = WINDOWS.includes(address.window) ? WINDOWS : [address.window, ...WINDOWS];
-  return element("nav", { id: "windows", class: "choice", "aria-label": "Failed in the last" },
-    element("span", { class: "muted", "aria-hidden": "true" }, "failed in the last"),
-    windows.map(choice));
+  const choice = (/** @type {string} */ window) => {
+    const attributes = {
+      key: window,
+      id: `window-${window || "all"}`,
+      "data-focus": "keep",
+      "aria-current": window === address.window ? "true" : undefined,
+    };
+    return link(change(address, { window, group: "", page: 1 }), attributes, windowName(window));
+  };
+  return html`<nav id="windows" class="choice" aria-label="Failed in the last">
+    <span class="muted" aria-hidden="true">failed in the last</span>
+    ${windows.map(choice)}
+  </nav>`;
 }
 
+/**
+ * @param {Context} context
+ * @param {Source<Answers["Failures"]>} source
+ */
 function content(context, { answer, problem }) {
+  const { address } = context;
   if (!answer) {
     return problem ? notice("quiet", "The groups could not be read.") : loading("the groups");
   }
-  const { address } = context;
-  if (!answer.groups.length) return element("p", { class: "quiet" }, "No failed jobs",
-    address.window ? ` in the last ${WINDOW_NAMES[address.window] ?? address.window}.` : ".");
+  if (!answer.groups.length) {
+    const when = address.window ? ` in the last ${windowName(address.window)}` : "";
+    return html`<p class="quiet">No failed jobs${when}.</p>`;
+  }
   const chosen = answer.groups.filter(({ fingerprint }) => fingerprint === address.group);
-  const all = context.opened.has("groups");
-  const groups = chosen.length ? chosen : answer.groups.slice(0, all ? undefined : SHOWN_AT_FIRST);
+  const most = context.opened.has("groups") ? undefined : GROUPS_SHOWN_AT_FIRST;
+  const groups = chosen.length ? chosen : answer.groups.slice(0, most);
   const largest = Math.max(...answer.groups.map((group) => group.count));
-  return [
-    element("p", { class: "muted small" }, summary(answer),
-      (address.name || address.text) && " The filter below changes nothing here."),
-    element("ol", { id: "groups", class: "groups" },
-      groups.map((group) => groupItem(address, group, largest))),
-    chosen.length ? allGroups(address, answer) : moreGroups(context, answer, groups),
-  ];
+  const isFiltered = address.name || address.text;
+  return html`
+    <p class="muted small">
+      ${summary(answer)}${isFiltered && " The filter below changes nothing here."}
+    </p>
+    <ol id="groups" class="groups">
+      ${groups.map((group) => groupItem(address, group, largest))}
+    </ol>
+    ${chosen.length ? allGroups(address, answer) : moreGroups(context, answer, groups)}`;
 }
 
-function summary({ failed, groupsTotal, groups, seen, complete }) {
+/** @param {Answers["Failures"]} answer */
+export function summary({ failed, groupsTotal, groups, seen, complete }) {
   const which = groupsTotal > groups.length ? `, the ${number(groups.length)} largest listed` : "";
   const partly = complete ? "" : `; saw only the newest ${number(seen)}, not the older ones`;
   return `${counted(failed, "failed job")} in ${counted(groupsTotal, "group")}${which}${partly}.`;
 }
 
+/**
+ * @param {Address} address
+ * @param {Answers["Failures"]} answer
+ */
 function allGroups(address, { groups }) {
   if (groups.length < 2) return null;
-  return element("p", { class: "more" }, link(change(address, { group: "", page: 1 }),
-    { "data-focus": "jobs" }, `Show all ${number(groups.length)} groups`));
+  const all = change(address, { group: "", page: 1 });
+  const text = `Show all ${number(groups.length)} groups`;
+  return html`<p class="more">${link(all, { "data-focus": "jobs" }, text)}</p>`;
 }
 
+/**
+ * @param {Context} context
+ * @param {Answers["Failures"]} answer
+ * @param {Group[]} shown
+ */
 function moreGroups(context, { groups }, shown) {
   const more = groups.length - shown.length;
   if (!more) return null;
-  return element("p", { class: "more" }, element("button", { type: "button", id: "more-groups",
-    onclick: () => context.open("groups") }, `Show ${counted(more, "more group", "more groups")}`));
+  const show = () => context.open("groups");
+  return html`<p class="more">
+    <button type="button" id="more-groups" onclick=${show}>
+      Show ${counted(more, "more group", "more groups")}
+    </button>
+  </p>`;
 }
 
+/**
+ * @param {Address} address
+ * @param {Group} group
+ * @param {number} largest number of jobs of a group
+ */
 function groupItem(address, group, largest) {
-  const chosen = group.fingerprint === address.group;
-  const to = change(address, { group: chosen ? "" : group.fingerprint, page: 1 });
-  const share = `${Math.max(1, Math.round((group.count / largest) * 100))}%`;
-  return element("li", { key: group.fingerprint, class: chosen ? "chosen" : "follow",
-    "data-group": group.fingerprint, onclick: chosen ? null : followRow },
-  element("div", { class: "share" },
-    element("strong", { class: "number" }, number(group.count)),
-    element("span", { class: "track", "aria-hidden": "true" },
-      element("span", { class: "fill", style: { width: share } }))),
-  element("div", { class: "what" },
-    link(to, { class: "reason", "data-focus": "jobs", title: cut(visible(group.reason), 1000),
-      "aria-current": chosen ? "true" : null },
-    group.reason ? short(firstLine(group.reason), 300) : "(no reason given)"),
-    element("div", { class: "muted small facts" }, facts(address, group))),
-  element("div", { class: "when small" },
-    element("span", {}, element("span", { class: "muted" }, "last "), time(group.lastSeen)),
-    element("span", {}, element("span", { class: "muted" }, "first "), time(group.firstSeen))));
+  const isChosen = group.fingerprint === address.group;
+  const to = change(address, { group: isChosen ? "" : group.fingerprint, page: 1 });
+  const width = `${Math.max(1, Math.round((group.count / largest) * 100))}%`;
+  const attributes = {
+    class: "reason",
+    "data-focus": "jobs",
+    title: cut(visible(group.reason), 1000),
+    "aria-current": isChosen ? "true" : undefined,
+  };
+  const reason = group.reason ? short(firstLine(group.reason), 300) : "(no reason given)";
+  return html`<li key=${group.fingerprint} class=${isChosen ? "chosen" : "follow"}
+    data-group=${group.fingerprint} onclick=${isChosen ? undefined : followRow}>
+    <div class="share">
+      <strong class="number">${number(group.count)}</strong>
+      <span class="track" aria-hidden="true"><span class="fill" style=${{ width }}></span></span>
+    </div>
+    <div class="what">
+      ${link(to, attributes, reason)}
+      <div class="muted small facts">${facts(address, group)}</div>
+    </div>
+    <div class="when small">
+      <span><span class="muted">last </span>${time(group.lastSeen)}</span>
+      <span><span class="muted">first </span>${time(group.firstSeen)}</span>
+    </div>
+  </li>`;
 }
 
+/**
+ * @param {Address} address
+ * @param {Group} group
+ */
 function facts(address, group) {
-  const { min, max } = group.attempts ?? {};
+  const { min, max } = group.attempts;
   const attempts = min === max ? `${min}` : `${min} to ${max}`;
-  const exampleJob = jobParts({ id: group.exampleId, encodedId: group.exampleEncodedId });
-  const example = group.exampleId && jobLink(change(address, exampleJob), {
-    title: cut(visible(group.exampleReason ?? ""), 1000) }, "an example");
-  return [
-    group.frame && element("code", {}, short(group.frame)),
-    some("", group.names, ({ name, count }) => [short(name, 60), ` ×\u00a0${number(count)}`]),
-    max !== undefined && max !== null
-      && element("span", {}, `after ${attempts} ${max === 1 ? "attempt" : "attempts"}`),
-    some("source ", group.ingestionSources, ({ id, count }) => [
-      textLink(change(address, { text: id, page: 1 }), { "data-focus": "jobs",
-        title: "Only the jobs of this source" }, short(id, 60)), ` ×\u00a0${number(count)}`]),
-    example && element("span", {}, example),
-  ];
+  return html`
+    ${group.frame && html`<code>${short(group.frame)}</code>`}
+    ${some("", group.names, ({ name }) => short(name, 60))}
+    <span>after ${attempts} ${max === 1 ? "attempt" : "attempts"}</span>
+    ${some("source ", group.ingestionSources, ({ id }) => sourceLink(address, id))}
+    ${group.exampleId && html`<span>${example(address, group)}</span>`}`;
 }
 
-/** The first few of a list, and how many more there are. */
+/**
+ * @param {Address} address
+ * @param {string} id
+ */
+function sourceLink(address, id) {
+  const attributes = { "data-focus": "jobs", title: "Only the jobs of this source" };
+  return textLink(change(address, { text: id, page: 1 }), attributes, short(id, 60));
+}
+
+/**
+ * @param {Address} address
+ * @param {Group} group
+ */
+function example(address, { exampleId, exampleEncodedId, exampleReason }) {
+  const job = jobParts({ id: exampleId, encodedId: exampleEncodedId });
+  const title = cut(visible(exampleReason ?? ""), 1000);
+  return jobLink(change(address, job), { title }, "an example");
+}
+
+/**
+ * The first few of a list, each with how often it occurs, and how many more there are.
+ *
+ * @template {{count: number}} Item
+ * @param {string} before
+ * @param {Item[]} list
+ * @param {(item: Item) => Content} show
+ */
 function some(before, list, show) {
-  if (!list?.length) return null;
-  const shown = list.slice(0, NAMES_SHOWN).flatMap((item, at) => [at ? ", " : "", show(item)]);
+  if (!list.length) return null;
+  const shown = list
+    .slice(0, NAMES_SHOWN)
+    .map((item, at) => [at > 0 && ", ", show(item), ` ×\u00a0${number(item.count)}`]);
   const more = list.length - NAMES_SHOWN;
-  return element("span", {}, before, shown, more > 0 && ` and ${number(more)} more`);
+  return html`<span>${before}${shown}${more > 0 && ` and ${number(more)} more`}</span>`;
 }

@@ -1,12 +1,18 @@
 // Steps through the history of the browser, each with the place on the page it was left at.
 
+/** @typedef {{top: number, focused?: string | null}} Place how far down, and the link with the focus */
+
 export class History {
+  /** @type {Map<string, Place>} by step */
+  #places = new Map();
+  /** @type {Place | null} to be put back as soon as the content is there */
+  #wanted = null;
+  #step;
+
   constructor() {
     // The content comes later than the browser would scroll.
     history.scrollRestoration = "manual";
-    this.places = new Map();
-    this.wanted = null;
-    this.step = history.state?.step ?? this.#mark();
+    this.#step = history.state?.step ?? this.#mark();
   }
 
   #mark() {
@@ -15,9 +21,14 @@ export class History {
     return step;
   }
 
-  /** Add a step, or replace the present one. */
+  /**
+   * Add a step, or replace the present one.
+   *
+   * @param {string} href
+   * @param {boolean} replace
+   */
   go(href, replace) {
-    this.wanted = null;
+    this.#wanted = null;
     if (replace) {
       history.replaceState({ ...history.state }, "", href);
       return;
@@ -25,40 +36,54 @@ export class History {
     this.#leave();
     const from = location.search || "./";
     history.pushState({ from }, "", href === "./" ? location.pathname : href);
-    this.step = this.#mark();
+    this.#step = this.#mark();
   }
 
   /** The browser has gone back or forward. */
   arrive() {
     this.#leave();
-    this.step = history.state?.step ?? this.#mark();
-    this.wanted = this.places.get(this.step) ?? { top: 0 };
+    this.#step = history.state?.step ?? this.#mark();
+    this.#wanted = this.#places.get(this.#step) ?? { top: 0 };
   }
 
-  /** Whether going back one step leads to this address. */
+  /**
+   * Whether going back one step leads to this address.
+   *
+   * @param {string} href
+   */
   cameFrom(href) {
     return history.state?.from === href;
   }
 
   #leave() {
-    const focused = document.activeElement?.getAttribute?.("href");
-    this.places.set(this.step, { top: window.scrollY, focused });
+    const focused = document.activeElement?.getAttribute("href");
+    this.#places.set(this.#step, { top: window.scrollY, focused });
   }
 
+  /** Scroll to, and focus, what was left by going on. */
   putBack() {
-    if (!this.wanted) return;
-    const { top, focused } = this.wanted;
-    this.wanted = null;
-    const link = focused && document.querySelector(`#main a[href="${CSS.escape(focused)}"]`);
-    link?.focus({ preventScroll: true });
+    if (!this.#wanted) return;
+    const { top, focused } = this.#wanted;
+    this.#wanted = null;
+    if (focused) {
+      /** @type {HTMLElement | null} */
+      const link = document.querySelector(`#main a[href="${CSS.escape(focused)}"]`);
+      link?.focus({ preventScroll: true });
+    }
     window.scrollTo(0, top);
   }
 }
 
-/** Plain clicks on links to views are for the page; all others are for the browser. */
+/**
+ * Plain clicks on links to views are for the page; all others are for the browser.
+ *
+ * @param {(link: HTMLAnchorElement) => void} follow
+ */
 export function followLinks(follow) {
   document.addEventListener("click", (event) => {
-    const link = event.target.closest?.("a[data-view]");
+    const target = event.target instanceof Element ? event.target : null;
+    /** @type {HTMLAnchorElement | null | undefined} */
+    const link = target?.closest("a[data-view]");
     if (!link || event.defaultPrevented || event.button !== 0) return;
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     event.preventDefault();

@@ -2,70 +2,126 @@
 
 import { change, jobLink, jobParts, link, unfiltered } from "./address.js";
 import { PER_PAGE } from "./api.js";
-import { element } from "./dom.js";
-import { followRow, notice, section, table } from "./parts.js";
+import { html } from "./html.js";
+import { followRow, none, notice, section, step, table } from "./parts.js";
 import { counted, cut, firstLine, number, short, visible } from "./text.js";
 import { time } from "./times.js";
 
-const APPLY_AFTER = 600;
-const ENDED = ["failed", "completed"];
+/** @import { Address } from "./address.js" */
+/** @import { Answers } from "./api.js" */
+/** @import { Content } from "./html.js" */
+/** @import { Source } from "./loader.js" */
+/** @import { Context } from "./parts.js" */
+/** @typedef {Answers["QueueJobs"]} Answer */
+/** @typedef {Answers["Job"]} Job */
+
+const APPLY_AFTER_MS = 600;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
 let typing;
 
-export function jobsSection(context) {
-  const { address, sources: { jobs: source } } = context;
-  return section(source, { id: "jobs-section", "aria-labelledby": "jobs-heading" },
-    element("div", { class: "title" },
-      element("h2", { id: "jobs-heading", tabindex: "-1" }, title(address)),
-      element("span", { class: "muted small" },
-        element("span", { id: "range" }, range(address, source)), " ", otherOrder(address))),
-    address.group && groupChip(context),
-    filters(context),
-    source.answer && list(context, source));
+/**
+ * @param {Context} context
+ * @param {Source<Answer>} source
+ */
+export function jobsSection(context, source) {
+  const { address } = context;
+  return section(
+    source,
+    { id: "jobs-section", "aria-labelledby": "jobs-heading" },
+    html`
+      <div class="title">
+        <h2 id="jobs-heading" tabindex="-1">${title(address)}</h2>
+        <span class="muted small">
+          <span id="range">${range(address, source)}</span> ${otherOrder(address)}
+        </span>
+      </div>
+      ${address.group && groupChip(context)}
+      ${filters(context)}
+      ${source.answer && list(address, source.answer, source.outdated)}`,
+  );
 }
 
+/** @param {Address} address */
 function title({ status, group }) {
-  const what = status[0].toUpperCase() + status.slice(1);
+  const what = `${status.charAt(0).toUpperCase()}${status.slice(1)}`;
   return group ? `${what} jobs of one group` : `${what} jobs`;
 }
 
+/** @param {Address} address */
 function otherOrder(address) {
-  const newest = address.order === "desc";
-  return link(change(address, { order: newest ? "asc" : "desc", page: 1 }),
-    { id: "order", "data-focus": "keep" }, newest ? "Oldest first" : "Newest first");
+  const isNewestFirst = address.order === "desc";
+  const other = change(address, { order: isNewestFirst ? "asc" : "desc", page: 1 });
+  const text = isNewestFirst ? "Oldest first" : "Newest first";
+  return link(other, { id: "order", "data-focus": "keep" }, text);
 }
 
+/** @param {Context} context */
 function groupChip({ address, sources }) {
-  const group = sources.groups?.answer?.groups
-    .find(({ fingerprint }) => fingerprint === address.group);
-  return element("p", { id: "group-filter", class: "chip" }, "Only: ",
-    group ? short(firstLine(group.reason), 160) : element("code", {}, short(address.group)),
-    " ", link(change(address, { group: "", page: 1 }),
-      { id: "clear-group", class: "clear", "data-focus": "jobs" }, "Show all failed jobs"));
+  const groups = sources.groups?.answer?.groups ?? [];
+  const group = groups.find(({ fingerprint }) => fingerprint === address.group);
+  const name = group
+    ? short(firstLine(group.reason), 160)
+    : html`<code>${short(address.group)}</code>`;
+  const all = change(address, { group: "", page: 1 });
+  const attributes = { id: "clear-group", class: "clear", "data-focus": "jobs" };
+  return html`<p id="group-filter" class="chip">
+    Only: ${name} ${link(all, attributes, "Show all failed jobs")}
+  </p>`;
 }
 
+/** @param {Context} context */
 function filters(context) {
   const { address, names } = context;
-  const field = (name, label, attributes) => element("div", { class: "field", key: name },
-    element("label", { for: `filter-${name}` }, label),
-    element("input", { id: `filter-${name}`, name, type: "search", autocomplete: "off",
-      spellcheck: "false", value: address[name], ...attributes }));
-  const filtered = address.name || address.text;
-  return element("form", { id: "filters", class: "filters", role: "search",
-    "aria-label": "Filter the jobs", oninput: (event) => later(event.currentTarget, context),
-    onchange: (event) => apply(event.currentTarget, context),
-    onsubmit: (event) => { event.preventDefault(); apply(event.currentTarget, context); } },
-  field("name", "Job name", { list: "names", placeholder: "exact name" }),
-  element("datalist", { id: "names" },
-    [...names].sort().map((name) => element("option", { key: name, value: name }))),
-  field("text", "Text", { placeholder: "in id, name, reason, data, return value" }),
-  element("button", { type: "submit" }, "Filter"),
-  filtered && link(change(address, { name: "", text: "", page: 1 }),
-    { id: "clear-filters", class: "clear", "data-focus": "jobs" }, "Clear filters"));
+  const options = [...names].sort();
+  const on =
+    (/** @type {(form: HTMLFormElement, context: Context) => void} */ act) =>
+    (/** @type {{currentTarget: HTMLFormElement}} */ event) =>
+      act(event.currentTarget, context);
+  const submit = (/** @type {SubmitEvent & {currentTarget: HTMLFormElement}} */ event) => {
+    event.preventDefault();
+    apply(event.currentTarget, context);
+  };
+  const clear = () => {
+    const attributes = { id: "clear-filters", class: "clear", "data-focus": "jobs" };
+    return link(change(address, { name: "", text: "", page: 1 }), attributes, "Clear filters");
+  };
+  return html`<form id="filters" class="filters" role="search" aria-label="Filter the jobs"
+    oninput=${on(applyLater)} onchange=${on(apply)} onsubmit=${submit}>
+    <div class="field">
+      <label for="filter-name">Job name</label>
+      <input id="filter-name" name="name" type="search" autocomplete="off" spellcheck=${false}
+        list="names" placeholder="exact name" ref=${showing(address.name)} />
+    </div>
+    <datalist id="names">${options.map((name) => html`<option key=${name} value=${name} />`)}</datalist>
+    <div class="field">
+      <label for="filter-text">Text</label>
+      <input id="filter-text" name="text" type="search" autocomplete="off" spellcheck=${false}
+        placeholder="in id, name, reason, data, return value" ref=${showing(address.text)} />
+    </div>
+    <button type="submit">Filter</button>
+    ${(address.name || address.text) && clear()}
+  </form>`;
 }
 
-function later(form, context) {
+/**
+ * A field that shows a value whenever it is drawn, except while somebody types in it: what is
+ * being typed belongs to the person who types it.
+ *
+ * @param {string} value
+ */
+function showing(value) {
+  return (/** @type {HTMLInputElement | null} */ input) => {
+    if (input && input !== document.activeElement && input.value !== value) input.value = value;
+  };
+}
+
+/**
+ * @param {HTMLFormElement} form
+ * @param {Context} context
+ */
+function applyLater(form, context) {
   clearTimeout(typing);
-  typing = setTimeout(() => apply(form, context), APPLY_AFTER);
+  typing = setTimeout(() => apply(form, context), APPLY_AFTER_MS);
 }
 
 /** What was typed but not applied yet belongs to a view that is being left. */
@@ -73,101 +129,181 @@ export function forgetTyping() {
   clearTimeout(typing);
 }
 
+/**
+ * @param {HTMLFormElement} form
+ * @param {Context} context
+ */
 function apply(form, { address, go }) {
   clearTimeout(typing);
-  const name = form.elements.name.value;
-  const text = form.elements.text.value.trim();
+  const typed = new FormData(form);
+  const name = String(typed.get("name"));
+  const text = String(typed.get("text")).trim();
   if (name === address.name && text === address.text) return;
   // One step of the history for the whole of a filter, not one for every letter.
   const replace = Boolean(address.name || address.text);
   go(change(address, { name, text, page: 1 }), { focus: "keep", replace });
 }
 
-/** "26 to 50 of 812", as far as it is known. */
-function range(address, { answer, outdated }) {
+/**
+ * "26 to 50 of 812", as far as it is known.
+ *
+ * @param {Pick<Address, "page">} address
+ * @param {Pick<Source<Answer>, "answer" | "outdated">} source
+ */
+export function range({ page }, { answer, outdated }) {
   if (!answer || outdated) return "";
   const { jobs, pagination, missing = 0 } = answer;
-  const { totalJobs } = pagination;
+  const { totalJobs, limit } = pagination;
   const listed = jobs.length + missing;
   if (!listed) return totalJobs ? `none of ${number(totalJobs)}` : "";
-  const first = (address.page - 1) * (pagination.limit ?? PER_PAGE) + 1;
+  const first = (page - 1) * (limit ?? PER_PAGE) + 1;
   const total = totalJobs === null ? "" : ` of ${number(totalJobs)}`;
   return `${number(first)} to ${number(first + listed - 1)}${total}`;
 }
 
-function list(context, { answer, outdated }) {
-  const { address } = context;
-  const { search } = answer;
-  const partly = search && !search.complete && notice("warn", "The time limit ended the search: ",
-    `it looked at ${number(search.seen)} jobs, not at all of them.`);
-  if (!answer.jobs.length) {
-    return [partly, withoutData(answer) ?? nothing(address, outdated), pages(address, answer)];
-  }
-  return [partly, withoutData(answer), jobTable(address, answer.jobs), pages(address, answer)];
+/**
+ * @param {Address} address
+ * @param {Answer} answer
+ * @param {boolean} outdated
+ */
+function list(address, answer, outdated) {
+  const { jobs, search, missing } = answer;
+  const isPartial = search && !search.complete;
+  return html`
+    ${
+      isPartial &&
+      notice(
+        "warn",
+        `The time limit ended the search: it looked at ${number(search.seen)} jobs, not at all of them.`,
+      )
+    }
+    ${missing ? withoutData(answer, missing) : null}
+    ${!jobs.length && !missing && nothing(address, outdated)}
+    ${jobs.length > 0 && html`<div class="wide">${jobTable(address, jobs)}</div>`}
+    ${pages(address, answer)}`;
 }
 
-/** A notice on jobs that are listed but have no data. */
-function withoutData({ jobs, missing, maxmemoryPolicy }) {
-  if (!missing) return null;
+/**
+ * A notice on jobs that are listed but have no data.
+ *
+ * @param {Answer} answer
+ * @param {number} missing
+ */
+function withoutData({ jobs, maxmemoryPolicy }, missing) {
+  const verb = missing === 1 ? "has" : "have";
+  const which = `${number(missing)} of ${counted(jobs.length + missing, "job")} ${verb}`;
   const evicts = maxmemoryPolicy && maxmemoryPolicy !== "noeviction";
-  return element("p", { id: "missing", class: "notice bad" },
-    element("strong", {}, `${number(missing)} of ${counted(jobs.length + missing, "job")} ${
-      missing === 1 ? "has" : "have"} no data (evicted or deleted). `),
-    evicts && `Redis evicts keys when it is full (maxmemory-policy ${maxmemoryPolicy}); `
-      + "BullMQ needs noeviction.");
+  return html`<p id="missing" class="notice bad">
+    <strong>${which} no data (evicted or deleted). </strong>
+    ${
+      evicts &&
+      `Redis evicts keys when it is full (maxmemory-policy ${maxmemoryPolicy}); BullMQ needs noeviction.`
+    }
+  </p>`;
 }
 
+/**
+ * @param {Address} address
+ * @param {boolean} outdated
+ */
 function nothing(address, outdated) {
-  if (outdated) return element("p", { class: "quiet", role: "status" }, "Loading the jobs…");
-  if (address.page > 1) return element("p", { class: "quiet" }, "There are no jobs on this page. ",
-    link(change(address, { page: 1 }), { "data-focus": "jobs" }, "Go to the first page"));
-  if (!address.name && !address.text && !address.group) {
-    return element("p", { class: "quiet" }, `There are no ${address.status} jobs.`);
+  const { status, page, name, text, group } = address;
+  if (outdated) return html`<p class="quiet" role="status">Loading the jobs…</p>`;
+  if (page > 1) {
+    const first = link(
+      change(address, { page: 1 }),
+      { "data-focus": "jobs" },
+      "Go to the first page",
+    );
+    return html`<p class="quiet">There are no jobs on this page. ${first}</p>`;
   }
-  return element("p", { class: "quiet" }, `No ${address.status} job fits. `,
-    address.name && ["The name has to be the whole name: ", short(address.name), ". "],
-    link(unfiltered(address), { "data-focus": "jobs" }, "Show all"));
+  if (!name && !text && !group) return html`<p class="quiet">There are no ${status} jobs.</p>`;
+  const hint = name && ["The name has to be the whole name: ", short(name), ". "];
+  const all = link(unfiltered(address), { "data-focus": "jobs" }, "Show all");
+  return html`<p class="quiet">No ${status} job fits. ${hint}${all}</p>`;
 }
 
+/** @typedef {import("./parts.js").Column & {cell: (job: Job) => Content}} JobColumn */
+
+/**
+ * @param {Address} address
+ * @param {Job[]} jobs
+ */
 function jobTable(address, jobs) {
-  const reasons = address.status === "failed" || jobs.some(({ failedReason }) => failedReason);
-  const ended = ENDED.includes(address.status);
-  const active = address.status === "active";
+  const columns = jobColumns(address, jobs);
+  const order = address.order === "desc" ? "newest" : "oldest";
+  const rows = jobs.map((job) => ({
+    key: job.encodedId ?? job.id,
+    className: "follow",
+    onclick: followRow,
+    cells: columns.map(({ cell }) => cell(job)),
+  }));
+  return table({
+    id: "jobs",
+    columns,
+    rows,
+    caption: `Jobs, ${order} first, page ${address.page}`,
+  });
+}
+
+/**
+ * @param {Address} address
+ * @param {Job[]} jobs
+ * @returns {JobColumn[]}
+ */
+function jobColumns(address, jobs) {
+  const { status } = address;
+  const hasReasons = status === "failed" || jobs.some(({ failedReason }) => failedReason);
+  const id = (/** @type {Job} */ job) =>
+    jobLink(
+      change(address, jobParts(job)),
+      { title: cut(visible(job.id), 500) },
+      short(job.id, 48),
+    );
+  /** @type {(JobColumn | false)[]} */
   const columns = [
-    { label: "Id", kind: "id", cell: (job) => jobLink(change(address, jobParts(job)),
-      { title: cut(visible(job.id), 500) }, short(job.id, 48)) },
+    { label: "Id", kind: "id", cell: id },
     { label: "Name", kind: "name", cell: ({ name }) => short(name, 48) },
-    reasons && { label: "Reason", kind: "reason", cell: reason },
+    hasReasons && { label: "Reason", kind: "reason", cell: reason },
     { label: "Attempts", kind: "number", cell: ({ attemptsMade }) => attemptsMade ?? "–" },
     { label: "Added", kind: "time", cell: ({ timestamp }) => time(timestamp) },
-    active && { label: "Taken", kind: "time", cell: ({ processedOn }) => time(processedOn) },
-    ended && { label: "Finished", kind: "time", cell: ({ finishedOn }) => time(finishedOn) },
-  ].filter(Boolean);
-  return element("div", { class: "wide" }, table({ id: "jobs", columns,
-    caption: `Jobs, ${address.order === "desc" ? "newest" : "oldest"} first, page ${address.page}`,
-    rows: jobs.map((job) => ({ key: job.encodedId ?? job.id, className: "follow", onclick: followRow,
-      cells: columns.map(({ cell }) => cell(job)) })) }));
+    status === "active" && {
+      label: "Taken",
+      kind: "time",
+      cell: ({ processedOn }) => time(processedOn),
+    },
+    ["failed", "completed"].includes(status) && {
+      label: "Finished",
+      kind: "time",
+      cell: ({ finishedOn }) => time(finishedOn),
+    },
+  ];
+  return columns.filter((column) => column !== false);
 }
 
+/** @param {Job} job */
 function reason({ failedReason }) {
-  if (!failedReason) return element("span", { class: "none" }, "–");
-  return element("span", { title: cut(visible(failedReason), 400) },
-    short(firstLine(failedReason), 200));
+  if (!failedReason) return none("–");
+  const title = cut(visible(failedReason), 400);
+  return html`<span title=${title}>${short(firstLine(failedReason), 200)}</span>`;
 }
 
+/**
+ * @param {Address} address
+ * @param {Answer} answer
+ */
 function pages(address, { jobs, pagination }) {
-  const { totalPages } = pagination;
+  const { totalPages, limit } = pagination;
   const { page } = address;
-  const isMore = totalPages === null ? jobs.length >= pagination.limit : page < totalPages;
+  const isMore = totalPages === null ? jobs.length >= limit : page < totalPages;
   if (page === 1 && !isMore) return null;
-  const step = (id, label, to, possible) => (possible
-    ? link(change(address, { page: to }), { id, "data-focus": "jobs", class: "button" }, label)
-    : element("span", { id, class: "button", "aria-disabled": "true", role: "link" }, label));
-  return element("nav", { id: "pages", class: "pages", "aria-label": "Pages" },
-    step("page-first", "First", 1, page > 1),
-    step("page-previous", "Previous", page - 1, page > 1),
-    element("span", { id: "page-now" }, `Page ${number(page)}`,
-      totalPages !== null && ` of ${number(totalPages)}`),
-    step("page-next", "Next", page + 1, isMore),
-    totalPages !== null && step("page-last", "Last", totalPages, isMore));
+  const total = totalPages === null ? "" : ` of ${number(totalPages)}`;
+  const to = (/** @type {number} */ other) => change(address, { page: other });
+  return html`<nav id="pages" class="pages" aria-label="Pages">
+    ${step("page-first", "First", page > 1 && to(1), "jobs")}
+    ${step("page-previous", "Previous", page > 1 && to(page - 1), "jobs")}
+    <span id="page-now">Page ${number(page)}${total}</span>
+    ${step("page-next", "Next", isMore && to(page + 1), "jobs")}
+    ${totalPages !== null && step("page-last", "Last", isMore && to(totalPages), "jobs")}
+  </nav>`;
 }

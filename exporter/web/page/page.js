@@ -1,39 +1,59 @@
 // Starts the page, and brings address, loader and views together.
 
 import { jobAddress, link, misread, queueAddress, readAddress, writeAddress } from "./address.js";
-import { credential, dropCredential, failuresRequest, jobRequest, jobsRequest, keepCredential,
-  keyRequest, queuesRequest, schedulersRequest } from "./api.js";
-import { banner, countdown } from "./banner.js";
-import { element, fill } from "./dom.js";
+import {
+  credential,
+  dropCredential,
+  failuresRequest,
+  jobRequest,
+  jobsRequest,
+  keepCredential,
+  keyRequest,
+  queuesRequest,
+  schedulersRequest,
+} from "./api.js";
+import { banner } from "./banner.js";
+import { followLinks, History } from "./history.js";
+import { html, separate } from "./html.js";
 import { jobView, keyView } from "./job_view.js";
 import { forgetTyping } from "./jobs_view.js";
 import { Loader } from "./loader.js";
-import { followLinks, History } from "./history.js";
+import { heading, notice } from "./parts.js";
 import { queueView } from "./queue_view.js";
 import { queuesView } from "./queues_view.js";
-import { heading, notice } from "./parts.js";
+import { drawInto, part } from "./screen.js";
 import { forget, recall, remember } from "./session.js";
 import { signInView } from "./sign_in_view.js";
 import { cut, short, visible } from "./text.js";
 import { absoluteTimes, relative, tickTimes, toggleTimes } from "./times.js";
 
-const part = (id) => document.getElementById(id);
+/** @import { Address } from "./address.js" */
+/** @import { Problem, Source } from "./loader.js" */
+/** @import { Going } from "./parts.js" */
+/** @import { Refused } from "./sign_in_view.js" */
+
 const loader = new Loader(answered);
 const places = new History();
 
 let address = readAddress(location.search);
-let leftOut = misread(location.search);
+let ignored = misread(location.search);
+/** @type {Refused | null} */
 let refused = null;
-// What the reader has unfolded in this view, and the job names seen in this queue.
+/** @type {Set<string>} keys of what the reader has unfolded in this view */
 let opened = new Set();
+/** @type {Set<string>} job names seen in this queue */
 let names = new Set();
 
-function signedIn() {
+function isSignedIn() {
   return Boolean(credential()) && !refused;
 }
 
 // --- Views -------------------------------------------------------------------------------------
 
+/**
+ * @param {Address} view
+ * @returns {Record<string, import("./api.js").Request<any>>}
+ */
 function requestsOf(view) {
   if (view.job_key) return { key: keyRequest(view) };
   if (!view.queue) return { queues: queuesRequest() };
@@ -42,28 +62,53 @@ function requestsOf(view) {
   return view.status === "failed" ? { ...sources, groups: failuresRequest(view) } : sources;
 }
 
+/** @param {Address} view */
 function contentOf(view) {
-  const context = { address: view, sources: loader.sources, opened, names, go,
-    open: (key) => { opened.add(key); draw(); } };
-  if (!signedIn()) return signInView({ refused, signIn, again: () => signIn(credential(), true) });
+  const open = (/** @type {string} */ key) => {
+    opened.add(key);
+    draw();
+  };
+  const context = { address: view, sources: loader.sources, opened, names, go, open };
+  if (!isSignedIn()) {
+    return signInView({ refused, signIn, again: () => signIn(credential() ?? "", true) });
+  }
   if (view.job_key) return keyView(context);
   if (!view.queue) return queuesView(context);
   return view.job ? jobView(context) : queueView(context);
 }
 
-/** A fault of the page is said: otherwise what was there before would stay for ever. */
+/**
+ * A fault of the page is said: otherwise what was there before would stay for ever.
+ *
+ * @param {Address} view
+ */
 function contentOrFault(view) {
   try {
     return contentOf(view);
   } catch (error) {
     reportError(error);
-    return [heading("This cannot be shown"), notice("bad", "The page has a fault: ",
-      short(String(error)), ". The API has what it would show.")];
+    const text = [
+      "The page has a fault: ",
+      short(String(error)),
+      ". The API has what it would show.",
+    ];
+    return [heading("This cannot be shown"), notice("bad", text)];
   }
 }
 
+/**
+ * What is on the screen of a queue, or of a job, is not carried over to another one.
+ *
+ * @param {Address} view
+ */
+function keyOf({ job_key, target, prefix, queue, job, job_encoded }) {
+  if (!isSignedIn()) return "sign in";
+  return JSON.stringify([job_key, target, prefix, queue, job, job_encoded]);
+}
+
+/** @param {Address} view */
 function titleOf({ queue, job, status, page, group }) {
-  if (!signedIn()) return "Sign in";
+  if (!isSignedIn()) return "Sign in";
   if (!queue) return "All queues";
   if (job) return `Job ${job} in ${queue}`;
   const which = `${group ? " of one group" : ""}${page > 1 ? `, page ${page}` : ""}`;
@@ -71,58 +116,74 @@ function titleOf({ queue, job, status, page, group }) {
 }
 
 function draw() {
-  const inside = signedIn();
   document.title = `${visible(cut(titleOf(address), 300))} – BullMQ`;
-  part("controls").hidden = !inside;
-  fill(part("crumbs"), crumbs());
-  fill(part("banner"), inside && banner(loader.sources, () => loader.refresh()));
-  fill(part("main"), [inside && leftOut.length > 0 && notice("warn",
-    "Ignored invalid URL parameter: ", short(leftOut.join(", "), 200)),
-  contentOrFault(address)].flat());
+  part("controls").hidden = !isSignedIn();
+  drawInto(part("crumbs"), crumbs());
+  drawBanner();
+  drawInto(
+    part("main"),
+    separate(keyOf(address), html`${ignoredNotice()}${contentOrFault(address)}`),
+  );
   drawControls();
+}
+
+function drawBanner() {
+  const askAgain = () => loader.refresh();
+  drawInto(part("banner"), isSignedIn() && banner(loader.all, askAgain));
+}
+
+function ignoredNotice() {
+  if (!isSignedIn() || !ignored.length) return null;
+  return notice("warn", ["Ignored invalid URL parameter: ", short(ignored.join(", "), 200)]);
 }
 
 function crumbs() {
   const { queue, job } = address;
-  const here = (last) => (last ? "page" : null);
-  if (!signedIn() || !queue) return [element("strong", { class: "brand" }, "BullMQ queues")];
-  return [
-    link({}, { id: "crumb-all", class: "brand" }, "BullMQ queues"),
-    element("span", { "aria-hidden": "true" }, " / "),
-    link(queueAddress(address), { id: "crumb-queue", "aria-current": here(!job) },
-      short(queue, 60)),
-    job && [element("span", { "aria-hidden": "true" }, " / "),
-      element("span", { "aria-current": "page" }, short(job, 40))],
-  ];
+  if (!isSignedIn() || !queue) return html`<strong class="brand">BullMQ queues</strong>`;
+  const attributes = { id: "crumb-queue", "aria-current": job ? undefined : "page" };
+  const slash = html`<span aria-hidden="true"> / </span>`;
+  return html`
+    ${link({}, { id: "crumb-all", class: "brand" }, "BullMQ queues")}
+    ${slash}
+    ${link(queueAddress(address), attributes, short(queue, 60))}
+    ${job && [slash, html`<span aria-current="page">${short(job, 40)}</span>`]}`;
 }
 
 // --- Going somewhere ---------------------------------------------------------------------------
 
-/** @param focus "heading", "jobs" (the heading of the list) or "keep" */
+/**
+ * @param {Address} to
+ * @param {Going} how
+ */
 function go(to, { focus = "heading", replace = false } = {}) {
-  leftOut = [];
+  ignored = [];
   places.go(writeAddress(to), replace);
   show(to, focus);
 }
 
+/**
+ * @param {Address} to
+ * @param {string} focus
+ */
 function show(to, focus) {
   forgetTyping();
-  if (to.queue !== address.queue || to.prefix !== address.prefix
-    || to.target !== address.target) names = new Set();
-  if (to.queue !== address.queue || to.job !== address.job
-    || to.job_encoded !== address.job_encoded) opened = new Set();
+  const changed = (/** @type {(keyof Address)[]} */ ...parts) =>
+    parts.some((name) => to[name] !== address[name]);
+  if (changed("queue", "prefix", "target")) names = new Set();
+  if (changed("queue", "job", "job_encoded")) opened = new Set();
   address = to;
-  if (!signedIn()) return draw();
+  if (!isSignedIn()) return draw();
   loader.open(requestsOf(address));
   collectNames();
   draw();
   moveFocus(focus);
 }
 
+/** @param {string} focus */
 function moveFocus(focus) {
   if (focus === "keep") return;
-  const jobs = focus === "jobs" && part("jobs-heading");
-  const target = jobs || part("view-heading");
+  const jobs = focus === "jobs" ? document.getElementById("jobs-heading") : null;
+  const target = jobs ?? document.getElementById("view-heading");
   target?.focus({ preventScroll: true });
   if (jobs) jobs.scrollIntoView({ block: "nearest" });
   else window.scrollTo(0, 0);
@@ -130,20 +191,22 @@ function moveFocus(focus) {
 
 window.addEventListener("popstate", () => {
   places.arrive();
-  leftOut = misread(location.search);
+  ignored = misread(location.search);
   const to = readAddress(location.search);
   // A field with the focus keeps what was typed into it; here it has to follow the address.
   const field = document.activeElement;
-  if (field?.matches("#filters input")) field.value = to[field.name] ?? "";
+  if (field instanceof HTMLInputElement && field.matches("#filters input")) {
+    field.value = field.name === "name" ? to.name : to.text;
+  }
   show(to, "keep");
-  part("view-heading")?.focus({ preventScroll: true });
+  document.getElementById("view-heading")?.focus({ preventScroll: true });
   putBack();
 });
 
 /** Scroll to, and focus, what was left by going on, as soon as all of it is there again. */
 function putBack() {
-  const whole = Object.values(loader.sources).every((source) => source.answer && !source.outdated);
-  if (whole || !signedIn()) places.putBack();
+  const isWhole = loader.all.every((source) => source.answer && !source.outdated);
+  if (isWhole || !isSignedIn()) places.putBack();
 }
 
 followLinks((clicked) => {
@@ -154,13 +217,15 @@ followLinks((clicked) => {
 
 // --- Answers -----------------------------------------------------------------------------------
 
-/** @param news whether anything is different from what is on the screen */
-function answered(source, news) {
-  const { problem } = source;
+/**
+ * @param {Source<any>} source
+ * @param {boolean} news whether anything is different from what is on the screen
+ */
+function answered({ problem }, news) {
   const found = loader.sources.key?.answer;
   if (found) return go(jobAddress({ ...found, queue: found.name }, found), { replace: true });
   if (problem?.status === 401 || problem?.status === 403) return refuse(problem);
-  // A queue that stands still gives the same answer again and again, yet is judged by the clock.
+  // A queue that is stuck gives the same answer again and again, yet is judged by the clock.
   if (news || !address.queue) {
     collectNames();
     draw();
@@ -173,27 +238,35 @@ function collectNames() {
   const { jobs, groups } = loader.sources;
   for (const { name } of jobs?.answer?.jobs ?? []) names.add(name);
   for (const group of groups?.answer?.groups ?? []) {
-    for (const { name } of group.names ?? []) names.add(name);
+    for (const { name } of group.names) names.add(name);
   }
 }
 
 // --- Signing in and out ------------------------------------------------------------------------
 
-function refuse(refusal) {
-  refused = refusal;
-  if (refusal.status === 401) dropCredential();
+/** @param {Problem} problem */
+function refuse(problem) {
+  if (problem.status === 401) dropCredential();
   loader.clear();
+  askForCredential(problem);
+}
+
+/** @param {Refused | null} why */
+function askForCredential(why) {
+  refused = why;
   draw();
   part("credential").focus();
 }
 
+/**
+ * @param {string} text
+ * @param {boolean} possible whether it can be a credential
+ */
 function signIn(text, possible) {
   if (!possible) {
-    refused = { status: "impossible", message: "A key or token has no spaces, accents or other "
-      + "special characters. Was it copied whole?" };
-    draw();
-    part("credential").focus();
-    return;
+    const message =
+      "A key or token has no spaces, accents or other special characters. Was it copied whole?";
+    return askForCredential({ status: "impossible", message });
   }
   refused = null;
   keepCredential(text);
@@ -201,40 +274,42 @@ function signIn(text, possible) {
 }
 
 function signOut() {
-  refused = null;
   dropCredential();
   loader.clear();
   opened = new Set();
   names = new Set();
-  draw();
-  part("credential").focus();
+  askForCredential(null);
 }
 
 // --- The bar and the clock ---------------------------------------------------------------------
 
 function drawControls() {
-  setText(part("pause"), loader.paused ? "Resume" : "Pause");
+  setText("pause", loader.paused ? "Resume" : "Pause");
   part("pause").title = loader.paused ? "Refresh every 10 seconds again" : "Stop refreshing";
-  setText(part("times"), absoluteTimes() ? "Relative times" : "Absolute times");
-  setText(part("updated"), updatedText());
+  setText("times", absoluteTimes() ? "Relative times" : "Absolute times");
+  setText("updated", updatedText());
 }
 
 function updatedText() {
-  const read = Object.values(loader.sources).map(({ readAt }) => readAt).filter(Boolean);
-  const state = loader.paused ? "paused, " : "";
-  return read.length ? `${state}updated ${relative(Math.max(...read))}` : loader.paused
-    ? "paused" : "";
+  const read = loader.all.map(({ readAt }) => readAt).filter(Boolean);
+  const updated = read.length ? `updated ${relative(Math.max(...read))}` : "";
+  return [loader.paused && "paused", updated].filter(Boolean).join(", ");
 }
 
-function setText(node, text) {
+/**
+ * @param {string} id
+ * @param {string} text
+ */
+function setText(id, text) {
+  const node = part(id);
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** What the clock changes, every second. */
 function tick() {
-  setText(part("updated"), updatedText());
+  setText("updated", updatedText());
   tickTimes(part("main"));
-  const waits = part("countdown");
-  if (waits) setText(waits, countdown(Number(waits.dataset.until)));
+  drawBanner();
 }
 
 function pause() {
@@ -247,16 +322,27 @@ function pause() {
 
 function start() {
   loader.paused = recall("paused") === "yes";
-  // As a link to a fragment it would become a step of the history.
-  part("skip").onclick = (event) => { event.preventDefault(); part("main").focus(); };
+  // Preact keeps what it finds; what index.html has there is for the time until now.
+  part("main").replaceChildren();
+  part("skip").onclick = (event) => {
+    // As a link to a fragment it would become a step of the history.
+    event.preventDefault();
+    part("main").focus();
+  };
   part("pause").onclick = pause;
   part("sign-out").onclick = signOut;
-  part("times").onclick = () => { toggleTimes(); draw(); };
-  setInterval(() => { loader.tick(); tick(); }, 1000);
+  part("times").onclick = () => {
+    toggleTimes();
+    draw();
+  };
+  setInterval(() => {
+    loader.tick();
+    tick();
+  }, 1000);
   document.addEventListener("visibilitychange", () => loader.tick());
-  if (signedIn()) loader.open(requestsOf(address));
+  if (!isSignedIn()) return askForCredential(null);
+  loader.open(requestsOf(address));
   draw();
-  if (!signedIn()) part("credential").focus();
 }
 
 start();

@@ -1,91 +1,198 @@
 // Parts that several views are made of.
 
-import { announce, element } from "./dom.js";
+import { link } from "./address.js";
+import { html } from "./html.js";
+import { announce } from "./screen.js";
 import { bytes, head, number, short, visibleLines } from "./text.js";
 
-const SHOWN_AT_FIRST = 100_000;
-const COPIED_FOR = 2000;
+/** @import { Attributes } from "./address.js" */
+/** @import { Content } from "./html.js" */
+/** @import { Source, Sources } from "./loader.js" */
 
-export function heading(...children) {
-  return element("h1", { id: "view-heading", tabindex: "-1" }, ...children);
+/**
+ * What a view is drawn from.
+ *
+ * @typedef {object} Context
+ * @property {import("./address.js").Address} address
+ * @property {Sources} sources
+ * @property {Set<string>} opened keys of what the reader has unfolded in this view
+ * @property {Set<string>} names of jobs, seen in this queue
+ * @property {(to: import("./address.js").Address, how?: Going) => void} go to another view
+ * @property {(key: string) => void} open unfolds something
+ */
+
+/**
+ * @typedef {object} Going how to go to another view
+ * @property {string} [focus] "heading", "jobs" (the heading of the list) or "keep"
+ * @property {boolean} [replace] the present step of the history, in place of adding one
+ */
+
+/**
+ * @typedef {object} Column
+ * @property {string} label
+ * @property {string} kind its class
+ */
+
+/**
+ * @typedef {object} Row
+ * @property {string} key
+ * @property {Content[]} cells
+ * @property {string} [className]
+ * @property {(event: MouseEvent) => void} [onclick]
+ */
+
+const SHOWN_AT_FIRST = 100_000; // characters
+const COPIED_SHOWN_MS = 2000;
+
+/** @param {Content} children */
+export function heading(children) {
+  return html`<h1 id="view-heading" tabindex="-1">${children}</h1>`;
 }
 
-export function badge(text, kind = "", title = null) {
-  return element("span", { class: `badge ${kind}`, title }, text);
+/**
+ * @param {Content} text
+ * @param {string} kind "good", "warn", "bad" or ""
+ * @param {string} [title]
+ */
+export function badge(text, kind = "", title = undefined) {
+  return html`<span class="badge ${kind}" title=${title}>${text}</span>`;
 }
 
-/** The target and the prefix of a queue, where its name alone does not say which one it is. */
+/**
+ * The target and the prefix of a queue, where its name alone does not say which one it is.
+ *
+ * @param {{target?: string, prefix?: string}} place
+ */
 export function whereabouts({ target, prefix }) {
-  return [target, prefix].filter(Boolean).map((part) =>
-    element("span", { class: "muted prefix" }, " ", short(part)));
+  return [target, prefix]
+    .filter(Boolean)
+    .map((name) => html`<span class="muted prefix">${" "}${short(name)}</span>`);
 }
 
-/** A count; null means that it could not be read, which is not the same as none. */
+/**
+ * A count; null means that it could not be read, which is not the same as none.
+ *
+ * @param {number | null | undefined} value
+ */
 export function count(value) {
-  if (value === null || value === undefined) {
-    return element("span", { class: "unknown", title: "could not be read" }, "?");
-  }
-  return number(value);
+  return value === null || value === undefined ? unreadable() : number(value);
 }
 
+export function unreadable() {
+  return html`<span class="unknown" title="could not be read">?</span>`;
+}
+
+/** @param {Content} text */
+export function none(text) {
+  return html`<span class="none">${text}</span>`;
+}
+
+/** @param {string} what */
 export function loading(what) {
-  return element("p", { class: "quiet", role: "status" }, `Loading ${what}…`);
+  return html`<p class="quiet" role="status">Loading ${what}…</p>`;
 }
 
-export function notice(kind, ...children) {
-  return element("p", { class: `notice ${kind}` }, ...children);
+/**
+ * @param {string} kind "quiet", "warn" or "bad"
+ * @param {Content} children
+ */
+export function notice(kind, children) {
+  return html`<p class="notice ${kind}">${children}</p>`;
 }
 
 /**
  * A section whose content comes from a source. What is no longer sure to be true is dimmed: it
  * is old (the last attempt failed) or belongs to the former choice (the new one is being read).
+ *
+ * @param {Source<any> | null | undefined} source
+ * @param {Attributes & {class?: string}} attributes
+ * @param {Content} children
  */
-export function section(source, attributes, ...children) {
-  const old = source?.answer && source.problem;
-  const waits = source && !source.problem && (source.outdated || !source.answer);
-  return element("section", { ...attributes, "aria-busy": waits ? "true" : null,
-    class: `panel ${attributes.class ?? ""} ${old ? "old" : ""} ${waits ? "waits" : ""}`.trim() },
-  ...children);
+export function section(source, attributes, children) {
+  const isOld = source?.answer && source.problem;
+  const isAwaited = source && !source.problem && (source.outdated || !source.answer);
+  const classes = ["panel", attributes.class, isOld && "old", isAwaited && "waits"];
+  return html`<section ...${attributes} aria-busy=${isAwaited ? "true" : undefined}
+    class=${classes.filter(Boolean).join(" ")}>${children}</section>`;
 }
 
 /**
  * A table that becomes a list of cards on narrow screens. The roles are said again because
  * browsers forget them when the display of a table changes.
+ *
+ * @param {{id: string, caption: string, columns: Column[], rows: Row[]}} table
  */
 export function table({ id, caption, columns, rows }) {
-  const header = columns.map(({ label, kind }) => element("th",
-    { role: "columnheader", scope: "col", class: kind }, label));
-  const body = rows.map(({ key, cells, className, onclick }) => element("tr",
-    { key, role: "row", class: className, onclick }, cells.map((cell, at) => element("td",
-      { role: "cell", class: columns[at].kind, "data-label": columns[at].label }, cell))));
-  return element("table", { id, role: "table" },
-    element("caption", { class: "unseen" }, caption),
-    element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, header)),
-    element("tbody", { role: "rowgroup" }, body));
+  const header = columns.map(
+    ({ label, kind }) =>
+      html`<th key=${label} role="columnheader" scope="col" class=${kind}>${label}</th>`,
+  );
+  const cell = (/** @type {Content} */ content, /** @type {number} */ at) =>
+    html`<td key=${columns[at]?.label} role="cell" class=${columns[at]?.kind}
+      data-label=${columns[at]?.label}>${content}</td>`;
+  const body = rows.map(
+    ({ key, cells, className, onclick }) =>
+      html`<tr key=${key} role="row" class=${className} onclick=${onclick}>${cells.map(cell)}</tr>`,
+  );
+  return html`<table id=${id} role="table">
+    <caption class="unseen">${caption}</caption>
+    <thead role="rowgroup"><tr role="row">${header}</tr></thead>
+    <tbody role="rowgroup">${body}</tbody>
+  </table>`;
 }
 
-/** A click anywhere in a row follows its first link, unless it was meant for something else. */
+/**
+ * A link to another page of a list, or its text where there is no such page.
+ *
+ * @param {string} id
+ * @param {string} label
+ * @param {import("./address.js").Address | false} to
+ * @param {string} focus where the focus goes
+ */
+export function step(id, label, to, focus) {
+  if (to) return link(to, { id, class: "button", "data-focus": focus }, label);
+  return html`<span id=${id} class="button" aria-disabled="true" role="link">${label}</span>`;
+}
+
+/**
+ * A click anywhere in a row follows its first link, unless it was meant for something else.
+ *
+ * @param {MouseEvent} event
+ */
 export function followRow(event) {
+  if (!(event.target instanceof Element && event.currentTarget instanceof Element)) return;
   if (event.target.closest("a, button, summary")) return;
-  if (!document.getSelection().isCollapsed) return;
+  if (!document.getSelection()?.isCollapsed) return;
+  /** @type {HTMLAnchorElement | null} */
   const link = event.currentTarget.querySelector("a[data-view]");
   // Coming back puts the focus on what was left.
   link?.focus({ preventScroll: true });
   link?.click();
 }
 
-/** A button that copies what `read` returns. */
+/**
+ * A button that copies what `read` returns.
+ *
+ * @param {string} label
+ * @param {() => string} read
+ * @param {Attributes} attributes
+ */
 export function copyButton(label, read, attributes = {}) {
-  return element("button", { type: "button", class: "copy", ...attributes,
-    onclick: async (event) => {
-      const button = event.currentTarget;
-      const done = await copy(read());
-      button.dataset.done = done ? "copied" : "not copied";
-      announce(done ? "Copied" : "Could not be copied");
-      setTimeout(() => delete button.dataset.done, COPIED_FOR);
-    } }, label);
+  const onclick = async (/** @type {{currentTarget: HTMLElement}} */ { currentTarget: button }) => {
+    const done = await copy(read());
+    button.dataset.done = done ? "copied" : "not copied";
+    announce(done ? "Copied" : "Could not be copied");
+    setTimeout(() => delete button.dataset.done, COPIED_SHOWN_MS);
+  };
+  return html`<button type="button" class="copy" ...${attributes} onclick=${onclick}>
+    ${label}
+  </button>`;
 }
 
+/**
+ * @param {string} text
+ * @returns whether it could be copied
+ */
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -96,25 +203,40 @@ async function copy(text) {
   }
 }
 
+/** @param {string} text */
 function copyBySelection(text) {
   const focused = document.activeElement;
-  const area = element("textarea", { class: "unseen", value: text, "aria-hidden": "true" });
+  const area = document.createElement("textarea");
+  area.className = "unseen";
+  area.value = text;
+  area.setAttribute("aria-hidden", "true");
   document.body.append(area);
   area.select();
   const done = document.execCommand("copy");
   area.remove();
-  focused?.focus({ preventScroll: true });
+  if (focused instanceof HTMLElement) focused.focus({ preventScroll: true });
   return done;
 }
 
-/** A text of any size in a box of its own; of a huge one only the beginning, until asked for. */
+/**
+ * A text of any size in a box of its own; of a huge one only the beginning, until asked for.
+ *
+ * @param {string} text
+ * @param {string} label
+ * @param {string} key boxes of different keys are not scrolled together
+ * @param {Context} context
+ */
 export function textBox(text, label, key, context) {
-  const whole = text.length <= SHOWN_AT_FIRST || context.opened.has(key);
-  const shown = visibleLines(whole ? text : head(text, SHOWN_AT_FIRST));
-  const box = element("pre", { key, tabindex: "0", role: "region", "aria-label": label }, shown);
-  if (whole) return box;
+  const isWhole = text.length <= SHOWN_AT_FIRST || context.opened.has(key);
+  const shown = visibleLines(isWhole ? text : head(text, SHOWN_AT_FIRST));
   const showAll = () => context.open(key);
-  return [box, element("p", { class: "more" },
-    `The first ${number(SHOWN_AT_FIRST)} of ${number(text.length)} characters. `,
-    element("button", { type: "button", onclick: showAll }, `Show all (${bytes(text)})`))];
+  return html`
+    <pre key=${key} tabindex="0" role="region" aria-label=${label}>${shown}</pre>
+    ${
+      !isWhole &&
+      html`<p class="more">
+        The first ${number(SHOWN_AT_FIRST)} of ${number(text.length)} characters.${" "}
+        <button type="button" onclick=${showAll}>Show all (${bytes(text)})</button>
+      </p>`
+    }`;
 }

@@ -1,41 +1,67 @@
 // One queue: its statuses, why its jobs fail, and the jobs of one status.
 
 import { link, queueAddress, STATUSES } from "./address.js";
-import { count, heading, loading, notice, section, whereabouts } from "./parts.js";
-import { element } from "./dom.js";
 import { failuresSection } from "./failures_view.js";
+import { html } from "./html.js";
 import { jobsSection } from "./jobs_view.js";
 import { limitNotices } from "./limits.js";
+import { count, heading, loading, notice, section, whereabouts } from "./parts.js";
 import { schedulersSection } from "./schedulers_view.js";
 import { short } from "./text.js";
 
+/** @import { Address, Status } from "./address.js" */
+/** @import { Answers } from "./api.js" */
+/** @import { Source } from "./loader.js" */
+/** @import { Context } from "./parts.js" */
+
+/** @param {Context} context */
 export function queueView(context) {
-  const { address, sources: { jobs, groups, schedulers } } = context;
-  // Told by the answer: without one in the address the first prefix that has the queue is shown.
-  const title = heading(short(address.queue), whereabouts(jobs.answer ?? address));
-  if (jobs.problem?.status === 404) return [title, gone(address)];
-  return [title, statusTabs(context), jobs.answer && limitNotices(jobs.answer),
-    groups && failuresSection(context),
-    jobs.answer || jobs.problem ? jobsSection(context)
-      : section(null, { id: "jobs-section" }, element("h2", { id: "jobs-heading",
-        tabindex: "-1" }, "Jobs"), loading("the jobs")),
-    schedulersSection(schedulers)];
+  const { address, sources } = context;
+  const { jobs } = sources;
+  // By the answer: without a prefix in the address the first one that has the queue is shown.
+  const title = heading([short(address.queue), whereabouts(jobs?.answer ?? address)]);
+  if (jobs?.problem?.status === 404) return [title, gone(address)];
+  return html`
+    ${title}
+    ${statusTabs(address, jobs)}
+    ${jobs?.answer && limitNotices(jobs.answer)}
+    ${failuresSection(context)}
+    ${jobs?.answer || jobs?.problem ? jobsSection(context, jobs) : jobsAwaited()}
+    ${schedulersSection(sources.schedulers)}`;
 }
 
-function gone(address) {
-  return notice("warn", element("strong", {}, "There is no such queue. "),
-    "It was removed, or its name is not written right",
-    address.prefix ? " under this prefix" : "", address.target ? " in this target" : "", ". ",
-    link({}, {}, "Show all queues"));
+function jobsAwaited() {
+  const title = html`<h2 id="jobs-heading" tabindex="-1">Jobs</h2>`;
+  return section(null, { id: "jobs-section" }, [title, loading("the jobs")]);
 }
 
-function statusTabs({ address, sources: { jobs } }) {
-  const counts = jobs.answer?.counts;
-  const tab = (status) => link(queueAddress(address, status), {
-    id: `status-${status}`, key: status, "data-focus": "jobs",
-    class: status === "failed" && counts?.failed ? "bad" : null,
-    "aria-current": status === address.status ? "page" : null,
-  }, status, counts && element("span", { class: "number" }, " ", count(counts[status])));
-  return element("nav", { id: "statuses", class: jobs.problem ? "tabs stale" : "tabs",
-    "aria-label": "Statuses" }, STATUSES.map(tab));
+/** @param {Address} address */
+function gone({ prefix, target }) {
+  const where = `${prefix ? " under this prefix" : ""}${target ? " in this target" : ""}`;
+  return notice(
+    "warn",
+    html`<strong>There is no such queue. </strong>
+      It was removed, or its name is not written right${where}. ${link({}, {}, "Show all queues")}`,
+  );
+}
+
+/**
+ * @param {Address} address
+ * @param {Source<Answers["QueueJobs"]> | undefined} jobs
+ */
+function statusTabs(address, jobs) {
+  const counts = jobs?.answer?.counts;
+  const tab = (/** @type {Status} */ status) => {
+    const attributes = {
+      id: `status-${status}`,
+      key: status,
+      "data-focus": "jobs",
+      class: status === "failed" && counts?.failed ? "bad" : undefined,
+      "aria-current": status === address.status ? "page" : undefined,
+    };
+    const number = counts && html`<span class="number">${" "}${count(counts[status])}</span>`;
+    return link(queueAddress(address, status), attributes, [status, number]);
+  };
+  return html`<nav id="statuses" class=${jobs?.problem ? "tabs stale" : "tabs"}
+    aria-label="Statuses">${STATUSES.map(tab)}</nav>`;
 }

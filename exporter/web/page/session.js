@@ -1,9 +1,10 @@
 // What is kept for this tab only: the credential and a few choices.
 
 const PREFIX = "bullmq-exporter.";
-// Used where the browser does not let the page store anything.
+/** @type {Map<string, string>} Used where the browser does not let the page store anything. */
 const memory = new Map();
 
+/** @param {string} name */
 export function recall(name) {
   try {
     return sessionStorage.getItem(PREFIX + name);
@@ -12,6 +13,10 @@ export function recall(name) {
   }
 }
 
+/**
+ * @param {string} name
+ * @param {string} value
+ */
 export function remember(name, value) {
   try {
     sessionStorage.setItem(PREFIX + name, value);
@@ -20,6 +25,7 @@ export function remember(name, value) {
   }
 }
 
+/** @param {string} name */
 export function forget(name) {
   memory.delete(name);
   try {
