@@ -21,7 +21,7 @@ PACKAGES := buildah curl chromium faketime mmdebstrap redis-server nodejs npm pr
 PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make pins"
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
-.PHONY: demo setup test unit bench soak lint audit format rules docs scoreboard dashboards screenshots pins vendor programs node release-check clean
+.PHONY: demo setup test unit coverage bench soak lint audit format rules docs scoreboard dashboards screenshots pins vendor programs node release-check clean
 
 demo: $(VENV)/.demo
 	@exec $(BIN)/bullmq-exporter --demo
@@ -38,6 +38,14 @@ test: setup
 # What needs no server: seconds.
 unit: $(VENV)/.dev $(PAGE)
 	$(BIN)/pytest tests/unit
+
+# How much of the exporter tests/unit and tests/integration run. Not a part of `make test`: tracing
+# takes half as much CPU again, and is not what users run.
+coverage: programs $(NODE) $(VENV)/.dev $(PAGE)
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest tests/unit tests/integration
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: $(VENV)/.dev $(PAGE) $(API_TYPES)
 	$(BIN)/ruff check .
@@ -169,4 +177,4 @@ $(API_TYPES): exporter/web/openapi.json $(PAGE)
 	node_modules/.bin/openapi-typescript $< --output $@
 
 clean:
-	rm -rf $(VENV) $(BASE) node_modules tests/newest tests/bench/shipped tests/*/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BASE) .coverage .coverage.* node_modules tests/newest tests/bench/shipped tests/*/node_modules build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -142,9 +143,18 @@ def start_exporter(tmp_path: Path) -> Iterator[StartExporter]:
 
     yield start
     for exporter in started:
+        if "COVERAGE_PROCESS_CONFIG" in os.environ:
+            _end_with_its_data(exporter)
         if exporter.process.poll() is None:
             exporter.process.kill()
         exporter.process.wait()
+
+
+def _end_with_its_data(exporter: Exporter) -> None:
+    """`make coverage` learns what a process has done when it ends by itself."""
+    exporter.process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        exporter.process.wait(10)
 
 
 @pytest.fixture
