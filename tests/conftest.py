@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.support.bullmq import History, StartWork, Work
 from tests.support.exporters import Exporter, StartExporter, spawn_exporter
-from tests.support.programs import Spawn, program, spawning
+from tests.support.programs import Spawn, spawning
 from tests.support.prometheus import Prometheus, start_prometheus
 from tests.support.servers import SERVERS, Server, running
 from tests.support.template import start_by, start_process
@@ -174,18 +173,6 @@ def scrape(tmp_path: Path, spawn: Spawn) -> Callable[[Exporter], Prometheus]:
         return start_prometheus(spawn, tmp_path, config, "--enable-feature=exemplar-storage")
 
     return start
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium. Of a module: Playwright's event loop and that of asynchronous tests do not mix."""
-    with sync_playwright() as playwright:
-        expect.set_options(timeout=180_000)  # machines are shared, and some are slow
-        # Whoever runs the tests may be root, in a container.
-        chromium = program("chromium", "chromium")
-        running = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 @pytest.fixture

