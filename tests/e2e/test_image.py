@@ -132,6 +132,8 @@ def test_the_image_watches_real_queues_read_only_and_without_rights(
             assert told == count, state
         listed = exporter.api.get("/v1/jobs/queues").json
         assert [queue["name"] for queue in listed["queues"]] == ["ingestion"]
+        for file in ("page.js", "vendor/preact.js", "vendor/preact.LICENSE.txt"):
+            assert exporter.api.get(f"/{file}").status == 200
 
         healthy = container.run(*health[1:])
         assert (healthy.returncode, healthy.stdout) == (0, "healthy\n")

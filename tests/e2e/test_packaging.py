@@ -34,7 +34,9 @@ def test_the_release_holds_every_file_and_runs_where_there_is_nothing_else(
     assert release[".gz"].name == f"{name}.tar.gz"
     with zipfile.ZipFile(release[".whl"]) as wheel:
         packed = {each for each in wheel.namelist() if ".dist-info/" not in each}
-        assert f"{name}.dist-info/licenses/LICENSE" in wheel.namelist()
+        licences = {"LICENSE", *(file for file in committed("exporter") if "LICENSE" in file)}
+        assert {f"{name}.dist-info/licenses/{file}" for file in licences} <= set(wheel.namelist())
+        assert len(licences) == 3  # that of the project, and those of the page's two libraries
     assert packed == committed("exporter")
     with tarfile.open(release[".gz"]) as archive:
         within = {each.removeprefix(f"{name}/") for each in archive.getnames()}

@@ -238,6 +238,60 @@ def test_refreshing_shows_what_is_new_and_does_not_lose_the_place(
     eventually(lambda: page.wait_for_timeout(100) or len(visitor.asked) > before)
 
 
+# As in browsers that cannot move an element without taking its focus.
+OLDER = "delete Element.prototype.moveBefore; delete Document.prototype.moveBefore"
+
+
+@pytest.mark.parametrize("browser_age", ["", OLDER], ids=["present", "older"])
+def test_a_row_that_moves_keeps_the_focus_and_the_selection(
+    server: Server, work: Work, start_exporter: StartExporter, visit: Visit, browser_age: str
+) -> None:
+    for queue in ("a", "b", "c"):
+        work.call(queue, "add", "x", {})
+    visitor = visit(start_exporter(server.url))
+    visitor.page.add_init_script(browser_age)
+    page = visitor.open()
+    names = page.locator("#queues tbody a.queue")
+    expect(names).to_have_text(["a", "b", "c"])
+    names.last.focus()
+    page.evaluate("getSelection().selectAllChildren(document.activeElement)")
+    page.evaluate("document.activeElement.closest('tr').mark = 'the same'")
+    with server.client() as client:
+        client.zadd("bull:c:failed", {"1": 1_700_000_000_000})
+    expect(names).to_have_text(["c", "a", "b"])
+    assert page.evaluate("document.activeElement.textContent") == "c"
+    assert page.evaluate("String(getSelection())") == "c"
+    assert page.evaluate("document.activeElement.closest('tr').mark") == "the same"
+
+
+def test_a_stack_trace_that_is_read_stays_open_when_a_newer_one_opens(
+    server: Server, failing: Exporter, visit: Visit
+) -> None:
+    page = visit(failing).open(queue="ingestion", job="job-003")
+    traces = page.locator("#traces details")
+    expect(traces).to_have_count(1)
+    with server.client() as client:
+        client.hset("bull:ingestion:job-003", "stacktrace", '["Error: first", "Error: second"]')
+    expect(traces).to_have_count(2)
+    for at, message in enumerate(("Error: second", "Error: first")):
+        expect(traces.nth(at).locator("summary")).to_contain_text(message)
+        expect(traces.nth(at)).to_have_attribute("open", "")
+
+
+def test_what_is_typed_stays_while_the_list_around_it_changes(
+    server: Server, failing: Exporter, visit: Visit
+) -> None:
+    page = visit(failing).open(queue="ingestion")
+    expect(page.locator("#range")).to_have_text("1 to 25 of 60")
+    page.evaluate("document.querySelector('#filter-text').focus()")
+    # Without the event that would apply it after a pause.
+    page.evaluate("document.activeElement.value = 'half a wor'")
+    with server.client() as client:
+        client.zrem("bull:ingestion:failed", "job-000")
+    expect(page.locator("#range")).to_have_text("1 to 25 of 59")
+    expect(page.locator("#filter-text")).to_have_value("half a wor")
+
+
 def test_details_stay_open_and_a_job_that_goes_is_still_shown(
     server: Server, failing: Exporter, visit: Visit
 ) -> None:
