@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 
 from exporter.collect.target import Target
 from exporter.queues.errors import StoreRefused, StoreUnavailable
-from exporter.queues.failures import fault_of, grouped
+from exporter.queues.failures import fold_reason, grouped
 from exporter.queues.job_detail import JobDetail
 from exporter.queues.jobs import BULKY, Job, Page
 from exporter.queues.queue import Queue, State
@@ -329,7 +329,7 @@ class JobsApi:
             return (
                 (name is None or job.name == name)
                 and (window is None or (job.finished_on or 0) >= since)
-                and (fingerprint is None or fault_of(job).fingerprint == fingerprint)
+                and (fingerprint is None or fold_reason(job).fingerprint == fingerprint)
                 and (not sought or sought in _all_text(job))
             )
 

@@ -85,9 +85,9 @@ def detail(given: JobDetail, *, with_prefix: bool) -> dict[str, Any]:
 def group(given: Group) -> dict[str, Any]:
     """Jobs that failed for the same reason."""
     return {
-        "fingerprint": given.fault.fingerprint,
-        "reason": given.fault.reason,
-        "frame": given.fault.frame,
+        "fingerprint": given.reason.fingerprint,
+        "reason": given.reason.text,
+        "frame": given.frame,
         "count": given.count,
         "firstSeen": given.first_seen,
         "lastSeen": given.last_seen,
