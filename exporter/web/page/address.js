@@ -110,7 +110,7 @@ export function writeAddress(address) {
     if (name === "job_encoded" && !address.job) continue;
     if (value !== standard && value !== "") query.set(name, String(value));
   }
-  return query.size ? `?${query}` : "./";
+  return [...query].length ? `?${query}` : "./";
 }
 
 /**

@@ -177,7 +177,7 @@ function inPath(name) {
 /** @param {string} text */
 function encode(text) {
   // Half of a surrogate pair cannot be written in an address; it would be an exception.
-  return encodeURIComponent(text.toWellFormed ? text.toWellFormed() : text);
+  return encodeURIComponent(text.replace(/\p{Surrogate}/gu, "\ufffd"));
 }
 
 /**

@@ -14,6 +14,7 @@ import { time } from "./times.js";
 /** @import { Context } from "./parts.js" */
 /** @typedef {Answers["QueueJobs"]} Answer */
 /** @typedef {Answers["Job"]} Job */
+/** @typedef {Event & {currentTarget: HTMLFormElement}} FormEvent */
 
 const APPLY_AFTER_MS = 600;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -73,11 +74,9 @@ function groupChip({ address, sources }) {
 function filters(context) {
   const { address, names } = context;
   const options = [...names].sort();
-  const on =
-    (/** @type {(form: HTMLFormElement, context: Context) => void} */ act) =>
-    (/** @type {{currentTarget: HTMLFormElement}} */ event) =>
-      act(event.currentTarget, context);
-  const submit = (/** @type {SubmitEvent & {currentTarget: HTMLFormElement}} */ event) => {
+  const typed = (/** @type {FormEvent} */ event) => applyLater(event.currentTarget, context);
+  const applyNow = (/** @type {FormEvent} */ event) => apply(event.currentTarget, context);
+  const submit = (/** @type {FormEvent} */ event) => {
     event.preventDefault();
     apply(event.currentTarget, context);
   };
@@ -86,7 +85,7 @@ function filters(context) {
     return link(change(address, { name: "", text: "", page: 1 }), attributes, "Clear filters");
   };
   return html`<form id="filters" class="filters" role="search" aria-label="Filter the jobs"
-    oninput=${on(applyLater)} onchange=${on(apply)} onsubmit=${submit}>
+    oninput=${typed} onchange=${applyNow} onsubmit=${submit}>
     <div class="field">
       <label for="filter-name">Job name</label>
       <input id="filter-name" name="name" type="search" autocomplete="off" spellcheck=${false}
