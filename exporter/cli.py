@@ -36,7 +36,7 @@ class _Parser(argparse.ArgumentParser):
         return list(self._option_string_actions)
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message}; --help lists the flags")
+        raise SettingsError(f"{message}; --help lists the options")
 
 
 def _parser() -> _Parser:
@@ -83,15 +83,15 @@ def _run(arguments: list[str], secrets: list[str]) -> None:
     namespace, unknown = parser.parse_known_args(arguments)
     parsed = vars(namespace)
     if unknown:
-        # What is no flag's name is not repeated: it may be a password, or a URL with one.
+        # What is no option's name is not repeated: it may be a password, or a URL with one.
         name = unknown[0].partition("=")[0]
         if not name.startswith("-"):
-            parser.error("an argument stands behind no flag")
+            parser.error("unexpected positional argument")
         close = difflib.get_close_matches(name, parser.flags, n=1)
-        parser.error(f"{name}: no such flag" + (f", did you mean {close[0]}?" if close else ""))
+        parser.error(f"unknown option {name}" + (f", did you mean {close[0]}?" if close else ""))
     if [] in parsed.values():
         # What argparse of Python 3.11 makes of `--flag=--`.
-        parser.error("-- is no value of a flag")
+        parser.error("-- is not a value of an option")
     flags = {path: parsed[path] for path in FLAGS if parsed[path] is not None}
     if parsed["demo"]:
         _demo(flags, parsed["config"])

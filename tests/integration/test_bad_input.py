@@ -29,7 +29,11 @@ PASSWORD = "hunter2-of-the-server"  # what must never show holds `hunter2`
 WRONG = "hunter2-of-somebody-else"
 
 # What is said of `--config=--`, of which argparse makes an empty list up to Python 3.12.
-DASHES = "-- is no value of a flag" if sys.version_info < (3, 13) else "--config --: cannot be read"
+DASHES = (
+    "-- is not a value of an option"
+    if sys.version_info < (3, 13)
+    else "--config --: cannot be read"
+)
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *told: str) -> None:
@@ -89,9 +93,9 @@ def test_a_directory_in_place_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--redis-urll", "redis://:hunter2@h"], ["--redis-urll: no such flag", "--redis-url?"]),
-        (["--password=hunter2"], ["--password: no such flag", "--help lists the flags"]),
-        (["--check", "redis://:hunter2@h"], ["an argument stands behind no flag", "--help"]),
+        (["--redis-urll", "redis://:hunter2@h"], ["unknown option --redis-urll", "--redis-url?"]),
+        (["--password=hunter2"], ["unknown option --password", "--help lists the options"]),
+        (["--check", "redis://:hunter2@h"], ["unexpected positional argument", "--help"]),
         (["--config"], ["--config", "expected one argument"]),
         (["--config=--"], [DASHES]),
         (["--check", "--demo"], ["--demo: not allowed with argument --check"]),
