@@ -28,9 +28,12 @@ _OCCURRENCE = re.compile(
     r"(?:DETAIL|HINT|CONTEXT|QUERY|STATEMENT|LINE \d+|WHERE): |\[SQL: |\[parameters: "
     r"|\(Background on|params: |goroutine \d|Stack trace:|Require stack:"
 )
-# The same, within a line: Laravel's queries, and where in a script of Redis.
-_OCCURRENCE_IN_LINE = re.compile(
-    r" \(Connection: |,? script: [0-9a-f]{40}, on @user_script:\d+\.?| at character \d+$"
+# The same within a line, behind a sign that is quick to find: queries of Laravel, scripts of Redis,
+# places in statements of PostgreSQL.
+_OCCURRENCES_IN_LINE = (
+    ("(Connection: ", re.compile(r" \(Connection: ")),
+    ("@user_script:", re.compile(r",? script: [0-9a-f]{40}, on @user_script:\d+\.?")),
+    (" at character ", re.compile(r" at character \d+$")),
 )
 # `Error: Error: it failed`: the class of everything says nothing.
 _GENERIC_CLASS = re.compile(r"(?:(?:Uncaught )?[Ee]rror: |ERROR: )+")
@@ -54,8 +57,9 @@ def essence(reason: str) -> str:
     line = " ".join(text.split())
     if not line.isprintable():
         line = "".join(each for each in line if each.isprintable())
-    if (occurrence := _OCCURRENCE_IN_LINE.search(line)) and occurrence.start():
-        line = line[: occurrence.start()]
+    for sign, pattern in _OCCURRENCES_IN_LINE:
+        if sign in line and (occurrence := pattern.search(line)) and occurrence.start():
+            line = line[: occurrence.start()]
     if generic := _GENERIC_CLASS.match(line):
         line = line[generic.end() :]
     return line[:MAX_READ_LENGTH]

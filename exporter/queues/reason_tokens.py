@@ -45,11 +45,12 @@ MAX_NAME_LENGTH = 80
 # than the next quotation mark or the end of a word, so that nothing is read more than twice.
 _TOKEN = re.compile(
     r"""
-    # Words that cannot be values, several at once, since most of a reason is such words.
+    # Words that are values only if their letters are random, several at once, since most of a
+    # reason is such words.
     (?P<plain>
       (?<![\w=])
-      (?: (?!to\ host\ |[Rr]esolve\ |null|None|true|false|[0-9a-f]{2}\ [0-9a-f]{2}\ )
-          [A-Za-z]{1,7}\ )++
+      (?: (?!ENOTFOUND|to\ host\ |[Rr]esolve\ |null|None|true|false|[0-9a-f]{2}\ [0-9a-f]{2}\ )
+          [A-Za-z]{1,40}[,.]?\ )++
     )
   | (?P<folded><(?:\*|email|url|path|host)>(?:(?<=<host>):\d{1,5}\b)?)
     # Several words that are one value, or one fault.
@@ -112,12 +113,13 @@ _PROGRAM_NAME = re.compile(
 # Names of tables and columns are quoted in statements: `select "id" from "mails"`.
 _STATEMENT = re.compile(r"\b(?i:select|insert into|update|delete from) [\"`]")
 _REQUEST_OR_STATUS = re.compile(r"(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) \S|[1-5]\d\d [A-Z]")
+_LONG_WORD = re.compile(rf"[A-Za-z]{{{MIN_RANDOM_LENGTH},}}")
 _LETTERS = re.compile(r"[A-Za-z]{4,}")
 _LITERALS = frozenset(("null", "nil", "true", "false", "undefined", "None", "True", "False"))
 _ENDS_VALUE = re.compile(r" ?(?:[},;)\]]|\Z)")
 # The form of most ids: `cus_8812`, `clx3k9f2a0000`.
 _LOWER_CASE_ID = re.compile(r"[a-z_-]+\d[a-z\d_-]*")
-_PLAIN_SIGNS = re.compile(r"[A-Za-z'&?*!^]+")
+_LETTERS_AND_SIGNS = re.compile(r"[A-Za-z'&?*!^]+")
 
 
 def fold_tokens(text: str, depth: int = 0) -> str:
@@ -140,7 +142,9 @@ def fold_tokens(text: str, depth: int = 0) -> str:
 def _fold_token(found: re.Match[str], depth: int) -> str:
     kind = found.lastgroup or ""
     token = found[0]
-    if kind in ("plain", "folded", "mail_reply"):
+    if kind == "plain":
+        return token if len(token) <= MIN_RANDOM_LENGTH else _LONG_WORD.sub(_fold_letters, token)
+    if kind in ("folded", "mail_reply"):
         return token
     if kind == "word":
         return _fold_word(found)
@@ -228,9 +232,11 @@ def _fold_name(name: str) -> str:
         return name
     if len(name) > MAX_NAME_LENGTH or (len(name) >= LONG_WORD_LENGTH and is_token(name)):
         return "<*>"
-    return _LETTERS.sub(
-        lambda found: "<*>" if is_random(found[0]) else found[0], _NUMBERED.sub("<*>", name)
-    )
+    return _LETTERS.sub(_fold_letters, _NUMBERED.sub("<*>", name))
+
+
+def _fold_letters(found: re.Match[str]) -> str:
+    return "<*>" if is_random(found[0]) else found[0]
 
 
 def _fold_path(found: re.Match[str]) -> str:
@@ -245,22 +251,17 @@ def _fold_path(found: re.Match[str]) -> str:
 
 def _fold_word(found: re.Match[str]) -> str:
     word, text, start = found[0], found.string, found.start()
-    is_value = text[start - 1 : start] == "="
-    if not is_value and len(word) < MIN_RANDOM_LENGTH and word.isalpha() and word not in _LITERALS:
-        return word
-    if _PLAIN_SIGNS.fullmatch(word):
-        if is_value and not _is_telling(_word_before(text, start)):
-            return "<*>"
-        if word in _LITERALS and _sign_before(text, start) in (":", "="):
-            return "<*>" if _ENDS_VALUE.match(text, found.end()) else word
-        return "<*>" if len(word) >= MIN_RANDOM_LENGTH and is_random(word) else word
     core = word.rstrip(".:?!")
-    if not core:
-        return word
-    before = _word_before(text, start)
-    if is_value and not _is_telling(before):
-        return f"<*>{word[len(core) :]}"
-    return _fold_value(core, before, text, start) + word[len(core) :]
+    end = word[len(core) :]
+    if text[start - 1 : start] == "=":
+        before = _word_before(text, start)
+        return (_fold_value(core, before, text, start) if _is_telling(before) else "<*>") + end
+    if _LETTERS_AND_SIGNS.fullmatch(core):
+        if core in _LITERALS and _sign_before(text, start) == ":":
+            return "<*>" if _ENDS_VALUE.match(text, found.end()) else word
+        is_value = len(core) >= MIN_RANDOM_LENGTH and is_random(core)
+        return f"<*>{end}" if is_value else word
+    return _fold_value(core, _word_before(text, start), text, start) + end if core else word
 
 
 def _is_telling(name: str) -> bool:

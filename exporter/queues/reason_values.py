@@ -150,7 +150,8 @@ def _is_random(letters: str) -> bool:
 _UNIT = re.compile(rf"(?: ?(?:[%{CURRENCIES}]|\.\u2013|=++(?![\w<'\"(])|(?:{UNITS})\b))++")
 _JOINT = re.compile(r"[,;] | - | and |[ ,.:/_#+&\u00d7-]")
 _TUPLES = re.compile(r"\(<\*>\)(?:, ?\(<\*>\))++")
-_PLURAL = re.compile(rf"(?<=<\*> )({COUNTED})s\b")
+_PLURAL = re.compile(rf"( (?:{COUNTED}))s\b")
+_PREFIX_SIGNS = frozenset(CURRENCIES + "#")
 _LIST = re.compile(r"((?:\w{1,20}:)?<(?:host|email|url|path)>)(?:, ?\1)++")
 _JSON_SPACE = re.compile(r'(?<=[{\[]) | (?=[}\]])|(?<=":) |(?<=[\]}"\d>],) (?=["{\[<])')
 
@@ -170,24 +171,28 @@ def join_values(folded: str) -> str:
     last = others.pop()
     gaps = [_without_prefix(first)]
     for other in others:
-        gap = _without_prefix(_without_unit(other))
+        gap = _without_prefix(_after_value(other))
         if not _JOINT.fullmatch(gap):
             gaps.append(gap)
-    joined = "<*>".join([*gaps, _without_unit(last)])
+    joined = "<*>".join([*gaps, _after_value(last)])
     joined = joined.replace("<*> (<*>) <*>", "<*>").replace("<*>(<*>)", "<*>")
     joined = joined.replace("'<*>'...", "'<*>'").replace("<path>:<*>", "<path>")
-    return _PLURAL.sub(r"\1", _TUPLES.sub("(<*>)", joined))
+    return _TUPLES.sub("(<*>)", joined) if "(<*>)," in joined else joined
 
 
-def _without_unit(after: str) -> str:
-    unit = _UNIT.match(after)
-    return after[unit.end() :] if unit else after
+def _after_value(after: str) -> str:
+    """Without the unit of the value, and without the plural of what it counts."""
+    if unit := _UNIT.match(after):
+        after = after[unit.end() :]
+    if plural := _PLURAL.match(after):
+        after = plural[1] + after[plural.end() :]
+    return after
 
 
 def _without_prefix(before: str) -> str:
     """Without what is part of the value that follows: `Tue, 24`, `€12`."""
     kept = before.rstrip(" ,")
-    if kept[-1:] in (*CURRENCIES, "#"):
+    if kept[-1:] in _PREFIX_SIGNS:
         return kept[:-1]
     word = kept.rpartition(" ")[2].lstrip("([")
     return kept[: -len(word)] if word in DATE_WORDS else before

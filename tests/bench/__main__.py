@@ -11,10 +11,11 @@ import platform
 from pathlib import Path
 
 from tests.bench.events import full_rate, speed, steady
+from tests.bench.folding import folding
 from tests.bench.requests import beside_work, idle, pages, start
 from tests.bench.scrapes import SIZES, scrapes
 
-PARTS = ("scrapes", "api", "start", "events")
+PARTS = ("scrapes", "api", "start", "events", "folding")
 
 
 def main() -> None:
@@ -39,6 +40,8 @@ def main() -> None:
         speed(arguments.rounds)
         full_rate()
         steady(arguments.steady_seconds)
+    if "folding" in arguments.parts:
+        folding(arguments.rounds)
 
 
 if __name__ == "__main__":
