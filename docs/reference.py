@@ -8,7 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from exporter.metrics.event_family import EventGauge, EventHistogram, MissedCounter
+from exporter.metrics.event_family import (
+    EventFamily,
+    EventGauge,
+    EventHistogram,
+    MissedCounter,
+    ReasonCounter,
+    ReasonGauge,
+)
 from exporter.metrics.exposition import COUNTED, GAUGES
 from exporter.metrics.family import Family, LabelledQueueGauge, QueueInfo
 from exporter.metrics.health import Health
@@ -63,6 +70,11 @@ SOURCES = {
     "bullmq_job_duplicated_total": "`duplicated`",
     "bullmq_job_wait_duration_seconds": "from `waiting`, `delayed` or `added` to `active`",
     "bullmq_job_process_duration_seconds": "from `active` to `completed` or `failed`",
+    "bullmq_job_failure_reasons_total": "`failedReason` of `failed`",
+    "bullmq_job_retry_reasons_total": "`failedReason` of the job's hash, after a failed attempt",
+    "bullmq_job_failure_reason_first_seen_timestamp_seconds": "both",
+    "bullmq_job_failure_reason_last_seen_timestamp_seconds": "both",
+    "bullmq_queue_failure_reasons_since_timestamp_seconds": "the exporter",
     "bullmq_exporter_events_missed_total": "gaps in the stream",
     "bullmq_queue_events_off": "`opts.maxLenEvents` in `meta` (100 or less), or gaps in every check",
     "bullmq_queue_clock_offset_seconds": "ids of `active`, `completed` and `failed`, compared with "
@@ -89,9 +101,9 @@ def metrics() -> str:
             "histogram"
             if isinstance(family, EventHistogram)
             else "gauge"
-            if isinstance(family, EventGauge)
+            if isinstance(family, EventGauge | ReasonGauge)
             else "counter",
-            ["queue", *([] if isinstance(family, MissedCounter | EventGauge) else ["name"])],
+            ["queue", *_event_labels(family)],
             family.help,
             SOURCES[family.name],
         )
@@ -142,11 +154,37 @@ may remain uncounted if the job was active before the exporter started and was t
 (`DelayedError`, a rate limit), or if it failed in between. If a job is deferred, completed and removed
 within a fraction of a second, before its hash can be read, one retry too many is counted.
 
+### Reasons of failures
+`reason` is what the reasons of one fault have in common, at most 120 characters and 200 bytes: `Card declined for <*>`
+stands for the same failure of every customer. `fingerprint` is the same for the same reason in every
+process, also in the Jobs API (`/failures`) and on the page. What [`api.redact`](settings.md#apiredact)
+and [`api.redact_values`](settings.md#apiredact_values) name is hidden first. With
+[`events.max_reasons`](settings.md#eventsmax_reasons) `0` failures are not counted by reason.
+
+In each of the two families the 20 reasons of a queue that failed most lately have series of their own. The sum over all
+series of a queue is exactly its `bullmq_job_failed_total` or `bullmq_job_retried_total`:
+
+| fingerprint | counts |
+| --- | --- |
+| `__other__` | failures for other reasons |
+| `__unknown__` | failures whose reason could not be read: missed events, hashes that were gone, reasons of attempts over 64 KiB, and all before failures were counted by reason |
+| `__retired__` | what reasons had counted whose series passed to another reason. It jumps when that happens, so its rate means nothing |
+
+A reason takes the series of another one when it weighs twice as much: the number of its failures, each
+half as much after an hour. At most 20 series of a queue change hands in an hour.
+
 {_table([*head[:-1], "events"], counted)}
 
 ## The exporter itself
 {_table(head[:-1], [*_own()])}
 """
+
+
+def _event_labels(family: EventFamily) -> Sequence[str]:
+    """The labels in addition to those that identify the queue."""
+    if isinstance(family, ReasonCounter | ReasonGauge):
+        return ["fingerprint", "reason"]
+    return [] if isinstance(family, MissedCounter | EventGauge) else ["name"]
 
 
 def _labels(family: Family) -> Sequence[str]:

@@ -61,6 +61,7 @@ async def run(
         with_prefix = any(each.has_several_prefixes for each in watched.values())
         health = Health(tuple(watched), follows_events=settings.events.enabled)
         targets, request_priority = [], RequestPriority()
+        redaction = Redaction(settings.api.redact, settings.api.redact_values)
         exposition = Exposition(
             health,
             tuple(watched),
@@ -76,12 +77,13 @@ async def run(
                 partial(exposition.publish_counts, name),
                 request_priority,
                 deadline=deadline,
+                redact=redaction.value,
             )
             targets.append(target)
         stack.push_async_callback(_close, targets, deadline)
         jobs = JobsApi(
             targets,
-            Redaction(settings.api.redact, settings.api.redact_values),
+            redaction,
             search_seconds=settings.api.search_seconds,
         )
 

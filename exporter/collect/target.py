@@ -12,6 +12,7 @@ from exporter.collect.watcher import Watcher, watched_queues
 from exporter.concurrency.request_priority import RequestPriority
 from exporter.concurrency.supervision import supervise
 from exporter.deadline import Deadline
+from exporter.queues.redact import Redact, unredacted
 from exporter.queues.snapshot import Outcome
 from exporter.queues.tallies import Tallies
 from exporter.settings import Settings
@@ -42,6 +43,7 @@ class Target:
         request_priority: RequestPriority,
         *,
         deadline: Deadline,
+        redact: Redact = unredacted,
     ) -> None:
         self.name, self.settings = name, settings
         self._publish, self._publish_counts = publish, publish_counts
@@ -49,7 +51,9 @@ class Target:
         # an outage never replaces the page without queues.
         self._publishing = asyncio.Lock()
         watched = watched_queues(settings)
-        self._store = open_store(settings, watched, request_priority, deadline=deadline)
+        self._store = open_store(
+            settings, watched, request_priority, deadline=deadline, redact=redact
+        )
         self._events, self.reader = self._store.events, self._store.reader
         self.watcher = Watcher(self._store, watched, settings, self._publish_poll, request_priority)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from exporter.metrics.new_series import Held, Name
 from exporter.metrics.packing import Segment, SegmentPacker
 from exporter.queues.event_log import milliseconds
 from exporter.queues.queue import Queue
+from exporter.queues.reason_counts import FrozenReasons, ReasonCount, Seen
 from exporter.queues.tallies import (
     Count,
     Exemplar,
@@ -72,7 +73,27 @@ class EventGauge:
     read: Callable[[QueueTallies], float | None]
 
 
-EventFamily = EventCounter | EventHistogram | MissedCounter | EventGauge
+@dataclass(frozen=True, slots=True)
+class ReasonCounter:
+    """A counter by queue and reason."""
+
+    name: str
+    help: str
+    read: Callable[[FrozenReasons], Mapping[str, ReasonCount]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonGauge:
+    """A gauge by queue and reason, in seconds; of those that have a series."""
+
+    name: str
+    help: str
+    read: Callable[[Seen], int]  # epoch ms
+
+
+EventFamily = (
+    EventCounter | EventHistogram | MissedCounter | EventGauge | ReasonCounter | ReasonGauge
+)
 
 
 class _OfQueue(NamedTuple):
@@ -83,7 +104,7 @@ class _OfQueue(NamedTuple):
 
 
 def event_head(family: EventFamily, *, openmetrics: bool) -> str:
-    if isinstance(family, EventGauge):
+    if isinstance(family, EventGauge | ReasonGauge):
         return head(family.name, "gauge", family.help)
     kind = "histogram" if isinstance(family, EventHistogram) else "counter"
     # In OpenMetrics the family of a counter is named without the `_total` of its samples.
@@ -196,13 +217,15 @@ class EventRenderer:
         missed = 0 if None in each.held else each.counted.missed
         values.append((_OfQueue(missed, each.counted), labels))
         return [
-            "".join([self._sample(family, *value, each.queue, layout) for value in values])
+            _of_reasons(family, each, labels)
+            if isinstance(family, ReasonCounter | ReasonGauge)
+            else "".join([self._sample(family, *value, each.queue, layout) for value in values])
             for family in self._families
         ]
 
     def _sample(
         self,
-        family: EventFamily,
+        family: EventCounter | EventHistogram | MissedCounter | EventGauge,
         shown: FrozenTally | _OfQueue,
         labels: str,
         queue: Queue,
@@ -254,3 +277,22 @@ class EventRenderer:
         if UNREADABLE_IN_EXEMPLAR.search(job_key):
             return ""
         return f' # {{job_key="{escape(job_key)}"}} {value / 1000} {milliseconds(entry_id) / 1000}'
+
+
+def _of_reasons(family: ReasonCounter | ReasonGauge, each: _Input, labels: str) -> str:
+    """The samples of a queue, one for each reason."""
+    reasons = each.counted.reasons
+    if reasons is None:
+        return ""
+    if isinstance(family, ReasonCounter):
+        return "".join(
+            f'{family.name}{{{labels},fingerprint="{fingerprint}",reason="{escape(shown.text)}"}} '
+            f"{0 if (family.name, fingerprint) in each.held else shown.total}\n"
+            for fingerprint, shown in family.read(reasons).items()
+        )
+    texts = {**reasons.retried, **reasons.failed}
+    return "".join(
+        f'{family.name}{{{labels},fingerprint="{fingerprint}",'
+        f'reason="{escape(texts[fingerprint].text)}"}} {family.read(seen) / 1000}\n'
+        for fingerprint, seen in reasons.seen.items()
+    )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from exporter.metrics.event_family import (
     EventCounter,
+    EventFamily,
     EventGauge,
     EventHistogram,
     MissedCounter,
+    ReasonCounter,
+    ReasonGauge,
 )
+from exporter.metrics.new_series import FAILURE_REASONS, RETRY_REASONS
 from exporter.queues.tallies import Count
 
-FAMILIES = (
+FAMILIES: tuple[EventFamily, ...] = (
     EventCounter("bullmq_job_added_total", "Jobs that were added.", Count.ADDED),
     EventCounter("bullmq_job_completed_total", "Jobs that were completed.", Count.COMPLETED),
     EventCounter(
@@ -69,5 +73,31 @@ FAMILIES = (
         "By how much the clocks of the queue's workers are ahead of Redis's, below 0 if they are "
         "behind: the median of the last 15 jobs that were compared; absent before the first.",
         lambda counted: counted.clock_offset,
+    ),
+    ReasonCounter(
+        FAILURE_REASONS,
+        "Jobs that failed for good, by reason; the reasons that failed most lately have a series "
+        "of their own.",
+        lambda reasons: reasons.failed,
+    ),
+    ReasonCounter(
+        RETRY_REASONS,
+        "Failed attempts that BullMQ retries, by reason.",
+        lambda reasons: reasons.retried,
+    ),
+    ReasonGauge(
+        "bullmq_job_failure_reason_first_seen_timestamp_seconds",
+        "Since when jobs or attempts fail for this reason; anew after seven days without it.",
+        lambda seen: seen.first,
+    ),
+    ReasonGauge(
+        "bullmq_job_failure_reason_last_seen_timestamp_seconds",
+        "When a job or an attempt last failed for this reason.",
+        lambda seen: seen.last,
+    ),
+    EventGauge(
+        "bullmq_queue_failure_reasons_since_timestamp_seconds",
+        "Since when failures are counted by reason; absent before the first.",
+        lambda counted: None if counted.reasons is None else counted.reasons.since / 1000,
     ),
 )

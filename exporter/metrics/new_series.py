@@ -18,8 +18,11 @@ from exporter.queues.tallies import QueueTallies, Tallies
 # Scrapes are not always on time.
 TOLERANCE = 1.1
 
-# A job's name, or None for the counter of the queue itself.
-Name = str | None
+FAILURE_REASONS = "bullmq_job_failure_reasons_total"
+RETRY_REASONS = "bullmq_job_retry_reasons_total"
+
+# A job's name, a family by reason and a fingerprint, or None for the counter of the queue itself.
+Name = str | tuple[str, str] | None
 # The series that show 0.
 Held = Mapping[Queue, frozenset[Name]]
 
@@ -64,4 +67,10 @@ def _names(counted: QueueTallies | None) -> set[Name]:
     if counted is None:
         return set()
     names: set[Name] = {name for name, tally in counted.by_name.items() if not tally.restored}
+    if counted.reasons is not None:
+        for family, by_reason in (
+            (FAILURE_REASONS, counted.reasons.failed),
+            (RETRY_REASONS, counted.reasons.retried),
+        ):
+            names |= {(family, each) for each, count in by_reason.items() if not count.restored}
     return names if counted.restored else {None, *names}

@@ -30,6 +30,7 @@ from functools import lru_cache
 from exporter.queues.reason_lines import essence
 from exporter.queues.reason_tokens import fold_tokens
 from exporter.queues.reason_values import join_values
+from exporter.queues.text import shorten
 
 MAX_TEXT_LENGTH = 300
 MAX_LABEL_LENGTH = 120
@@ -50,10 +51,18 @@ class FoldedReason:
     # 12 hexadecimal digits that depend on the text alone.
     fingerprint: str
 
+    @classmethod
+    def of(cls, text: str) -> FoldedReason:
+        """The folded text with its fingerprint."""
+        digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+        return cls(text, digest[:FINGERPRINT_LENGTH])
+
     @property
     def label(self) -> str:
-        """The text as the value of a label: at most 120 characters, cut between words."""
-        return _cut(self.text, MAX_LABEL_LENGTH)
+        """The text as the value of a label: at most 120 characters, cut between words, and 200
+        bytes.
+        """
+        return shorten(_cut(self.text, MAX_LABEL_LENGTH))
 
 
 def fold(reason: str) -> FoldedReason:
@@ -66,9 +75,7 @@ def _fold(reason: str) -> FoldedReason:
     # Some versions of a library end its messages with a full stop.
     if text.endswith(".") and not text.endswith(".."):
         text = text[:-1]
-    text = _cut(text, MAX_TEXT_LENGTH)
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
-    return FoldedReason(text, fingerprint)
+    return FoldedReason.of(_cut(text, MAX_TEXT_LENGTH))
 
 
 _fold_cached = lru_cache(CACHED_REASONS)(_fold)

@@ -22,6 +22,8 @@ class JobFacts(NamedTuple):
     locked: bool = False
     has_failed_reason: bool = False
     opts: bytes | None = None
+    # Read only where it is counted: why its last attempt failed; None if that is not known.
+    failed_reason: bytes | None = None
 
     @property
     def exists(self) -> bool:

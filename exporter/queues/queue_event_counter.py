@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from exporter.queues.event_log import Entry, Gap, Place, StreamInfo, milliseconds
+from exporter.queues.failure_reasons import FoldedReason
 from exporter.queues.job_facts import JobFacts
 from exporter.queues.queue import Queue, State
+from exporter.queues.reason_counts import QueueReasons
 from exporter.queues.tallies import (
     OTHER,
     UNKNOWN,
@@ -78,7 +81,14 @@ class QueueEventCounter:
     """The book of one queue."""
 
     def __init__(
-        self, queue: Queue, layout: Layout, room: JobBudget, *, max_names: int, stream: bytes = b""
+        self,
+        queue: Queue,
+        layout: Layout,
+        room: JobBudget,
+        *,
+        max_names: int,
+        max_reasons: int = 0,
+        stream: bytes = b"",
     ) -> None:
         self.queue = queue
         self.stream = stream
@@ -97,6 +107,11 @@ class QueueEventCounter:
         self._layout = layout
         self._budget = room
         self._max_names = max_names
+        # Why jobs failed; None if that is not counted. And what is still to be counted there: jobs
+        # that failed with what their events say, and failed attempts with what their hashes will.
+        self._reasons = QueueReasons(max_reasons, int(1000 * time.time())) if max_reasons else None
+        self._failures: list[tuple[int, bytes | None]] = []
+        self._failed_attempts: list[tuple[int, bytes]] = []
         self._by_name: dict[bytes, Tally] = {}
         self._nameless: list[tuple[bytes, TrackedJob]] = []
         self._ambiguous: list[AmbiguousTransition] = []
@@ -197,8 +212,7 @@ class QueueEventCounter:
             if job.retry_seen_in_hash and job not in self._ahead:
                 self._note_ambiguous(job_id, job, prev, entry_id)  # it may be this one
             else:
-                job.tally.values[RETRIED] += 1
-                job.note_failed_attempt()
+                self._count_failed_attempt(job_id, job, entry_id)
                 if job in self._ahead:
                     self._stale.append((job_id, job))
         elif job.taken is not None and prev == b"active":
@@ -222,6 +236,12 @@ class QueueEventCounter:
             self._note_ambiguous(job_id, job, b"", entry_id)
         job.ready = job.taken = None
 
+    def _count_failed_attempt(self, job_id: bytes, job: TrackedJob, at: bytes) -> None:
+        job.tally.values[RETRIED] += 1
+        job.note_failed_attempt()
+        if self._reasons is not None:
+            self._failed_attempts.append((milliseconds(at), job_id))
+
     def _note_ambiguous(self, job_id: bytes, job: TrackedJob, prev: bytes, at: bytes) -> None:
         is_unsure = job.retries == UNKNOWN_RETRIES or job in self._ahead
         self._ambiguous.append(AmbiguousTransition(job_id, job, prev, at, is_unsure))
@@ -241,6 +261,9 @@ class QueueEventCounter:
     def _failed(self, entry_id: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
         job = self._finish(entry_id, job_id)
         job.tally.values[FAILED] += 1
+        if self._reasons is not None:
+            reason = fields[5] if len(fields) > 5 and fields[4] == b"failedReason" else None
+            self._failures.append((milliseconds(entry_id), reason))
         job.tally.exemplars[FAILED] = (job_id, 1000, entry_id)
         job.ready = job.taken = None
         if len(fields) > 5 and fields[5] == CHILDREN_FAILED and job.retries > 0:
@@ -332,6 +355,8 @@ class QueueEventCounter:
         self._restored, self._events_off = True, False
         for tally in self.tallies.values():
             tally.mark_restored()
+        if self._reasons is not None:
+            self._reasons.mark_restored()
 
     def take_removed(self) -> FinishedJobs:
         """The jobs that finished since the queue appeared or was last removed."""
@@ -380,13 +405,33 @@ class QueueEventCounter:
     def unresolved(self) -> set[bytes]:
         """Ids of the jobs whose `JobFacts` are needed before the counts are right."""
         asked = (*self._nameless, *self._again, *self._stale)
-        return {job_id for job_id, _ in asked} | {
-            transition.job_id for transition in self._ambiguous
-        }
+        return (
+            {job_id for job_id, _ in asked}
+            | {transition.job_id for transition in self._ambiguous}
+            | {job_id for _, job_id in self._failed_attempts}
+        )
 
     def unresolved_in_detail(self) -> set[bytes]:
         """Jobs for which all facts are needed: those that earlier events have moved."""
         return {each.job_id for each in self._ambiguous if each.is_unsure}
+
+    def unresolved_reasons(self) -> set[bytes]:
+        """Jobs for which the reason of their last failed attempt is needed."""
+        if self._reasons is None:
+            return set()
+        attempts = {job_id for _, job_id in self._failed_attempts}
+        return attempts | {transition.job_id for transition in self._ambiguous}
+
+    def unread_reasons(self, facts: Mapping[bytes, JobFacts]) -> set[bytes]:
+        """The reasons, as they were written, that `resolve` needs folded."""
+        asked = self.unresolved_reasons()
+        of_attempts = {facts[job_id].failed_reason for job_id in asked}
+        return {raw for raw in {*of_attempts, *(raw for _, raw in self._failures)} if raw}
+
+    @property
+    def is_unresolved(self) -> bool:
+        """Whether `resolve` has something to do."""
+        return bool(self._failures or self.unresolved())
 
     @property
     def is_ahead(self) -> bool:
@@ -397,8 +442,12 @@ class QueueEventCounter:
         """Note that all is read that was written before the last `resolve`."""
         self._ahead.clear()
 
-    def resolve(self, facts: Mapping[bytes, JobFacts]) -> None:
-        """Finish the book with the answers to all `unresolved`."""
+    def resolve(
+        self,
+        facts: Mapping[bytes, JobFacts],
+        reasons: Mapping[bytes, FoldedReason | None] = MappingProxyType({}),
+    ) -> None:
+        """Finish the book with the facts of all `unresolved`, and all `unread_reasons` folded."""
         self._frozen = None
         for job_id, job in self._again:
             if facts[job_id].exists and facts[job_id].retries < job.retries:
@@ -420,6 +469,13 @@ class QueueEventCounter:
             if job.retries > 0 and self.jobs.get(job_id) is job:
                 self._ahead.add(job)
         self._ambiguous, self._nameless, self._again, self._stale = [], [], [], []
+        if self._reasons is not None:
+            for at, raw in self._failures:
+                self._reasons.count_failed(reasons.get(raw) if raw else None, at)
+            for at, job_id in self._failed_attempts:
+                raw = facts[job_id].failed_reason
+                self._reasons.count_retried(reasons.get(raw) if raw else None, at)
+        self._failures, self._failed_attempts = [], []
 
     def _decide(self, transition: AmbiguousTransition, facts: JobFacts) -> None:
         job, prev = transition.job, transition.prev
@@ -437,8 +493,7 @@ class QueueEventCounter:
             failed = facts.every_start_failed or UNKNOWN_RETRIES < job.retries < facts.retries
         if not failed:
             return
-        job.tally.values[RETRIED] += 1
-        job.note_failed_attempt()
+        self._count_failed_attempt(transition.job_id, job, transition.at)
         job.retry_seen_in_hash = facts.exists
         if prev and facts.exists:
             self._retry_prev = prev
@@ -516,6 +571,7 @@ class QueueEventCounter:
                 job = TrackedJob(tally)
                 job.retries = facts.retries
                 self._budget.failed.remember(self.queue.base, job_id, job)
+        self._count_unknown_reasons(count, len(found))
         # They are not to be found again when another gap is mended, or this one after an error.
         self._finished[-1][1].extend(found)
 
@@ -527,6 +583,11 @@ class QueueEventCounter:
         """Count jobs of which only the number is known."""
         self._frozen = None
         self._tally_of(None).values[count] += number
+        self._count_unknown_reasons(count, number)
+
+    def _count_unknown_reasons(self, count: Count, number: int) -> None:
+        if self._reasons is not None and count is Count.FAILED:
+            self._reasons.failed.count_unknown(number)
 
     def note_events_off(self, off: bool) -> None:
         """Note whether the queue keeps too few events to be read."""
@@ -543,6 +604,7 @@ class QueueEventCounter:
                 restored=self._restored,
                 events_off=self._events_off,
                 clock_offset=self._worker_clock.offset,
+                reasons=None if self._reasons is None else self._reasons.freeze(),
             )
         return self._frozen
 
@@ -569,6 +631,7 @@ class QueueEventCounter:
             "retry_prev": self._retry_prev,
             "debounced": self._debounced,
             "removed": self._taken_removed,
+            "reasons": None if self._reasons is None else self._reasons.memory(),
         }
 
     def remember(self, memory: Mapping[str, Any]) -> None:
@@ -600,6 +663,12 @@ class QueueEventCounter:
         self._retry_prev = memory.get("retry_prev")
         self._debounced = memory.get("debounced")
         self._taken_removed = FinishedJobs(*memory.get("removed", ()))
+        if self._reasons is not None:
+            if reasons := memory.get("reasons"):
+                self._reasons.remember(reasons)
+            self._reasons.complete(
+                failed=self.counted(Count.FAILED), retried=self.counted(Count.RETRIED)
+            )
 
 
 def _was_active(facts: JobFacts, at: bytes) -> bool:

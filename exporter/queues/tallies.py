@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from exporter.queues.queue import Queue
+from exporter.queues.reason_counts import FrozenReasons
 
 # Jobs whose name cannot be known any more, and jobs of names beyond the limit.
 UNKNOWN = "__unknown__"
@@ -137,6 +138,7 @@ class QueueTallies:
     events_off: bool = False  # the queue keeps too few events to be read
     # Seconds by which its workers' clocks are ahead of Redis's; None if unknown.
     clock_offset: float | None = None
+    reasons: FrozenReasons | None = None  # None without failures, or if they are not counted
 
 
 class Saves(NamedTuple):

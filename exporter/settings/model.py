@@ -190,6 +190,7 @@ class EventsSettings(Section):
     state_file: Path | None = None
     max_jobs: Annotated[int, Field(ge=0, le=10_000_000)] = 100_000
     max_names: Annotated[int, Field(ge=1, le=10_000)] = 100
+    max_reasons: Annotated[int, Field(ge=0, le=200)] = 20
     # A job of an idle queue is taken within milliseconds, so what is shorter than 50 ms is no wait;
     # a backlog is minutes, an outage hours. Four hours are the last bound: what is older shows as
     # the age of the oldest waiting job.

@@ -62,6 +62,19 @@ class _Checked(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
+class _ReasonCounts(_Checked):
+    reserved: dict[str, int]
+    # Fingerprint, text, count, weight, and when it was weighed.
+    series: tuple[tuple[str, str, int, FiniteFloat, int], ...]
+
+
+class _QueueReasons(_Checked):
+    since: int
+    failed: _ReasonCounts
+    retried: _ReasonCounts
+    seen: tuple[tuple[str, int, int], ...]
+
+
 class _Queue(_Checked):
     position: EntryId
     number: int | None
@@ -77,6 +90,7 @@ class _Queue(_Checked):
     retry_prev: bytes | None = None
     debounced: bytes | None = None
     removed: tuple[int, int] = (0, 0)
+    reasons: _QueueReasons | None = None
 
 
 class _File(_Checked):
@@ -110,7 +124,9 @@ def decode(data: bytes, layout: Layout) -> Saved:
         if any(len(values) < size for values in queue["tallies"].values()):
             raise ValueError("counts are missing")
         queue["tallies"] = {name: values[:size] for name, values in queue["tallies"].items()}
-        QueueEventCounter(Queue(base, "", ""), layout, JobBudget(0), max_names=1).remember(queue)
+        QueueEventCounter(
+            Queue(base, "", ""), layout, JobBudget(0), max_names=1, max_reasons=1
+        ).remember(queue)
     return Saved(
         memory[QUEUES],
         file.searched or file.saved,

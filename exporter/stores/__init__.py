@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from exporter.concurrency.request_priority import RequestPriority
 from exporter.deadline import Deadline
+from exporter.queues.redact import Redact, unredacted
 from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import Settings
 from exporter.stores.base import Store
@@ -16,6 +17,10 @@ def open_store(
     request_priority: RequestPriority,
     *,
     deadline: Deadline | None = None,
+    redact: Redact = unredacted,
 ) -> Store:
-    """The store of a target, by its settings. Nothing is connected before the first read."""
-    return BullmqStore(settings, watched, request_priority, deadline=deadline)
+    """The store of a target, by its settings. Nothing is connected before the first read.
+
+    `redact` hides in reasons of failures what the settings name.
+    """
+    return BullmqStore(settings, watched, request_priority, deadline=deadline, redact=redact)

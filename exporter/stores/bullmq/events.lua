@@ -24,6 +24,10 @@ local function useful(fields)
   for i = 1, math.min(#fields, KEPT_WORDS) do
     local unused = i % 2 == 0 and UNUSED[fields[i - 1]]
     kept[i] = unused and '' or string.sub(fields[i], 1, KEPT_BYTES)
+    -- What went wrong may stand at its end.
+    if fields[i - 1] == 'failedReason' and #fields[i] > 2 * KEPT_BYTES then
+      kept[i] = kept[i] .. '\n' .. string.sub(fields[i], -KEPT_BYTES)
+    end
   end
   if fields[3] == 'jobId' and fields[4] then kept[4] = remembered(fields[4]) end
   return kept

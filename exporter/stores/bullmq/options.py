@@ -1,4 +1,4 @@
-"""The options of jobs, which applications can make as long as they like."""
+"""Fields of jobs that applications can make as long as they like, such as their options."""
 
 from __future__ import annotations
 
@@ -15,16 +15,25 @@ async def read_options(redis: RedisReader, jobs: Sequence[bytes]) -> list[bytes 
 
     Raises RedisUnavailable.
     """
-    lengths = expected(await redis.pipeline([(b"HSTRLEN", job, b"opts") for job in jobs]), int)
+    return await read_field(redis, jobs, b"opts", MAX_OPTIONS_BYTES)
+
+
+async def read_field(
+    redis: RedisReader, jobs: Sequence[bytes], field: bytes, max_bytes: int
+) -> list[bytes | None]:
+    """This field of the jobs with these keys: None without one, empty where it is too long.
+
+    Raises RedisUnavailable.
+    """
+    lengths = expected(await redis.pipeline([(b"HSTRLEN", job, field) for job in jobs]), int)
     # What is not a hash has no length.
     sizes = [length if isinstance(length, int) else 0 for length in lengths]
-    short = [job for job, size in zip(jobs, sizes, strict=True) if 0 < size <= MAX_OPTIONS_BYTES]
-    answers = await redis.pipeline([(b"HGET", job, b"opts") for job in short])
+    short = [job for job, size in zip(jobs, sizes, strict=True) if 0 < size <= max_bytes]
+    answers = await redis.pipeline([(b"HGET", job, field) for job in short])
     expected(answers, bytes, type(None))
-    options = {
+    values = {
         job: answer for job, answer in zip(short, answers, strict=True) if isinstance(answer, bytes)
     }
     return [
-        b"" if size > MAX_OPTIONS_BYTES else options.get(job)
-        for job, size in zip(jobs, sizes, strict=True)
+        b"" if size > max_bytes else values.get(job) for job, size in zip(jobs, sizes, strict=True)
     ]

@@ -11,6 +11,7 @@ from exporter.concurrency.request_priority import RequestPriority
 from exporter.deadline import Deadline
 from exporter.queues.jobs import ReadLimits
 from exporter.queues.queue import Queue, State
+from exporter.queues.redact import Redact, unredacted
 from exporter.queues.remark import Remark
 from exporter.queues.snapshot import QueueReading
 from exporter.queues.watched_queues import WatchedQueues
@@ -36,6 +37,7 @@ class BullmqStore:
         request_priority: RequestPriority,
         *,
         deadline: Deadline | None = None,
+        redact: Redact = unredacted,
     ) -> None:
         self._settings, self._request_priority = settings, request_priority
         self.address = f"Redis at {settings.redis.address}"
@@ -71,6 +73,7 @@ class BullmqStore:
                 redis_timeout=settings.redis.timeout,
                 request_priority=request_priority,
                 deadline=deadline,
+                redact=redact,
             )
 
     def understanding(self) -> AbstractContextManager[None]:

@@ -23,10 +23,13 @@ from exporter.queues.event_log import (
     check_entries,
     milliseconds,
 )
+from exporter.queues.failure_reasons import FoldedReason, fold
 from exporter.queues.job_facts import number
 from exporter.queues.queue import Queue, State
 from exporter.queues.queue_event_counter import CLOCK_SKEW_MS, QueueEventCounter
+from exporter.queues.redact import Redact, unredacted
 from exporter.queues.tallies import FinishedJobs, Layout, QueueTallies, Tallies
+from exporter.queues.text import text
 from exporter.queues.tracked_jobs import JobBudget
 from exporter.settings import EventsSettings
 from exporter.state.state_file import StateFile
@@ -92,6 +95,9 @@ CHECK_BATCH_SIZE = 100
 # Entries that are counted before requests are served: 1 ms.
 COUNT_BATCH_SIZE = 300
 
+# Reasons that are folded before requests are served: up to 1 ms, as most of them are short.
+FOLD_BATCH_SIZE = 20
+
 # Counters that are copied before requests are served: a third of a ms.
 FREEZE_BATCH_SIZE = 100
 
@@ -133,6 +139,7 @@ class Follower:
         deadline: Deadline | None = None,
         searched_at: Callable[[], int | None] = lambda: None,
         not_watched_until: Callable[[Queue], int | None] = lambda _: None,
+        redact: Redact = unredacted,
     ) -> None:
         self._redis = redis
         self._settings = settings
@@ -142,6 +149,7 @@ class Follower:
         self._request_priority = request_priority or RequestPriority()
         self._deadline = deadline or Deadline()
         self._block = int(1000 * min(BLOCK, redis_timeout / 3))
+        self._redact = redact
         self._layout = Layout(
             *(
                 tuple(round(bound * 1000) for bound in bounds)
@@ -517,7 +525,7 @@ class Follower:
             if counter.cleaned:
                 counter.cleaned = False
                 self._stale_jobs.check_soon(counter)
-            if counter.unresolved():
+            if counter.is_unresolved:
                 self._unsettled.append(counter)
         self._note_behind(counters, behind)
         self._events_read += number
@@ -593,7 +601,11 @@ class Follower:
         """What finished in a queue that went while the exporter was not running."""
         room = JobBudget(self._settings.max_jobs)  # its jobs take none from those of others
         counter = QueueEventCounter(
-            Queue(base, "", ""), self._layout, room, max_names=self._settings.max_names
+            Queue(base, "", ""),
+            self._layout,
+            room,
+            max_names=self._settings.max_names,
+            max_reasons=self._settings.max_reasons,
         )
         counter.remember(self._remembered[base])
         removed = counter.take_removed()
@@ -609,6 +621,7 @@ class Follower:
             self._layout,
             self._budget,
             max_names=self._settings.max_names,
+            max_reasons=self._settings.max_reasons,
             stream=events_key(queue),
         )
         if queue.base in self._remembered:
@@ -791,17 +804,28 @@ class Follower:
         """Ask for the names, and for what the events left open."""
         while self._unsettled:
             counter = self._unsettled[-1]
-            counter.resolve(
-                await job_facts.ask(
-                    self._redis,
-                    counter.queue,
-                    counter.unresolved(),
-                    in_detail=counter.unresolved_in_detail(),
-                )
+            facts = await job_facts.ask(
+                self._redis,
+                counter.queue,
+                counter.unresolved(),
+                in_detail=counter.unresolved_in_detail(),
+                with_reason=counter.unresolved_reasons(),
             )
+            # From here on nothing waits for Redis: what is counted is counted with its reason.
+            counter.resolve(facts, await self._fold(counter.unread_reasons(facts)))
             self._unsettled.pop()
             if counter.is_ahead:
                 self._ahead.add(counter)
+
+    async def _fold(self, raw_reasons: Iterable[bytes]) -> dict[bytes, FoldedReason | None]:
+        folded: dict[bytes, FoldedReason | None] = {}
+        for batch in batched(raw_reasons, FOLD_BATCH_SIZE):
+            for raw in batch:
+                # As the API does it: what is hidden must not show in a fingerprint either.
+                reason = fold(await self._redact(text(raw)))
+                folded[raw] = reason if reason.text else None
+            await self._request_priority.yield_to_requests()
+        return folded
 
     # Memory
 

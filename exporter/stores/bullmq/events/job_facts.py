@@ -8,7 +8,7 @@ from typing import Any
 from exporter.concurrency.batches import batched
 from exporter.queues.job_facts import NO_JOB, JobFacts
 from exporter.queues.queue import Queue
-from exporter.stores.bullmq.options import read_options
+from exporter.stores.bullmq.options import read_field, read_options
 from exporter.stores.redis.client import Command, RedisReader, RedisRefused, expected
 
 FIELDS = ("name", "atm", "attemptsMade", "ats", "processedOn", "finishedOn")
@@ -16,6 +16,8 @@ FIELDS = ("name", "atm", "attemptsMade", "ats", "processedOn", "finishedOn")
 
 # How many jobs one pipeline asks for.
 BATCH = 1000
+# Longer reasons are not read, and count as unknown: 1,000 of them are 64 MB.
+MAX_REASON_BYTES = 64 * 1024
 # How often a job that moves while it is read is read again.
 MAX_READS = 5
 
@@ -26,8 +28,11 @@ async def ask(
     job_ids: Iterable[bytes],
     *,
     in_detail: Collection[bytes] = (),
+    with_reason: Collection[bytes] = (),
 ) -> dict[bytes, JobFacts]:
-    """The facts of each job; all facts for those `in_detail`. Raises RedisUnavailable."""
+    """The facts of each job; all facts for those `in_detail`, and why those `with_reason` last
+    failed. Raises RedisUnavailable.
+    """
     facts: dict[bytes, JobFacts] = {}
     for batch in batched(job_ids, BATCH):
         answers = await redis.pipeline([_fields_of(queue, job_id) for job_id in batch])
@@ -38,6 +43,12 @@ async def ask(
             if not detailed:
                 break
             detailed = await _add_details(redis, queue, detailed, facts)
+        asked = [job_id for job_id in batch if job_id in with_reason and facts[job_id].exists]
+        if asked:
+            keys = [queue.job_key(job_id) for job_id in asked]
+            reasons = await read_field(redis, keys, b"failedReason", MAX_REASON_BYTES)
+            for job_id, reason in zip(asked, reasons, strict=True):
+                facts[job_id] = facts[job_id]._replace(failed_reason=reason or None)
     return facts
 
 

@@ -1,0 +1,276 @@
+"""How many jobs of a queue failed for which reason: exact, and bounded.
+
+A label value that applications write is unbounded, so only the reasons that matter most have a
+series of their own. All others count under OTHER, and what nobody can know under UNKNOWN: the sum
+is always the number of failures.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from exporter.queues.failure_reasons import FoldedReason
+
+# In place of a fingerprint: reasons without a series of their own; failures of which the reason
+# could not be read; and what reasons had counted that have no series any more. These counts move
+# there at once, so a rate of RETIRED means nothing.
+OTHER = "__other__"
+UNKNOWN = "__unknown__"
+RETIRED = "__retired__"
+RESERVED = {OTHER: "other reasons", UNKNOWN: "unknown", RETIRED: "earlier reasons"}
+
+# The weight of a reason is the number of its failures, each half as much after so long (ms).
+WEIGHT_HALF_LIFE_MS = 3_600_000
+# A reason takes the series of another one if it weighs so many times as much.
+TAKEOVER = 2.0
+# How many reasons without a series are weighed.
+MAX_CANDIDATES = 50
+# A reason is new again after so long without it (ms): seven days.
+FORGET_AFTER_MS = 7 * 86_400_000
+# Reasons of a queue of which it is remembered when they were seen.
+MAX_SEEN = 200
+
+
+class Seen(NamedTuple):
+    """Since when a reason is seen, and when it was last (epoch ms, by Redis's clock)."""
+
+    first: int
+    last: int
+
+
+class ReasonCount(NamedTuple):
+    """A series. `restored`: it was exposed before, and is not new when it is exposed again."""
+
+    text: str
+    total: int
+    restored: bool
+
+
+class _Series:
+    __slots__ = ("at", "count", "label", "reason", "restored", "weight")
+
+    def __init__(self, reason: FoldedReason, *, restored: bool = False) -> None:
+        self.reason, self.label, self.restored = reason, reason.label, restored
+        self.count, self.weight, self.at = 0, 0.0, 0
+
+    def weight_at(self, at: int) -> float:
+        return _decayed(self.weight, at - self.at)
+
+    def add(self, at: int, weight: float) -> None:
+        self.count += 1
+        # Events of one queue may go back in time by a little.
+        self.weight, self.at = self.weight_at(at) + weight, max(at, self.at)
+
+
+class ReasonCounts:
+    """Counts of one kind by reason, of at most `limit` reasons.
+
+    A reason keeps its series while it is among those that fail most of late. At most `limit` series
+    an hour pass to other reasons, so that hostile reasons cannot flood Prometheus with series.
+    """
+
+    __slots__ = ("_candidates", "_limit", "_refilled", "_reserved", "_series", "_takeovers")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._series: dict[str, _Series] = {}
+        self._candidates: OrderedDict[str, tuple[float, int]] = OrderedDict()  # weight, and when
+        self._reserved = _Reserved()
+        self._takeovers, self._refilled = float(limit), 0
+
+    @property
+    def total(self) -> int:
+        """The number of failures."""
+        return sum(self._reserved.counts.values()) + sum(
+            series.count for series in self._series.values()
+        )
+
+    def count(self, reason: FoldedReason | None, at: int) -> None:
+        """Count a failure at that time (epoch ms); None: its reason is unknown."""
+        if reason is None:
+            self._reserved.counts[UNKNOWN] += 1
+        elif (series := self._series.get(reason.fingerprint)) is not None:
+            series.add(at, 1.0)
+        else:
+            self._count_candidate(reason, at)
+
+    def count_unknown(self, number: int) -> None:
+        """Count failures of which only the number is known."""
+        self._reserved.counts[UNKNOWN] += number
+
+    def mark_restored(self) -> None:
+        """All series were exposed before."""
+        self._reserved.restored = set(RESERVED)
+        for series in self._series.values():
+            series.restored = True
+
+    def freeze(self) -> Mapping[str, ReasonCount]:
+        """The series by their fingerprints."""
+        frozen = {
+            fingerprint: ReasonCount(series.label, series.count, series.restored)
+            for fingerprint, series in self._series.items()
+        }
+        reserved = self._reserved
+        for fingerprint, number in reserved.counts.items():
+            if number:
+                restored = fingerprint in reserved.restored
+                frozen[fingerprint] = ReasonCount(RESERVED[fingerprint], number, restored)
+        return frozen
+
+    def memory(self) -> dict[str, Any]:
+        """All of it in plain values, for `remember`."""
+        return {
+            "reserved": dict(self._reserved.counts),
+            "series": [
+                (fingerprint, series.reason.text, series.count, series.weight, series.at)
+                for fingerprint, series in self._series.items()
+            ],
+        }
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Go on from a `memory`. The limit may be lower now."""
+        for name, number in memory["reserved"].items():
+            self._reserved.counts[name] += number
+        for fingerprint, text, count, weight, at in memory["series"]:
+            if len(self._series) >= self._limit:
+                self._reserved.counts[RETIRED] += count
+                continue
+            series = self._series[fingerprint] = _Series(FoldedReason(text, fingerprint))
+            series.count, series.weight, series.at = count, weight, at
+        self.mark_restored()
+
+    def _count_candidate(self, reason: FoldedReason, at: int) -> None:
+        weight = self._weigh(reason.fingerprint, at)
+        if self._has_room(weight, at):
+            del self._candidates[reason.fingerprint]
+            series = self._series[reason.fingerprint] = _Series(reason)
+            series.add(at, weight)
+        else:
+            self._reserved.counts[OTHER] += 1
+
+    def _weigh(self, fingerprint: str, at: int) -> float:
+        """The weight of a reason without a series, with the failure that is counted now."""
+        weight, before = self._candidates.pop(fingerprint, (0.0, at))
+        weight = _decayed(weight, at - before) + 1.0
+        self._candidates[fingerprint] = (weight, at)
+        if len(self._candidates) > MAX_CANDIDATES:
+            self._candidates.popitem(last=False)
+        return weight
+
+    def _has_room(self, weight: float, at: int) -> bool:
+        """Whether a reason of this weight gets a series; the lightest one may lose its own."""
+        if len(self._series) < self._limit:
+            return True
+        hour = 3_600_000
+        refill = self._limit * max(0, at - self._refilled) / hour if self._refilled else 0.0
+        self._takeovers, self._refilled = min(self._limit, self._takeovers + refill), at
+        if self._takeovers < 1.0:
+            return False
+        lightest = min(self._series.values(), key=lambda series: series.weight_at(at))
+        if weight < TAKEOVER * lightest.weight_at(at):
+            return False
+        self._takeovers -= 1.0
+        self._reserved.counts[RETIRED] += lightest.count
+        del self._series[lightest.reason.fingerprint]
+        return True
+
+
+class _Reserved:
+    """The counts under RESERVED fingerprints."""
+
+    __slots__ = ("counts", "restored")
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(RESERVED, 0)
+        self.restored: set[str] = set()
+
+
+class FrozenReasons(NamedTuple):
+    """The reasons of a queue at one moment: by fingerprint, and since when they are known (ms)."""
+
+    failed: Mapping[str, ReasonCount]
+    retried: Mapping[str, ReasonCount]
+    seen: Mapping[str, Seen]
+    since: int
+
+
+class QueueReasons:
+    """Why the jobs of one queue failed, for good or in an attempt that another one follows."""
+
+    __slots__ = ("_seen", "failed", "retried", "since")
+
+    def __init__(self, limit: int, since: int) -> None:
+        self.failed, self.retried = ReasonCounts(limit), ReasonCounts(limit)
+        self.since = since
+        self._seen: OrderedDict[str, Seen] = OrderedDict()
+
+    def count_failed(self, reason: FoldedReason | None, at: int) -> None:
+        """Count a job that failed for good at that time (epoch ms)."""
+        self._see(reason, at)
+        self.failed.count(reason, at)
+
+    def count_retried(self, reason: FoldedReason | None, at: int) -> None:
+        """Count a failed attempt that another one follows."""
+        self._see(reason, at)
+        self.retried.count(reason, at)
+
+    def freeze(self) -> FrozenReasons | None:
+        """A copy; None if nothing has failed."""
+        failed, retried = self.failed.freeze(), self.retried.freeze()
+        if not failed and not retried:
+            return None
+        seen = {
+            fingerprint: seen
+            for fingerprint, seen in self._seen.items()
+            if fingerprint in failed or fingerprint in retried
+        }
+        return FrozenReasons(failed, retried, seen, self.since)
+
+    def mark_restored(self) -> None:
+        """All series were exposed before."""
+        self.failed.mark_restored()
+        self.retried.mark_restored()
+
+    def memory(self) -> dict[str, Any]:
+        """All of it in plain values, for `remember`."""
+        return {
+            "since": self.since,
+            "failed": self.failed.memory(),
+            "retried": self.retried.memory(),
+            "seen": [(fingerprint, *seen) for fingerprint, seen in self._seen.items()],
+        }
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Go on from a `memory`."""
+        self.since = memory["since"]
+        self.failed.remember(memory["failed"])
+        self.retried.remember(memory["retried"])
+        for fingerprint, first, last in memory["seen"]:
+            self._seen[fingerprint] = Seen(first, last)
+
+    def complete(self, *, failed: int, retried: int) -> None:
+        """Count as unknown what was counted before reasons were: the sums are these numbers."""
+        for counts, number in ((self.failed, failed), (self.retried, retried)):
+            counts.count_unknown(max(0, number - counts.total))
+
+    def _see(self, reason: FoldedReason | None, at: int) -> None:
+        if reason is None:
+            return
+        before = self._seen.pop(reason.fingerprint, None)
+        if before is None or at - before.last > FORGET_AFTER_MS:
+            self._seen[reason.fingerprint] = Seen(at, at)
+        else:
+            self._seen[reason.fingerprint] = Seen(before.first, max(at, before.last))
+        if len(self._seen) > MAX_SEEN:
+            self._seen.popitem(last=False)
+
+
+def _decayed(weight: float, milliseconds: int) -> float:
+    return float(weight * 0.5 ** (max(0, milliseconds) / WEIGHT_HALF_LIFE_MS))
+
+
+def known_reasons(counts: Mapping[str, ReasonCount]) -> Iterable[tuple[str, ReasonCount]]:
+    """The series of reasons, without those under RESERVED."""
+    return ((name, count) for name, count in counts.items() if name not in RESERVED)

@@ -1,0 +1,199 @@
+"""Failures by reason, as real workers fail."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.queues.failure_reasons import fold
+from exporter.queues.reason_counts import OTHER
+from exporter.queues.text import MAX_LABEL_BYTES
+from tests.support.bullmq import StartWork, Work
+from tests.support.counters import total, wait_following
+from tests.support.exporters import Exporter, StartExporter
+from tests.support.servers import Server
+from tests.support.waiting import eventually
+
+VERSIONS = pytest.mark.parametrize("version", ["bullmq5", "bullmq6"])
+FAILED = "bullmq_job_failure_reasons_total"
+RETRIED = "bullmq_job_retry_reasons_total"
+PREFIX = "bull:mail:"
+
+# What twelve faults say, each with what differs from job to job.
+FAULTS: tuple[Callable[[int], str], ...] = (
+    lambda i: f"Card declined for cus_{i * 7919:x} (req_9{i}zqqx65g)",
+    lambda i: f"connect ECONNREFUSED 10.0.{i % 250}.17:993",
+    lambda i: f"IMAP authentication failed for user{i}@example.com",
+    lambda i: f"Request failed with status code {429}, retry after {i} seconds",
+    lambda _: "Request failed with status code 503",
+    lambda i: f'duplicate key value violates unique constraint "mails_pkey" (id)=({i})',
+    lambda i: f"ENOENT: no such file or directory, open '/data/mail/{i}/message-{i}.eml'",
+    lambda i: f"getaddrinfo ENOTFOUND mail{i}.example.org",
+    lambda i: f"Index documents: payload of {i * 1000} bytes is too large",
+    lambda i: f"timeout of {1000 + i}ms exceeded",
+    lambda _: "Cannot read properties of undefined (reading 'headers')",
+    lambda i: f"Сообщение {i} не найдено",
+)
+TIMES = {number: 3 + number for number in range(len(FAULTS))}
+
+
+def by_text(exporter: Exporter, metric: str) -> Counter[str]:
+    """The counts by the text of their reason, without the zeros."""
+    family = exporter.metrics.families().get(metric.removesuffix("_total"))
+    counted: Counter[str] = Counter()
+    for sample in family.samples if family else ():
+        if sample.value:
+            counted[sample.labels["reason"]] += int(sample.value)
+    return counted
+
+
+def jobs(options: dict[str, Any], first: int = 0) -> list[dict[str, Any]]:
+    """Each fault as many times as TIMES says."""
+    return [
+        {"name": "throws", "data": {"reason": FAULTS[fault](first + i)}, "opts": options}
+        for fault, times in TIMES.items()
+        for i in range(times)
+    ]
+
+
+TRUTH = Counter({fold(FAULTS[fault](1)).label: times for fault, times in TIMES.items()})
+
+
+def assert_sums(exporter: Exporter) -> None:
+    assert total(exporter, FAILED) == total(exporter, "bullmq_job_failed_total")
+    assert total(exporter, RETRIED) == total(exporter, "bullmq_job_retried_total")
+
+
+def fail(work: Work, jobs: list[dict[str, Any]]) -> None:
+    work.addJobs("mail", jobs)
+    work.settle()
+
+
+@VERSIONS
+def test_each_failure_and_each_attempt_counts_under_its_reason_though_the_jobs_are_gone(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, version: str
+) -> None:
+    work = start_work(version, server.port)
+    work.call("mail", "getJobCounts")
+    exporter = wait_following(start_exporter(server.url))
+    work.work("mail", {"concurrency": 5})
+    fail(work, jobs({"removeOnFail": True}))
+    # With and without a backoff before the second and third attempt.
+    backoff = {"attempts": 3, "backoff": {"type": "fixed", "delay": 50}}
+    fail(work, jobs({"removeOnFail": True, **backoff}, first=1000))
+    fail(work, jobs({"removeOnFail": True, "attempts": 2}, first=2000))
+    with server.client() as client:
+        assert not client.zcard(f"{PREFIX}failed")
+
+    def right() -> bool:
+        assert by_text(exporter, FAILED) == Counter(
+            {text: 3 * times for text, times in TRUTH.items()}
+        )
+        return True
+
+    eventually(right)
+    assert_sums(exporter)
+    # A hash may be gone before its attempt's reason is read: then that is unknown, not another.
+    retried = by_text(exporter, RETRIED)
+    unknown = retried.pop("unknown", 0)
+    assert sum(retried.values()) + unknown == 3 * sum(TIMES.values())
+    for text, times in retried.items():
+        assert times <= 3 * TRUTH[text]
+    texts = {text for text in retried if retried[text]}
+    assert texts == TRUTH.keys()
+    first_seen = exporter.metrics.samples("bullmq_job_failure_reason_first_seen_timestamp_seconds")
+    assert len(first_seen) == len(TRUTH)
+    assert all(abs(at - time.time()) < 600 for at in first_seen.values())
+
+
+def test_counts_by_reason_go_on_after_a_kill_and_what_was_trimmed_is_unknown(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, tmp_path: Path
+) -> None:
+    settings = {"EXPORTER_EVENTS_STATE_FILE": str(tmp_path / "state")}
+    work = start_work("bullmq5", server.port)
+    work.call("mail", "getJobCounts")
+    exporter = wait_following(start_exporter(server.url, **settings))
+    work.work("mail", {"concurrency": 5})
+    fail(work, jobs({"removeOnFail": True}))
+    eventually(lambda: by_text(exporter, FAILED) == TRUTH)
+    exporter.process.kill()
+    exporter.process.wait()
+
+    fail(work, jobs({"removeOnFail": 1000}, first=1000))
+    with server.client() as client:
+        client.xtrim(f"{PREFIX}events", maxlen=0, approximate=False)
+    fail(work, jobs({"removeOnFail": True}, first=2000))
+    again = wait_following(start_exporter(server.url, **settings))
+    missed = sum(TIMES.values())
+
+    def right() -> bool:
+        counted = by_text(again, FAILED)
+        assert counted == Counter(
+            {**{text: 2 * times for text, times in TRUTH.items()}, "unknown": missed}
+        )
+        return True
+
+    eventually(right)
+    assert_sums(again)
+
+
+def test_hostile_reasons_are_bounded_and_the_sum_is_right(
+    server: Server, start_exporter: StartExporter
+) -> None:
+    number = 10_000
+    with server.client() as client:
+        client.hset(f"{PREFIX}meta", "version", "bullmq:5.56.3")
+        exporter = wait_following(start_exporter(server.url))
+        with client.pipeline(transaction=False) as pipe:
+            for i in range(number):
+                word = "".join(chr(0x61 + (i // 26**k) % 26) for k in range(4))
+                reason = f'{word}\0"\\\n{{}}<!channel>\u202e ' + word[::-1] * (i % 300)
+                entry = {"event": "failed", "jobId": str(i), "failedReason": reason}
+                pipe.xadd(f"{PREFIX}events", {**entry, "prev": "active"}, maxlen=20_000)
+            pipe.execute()
+
+    eventually(lambda: total(exporter, FAILED) == number)
+    families = exporter.metrics.families()
+    samples = families[FAILED.removesuffix("_total")].samples
+    assert len(samples) <= 20 + 2
+    assert {OTHER} <= {sample.labels["fingerprint"] for sample in samples}
+    assert all(len(sample.labels["reason"]) <= 120 for sample in samples)
+    assert all(len(sample.labels["reason"].encode()) <= MAX_LABEL_BYTES for sample in samples)
+    assert_sums(exporter)
+
+
+def test_one_setting_turns_it_off(server: Server, start_exporter: StartExporter) -> None:
+    with server.client() as client:
+        client.hset(f"{PREFIX}meta", "version", "bullmq:5.56.3")
+        exporter = wait_following(start_exporter(server.url, EXPORTER_EVENTS_MAX_REASONS="0"))
+        entry = {"event": "failed", "jobId": "1", "failedReason": "no", "prev": "active"}
+        client.xadd(f"{PREFIX}events", entry)
+    eventually(lambda: total(exporter, "bullmq_job_failed_total") == 1)
+    assert not exporter.metrics.samples(FAILED)
+
+
+def test_what_is_redacted_shows_in_no_reason(
+    server: Server, start_exporter: StartExporter, tmp_path: Path
+) -> None:
+    secret = "correct-horse"
+    settings = {
+        "EXPORTER_API_REDACT": "*password*",
+        "EXPORTER_EVENTS_STATE_FILE": str(tmp_path / "state"),
+    }
+    with server.client() as client:
+        client.hset(f"{PREFIX}meta", "version", "bullmq:5.56.3")
+        exporter = wait_following(start_exporter(server.url, **settings))
+        reason = f'login refused {{"user": "anna", "password": "{secret}"}}'
+        entry = {"event": "failed", "jobId": "1", "failedReason": reason, "prev": "active"}
+        client.xadd(f"{PREFIX}events", entry)
+    eventually(lambda: total(exporter, FAILED) == 1)
+    [text] = by_text(exporter, FAILED)
+    assert text.startswith("login refused") and secret not in text
+    exporter.process.terminate()
+    exporter.process.wait()
+    assert secret.encode() not in (tmp_path / "state").read_bytes()
