@@ -166,9 +166,9 @@ series of a queue is exactly its `bullmq_job_failed_total` or `bullmq_job_retrie
 
 | fingerprint | counts |
 | --- | --- |
-| `__other__` | failures for other reasons |
-| `__unknown__` | failures whose reason could not be read: missed events, hashes that were gone, reasons of attempts over 64 KiB, and all before failures were counted by reason |
-| `__retired__` | what reasons had counted whose series passed to another reason. It jumps when that happens, so its rate means nothing |
+| other: `__other__` | failures for other reasons |
+| unknown: `__unknown__` | failures whose reason could not be read: missed events, hashes that were gone, reasons of attempts over 64 KiB, and all before failures were counted by reason |
+| retired: `__retired__` | what reasons had counted whose series passed to another reason. It jumps when that happens, so its rate means nothing |
 
 A reason takes the series of another one when it weighs twice as much: the number of its failures, each
 half as much after an hour. At most 20 series of a queue change hands in an hour.
