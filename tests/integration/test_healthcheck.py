@@ -6,14 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import trustme
 
-from tests.support.exporters import Exporter, clean_environment
+from tests.support.exporters import Exporter, StartExporter, clean_environment
 from tests.support.ports import free_port
 from tests.support.programs import needs_root
 from tests.support.waiting import eventually
@@ -21,6 +21,19 @@ from tests.support.waiting import eventually
 PYTHON_MODULE = (sys.executable, "-m", "exporter")
 CONSOLE_SCRIPT = (str(Path(sys.executable).parent / "bullmq-exporter"),)
 HEALTHY = (0, "healthy\n", "")
+
+
+def check(*flags: str, enter: Sequence[str] = (), **variables: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a health check."""
+    ended = subprocess.run(
+        [*enter, sys.executable, "-m", "exporter.healthcheck", *flags],
+        env=clean_environment(**variables),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ended.returncode, ended.stdout, ended.stderr
 
 
 class Container:
@@ -72,16 +85,8 @@ class Container:
         return int(eventually(lambda: children.read_text().split())[0])
 
     def check(self, *flags: str, **variables: str) -> tuple[int, str, str]:
-        """Exit status, stdout and stderr of a health check."""
-        ended = subprocess.run(
-            [*self._enter(), sys.executable, "-m", "exporter.healthcheck", *flags],
-            env=clean_environment(**variables),
-            cwd="/",
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return ended.returncode, ended.stdout, ended.stderr
+        """A health check inside."""
+        return check(*flags, enter=self._enter(), **variables)
 
 
 @pytest.fixture
@@ -137,9 +142,10 @@ def test_flags_win_over_variables_and_those_over_the_file(
 
 
 @pytest.mark.parametrize("listen", [":{}", "0.0.0.0:{}", "[::]:{}", "[::1]:{}", "localhost:{}"])
-def test_every_kind_of_address_is_reached(listen: str, container: Container) -> None:
-    container.start("--metrics-listen", listen.format(free_port()))
-    assert container.check() == HEALTHY
+def test_every_kind_of_address_is_reached(listen: str, start_exporter: StartExporter) -> None:
+    address = listen.format(free_port())
+    start_exporter("", "--metrics-listen", address, ready=False)
+    assert check("--metrics-listen", address) == HEALTHY
 
 
 @pytest.mark.parametrize("source", ["variables", "file"])
@@ -194,13 +200,10 @@ def test_one_of_several_exporters_has_to_be_named(container: Container, address:
     assert container.check("--metrics-listen", address) == HEALTHY
 
 
-def test_settings_that_are_wrong_are_not_repeated(
-    container: Container, address: str, tmp_path: Path
-) -> None:
-    container.start("--metrics-listen", address)
-    status, _, said = container.check("--metrics-listen", "user:hunter2@h:1")
+def test_settings_that_are_wrong_are_not_repeated(tmp_path: Path) -> None:
+    status, _, said = check("--metrics-listen", "user:hunter2@h:1")
     assert (status, said) == (1, "unhealthy: metrics.listen is not HOST:PORT\n")
-    assert container.check("--metrics-port", "1")[0] == 1
+    assert check("--metrics-port", "1")[0] == 1
     wrong = tmp_path / "wrong.yml"
     wrong.write_text("metrics: {password: *hunter2")
     os.mkfifo(tmp_path / "fifo")
@@ -210,11 +213,11 @@ def test_settings_that_are_wrong_are_not_repeated(
         ("fifo", f"{tmp_path}/fifo is not a regular file; name the address by --metrics-listen"),
     ):
         config = str(tmp_path / name)
-        assert container.check("--config", config) == (1, "", f"unhealthy: {reason}\n")
+        assert check("--config", config) == (1, "", f"unhealthy: {reason}\n")
 
 
 def test_where_no_exporter_is_found_its_own_environment_counts(
-    container: Container, start_exporter: Callable[..., Exporter], address: str
+    container: Container, start_exporter: StartExporter, address: str
 ) -> None:
     """As under a user of its own, or where /proc is hidden."""
     start_exporter("", "--metrics-listen", address, ready=False)
