@@ -131,11 +131,22 @@ def test_a_title_is_one_line_with_the_worst_of_it(tmp_path: Path) -> None:
     assert render("bullmq.title", tmp_path, first) == "Warning A of q"
 
 
+@pytest.mark.parametrize("template", ["title", "slack.title"])
+def test_a_title_goes_on_with_why_until_it_is_over(template: str, tmp_path: Path) -> None:
+    why = "40 × read ECONNRESET; 5 × socket hang up"
+    first, over = (alert("A", status, top_reasons=why) for status in ("firing", "resolved"))
+    title = render(f"bullmq.{template}", tmp_path, first, alert("B"))
+    assert title == f"FIRING A of q: {why} (and 1 more)"
+    assert render(f"bullmq.{template}", tmp_path, over) == "Resolved A of q"
+    assert render(f"bullmq.{template}", tmp_path, alert("A", top_reasons="")) == "FIRING A of q"
+
+
 def test_the_text_of_an_alert_and_of_its_end_is_complete(tmp_path: Path) -> None:
     jobs = "http://api/?queue=q&status=failed"
+    why = "40 × read ECONNRESET; 5 × socket hang up"
     alerts = (
-        alert("A", top_jobs="send (40), bounce (5)", jobs_url=jobs),
-        alert("B", "resolved"),
+        alert("A", top_reasons=why, top_jobs="send (40), bounce (5)", jobs_url=jobs),
+        alert("B", "resolved", top_reasons=why),
     )
     silence = (
         "http://am:9093/#/silences/new?filter=%7Balertname%3D%22A%22%2Cinstance%3D%22i%3A9538%22"
@@ -145,7 +156,7 @@ def test_the_text_of_an_alert_and_of_its_end_is_complete(tmp_path: Path) -> None
     assert (
         mail
         == f"""\
-A of q
+A of q: 40 × read ECONNRESET; 5 × socket hang up
 
 Why.
 
@@ -176,7 +187,7 @@ Runbook:      http://runbooks/B.md
     assert (
         chat
         == f"""\
-A of q
+A of q: 40 × read ECONNRESET; 5 × socket hang up
 Why.
 Top jobs: send (40), bounce (5)
 critical, since 2026-11-24 03:12 UTC, i:9538
@@ -233,7 +244,10 @@ def test_each_text_of_a_name_stays_on_its_line_and_reads_from_left_to_right(
 ) -> None:
     plain, odd = (
         render(f"bullmq.{template}", tmp_path, each, newer=newer, address="http://am:9093")
-        for each in (alert("A", top_jobs="b", jobs_url="http://api/"), odd_alert())
+        for each in (
+            alert("A", top_reasons="a", top_jobs="b", jobs_url="http://api/"),
+            odd_alert(),
+        )
     )
     assert len(odd.split("\n")) == len(plain.split("\n"))
     assert all(character.isprintable() for character in odd.replace("\n", ""))
@@ -279,6 +293,30 @@ def test_a_title_has_room_for_a_mail_server(template: str, tmp_path: Path) -> No
         title = render(f"bullmq.{template}", tmp_path, alert("A", summary="é" * length))
         assert title.count("é") == shown
         assert title.endswith("…") == (length > shown)
+
+
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    [("title", 149), ("slack.title", 149), ("slack.text", 699), ("email.text", 699)],
+)
+def test_reasons_are_cut_before_they_hide_the_rest(
+    template: str, shown: int, tmp_path: Path
+) -> None:
+    long = alert("A", top_reasons="é" * 100_000, top_jobs="send (40)")
+    text = render(f"bullmq.{template}", tmp_path, long)
+    assert text.count("é") == shown
+    assert "é…" in text
+    assert ("send (40)" in text) == (not template.endswith("title"))
+
+
+def test_a_mail_shows_the_reasons_below_the_summary(tmp_path: Path) -> None:
+    why = "40 × <b>read</b> ECONNRESET"
+    html = render("bullmq.email.html", tmp_path, alert("A", top_reasons=why), kind="html")
+    summary, reasons, description = (
+        html.index(text)
+        for text in ("A of q<", "40 × &lt;b&gt;read&lt;/b&gt; ECONNRESET<", "Why.<")
+    )
+    assert summary < reasons < description
 
 
 def test_a_link_from_a_title_is_an_address_and_nothing_else(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def alert(name: str, status: str = "firing", **texts: str) -> dict[str, Any]:
     }
 
 
-# What a queue or a job may be called: mentions, markup, templates, headers, line breaks, text that
+# What a queue, a job or a reason may be called: mentions, markup, templates, headers, line breaks, text that
 # runs from right to left, and a NUL.
 ODD_NAME = (
     '<!channel> *bold* _it_ ~st~ `code` & "quoted" {{ .Alerts }} <script>alert(1)</script>|x>'
@@ -44,6 +44,7 @@ def odd_alert() -> dict[str, Any]:
         "A",
         summary=f"{ODD_NAME}: 45 jobs failed",
         description=f"Why: {ODD_NAME}.",
+        top_reasons=f"40 × {ODD_NAME}; 5 × {ODD_NAME}",
         top_jobs=f"{ODD_NAME} (40)",
         jobs_url=f"http://api/?queue={quote_plus(ODD_NAME)}&status=failed",
     )
