@@ -70,16 +70,16 @@ SERVICE_PORTS = _words(
     9092 9200 9300 11211 15672 26379 27017
     """
 )
-# Words with a digit that are no id.
+# Words with a digit, or with rare letters, that are no id.
 TECHNICAL_WORDS = _words(
     """
-    aes128 aes256 amd64 arm64 base32 base64 bz2 cp1252 db2 ec2 ed25519 es2015 es6 float32 float64
-    h264 h265 http1 http2 http3 i18n id3 imap4 imap4rev1 int16 int32 int64 int8 ipv4 ipv6 iso-8859-1
-    iso-8859-15 k8s latin1 log4j md4 md5 mp3 mp4 neo4j oauth1 oauth2 p12 pbkdf2 pkcs1 pkcs12 pkcs7
-    pkcs8 pop3 psycopg2 rc4 rfc2047 rfc2822 rfc5322 rfc822 s3 sha-1 sha-256 sha-512 sha1 sha256
-    sha384 sha512 socks4 socks5 ssl2 ssl3 sslv2 sslv3 tls1 tlsv1 tlsv1.0 tlsv1.1 tlsv1.2 tlsv1.3
-    uint16 uint32 uint64 uint8 urllib3 utf-16 utf-8 utf16 utf32 utf8 utf8mb4 v8 web3 win32 x509 x64
-    x86 x86_64
+    aes128 aes256 amd64 arm64 base32 base64 bz2 bzpopmax bzpopmin cp1252 db2 ec2 ed25519 es2015 es6
+    float32 float64 h264 h265 http1 http2 http3 i18n id3 imap4 imap4rev1 int16 int32 int64 int8 ipv4
+    ipv6 iso-8859-1 iso-8859-15 k8s latin1 log4j md4 md5 mp3 mp4 neo4j oauth1 oauth2 p12 pbkdf2
+    pkcs1 pkcs12 pkcs7 pkcs8 pop3 psycopg2 rc4 rfc2047 rfc2822 rfc5322 rfc822 s3 sha-1 sha-256
+    sha-512 sha1 sha256 sha384 sha512 socks4 socks5 ssl2 ssl3 sslv2 sslv3 tls1 tlsv1 tlsv1.0 tlsv1.1
+    tlsv1.2 tlsv1.3 uint16 uint32 uint64 uint8 urllib3 utf-16 utf-8 utf16 utf32 utf8 utf8mb4 v8 web3
+    win32 x509 x64 x86 x86_64
     """
 )
 # Codes of errors that are known by their form alone.
