@@ -1,4 +1,8 @@
-"""Connections to Redis: over TCP, TLS or a Unix socket; with Sentinels or a cluster."""
+"""Connections to Redis: over TCP, TLS or a Unix socket; with Sentinels or a cluster.
+
+What is used of redis-py beyond its documented interface is named in
+tests/unit/test_redis_py.py: a version without it fails there, not in an outage.
+"""
 
 from __future__ import annotations
 
@@ -63,9 +67,10 @@ def _kind(
     if settings.socket is not None:
         return _SocketConnection, {"path": str(settings.socket)}
     base: type[Connection] = _TcpConnection
+    resolved: type[Connection] = _ResolvedTcpConnection
     options: dict[str, Any] = {}
     if settings.tls:
-        base = _TlsConnection
+        base, resolved = _TlsConnection, _ResolvedTlsConnection
         options = {"credentials": credentials, "server_name": settings.tls_server_name}
     if settings.sentinels or slot is not None:
         resolver = (
@@ -73,7 +78,7 @@ def _kind(
             if slot is not None
             else _SentinelResolver(settings, base, options)
         )
-        return type("_Resolved", (_ResolvedConnection, base), {}), options | {"resolver": resolver}
+        return resolved, options | {"resolver": resolver}
     return base, options | {"host": settings.host, "port": settings.port}
 
 
@@ -292,6 +297,14 @@ class _ResolvedConnection(_Resp3Handshake):
         await super().on_connect_check_health(check_health)
         if self.role not in (None, b"master"):
             raise exceptions.ConnectionError(f"{self.host}:{self.port} is no master any more")
+
+
+class _ResolvedTcpConnection(_ResolvedConnection, _TcpConnection):
+    pass
+
+
+class _ResolvedTlsConnection(_ResolvedConnection, _TlsConnection):
+    pass
 
 
 class _AddressResolver(ABC):
