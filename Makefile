@@ -41,11 +41,11 @@ test: setup
 unit: $(VENV)/.dev $(PAGE)
 	$(BIN)/pytest --numprocesses=auto tests/unit
 
-# How much of the exporter tests/unit and tests/integration run. Not a part of `make test`: tracing
+# How much of the exporter the tests run that start nothing but it and Redis. Not a part of `make test`: tracing
 # takes half as much CPU again, and is not what users run.
 coverage: programs $(NODE) $(VENV)/.dev $(PAGE)
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest tests/unit tests/integration
+	$(BIN)/coverage run -m pytest tests/unit tests/integration tests/e2e/test_demo.py
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
