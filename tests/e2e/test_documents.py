@@ -522,20 +522,21 @@ def test_a_queue_has_as_many_series_as_the_table_says(
 
     def counted(queue: str, *labels: str) -> int:
         """The series of a queue that have these of the labels of which there may be many."""
-        many = {"name", "scheduler"}
+        many = {"name", "scheduler", "reason"}
         return len(
             [
                 each
                 for each in samples(exporter.metrics.get("/metrics").text)
-                if each.labels.get("queue") == queue and each.labels.keys() & many == {*labels}
+                if each.labels.get("queue") == queue and {*labels} == each.labels.keys() & many
             ]
         )
 
     def are_told() -> bool:
-        idle, most, scheduler, name = rows(SCALING, "in Redis there is")
+        idle, most, scheduler, reason, name = rows(SCALING, "in Redis there is")
         assert counted("idle") == int(idle[1])
         assert counted("ingestion") == int(most[1])
         assert counted("ingestion", "scheduler") == int(scheduler[1])
+        assert counted("ingestion", "reason") == int(reason[1])
         # `mail`, `fails`, `sleeps-60000` and `nightly`.
         assert counted("ingestion", "name") == 4 * int(name[1])
         return True
@@ -549,7 +550,9 @@ def test_a_queue_has_as_many_series_as_the_table_says(
         text=True,
         check=True,
     ).stdout.split()
-    of_ingestion = sum(counted("ingestion", *each) for each in ((), ("scheduler",), ("name",)))
+    of_ingestion = sum(
+        counted("ingestion", *each) for each in ((), ("scheduler",), ("reason",), ("name",))
+    )
     assert int(said[0]) == of_ingestion
     assert int(said[1]) == len(samples(exporter.metrics.get("/metrics").text))
     assert said[2:4] == [str(of_ingestion), 'queue="ingestion"']
