@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from exporter.queues.event_log import Entry, Gap, Place, StreamInfo, milliseconds
+from exporter.queues.failure_evidence import FailedAttempt
 from exporter.queues.failure_reasons import FoldedReason
 from exporter.queues.job_facts import JobFacts
 from exporter.queues.queue import Queue, State
@@ -49,6 +51,8 @@ MAX_GAPS = 20
 # The reason with which 5.x fails a parent that is about to wait for its children
 # (moveToWaitingChildren), without counting an attempt.
 CHILDREN_FAILED = b"children are failed"
+# Reasons of jobs that failed though no attempt did; the other one is of moveStalledJobsToWait.
+NO_ATTEMPT_FAILED = frozenset((CHILDREN_FAILED, b"job stalled more than allowable limit"))
 
 # After so many seconds without an event the ids of finished jobs are let go.
 IDLE_SECONDS = 60.0
@@ -75,6 +79,23 @@ class AmbiguousTransition(NamedTuple):
     # Whether `job.retries` is no base to compare with: unknown, or from a hash that may include
     # failures of unread events.
     is_unsure: bool
+
+
+class ReadReason(NamedTuple):
+    """A reason without what is hidden: as reasons are grouped, and as its `excerpt`."""
+
+    folded: FoldedReason
+    text: bytes
+
+
+class UnreadFailure(NamedTuple):
+    """A failed attempt whose reason is still to be read."""
+
+    at: int  # epoch ms
+    job_id: bytes
+    job: TrackedJob
+    attempts: int | None  # how many of the job's attempts have failed; None: unknown
+    raw_reason: bytes | None = None  # None: none, or for an attempt that is retried in its hash
 
 
 class QueueEventCounter:
@@ -110,8 +131,8 @@ class QueueEventCounter:
         # Why jobs failed; None if that is not counted. And what is still to be counted there: jobs
         # that failed with what their events say, and failed attempts with what their hashes will.
         self._reasons = QueueReasons(max_reasons, int(1000 * time.time())) if max_reasons else None
-        self._failures: list[tuple[int, bytes | None]] = []
-        self._failed_attempts: list[tuple[int, bytes]] = []
+        self._failures: list[UnreadFailure] = []
+        self._failed_attempts: list[UnreadFailure] = []
         self._by_name: dict[bytes, Tally] = {}
         self._nameless: list[tuple[bytes, TrackedJob]] = []
         self._ambiguous: list[AmbiguousTransition] = []
@@ -240,7 +261,8 @@ class QueueEventCounter:
         job.tally.values[RETRIED] += 1
         job.note_failed_attempt()
         if self._reasons is not None:
-            self._failed_attempts.append((milliseconds(at), job_id))
+            attempts = self._known_attempts(job)
+            self._failed_attempts.append(UnreadFailure(milliseconds(at), job_id, job, attempts))
 
     def _note_ambiguous(self, job_id: bytes, job: TrackedJob, prev: bytes, at: bytes) -> None:
         is_unsure = job.retries == UNKNOWN_RETRIES or job in self._ahead
@@ -258,12 +280,19 @@ class QueueEventCounter:
     def _completed(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
         self._finish(entry_id, job_id).tally.values[COMPLETED] += 1
 
+    def _known_attempts(self, job: TrackedJob) -> int | None:
+        """How many of its attempts have failed, if the events show it."""
+        return None if job.retries == UNKNOWN_RETRIES or job in self._ahead else job.retries
+
     def _failed(self, entry_id: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
+        before = self._known_attempts(known) if (known := self.jobs.get(job_id)) else None
         job = self._finish(entry_id, job_id)
         job.tally.values[FAILED] += 1
         if self._reasons is not None:
             reason = fields[5] if len(fields) > 5 and fields[4] == b"failedReason" else None
-            self._failures.append((milliseconds(entry_id), reason))
+            attempts = None if before is None or reason in NO_ATTEMPT_FAILED else before + 1
+            failure = UnreadFailure(milliseconds(entry_id), job_id, job, attempts, reason)
+            self._failures.append(failure)
         job.tally.exemplars[FAILED] = (job_id, 1000, entry_id)
         job.ready = job.taken = None
         if len(fields) > 5 and fields[5] == CHILDREN_FAILED and job.retries > 0:
@@ -408,7 +437,7 @@ class QueueEventCounter:
         return (
             {job_id for job_id, _ in asked}
             | {transition.job_id for transition in self._ambiguous}
-            | {job_id for _, job_id in self._failed_attempts}
+            | {attempt.job_id for attempt in self._failed_attempts}
         )
 
     def unresolved_in_detail(self) -> set[bytes]:
@@ -419,14 +448,14 @@ class QueueEventCounter:
         """Jobs for which the reason of their last failed attempt is needed."""
         if self._reasons is None:
             return set()
-        attempts = {job_id for _, job_id in self._failed_attempts}
+        attempts = {attempt.job_id for attempt in self._failed_attempts}
         return attempts | {transition.job_id for transition in self._ambiguous}
 
     def unread_reasons(self, facts: Mapping[bytes, JobFacts]) -> set[bytes]:
         """The reasons, as they were written, that `resolve` needs folded."""
         asked = self.unresolved_reasons()
         of_attempts = {facts[job_id].failed_reason for job_id in asked}
-        return {raw for raw in {*of_attempts, *(raw for _, raw in self._failures)} if raw}
+        return {raw for raw in {*of_attempts, *(each.raw_reason for each in self._failures)} if raw}
 
     @property
     def is_unresolved(self) -> bool:
@@ -445,9 +474,12 @@ class QueueEventCounter:
     def resolve(
         self,
         facts: Mapping[bytes, JobFacts],
-        reasons: Mapping[bytes, FoldedReason | None] = MappingProxyType({}),
-    ) -> None:
-        """Finish the book with the facts of all `unresolved`, and all `unread_reasons` folded."""
+        reasons: Mapping[bytes, ReadReason | None] = MappingProxyType({}),
+    ) -> list[FailedAttempt]:
+        """Finish the book with the facts of all `unresolved`, and all `unread_reasons`.
+
+        Returns the failed attempts whose reasons are known, and are counted now.
+        """
         self._frozen = None
         for job_id, job in self._again:
             if facts[job_id].exists and facts[job_id].retries < job.retries:
@@ -469,13 +501,30 @@ class QueueEventCounter:
             if job.retries > 0 and self.jobs.get(job_id) is job:
                 self._ahead.add(job)
         self._ambiguous, self._nameless, self._again, self._stale = [], [], [], []
-        if self._reasons is not None:
-            for at, raw in self._failures:
-                self._reasons.count_failed(reasons.get(raw) if raw else None, at)
-            for at, job_id in self._failed_attempts:
-                raw = facts[job_id].failed_reason
-                self._reasons.count_retried(reasons.get(raw) if raw else None, at)
+        return self._count_reasons(facts, reasons)
+
+    def _count_reasons(
+        self, facts: Mapping[bytes, JobFacts], reasons: Mapping[bytes, ReadReason | None]
+    ) -> list[FailedAttempt]:
+        failures, attempts = self._failures, self._failed_attempts
         self._failures, self._failed_attempts = [], []
+        if self._reasons is None:
+            return []
+        raw_reasons = [each.raw_reason for each in failures]
+        raw_reasons += [facts[each.job_id].failed_reason for each in attempts]
+        known = []
+        for place, (each, raw) in enumerate(zip((*failures, *attempts), raw_reasons, strict=True)):
+            is_final = place < len(failures)
+            count = self._reasons.count_failed if is_final else self._reasons.count_retried
+            reason = reasons.get(raw) if raw else None
+            count(reason and reason.folded, each.at)
+            if reason is not None:
+                name = None if each.job.tally.name == UNKNOWN else each.job.tally.name
+                known.append(
+                    FailedAttempt(each.job_id, name, each.at, each.attempts, is_final, *reason)
+                )
+        # As they happened: the newest are kept in the end.
+        return sorted(known, key=attrgetter("at"))
 
     def _decide(self, transition: AmbiguousTransition, facts: JobFacts) -> None:
         job, prev = transition.job, transition.prev

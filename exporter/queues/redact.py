@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-# Returns the text without what the settings name.
-Redact = Callable[[str], Awaitable[str]]
+# Returns a text, or another value of JSON, without what the settings name; a text stays one.
+Redact = Callable[[Any], Awaitable[Any]]
 
 
-async def unredacted(text: str) -> str:
-    """The text as it is."""
-    return text
+async def unredacted(value: Any) -> Any:
+    """The value as it is."""
+    return value

@@ -21,8 +21,9 @@ from exporter.queues.tracked_jobs import JobBudget
 MAGIC = b"bullmq-exporter-state"
 VERSION = 3
 
-# The key of the queues' memory.
+# The keys of the queues' memory, and of what was seen of failures.
 QUEUES = "queues-2"
+EVIDENCE = "evidence"
 # The same in the oldest format, with fewer counts before the histograms.
 QUEUES_1 = "queues-1"
 COUNTS_1 = 6
@@ -41,6 +42,7 @@ class Saved(NamedTuple):
     complete_until: int | None
     removed: FinishedJobs  # see Tallies
     by_redis_clock: bool = False  # whether `complete_until` surely is, as ids of events are
+    evidence: Mapping[str, Any] | None = None  # the memory of FailureEvidence
 
 
 NOTHING_SAVED = Saved({}, None, FinishedJobs())
@@ -93,12 +95,28 @@ class _Queue(_Checked):
     reasons: _QueueReasons | None = None
 
 
+Hours = tuple[tuple[int, int], ...]
+Counted = tuple[tuple[str, int], ...]
+# Id, name, time, attempts, whether it was the last one, reason and stack trace.
+Job = tuple[bytes, str | None, int, int | None, bool, bytes, bytes | None]
+
+
+class _Evidence(_Checked):
+    since: int
+    # Base of the queue, fingerprint, text, first and last seen; failed and retried by hour; names,
+    # sources and jobs.
+    reasons: tuple[
+        tuple[bytes, str, str, int, int, Hours, Hours, Counted, Counted, tuple[Job, ...]], ...
+    ]
+
+
 class _File(_Checked):
     saved: int
     searched: int | None = None
     by_redis_clock: bool = False
     removed: tuple[int, int] = (0, 0)
     bounds: tuple[tuple[int, ...], tuple[int, ...]]
+    evidence: _Evidence | None = None
 
 
 def encode(memory: Mapping[str, Any]) -> tuple[bytes, bytes]:
@@ -132,6 +150,7 @@ def decode(data: bytes, layout: Layout) -> Saved:
         file.searched or file.saved,
         FinishedJobs(*file.removed),
         file.by_redis_clock,
+        memory.get(EVIDENCE),
     )
 
 

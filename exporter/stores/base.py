@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from exporter.queues.failure_evidence import SeenFailures
 from exporter.queues.job_detail import JobDetail
 from exporter.queues.jobs import Job, Page
 from exporter.queues.queue import Queue, State
@@ -70,6 +71,10 @@ class EventCounts(Protocol):
 
     async def tallies(self) -> Tallies | None:
         """What was counted so far; None while events cannot be followed."""
+        ...
+
+    def seen_failures(self, queue: Queue) -> SeenFailures | None:
+        """What was seen of the queue's failures; None if that is not known."""
         ...
 
 
@@ -147,6 +152,10 @@ class JobReader(Protocol):
         self, queue: Queue, state: State, ids: Sequence[bytes], *, without: Sequence[str]
     ) -> Sequence[Job]:
         """Those of these jobs that are still there."""
+        ...
+
+    async def existing(self, queue: Queue, ids: Sequence[bytes]) -> set[bytes]:
+        """Which of these jobs are still there."""
         ...
 
     def scan(self, queue: Queue, state: State, *, newest_first: bool) -> Scan:

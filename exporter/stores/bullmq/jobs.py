@@ -100,8 +100,13 @@ async def read_page(
 
 async def _count_missing(redis: RedisReader, queue: Queue, ids: set[bytes]) -> int:
     """How many of these, which were listed a moment ago, still have no hash."""
+    return len(ids - await existing(redis, queue, tuple(ids)))
+
+
+async def existing(redis: RedisReader, queue: Queue, ids: Sequence[bytes]) -> set[bytes]:
+    """Which of these jobs have a hash. Raises RedisUnavailable."""
     exist = readable(await redis.pipeline([("EXISTS", queue.job_key(job_id)) for job_id in ids]))
-    return sum(number == 0 for number in exist)
+    return {job_id for job_id, number in zip(ids, exist, strict=True) if number}
 
 
 async def read_jobs(

@@ -15,7 +15,7 @@ from exporter.queues.text import shorten, spellings, text
 from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import Settings
 from exporter.stores.bullmq.job_detail import read_job
-from exporter.stores.bullmq.jobs import Scan, read_jobs, read_page
+from exporter.stores.bullmq.jobs import Scan, existing, read_jobs, read_page
 from exporter.stores.bullmq.poll import Poller
 from exporter.stores.bullmq.schedulers import read_scheduler_page
 from exporter.stores.bullmq.waiting import WaitingJobs
@@ -28,6 +28,8 @@ API_CONNECTIONS = 8
 # How long one target may take for its part of an answer of the API, in multiples of its
 # `redis.timeout`.
 PART_TIMEOUTS = 2
+# What is read of jobs that have just failed.
+FAILED_LIMITS = ReadLimits(field_bytes=64 << 10, page_bytes=1 << 20)
 
 
 class RequestReader:
@@ -163,6 +165,17 @@ class RequestReader:
             return await read_jobs(
                 self._redis, queue, state, ids, limits=self._limits, without=without
             )
+
+    async def read_failed(self, queue: Queue, ids: Sequence[bytes]) -> Sequence[Job]:
+        """Those of these jobs that are still there, without return values and what is long."""
+        return await read_jobs(
+            self._redis, queue, State.FAILED, ids, limits=FAILED_LIMITS, without=("returnvalue",)
+        )
+
+    async def existing(self, queue: Queue, ids: Sequence[bytes]) -> set[bytes]:
+        """Which of these jobs are still there."""
+        with self.understanding():
+            return await existing(self._redis, queue, ids)
 
     def scan(self, queue: Queue, state: State, *, newest_first: bool) -> Scan:
         """A reading of all jobs of a state, in batches."""

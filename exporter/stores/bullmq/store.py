@@ -74,6 +74,7 @@ class BullmqStore:
                 request_priority=request_priority,
                 deadline=deadline,
                 redact=redact,
+                read_jobs=self.reader.read_failed,
             )
 
     def understanding(self) -> AbstractContextManager[None]:

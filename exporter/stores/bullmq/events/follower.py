@@ -23,20 +23,22 @@ from exporter.queues.event_log import (
     check_entries,
     milliseconds,
 )
-from exporter.queues.failure_reasons import FoldedReason, fold
+from exporter.queues.failure_evidence import SeenFailures, excerpt
+from exporter.queues.failure_reasons import fold
 from exporter.queues.job_facts import number
 from exporter.queues.queue import Queue, State
-from exporter.queues.queue_event_counter import CLOCK_SKEW_MS, QueueEventCounter
+from exporter.queues.queue_event_counter import CLOCK_SKEW_MS, QueueEventCounter, ReadReason
 from exporter.queues.redact import Redact, unredacted
 from exporter.queues.tallies import FinishedJobs, Layout, QueueTallies, Tallies
 from exporter.queues.text import text
 from exporter.queues.tracked_jobs import JobBudget
 from exporter.settings import EventsSettings
 from exporter.state.state_file import StateFile
-from exporter.state.state_format import QUEUES
+from exporter.state.state_format import EVIDENCE, QUEUES
 from exporter.stores.bullmq.events import job_facts
 from exporter.stores.bullmq.events.backfill import Backfill
 from exporter.stores.bullmq.events.check_rounds import CheckRounds
+from exporter.stores.bullmq.events.failure_details import FailureDetails, ReadJobs, no_jobs
 from exporter.stores.bullmq.events.large_entries import (
     LARGE_ENTRY_BYTES,
     SCRIPT_STREAMS,
@@ -125,7 +127,8 @@ class Behind(NamedTuple):
 class Follower:
     """Counts what happens to jobs. `queues` returns the queues to follow, and `searched_at` when
     the search began that found them (epoch ms; None: they were not searched for);
-    `not_watched_until` returns from when on to read a queue that is not new (epoch ms).
+    `not_watched_until` returns from when on to read a queue that is not new (epoch ms);
+    `read_jobs` reads hashes of jobs that have failed, over other connections.
     """
 
     def __init__(
@@ -140,6 +143,7 @@ class Follower:
         searched_at: Callable[[], int | None] = lambda: None,
         not_watched_until: Callable[[Queue], int | None] = lambda _: None,
         redact: Redact = unredacted,
+        read_jobs: ReadJobs = no_jobs,
     ) -> None:
         self._redis = redis
         self._settings = settings
@@ -150,6 +154,10 @@ class Follower:
         self._deadline = deadline or Deadline()
         self._block = int(1000 * min(BLOCK, redis_timeout / 3))
         self._redact = redact
+        # None if failures are not counted by reason.
+        self._details: FailureDetails | None = None
+        if settings.max_reasons:
+            self._details = FailureDetails(int(1000 * time.time()), read_jobs, redact)
         self._layout = Layout(
             *(
                 tuple(round(bound * 1000) for bound in bounds)
@@ -202,7 +210,12 @@ class Follower:
         try:
             if self._state_file is not None:
                 await self._load(self._state_file)
-            await supervise("events cannot be followed", self._run_step, failed=self._begin_anew)
+            async with asyncio.TaskGroup() as tasks:
+                if self._details is not None:
+                    read = self._details.read_some
+                    tasks.create_task(supervise("jobs that failed cannot be read", read))
+                follow, anew = self._run_step, self._begin_anew
+                await supervise("events cannot be followed", follow, failed=anew)
         finally:
             if self._state_file is not None:
                 # Not where nothing was followed: what happened before is still to be read then.
@@ -215,6 +228,8 @@ class Follower:
         self._remembered = dict(saved.queues)
         self._complete_until = (saved.complete_until, saved.by_redis_clock)
         self._removed = saved.removed
+        if self._details is not None and saved.evidence is not None:
+            self._details.remember(saved.evidence)
 
     async def _run_step(self) -> float:
         with self._redis.understanding():
@@ -266,6 +281,12 @@ class Follower:
             else counter.ready_at(job_id, by_hash)
             for job_id, by_hash in zip(each, each, strict=True)
         ]
+
+    def seen_failures(self, queue: Queue) -> SeenFailures | None:
+        """What was seen of the queue's failures; None if that is not known."""
+        if self._details is None or not self._following or queue not in self._counters:
+            return None
+        return self._details.seen(queue, self._now())
 
     def compare_clock(self, queue: Queue, state: State, job_id: bytes, at: bytes) -> None:
         """Compare a worker's clock with Redis's; see CompareClock.
@@ -812,20 +833,27 @@ class Follower:
                 with_reason=counter.unresolved_reasons(),
             )
             # From here on nothing waits for Redis: what is counted is counted with its reason.
-            counter.resolve(facts, await self._fold(counter.unread_reasons(facts)))
+            failed = counter.resolve(facts, await self._read_reasons(counter.unread_reasons(facts)))
             self._unsettled.pop()
+            if self._details is not None:
+                self._details.note(counter.queue, failed, self._now())
             if counter.is_ahead:
                 self._ahead.add(counter)
 
-    async def _fold(self, raw_reasons: Iterable[bytes]) -> dict[bytes, FoldedReason | None]:
-        folded: dict[bytes, FoldedReason | None] = {}
+    async def _read_reasons(self, raw_reasons: Iterable[bytes]) -> dict[bytes, ReadReason | None]:
+        read: dict[bytes, ReadReason | None] = {}
         for batch in batched(raw_reasons, FOLD_BATCH_SIZE):
             for raw in batch:
                 # As the API does it: what is hidden must not show in a fingerprint either.
-                reason = fold(await self._redact(text(raw)))
-                folded[raw] = reason if reason.text else None
+                shown = await self._redact(text(raw))
+                folded = fold(shown)
+                read[raw] = ReadReason(folded, excerpt(shown)) if folded.text else None
             await self._request_priority.yield_to_requests()
-        return folded
+        return read
+
+    def _now(self) -> int:
+        """Epoch ms, by Redis's clock as far as it is known."""
+        return self._clock.at(1000 * time.monotonic())
 
     # Memory
 
@@ -850,11 +878,12 @@ class Follower:
 
     def _memory(self) -> dict[str, Any]:
         return {
-            "saved": self._clock.at(1000 * time.monotonic()),
+            "saved": self._now(),
             "searched": self._searched and self._clock.at(self._searched[1]),
             "by_redis_clock": self._clock.is_known,
             "removed": self._removed,
             "bounds": self._layout.bounds,
+            EVIDENCE: None if self._details is None else self._details.memory(self._now()),
             QUEUES: {
                 **self._remembered,
                 **{
