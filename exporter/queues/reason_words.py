@@ -51,7 +51,7 @@ FAILURE_WORDS = _words(
 # What is quoted after one of these is a sentence, which is folded word by word.
 SENTENCE_WORDS = _words(
     """
-    cause description detail details error error_description errormessage error_message message msg
+    cause desc description detail details error error_description errormessage error_message message msg
     reason title
     """
 )
