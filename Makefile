@@ -45,9 +45,8 @@ unit: $(VENV)/.dev $(PAGE)
 # takes half as much CPU again, and is not what users run.
 coverage: programs $(NODE) $(VENV)/.dev $(PAGE)
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest tests/unit tests/integration tests/e2e/test_demo.py
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/coverage run -m pytest tests/unit tests/integration tests/e2e/test_demo.py; tests=$$?; \
+	  $(BIN)/coverage combine --quiet && $(BIN)/coverage report && exit $$tests
 
 lint: $(VENV)/.dev $(PAGE) $(API_TYPES)
 	$(BIN)/ruff check .
