@@ -51,8 +51,8 @@ FAILURE_WORDS = _words(
 # What is quoted after one of these is a sentence, which is folded word by word.
 SENTENCE_WORDS = _words(
     """
-    cause desc description detail details error error_description errormessage error_message message msg
-    reason title
+    cause desc description detail details error error_description errormessage error_message message
+    msg reason title
     """
 )
 # The word after one of these is the id of a thing if it holds a digit, whatever else it holds.

@@ -31,8 +31,8 @@ def alert(name: str, status: str = "firing", **texts: str) -> dict[str, Any]:
     }
 
 
-# What a queue, a job or a reason may be called: mentions, markup, templates, headers, line breaks, text that
-# runs from right to left, and a NUL.
+# What a queue, a job or a reason may be called: mentions, markup, templates, headers, line breaks,
+# text that runs from right to left, and a NUL.
 ODD_NAME = (
     '<!channel> *bold* _it_ ~st~ `code` & "quoted" {{ .Alerts }} <script>alert(1)</script>|x>'
     "\r\nBcc: everybody@example.com\n\nRunbook: http://evil\u2028 \u202egnp.exe \0 \x7f end"
