@@ -718,6 +718,8 @@ class QueueEventCounter:
             self._reasons.complete(
                 failed=self.counted(Count.FAILED), retried=self.counted(Count.RETRIED)
             )
+            # Otherwise what happened long ago would be an increase now.
+            self._reasons.mark_restored()
 
 
 def _was_active(facts: JobFacts, at: bytes) -> bool:

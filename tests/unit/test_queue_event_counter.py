@@ -290,3 +290,17 @@ def test_a_counter_goes_on_from_its_memory(events: Events) -> None:
 def test_a_memory_that_is_none_is_refused(memory: dict[str, object], events: Events) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         events.counter.remember(memory)
+
+
+def test_failures_from_before_reasons_were_counted_are_no_increase_now(events: Events) -> None:
+    for job_id in "123":
+        events("failed", job_id)
+    events.resolve(facts())
+    memory = events.counter.memory()
+    assert memory["reasons"] is None
+    counter = QueueEventCounter(QUEUE, LAYOUT, JobBudget(1), max_names=1, max_reasons=3)
+    counter.remember(memory)
+    reasons = counter.freeze().reasons
+    assert reasons is not None
+    [(fingerprint, count)] = reasons.failed.items()
+    assert (fingerprint, count.total, count.restored) == (UNKNOWN, 3, True)
