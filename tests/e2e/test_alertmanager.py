@@ -38,8 +38,9 @@ def test_what_is_critical_wakes_people_and_the_rest_waits_for_the_morning(
     rule: dict[str, Any],
 ) -> None:
     severity = rule["labels"]["severity"]
-    # That a queue has gone is no state to be reminded of.
-    morning = "morning-once" if "Gone" in rule["alert"] and "Queue" in rule["alert"] else "morning"
+    # That a queue has gone, or a reason is new, is no state to be reminded of.
+    once = {"BullMQQueueGone", "BullMQQueuesGone", "BullMQNewFailureReason"}
+    morning = "morning-once" if rule["alert"] in once else "morning"
     amtool(
         "config",
         "routes",

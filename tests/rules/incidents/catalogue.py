@@ -20,6 +20,7 @@ FAILING = frozenset(
         "BullMQManyQueuesFail",
     }
 )
+NEW_REASON = frozenset({"BullMQNewFailureReason"})
 STOPPED = frozenset(
     {
         "BullMQQueueStandsStill",
@@ -193,6 +194,11 @@ def videos() -> App:
 def leaking(share: float) -> Callable[[], App]:
     """Such a share of the jobs fails for good at all times."""
     return lambda: App({"mail": Queue({"send": Jobs(30, fails=share)})})
+
+
+def busy() -> App:
+    """300 jobs a minute, of which 1 of 500 fails for good."""
+    return App({"mail": Queue({"send": Jobs(300, fails=0.002)}, capacity_per_minute=600)})
 
 
 def nightly() -> App:
@@ -527,6 +533,41 @@ def one_dependency_of_25_queues(app: App, minute: float) -> None:
         queue.jobs["call"].fails = 1
 
 
+@incident(
+    NEW_REASON, normal=leaking(0.01), begins=120, lasts=90, within=20, resolved_within=None,
+    severity="any", pages=0, mails=1,
+)  # fmt: skip
+def new_reason_in_a_queue_that_always_fails_a_little(app: App, minute: float) -> None:
+    """1% of the jobs always fail, and now 3% more fail for a reason that was not there before."""
+    app.queues["mail"].jobs["send"] = Jobs(30, fails=0.04, reasons=("timeout", *["bad data"] * 3))
+
+
+@incident(
+    NEW_REASON, normal=busy, begins=120, lasts=90, within=20, resolved_within=None, severity="any",
+    pages=0, mails=1,
+)  # fmt: skip
+def release_with_five_new_reasons(app: App, minute: float) -> None:
+    """A release fails 1% of the jobs, each for one of five reasons that were not there before."""
+    reasons = ("x is not a function", "no such column", "no module", "invalid enum", "null")
+    app.queues["mail"].jobs["send"] = Jobs(300, fails=0.012, reasons=("timeout", *reasons))
+
+
+@incident(FAILING, begins=120, mails=0)
+def all_fail_for_a_new_reason(app: App, minute: float) -> None:
+    """A certificate has expired: every job fails, for a reason that was not there before."""
+    app.queues["mail"].jobs["send"] = Jobs(30, fails=1, reasons=("certificate has expired",))
+
+
+@incident(
+    NEW_REASON, normal=leaking(0.2), begins=180, lasts=60, continues=True, within=20,
+    severity="any", pages=0, mails=1, pace=HOURS,
+)  # fmt: skip
+def new_reason_behind_a_page(app: App, minute: float) -> None:
+    """20% of the jobs have failed for hours, and another 5% fail for a new reason."""
+    reasons = (*["timeout"] * 4, "bad data")
+    app.queues["mail"].jobs["send"] = Jobs(30, fails=0.25, reasons=reasons)
+
+
 # Schedules
 
 
@@ -764,6 +805,13 @@ def exporter_restart(app: App, minute: float) -> None:
     """The exporter restarts without a state file: its counters begin at 0."""
     app.restarts = 1
     app.scraped = minute >= 1
+
+
+@incident(begins=120, lasts=90, normal=leaking(0.002))
+def each_job_fails_for_a_reason_of_its_own(app: App, minute: float) -> None:
+    """2% of the jobs fail, with reasons that hold what differs from job to job."""
+    reasons = tuple(f"case {number}" for number in range(1000))
+    app.queues["mail"].jobs["send"] = Jobs(30, fails=0.02, reasons=reasons)
 
 
 @incident(lasts=60)

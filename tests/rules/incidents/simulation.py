@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import zlib
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ Samples = dict[tuple[str, str], float]
 LOCK_SECONDS = 30
 NEW_SERIES_AT_ZERO_SECONDS = 60  # metrics.scrape_interval
 FAILED_JOBS_KEPT = 5000
+REASONS_WITH_SERIES = 20  # events.max_reasons
+OTHER_REASONS = "__other__"
+STALLED = "job stalled more than allowable limit"
 
 
 @dataclass
@@ -27,6 +31,7 @@ class Jobs:
 
     per_minute: float
     fails: float = 0.0  # the share of attempts that fail
+    reasons: tuple[str, ...] = ("timeout",)  # why, one after the other
     attempts: int = 1
     backoff_seconds: int = 60  # doubled after each further attempt
     runs_seconds: int = 0  # 0: ends within the step in which it was taken
@@ -155,6 +160,46 @@ class _Active:
 
 
 @dataclass
+class _Reasons:
+    """Why jobs failed, as far as the exporter knows: by the metric that counts them and reason."""
+
+    since: float | None = None
+    first_seen: dict[str, float] = field(default_factory=dict)
+    counts: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    shown_since: dict[tuple[str, str], float] = field(default_factory=dict)
+    failures: int = 0
+
+    def count(self, metric: str, reasons: tuple[str, ...], number: int, now: float) -> None:
+        for _ in range(number):
+            reason = reasons[self.failures % len(reasons)]
+            self.failures += 1
+            self.first_seen.setdefault(reason, now)
+            own = sum(known == metric for known, _ in self.counts)
+            if (metric, reason) not in self.counts and own >= REASONS_WITH_SERIES:
+                reason = OTHER_REASONS
+            self.shown_since.setdefault((metric, reason), now)
+            self.counts[metric, reason] += 1
+
+    def expose(self, now: float) -> Iterator[tuple[str, float]]:
+        if not self.counts:
+            return
+        assert self.since is not None
+        yield "bullmq_queue_failure_reasons_since_timestamp_seconds", self.since
+        for (metric, reason), number in self.counts.items():
+            shown = now - self.shown_since[metric, reason] > NEW_SERIES_AT_ZERO_SECONDS
+            yield f"{metric}|{_reason_labels(reason)}", number if shown else 0
+        for reason in {reason for _, reason in self.counts} - {OTHER_REASONS}:
+            name = "bullmq_job_failure_reason_first_seen_timestamp_seconds"
+            yield f"{name}|{_reason_labels(reason)}", self.first_seen[reason]
+
+
+def _reason_labels(reason: str) -> str:
+    is_own = reason != OTHER_REASONS
+    fingerprint = f"{zlib.crc32(reason.encode()):012x}" if is_own else reason
+    return f"fingerprint={fingerprint}|reason={reason}"
+
+
+@dataclass
 class _QueueState:
     waiting: deque[_Batch] = field(default_factory=deque)
     prioritized: deque[_Batch] = field(default_factory=deque)
@@ -164,6 +209,7 @@ class _QueueState:
     last_runs: dict[str, float] = field(default_factory=dict)
     counters: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     seen: dict[str, float] = field(default_factory=dict)  # since when, of each job name
+    reasons: _Reasons = field(default_factory=_Reasons)
     failed: int = 0
     heartbeat: float | None = None
     limited_until: float | None = None
@@ -176,6 +222,8 @@ class _QueueState:
         self.counters[what, name] += number
 
     def step(self, queue: Queue, now: float, seconds: int, chance: random.Random) -> None:
+        if self.reasons.since is None:
+            self.reasons.since = now
         for name, jobs in queue.jobs.items():
             number = several(jobs.per_minute * seconds / 60, chance) + queue.adds.get(name, 0)
             if number:
@@ -225,7 +273,7 @@ class _QueueState:
             self.active.remove(job)
             self.count("stalled", job.name, 1, now)
             if job.stalled:
-                self._fail(job.name, 1, now)
+                self._fail(job.name, 1, (STALLED,), now)
             else:
                 self.waiting.appendleft(_Batch(now, job.name, -job.attempt, 1))
 
@@ -235,8 +283,9 @@ class _QueueState:
         for job in ended:
             self._finish(queue, _Batch(now, job.name, job.attempt, 1), now, chance)
 
-    def _fail(self, name: str, number: int, now: float) -> None:
+    def _fail(self, name: str, number: int, reasons: tuple[str, ...], now: float) -> None:
         self.failed += number
+        self.reasons.count("bullmq_job_failure_reasons_total", reasons, number, now)
         self.count("failed", name, number, now)
         self.count("retries_exhausted", name, number, now)
 
@@ -246,10 +295,11 @@ class _QueueState:
         self.count("completed", batch.name, batch.number - failing, now)
         if failing and batch.attempt < jobs.attempts:
             self.count("retried", batch.name, failing, now)
+            self.reasons.count("bullmq_job_retry_reasons_total", jobs.reasons, failing, now)
             due = now + jobs.backoff_seconds * 2 ** (batch.attempt - 1)
             self.delayed.append(_Batch(due, batch.name, batch.attempt + 1, failing))
         elif failing:
-            self._fail(batch.name, failing, now)
+            self._fail(batch.name, failing, jobs.reasons, now)
 
     def _take(self, queue: Queue, now: float, seconds: int, chance: random.Random) -> None:
         self.rest += queue.capacity_per_minute * seconds / 60 * chance.uniform(0.85, 1.15)
@@ -386,6 +436,7 @@ class _Exporter:
             for state in self._queues.values():
                 state.counters.clear()
                 state.seen.clear()
+                state.reasons = _Reasons()
         for name, queue in app.queues.items():
             if not queue.there:
                 self._queues.pop(name, None)
@@ -417,6 +468,8 @@ class _Exporter:
                 for what, metric in COUNTERS.items():
                     value = state.counters[what, name] if shown else 0
                     yield (queue, f"{metric}|name={name}"), value
+            for metric, value in state.reasons.expose(now):
+                yield (queue, metric), value
 
     def expose(self, app: App) -> Samples:
         own = {
