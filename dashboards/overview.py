@@ -22,12 +22,14 @@ from dashboards.parts import (
     graph,
     jobs_url,
     narrowed,
+    new_reasons,
     place_variable,
     query,
     queue_url,
     rows,
     thresholds,
     tile,
+    with_releases,
     worded,
 )
 
@@ -92,15 +94,29 @@ WAITS = f"time() - min by (queue) (bullmq_queue_oldest_waiting_timestamp_seconds
 RUNS = f"time() - min by (queue) (bullmq_queue_oldest_active_timestamp_seconds{{{QUEUES}}})"
 LINKS = (("This queue", queue_url(LINE)), ("Failed jobs", jobs_url(LINE, "failed")))
 UNREADABLE = "Redis cannot be read"
+REASONS = f'{QUEUES},fingerprint!="__retired__"'
+# None is new for an hour after failures of a queue began to be counted by reason.
+FIRST_SEEN = (
+    "max by (queue, fingerprint, reason)"
+    f" (bullmq_job_failure_reason_first_seen_timestamp_seconds{{{QUEUES}}} > time() - 86400"
+    " >= on (job, instance, target, prefix, queue) group_left ()"
+    f" 3600 + bullmq_queue_failure_reasons_since_timestamp_seconds{{{QUEUES}}})"
+)
+REASON_1H = (
+    "round(max by (queue, fingerprint, reason)"
+    f" (increase(bullmq_job_failure_reasons_total{{{QUEUES}}}[1h])))"
+)
 
 
 def dashboard() -> Dashboard:
     return (
-        narrowed(
-            board(
-                "bullmq-overview",
-                "BullMQ / Overview",
-                "All queues: what fails, and what is stuck.",
+        with_releases(
+            narrowed(
+                board(
+                    "bullmq-overview",
+                    "BullMQ / Overview",
+                    "All queues: what fails, and what is stuck.",
+                )
             )
         )
         .with_variable(place_variable("jobs"))
@@ -263,6 +279,23 @@ def dashboard() -> Dashboard:
                 links=LINKS,
             )
         )
+        .with_panel(
+            graph(
+                "Failed per minute, by reason",
+                [
+                    query(
+                        f"topk(10, 60 * sum by (reason) (rate(bullmq_job_failure_reasons_total{{{REASONS}}}[$__rate_interval])))",
+                        "{{reason}}",
+                    )
+                ],
+                "Why jobs failed for good, in all queues together: a cause that they share. At each moment the 10 highest.",
+                unit=PER_MINUTE,
+                nothing="No job failed, or events are not followed",
+                stacked=True,
+                long_names=True,
+            )
+        )
+        .with_panel(new_reasons(FIRST_SEEN, REASON_1H, size=(12, 8)))
         .with_panel(
             graph(
                 "Ready jobs",

@@ -23,6 +23,7 @@ from grafana_foundation_sdk.models import heatmap as heatmap_options
 from grafana_foundation_sdk.models import prometheus as promql
 
 from exporter.metrics.exposition import family_names
+from exporter.queues.reason_counts import OTHER, RESERVED, UNKNOWN
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 GREEN, AMBER, RED, BLUE = "green", "orange", "red", "blue"
@@ -167,11 +168,13 @@ def graph(
     nothing: str,
     size: tuple[int, int] = (12, 8),
     stacked: bool = False,
+    long_names: bool = False,
     limits: build.ThresholdsConfig | None = None,
     links: Sequence[tuple[str, str]] = (),
 ) -> timeseries.Panel:
-    """Lines over time; `limits` are drawn as dashed lines."""
+    """Lines over time; `limits` are drawn as dashed lines. Long names have the legend below them."""
     narrow = size[0] < 12
+    below = narrow or long_names
     panel = (
         describe(timeseries.Panel(), title, description, nothing, size)
         .unit(unit)
@@ -187,9 +190,9 @@ def graph(
             .display_mode(
                 options.LegendDisplayMode.LIST if narrow else options.LegendDisplayMode.TABLE
             )
-            .placement(options.LegendPlacement.BOTTOM if narrow else options.LegendPlacement.RIGHT)
+            .placement(options.LegendPlacement.BOTTOM if below else options.LegendPlacement.RIGHT)
             .show_legend(True)
-            .calcs([] if narrow else ["lastNotNull", "max"])
+            .calcs([] if below else ["lastNotNull", "max"])
             .sort_by("Last *")
             .sort_desc(True)
         )
@@ -212,6 +215,34 @@ def graph(
         )
     if links:
         panel.data_links([build.DashboardLink(text).url(url) for text, url in links])
+    return panel
+
+
+def reasons_over_time(
+    title: str,
+    expression: str,
+    description: str,
+    *,
+    nothing: str,
+    link: tuple[str, str],
+    own_link: tuple[str, str],
+) -> timeseries.Panel:
+    """Rates by `fingerprint` and `reason`, stacked; `own_link` is that of a reason."""
+    panel = graph(
+        title,
+        [query(expression, "{{reason}}")],
+        description,
+        unit=PER_MINUTE,
+        nothing=nothing,
+        size=(12, 10),
+        stacked=True,
+        long_names=True,
+        links=(own_link,),
+    )
+    # No group of the page has these.
+    for name in (RESERVED[OTHER], RESERVED[UNKNOWN]):
+        grey = model.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": GREY})
+        panel.override_by_name(name, [linked([link]), grey])
     return panel
 
 
@@ -272,6 +303,7 @@ def rows(
     description: str,
     *,
     by: str,
+    shown: str | None = None,
     nothing: str,
     sort: Sequence[str],
     links: Sequence[tuple[str, str]],
@@ -280,9 +312,13 @@ def rows(
     """A table with a row for each value of the label `by`, the highest of the columns `sort` first.
 
     A column: its title, its expression, and what Grafana shall make of it (unit, thresholds, …).
+    `shown` is a label that stands for `by`, such as the name of an id: the first expression has both.
     """
     panel = describe(table.Panel(), title, description, nothing, size).min_width(90)
     names, order = {by: by.capitalize()}, {by: 0}
+    if shown:
+        names[shown], order[shown], order[by] = shown.capitalize(), 0, len(columns) + 1
+        panel.override_by_name(by.capitalize(), [wide(130)])
     for number, (column, expression, look) in enumerate(columns):
         ref = chr(ord("A") + number)
         panel.with_target(now(expression, ref, as_table=True))
@@ -309,7 +345,8 @@ def rows(
             },
         )
     )
-    panel.override_by_name(by.capitalize(), [linked(links), wide(220)])
+    width = [] if shown else [wide(220)]
+    panel.override_by_name((shown or by).capitalize(), [linked(links), *width])
     return panel.sort_by(
         [common.TableSortByFieldState().display_name(column).desc(True) for column in sort]
     )
@@ -380,6 +417,61 @@ def firing_alerts(selector: str, *, size: tuple[int, int]) -> table.Panel:
         "Alert": [linked([("Runbook", f"${{runbooks}}/{CELL}.md")])],
         "Queue": [linked([("This queue", queue_url(CELL))])],
         "Since": [model.DynamicConfigValue(id_val="unit", value="dateTimeFromNow"), wide(140)],
+    }
+    for column, look in looks.items():
+        panel.override_by_name(column, look)
+    return panel
+
+
+def new_reasons(expression: str, count: str, *, size: tuple[int, int]) -> table.Panel:
+    """Reasons by `queue`, `fingerprint` and `reason`: since when they are seen, and how often."""
+    panel = (
+        describe(
+            table.Panel(),
+            "New reasons, 24 h",
+            "Reasons for which no job had failed for seven days before, the newest first. Failed: "
+            "within the last hour. Click a reason for its jobs, or its queue.",
+            "No reason is new, or events are not followed",
+            size,
+        )
+        .with_target(now(f"1000 * {expression}", "A", as_table=True))
+        .with_target(now(f"{count} and {expression}", "B", as_table=True))
+        .with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
+        .with_transformation(
+            model.DataTransformerConfig(
+                id_val="organize",
+                options={
+                    "excludeByName": {"Time": True},
+                    "indexByName": {
+                        "queue": 0,
+                        "reason": 1,
+                        "Value #B": 2,
+                        "Value #A": 3,
+                        "fingerprint": 4,
+                    },
+                    "renameByName": {
+                        "queue": "Queue",
+                        "reason": "Reason",
+                        "Value #B": "Failed",
+                        "Value #A": "First seen",
+                        "fingerprint": "Fingerprint",
+                    },
+                },
+            )
+        )
+        .sort_by([common.TableSortByFieldState().display_name("First seen").desc(True)])
+    )
+    queue = "${__data.fields.queue:percentencode}"
+    jobs = reason_url(queue, "${__data.fields.fingerprint}")
+    looks: dict[str, list[model.DynamicConfigValue]] = {
+        "Queue": [linked([("This queue", queue_url(CELL))]), wide(120)],
+        "Reason": [linked([("Jobs with this reason", jobs)])],
+        "Failed": [wide(70)],
+        "First seen": [
+            model.DynamicConfigValue(id_val="unit", value="dateTimeFromNow"),
+            wide(120),
+        ],
+        "Fingerprint": [wide(120)],
     }
     for column, look in looks.items():
         panel.override_by_name(column, look)
@@ -473,25 +565,47 @@ class TitledAnnotation(model.AnnotationQuery):
     Without them it says nothing when one points at it (@grafana/prometheus, datasource.ts).
     """
 
+    title_format = text_format = ""
+
     def to_json(self) -> dict[str, object]:
         return super().to_json() | {
-            "titleFormat": "{{alertname}} {{queue}}",
-            "textFormat": "{{severity}}",
+            "titleFormat": self.title_format,
+            "textFormat": self.text_format,
         }
 
 
-class AlertsAnnotation(build.AnnotationQuery):
+class AnnotationBuilder(build.AnnotationQuery):
     """Builds a TitledAnnotation."""
 
-    def __init__(self) -> None:
+    def __init__(self, title_format: str, text_format: str) -> None:
         super().__init__()
-        self._internal = TitledAnnotation()
+        self._internal = annotation = TitledAnnotation()
+        annotation.title_format, annotation.text_format = title_format, text_format
+
+
+def with_releases(dashboard: build.Dashboard) -> build.Dashboard:
+    """With releases of the application on the time axis.
+
+    They are where a metric like `build_info`, of which the variable has the name, gets other labels:
+    what was not there 5 minutes ago. (`job` keeps the selector valid if the name is empty.)
+    """
+    info = 'count without (instance, pod) ({__name__="$release",job=~".+"}'
+    return dashboard.with_variable(
+        build.TextBoxVariable("release").label("Release metric").default_value("app_build_info")
+    ).annotation(
+        AnnotationBuilder("{{job}} {{version}}", "Release")
+        .name("Releases")
+        .datasource(SOURCE)
+        .enable(True)
+        .icon_color(BLUE)
+        .expr(f"{info}) unless {info} offset 5m)")
+    )
 
 
 def alerts_annotation(selector: str) -> build.AnnotationQuery:
     """Firing alerts on the time axis."""
     return (
-        AlertsAnnotation()
+        AnnotationBuilder("{{alertname}} {{queue}}", "{{severity}}")
         .name("Alerts")
         .datasource(SOURCE)
         .enable(True)
@@ -503,6 +617,11 @@ def alerts_annotation(selector: str) -> build.AnnotationQuery:
 def jobs_url(queue: str, status: str) -> str:
     """The page with the jobs of a queue in a state, newest first."""
     return f"${{jobs}}/?queue={queue}&status={status}"
+
+
+def reason_url(queue: str, fingerprint: str) -> str:
+    """The page with the jobs of a queue that failed for a reason."""
+    return f"{jobs_url(queue, 'failed')}&group={fingerprint}"
 
 
 def queue_url(queue: str) -> str:

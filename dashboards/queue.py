@@ -23,15 +23,19 @@ from dashboards.parts import (
     narrowed,
     place_variable,
     query,
+    reason_url,
+    reasons_over_time,
     rows,
     thresholds,
     tile,
     variable,
+    with_releases,
 )
 
 SELECTED = "${queue:percentencode}"
 FAILED_JOBS = ("Failed jobs", jobs_url(SELECTED, "failed"))
 UNREADABLE = "Redis cannot be read"
+UNREASONED = "No job failed, or events are not followed"
 UNCOUNTED = "Events are not followed, or there was no job"
 SLOWEST = 99
 
@@ -276,6 +280,96 @@ def failures() -> list[Panel]:
     ]
 
 
+def by_reason(counter: str, window: str, labels: str = "fingerprint, reason") -> str:
+    """Failures by reason. What reasons without a series had counted before is no failure of now."""
+    selector = f'{QUEUE},fingerprint!="__retired__"'
+    function = "rate" if window == "$__rate_interval" else "increase"
+    return f"sum by ({labels}) ({function}({counter}{{{selector}}}[{window}]))"
+
+
+def reasons() -> list[Panel]:
+    """Why jobs fail."""
+    own = ("Jobs with this reason", reason_url(SELECTED, "${__field.labels.fingerprint}"))
+    failed, retried = "bullmq_job_failure_reasons_total", "bullmq_job_retry_reasons_total"
+    seen = "bullmq_job_failure_reason_{}_seen_timestamp_seconds"
+    last_hour = by_reason(failed, "1h", "fingerprint")
+    return [
+        reasons_over_time(
+            "Failures by reason, per minute",
+            f"60 * {by_reason(failed, '$__rate_interval')}",
+            "Jobs that failed for good, by what their reasons have in common. Click one for its jobs.",
+            nothing=UNREASONED,
+            link=FAILED_JOBS,
+            own_link=own,
+        ),
+        reasons_over_time(
+            "Failed attempts by reason, per minute",
+            f"60 * {by_reason(retried, '$__rate_interval')}",
+            "Attempts that failed and are tried again. Those of a job that succeeds at last are not "
+            "among the failed jobs.",
+            nothing=UNREASONED,
+            link=FAILED_JOBS,
+            own_link=own,
+        ),
+        rows(
+            "Reasons, the most frequent first",
+            (
+                (
+                    "Failed",
+                    f"round({by_reason(failed, '$__range')})"
+                    f" or 0 * max by (fingerprint, reason) ({seen.format('last')}{{{QUEUE}}})",
+                    {**colored("none", (None, "transparent"), (1, AMBER)), "custom.width": 80},
+                ),
+                (
+                    "Change, 1 h",
+                    f"round({last_hour} - {last_hour.replace('[1h]', '[1h] offset 1h')})",
+                    {
+                        **colored("none", (None, GREEN), (0, "transparent"), (1, RED)),
+                        "custom.width": 110,
+                    },
+                ),
+                (
+                    "Tried again",
+                    f"round({by_reason(retried, '$__range', 'fingerprint')})",
+                    {"unit": "none", "custom.width": 100},
+                ),
+                (
+                    "First seen",
+                    f"1000 * min by (fingerprint) ({seen.format('first')}{{{QUEUE}}})",
+                    {"unit": "dateTimeFromNow", "custom.width": 130},
+                ),
+                (
+                    "Last seen",
+                    f"1000 * max by (fingerprint) ({seen.format('last')}{{{QUEUE}}})",
+                    {"unit": "dateTimeFromNow", "custom.width": 130},
+                ),
+            ),
+            "Failed and tried again: in the time shown. Change: failures of the last hour, compared "
+            "with the hour before. First seen: anew after seven days without it. Click a reason for "
+            "its jobs.",
+            by="fingerprint",
+            shown="reason",
+            nothing=UNREASONED,
+            sort=("Failed", "Tried again"),
+            links=(
+                ("Jobs with this reason", reason_url(SELECTED, "${__data.fields.fingerprint}")),
+            ),
+            size=(21, 8),
+        ),
+        tile(
+            "Known since",
+            f"1000 * min(bullmq_queue_failure_reasons_since_timestamp_seconds{{{QUEUE}}})",
+            "Since when failures of this queue are counted by reason. For an hour after that no "
+            "reason counts as new.",
+            unit="dateTimeFromNow",
+            colors=thresholds((None, BLUE)),
+            nothing=UNREASONED,
+            width=3,
+            height=8,
+        ),
+    ]
+
+
 def durations() -> list[Panel]:
     """How long jobs wait and run."""
     return [
@@ -494,9 +588,11 @@ def dashboard() -> Dashboard:
         .with_variable(place_variable("jobs"))
         .annotation(alerts_annotation(QUEUE))
     )
+    with_releases(made)
     for title, panels in (
         (None, tiles() + course()),
         ("Failures", failures()),
+        ("Why jobs fail", reasons()),
         ("Durations", durations()),
         ("Limits", limits()),
         ("Workers and schedules", workers()),

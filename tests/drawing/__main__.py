@@ -21,7 +21,11 @@ from tests.support.scraped_demo import scraped_demo
 
 HERE = Path(__file__).parent
 SCREENSHOTS = HERE.parents[1] / "docs" / "screenshots"
-VALUES = {"instance": ".*", "target": ".*", "prefix": ".*", "queue": "ingestion"}
+VALUES = {
+    **dict.fromkeys(("instance", "target", "prefix"), ".*"),
+    "queue": "ingestion",
+    "release": "app_build_info",
+}
 APPEARANCES: dict[str, Any] = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},

@@ -16,7 +16,7 @@ const CELL = { width: 1400 / 24, height: 38, gap: 8 };
 const theme = createTheme({ colors: { mode: 'dark' } });
 
 standardTransformersRegistry.setInit(() =>
-  [standardTransformers.joinByFieldTransformer, standardTransformers.organizeFieldsTransformer].map((transformation) => ({ id: transformation.id, name: transformation.name, transformation })));
+  [standardTransformers.joinByFieldTransformer, standardTransformers.mergeTransformer, standardTransformers.organizeFieldsTransformer].map((transformation) => ({ id: transformation.id, name: transformation.name, transformation })));
 
 // Grafana's own list of settings is not in its packages: each is taken as it is.
 const setting = (path, isCustom) => ({

@@ -53,6 +53,7 @@ interface FieldConfig<Custom> {
 
 type Transformation =
   | { id: 'joinByField'; options: { byField: string; mode: 'outer' | 'inner' } }
+  | { id: 'merge'; options: Record<string, never> }
   | {
       id: 'organize';
       options: {

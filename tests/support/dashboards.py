@@ -29,6 +29,7 @@ def filled_in(expression: str) -> str:
         ("$target", ".*"),
         ("$prefix", ".*"),
         ("$queue", "ingestion"),
+        ("$release", "app_build_info"),
     ):
         expression = expression.replace(name, value)
     assert "$" not in expression
