@@ -12,6 +12,8 @@ from exporter.collect.watcher import Watcher, watched_queues
 from exporter.concurrency.request_priority import RequestPriority
 from exporter.concurrency.supervision import supervise
 from exporter.deadline import Deadline
+from exporter.queues.failure_evidence import SeenFailures
+from exporter.queues.queue import Queue
 from exporter.queues.redact import Redact, unredacted
 from exporter.queues.snapshot import Outcome
 from exporter.queues.tallies import Tallies
@@ -61,6 +63,10 @@ class Target:
     def timeout(self) -> float:
         """How long one call of its store may take, in seconds."""
         return self._store.timeout
+
+    def seen_failures(self, queue: Queue) -> SeenFailures | None:
+        """What was seen of the queue's failures; None if that is not known."""
+        return None if self._events is None else self._events.seen_failures(queue)
 
     async def run(self) -> None:
         """Watch and follow until cancelled."""

@@ -29,7 +29,7 @@ MAX_QUEUE_BYTES = 4 << 20
 MAX_BYTES = 16 << 20
 # What a reason and a job take in addition to their texts (CPython 3.11, measured).
 REASON_BYTES = 2500
-JOB_BYTES = 600
+JOB_BYTES = 800
 NAME_BYTES = 150
 
 
@@ -58,6 +58,7 @@ class JobEvidence(NamedTuple):
     is_final: bool
     text: bytes
     trace: bytes | None  # of the last attempt that could be read; None if none could
+    source: str | None  # the ingestion source, if the job's data could be read
 
 
 class ReasonEvidence(NamedTuple):
@@ -71,15 +72,16 @@ class ReasonEvidence(NamedTuple):
     last_seen: int
     failed: Sequence[int]
     retried: Sequence[int]
-    names: Mapping[str, int]  # failed attempts by the names of their jobs
-    sources: Mapping[str, int]  # those of which the job's data were read, by ingestion source
+    names: Mapping[str, int]  # jobs that failed for good
+    sources: Mapping[str, int]  # ingestion sources of the jobs whose data were read
     jobs: Sequence[JobEvidence]  # the newest first
+    hour: int  # the last one, numbered since the epoch
 
-    def failed_since(self, since: int | None, now: int) -> int:
+    def failed_since(self, since: int | None) -> int:
         """How many jobs failed in the hours from that time on, of the last 24."""
         if since is None:
             return sum(self.failed)
-        hours = _last_hour(now, self.last_seen) - since // HOUR_MS + 1
+        hours = self.hour - since // HOUR_MS + 1
         return sum(self.failed[-hours:]) if hours > 0 else 0
 
 
@@ -297,18 +299,16 @@ class _Reason:
     def note(self, attempt: FailedAttempt, at: int) -> None:
         self.last_seen = max(self.last_seen, at)
         (self._failed if attempt.is_final else self._retried).add(at // HOUR_MS)
-        if attempt.name is not None:
+        if attempt.name is not None and attempt.is_final:
             self._names.add(attempt.name)
+        before = self._find(attempt.raw_id)
         job = JobEvidence(
-            attempt.raw_id,
-            attempt.name,
-            at,
-            attempt.attempts,
-            attempt.is_final,
-            attempt.text,
-            self._trace_of(attempt.raw_id),
+            *(attempt.raw_id, attempt.name, at, attempt.attempts, attempt.is_final, attempt.text),
+            # Of an earlier attempt: after the last one the job may have been removed at once.
+            trace=before and before.trace,
+            source=before and before.source,
         )
-        self._keep([job, *(each for each in self._jobs if each.raw_id != job.raw_id)])
+        self._keep([job, *(each for each in self._jobs if each is not before)])
 
     def add_details(
         self,
@@ -319,27 +319,24 @@ class _Reason:
         trace: bytes | None,
         source: str | None,
     ) -> None:
-        if source is not None:
+        before = self._find(attempt.raw_id)
+        if source is not None and (before is None or before.source is None):
             self._sources.add(source)
-        if attempt.name is None:
+        if attempt.name is None and attempt.is_final:
             self._names.add(name)
-        jobs = list(self._jobs)
-        place = next((at for at, job in enumerate(jobs) if job.raw_id == attempt.raw_id), len(jobs))
-        if place < len(jobs):
-            job = jobs[place]
-            trace = trace or job.trace
-            jobs[place] = job._replace(name=name, attempts=attempts, trace=trace)
-        else:  # others have failed since
+        if before is None:  # others have failed since
             at = min(attempt.at, self.last_seen)
-            jobs.append(
-                JobEvidence(
-                    attempt.raw_id, name, at, attempts, attempt.is_final, attempt.text, trace
-                )
-            )
-        self._keep(jobs)
+            values = (attempt.raw_id, name, at, attempts, attempt.is_final, attempt.text)
+            self._keep([*self._jobs, JobEvidence(*values, trace, source)])
+            return
+        job = before._replace(
+            name=name, attempts=attempts, trace=trace or before.trace, source=source
+        )
+        self._keep([job if each is before else each for each in self._jobs])
 
     def freeze(self, now: int) -> ReasonEvidence:
-        hour = _last_hour(now, self.last_seen)
+        # A failure may show that the clock is behind.
+        hour = max(now, self.last_seen) // HOUR_MS
         return ReasonEvidence(
             self.reason,
             self.first_seen,
@@ -349,6 +346,7 @@ class _Reason:
             dict(self._names.counts),
             dict(self._sources.counts),
             tuple(self._jobs),
+            hour,
         )
 
     def memory(self) -> tuple[Any, ...]:
@@ -370,9 +368,8 @@ class _Reason:
         reason._keep([JobEvidence(*job) for job in jobs])
         return reason
 
-    def _trace_of(self, raw_id: bytes) -> bytes | None:
-        """That of an earlier attempt: of the last one the job may be removed at once."""
-        return next((job.trace for job in self._jobs if job.raw_id == raw_id), None)
+    def _find(self, raw_id: bytes) -> JobEvidence | None:
+        return next((job for job in self._jobs if job.raw_id == raw_id), None)
 
     def _keep(self, jobs: Sequence[JobEvidence]) -> None:
         """Keep the newest of these, one with a stack trace among them if there is any."""
@@ -392,11 +389,6 @@ class _Reason:
             for job in self._jobs
         )
         return self._own_size + self._names.size + self._sources.size + jobs
-
-
-def _last_hour(now: int, last_seen: int) -> int:
-    """The number of the hour that goes on, which a failure may show to be a later one."""
-    return max(now, last_seen) // HOUR_MS
 
 
 def _text_bytes(text: str) -> int:

@@ -1,16 +1,18 @@
-"""Failed jobs grouped by what went wrong."""
+"""Failures grouped by what went wrong: of jobs that are kept, and of others that were seen."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
+from exporter.queues.failure_evidence import ReasonEvidence
 from exporter.queues.failure_reasons import FoldedReason, fold
 from exporter.queues.jobs import Job
+from exporter.queues.text import text
 
 # What is looked at of a stack trace, and kept of a group's example (characters).
 MAX_TRACE_LENGTH = 16_000
@@ -33,38 +35,133 @@ FOREIGN = re.compile(r"^node:|^internal/|node_modules|site-packages|<anonymous>|
 
 @dataclass(slots=True)
 class Group:
-    """The failed jobs of one fault, that is of one folded reason. Times are epoch milliseconds."""
+    """The failures of one fault, that is of one folded reason. Times are epoch milliseconds.
+
+    Of two kinds of jobs: those that have failed and are kept, and those that will be tried again.
+    """
 
     reason: FoldedReason
-    example_raw_id: bytes  # the newest
-    example_reason: str | None
-    count: int = 0
+    # The newest that has failed, or the next that will be tried again.
+    example_raw_id: bytes | None = None
+    example_reason: str | None = None
+    count: int = 0  # that have failed
+    retrying: int = 0
     first_seen: int | None = None
     last_seen: int | None = None
-    fewest_attempts: int = 0
-    most_attempts: int = 0
+    fewest_attempts: int | None = None
+    most_attempts: int | None = None
     names: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     frames: Counter[str] = field(default_factory=Counter)
+    seen: ReasonEvidence | None = None  # None: not seen, or not remembered
 
     @property
     def frame(self) -> str | None:
         """Where most of the jobs failed, of the last trace of each; None if none has a trace."""
         return next((frame for frame, _ in self.frames.most_common(1)), None)
 
-    def add(self, job: Job) -> None:
-        attempts = job.attempts_made
-        self.fewest_attempts = min(self.fewest_attempts, attempts) if self.count else attempts
-        self.most_attempts = max(self.most_attempts, attempts)
+    def add_failed(self, job: Job) -> None:
+        """Add a job that has failed; the newest comes first."""
         self.count += 1
-        if (at := job.finished_on) is not None:
-            self.first_seen = at if self.first_seen is None else min(at, self.first_seen)
-            self.last_seen = at if self.last_seen is None else max(at, self.last_seen)
+        self._add(job)
+        self._add_times(job.finished_on, job.finished_on)
+
+    def add_retrying(self, job: Job) -> None:
+        """Add a job that will be tried again."""
+        self.retrying += 1
+        self._add(job)
+
+    def add_seen(self, seen: ReasonEvidence) -> None:
+        """Add what was seen. Counts overlap with those of the jobs: the larger one is right."""
+        self.seen = seen
+        self._add_times(seen.first_seen, seen.last_seen)
+        self.names |= Counter(seen.names)
+
+    def show_seen(self, seen: ReasonEvidence) -> None:
+        """Add the texts of what was seen, without what is hidden, if the group is to be shown."""
+        self.seen, self.reason = seen, seen.reason
+        self.sources |= Counter(seen.sources)
+        if self.example_raw_id is None:
+            newest = seen.jobs[0]
+            self.example_raw_id, self.example_reason = newest.raw_id, text(newest.text)
+            for job in seen.jobs:
+                self._add_attempts(job.attempts)
+                if frame := innermost_frame([text(job.trace or b"")]):
+                    _count(self.frames, frame)
+
+    def _add(self, job: Job) -> None:
+        if self.example_raw_id is None:
+            self.example_raw_id = job.raw_id
+            self.example_reason = job.failed_reason and job.failed_reason[:MAX_EXAMPLE_LENGTH]
+        self._add_attempts(job.attempts_made)
         _count(self.names, job.name)
         if isinstance(source := job.ingestion_source, str):
             _count(self.sources, source)
         if frame := innermost_frame(job.stacktrace):
             _count(self.frames, frame)
+
+    def _add_attempts(self, attempts: int | None) -> None:
+        if attempts is not None:
+            least, most = self.fewest_attempts, self.most_attempts
+            self.fewest_attempts = attempts if least is None else min(attempts, least)
+            self.most_attempts = attempts if most is None else max(attempts, most)
+
+    def _add_times(self, first: int | None, last: int | None) -> None:
+        if first is not None:
+            self.first_seen = first if self.first_seen is None else min(first, self.first_seen)
+        if last is not None:
+            self.last_seen = last if self.last_seen is None else max(last, self.last_seen)
+
+
+class Groups:
+    """The groups of a queue: of what failed since then (epoch ms), or of all of it."""
+
+    def __init__(self, since: int | None = None) -> None:
+        self.retrying = 0
+        self._since = since
+        self._groups: dict[str, Group] = {}
+
+    async def add_failed(self, jobs: AsyncIterable[Job]) -> bool:
+        """Add jobs that have failed, newest first.
+
+        The first that is older ends it; returns whether it came.
+        """
+        async for job in jobs:
+            # A long reason and its trace take a millisecond: others should have their turn.
+            await asyncio.sleep(0)
+            if self._since is not None and (job.finished_on or 0) < self._since:
+                return True
+            self._of(fold_reason(job)).add_failed(job)
+        return False
+
+    async def add_retrying(self, jobs: AsyncIterable[Job]) -> None:
+        """Add those of these jobs, which wait, of which an attempt has failed."""
+        async for job in jobs:
+            await asyncio.sleep(0)
+            is_recent = self._since is None or (job.processed_on or 0) >= self._since
+            if job.failed_reason and is_recent:
+                self.retrying += 1
+                self._of(fold_reason(job)).add_retrying(job)
+
+    def add_seen(self, reasons: Iterable[ReasonEvidence]) -> None:
+        """Add what was seen."""
+        for seen in reasons:
+            if self._since is None or seen.last_seen >= self._since:
+                self._of(seen.reason).add_seen(seen)
+
+    def all(self) -> list[Group]:
+        """The groups, the largest first."""
+        return sorted(self._groups.values(), key=self._size_of, reverse=True)
+
+    def _of(self, reason: FoldedReason) -> Group:
+        group = self._groups.get(reason.fingerprint)
+        if group is None:
+            group = self._groups[reason.fingerprint] = Group(reason)
+        return group
+
+    def _size_of(self, group: Group) -> tuple[int, int]:
+        seen = group.seen.failed_since(self._since) if group.seen else 0
+        return max(group.count, seen) + group.retrying, group.last_seen or 0
 
 
 def _count(counts: Counter[str], name: str) -> None:
@@ -75,28 +172,6 @@ def _count(counts: Counter[str], name: str) -> None:
 def fold_reason(job: Job) -> FoldedReason:
     """Why a job failed, without what is of this job alone."""
     return fold(job.failed_reason or "")
-
-
-async def grouped(jobs: AsyncIterable[Job], *, since: int | None) -> tuple[list[Group], bool]:
-    """The groups of the failed jobs that finished since then, the largest first.
-
-    `jobs` come newest first: the first that is older ends it; whether it came is returned too.
-    """
-    groups: dict[str, Group] = {}
-    ended = False
-    async for job in jobs:
-        # A long reason and its trace take a millisecond: others should have their turn.
-        await asyncio.sleep(0)
-        if since is not None and (job.finished_on or 0) < since:
-            ended = True
-            break
-        reason = fold_reason(job)
-        group = groups.get(reason.fingerprint)
-        if group is None:
-            example = job.failed_reason and job.failed_reason[:MAX_EXAMPLE_LENGTH]
-            group = groups[reason.fingerprint] = Group(reason, job.raw_id, example)
-        group.add(job)
-    return sorted(groups.values(), key=lambda group: group.count, reverse=True), ended
 
 
 def innermost_frame(traces: list[object]) -> str | None:

@@ -97,8 +97,8 @@ class _Queue(_Checked):
 
 Hours = tuple[tuple[int, int], ...]
 Counted = tuple[tuple[str, int], ...]
-# Id, name, time, attempts, whether it was the last one, reason and stack trace.
-Job = tuple[bytes, str | None, int, int | None, bool, bytes, bytes | None]
+# Id, name, time, attempts, whether it was the last one, reason, stack trace and source.
+Job = tuple[bytes, str | None, int, int | None, bool, bytes, bytes | None, str | None]
 
 
 class _Evidence(_Checked):

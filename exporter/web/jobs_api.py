@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,7 +23,7 @@ from aiohttp.typedefs import Handler
 
 from exporter.collect.target import Target
 from exporter.queues.errors import StoreRefused, StoreUnavailable
-from exporter.queues.failures import fold_reason, grouped
+from exporter.queues.failures import Group, Groups, fold_reason
 from exporter.queues.job_detail import JobDetail
 from exporter.queues.jobs import BULKY, Job, Page
 from exporter.queues.queue import Queue, State
@@ -41,6 +49,11 @@ LOG_PAGE_LINES = 100  # a page
 # Readings of all jobs of a status that may go on at once; how long (seconds) a further one waits.
 SCANS = 2
 SCAN_WAIT = 5.0
+# States in which a job may wait for its next attempt. At most so many jobs of each are looked at,
+# the next ones, and for so many seconds in all.
+RETRYING = (State.DELAYED, State.WAITING, State.PRIORITIZED, State.PAUSED)
+RETRYING_JOBS = 1000
+RETRYING_SECONDS = 1.0
 # How long Redis may take for one answer, in multiples of the largest `redis.timeout`; a search may
 # take its time in addition.
 REQUEST_TIMEOUTS = 3
@@ -204,26 +217,68 @@ class JobsApi:
         return {"missing": number, "maxmemoryPolicy": policy}
 
     async def list_failures(self, request: web.Request) -> web.Response:
-        """A queue's failed jobs, grouped by what went wrong."""
+        """A queue's failures, grouped by what went wrong: of jobs that are kept, and of others."""
         window = duration(request, "window")
         limit = whole_number(request, "limit", 50, MAX_LIMIT)
-        since = None if window is None else int((time.time() - window) * 1000)
-        async with (
-            self._scanning(request, State.FAILED, newest_first=True) as (place, scan),
-            aclosing(self._redacted(scan.jobs())) as jobs,
-        ):
-            groups, ended = await grouped(jobs, since=since)
+        fingerprint = parameter(request, "fingerprint") or None
+        found = Groups(None if window is None else int((time.time() - window) * 1000))
+        async with self._scanning(request, State.FAILED, newest_first=True) as (place, scan):
+            async with aclosing(self._redacted(scan.jobs())) as jobs:
+                ended = await found.add_failed(jobs)
+            all_retrying = await self._add_retrying(found, place, scan.counts)
+            seen = place.target.seen_failures(place.queue)
+            found.add_seen(seen.reasons if seen else ())
+            groups = [
+                group
+                for group in found.all()
+                if fingerprint is None or group.reason.fingerprint == fingerprint
+            ]
+            for group in groups[:limit]:
+                if group.seen is not None:
+                    group.show_seen(await self._redaction.reason(group.seen))
+            kept = await self._kept_jobs(place, groups[:limit])
         return json_response(
             self._name(place)
             | {
                 "window": window,
                 "seen": scan.seen,
                 "complete": scan.complete or ended,
+                "seenSince": seen and seen.since,
                 "failed": sum(group.count for group in groups),
+                "willBeRetried": sum(group.retrying for group in groups),
+                "willBeRetriedComplete": all_retrying,
                 "groupsTotal": len(groups),
-                "groups": [serializers.group(group) for group in groups[:limit]],
+                "groups": [serializers.group(group, kept) for group in groups[:limit]],
             }
         )
+
+    async def _add_retrying(
+        self, groups: Groups, place: Place, counts: Mapping[State, int]
+    ) -> bool:
+        """Add the jobs that will be tried again; returns whether all were looked at."""
+        loop = asyncio.get_running_loop()
+        end, complete = loop.time() + RETRYING_SECONDS, True
+        for state in RETRYING:
+            if counts.get(state) == 0:
+                continue
+            scan = place.reader.scan(place.queue, state, newest_first=False)
+
+            async def next_jobs(scan: Scan = scan) -> AsyncGenerator[Job, None]:
+                async with aclosing(self._redacted(scan.jobs())) as jobs:
+                    async for job in jobs:
+                        yield job
+                        if scan.seen >= RETRYING_JOBS or loop.time() > end:
+                            return
+
+            async with aclosing(next_jobs()) as jobs:
+                await groups.add_retrying(jobs)
+            complete = complete and scan.complete
+        return complete
+
+    async def _kept_jobs(self, place: Place, groups: Iterable[Group]) -> set[bytes]:
+        """Which of the jobs that were seen to fail for these reasons are still there."""
+        ids = {job.raw_id for group in groups if group.seen for job in group.seen.jobs}
+        return await place.reader.existing(place.queue, list(ids)) if ids else set()
 
     async def list_schedulers(self, request: web.Request) -> web.Response:
         """One page of a queue's schedulers, the next to run first."""
@@ -372,7 +427,8 @@ class JobsApi:
         """A reading of all jobs of a status. Raises NotFound, and Busy where others go on."""
         place, _ = await self._page(request, status, start=0, limit=1, newest_first=newest_first)
         limit = request[LIMIT]
-        limit.reschedule((limit.when() or 0.0) + SCAN_WAIT + self._search_seconds)
+        seconds = SCAN_WAIT + self._search_seconds + RETRYING_SECONDS
+        limit.reschedule((limit.when() or 0.0) + seconds)
         try:
             async with asyncio.timeout(SCAN_WAIT):
                 await self._scans.acquire()

@@ -27,9 +27,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from exporter.queues.failure_evidence import JobEvidence, ReasonEvidence
+from exporter.queues.failure_reasons import FoldedReason
 from exporter.queues.job_detail import Child, JobDetail
 from exporter.queues.jobs import Job
 from exporter.queues.json_values import NotJson
+from exporter.queues.text import text
 
 REDACTED = "[redacted]"
 NOT_JSON = "[redacted: not JSON]"
@@ -162,6 +165,30 @@ class Redaction:
     async def detail(self, detail: JobDetail) -> JobDetail:
         """The job in full without what is hidden; all of it shares one allowance."""
         return await _Pass(self._names, self._kinds).detail(detail) if self.hides else detail
+
+    async def reason(self, seen: ReasonEvidence) -> ReasonEvidence:
+        """What was seen of a reason, without what is hidden now: settings may have changed."""
+        if not self.hides:
+            return seen
+        sources: Counter[str] = Counter()
+        for source, number in seen.sources.items():
+            sources[await self._source(source)] += number
+        return seen._replace(
+            reason=FoldedReason(await self.value(seen.reason.text), seen.reason.fingerprint),
+            sources=sources,
+            jobs=[await self._job_evidence(job) for job in seen.jobs],
+        )
+
+    async def _job_evidence(self, job: JobEvidence) -> JobEvidence:
+        await asyncio.sleep(0)  # let other requests run
+        trace = job.trace and (await self.value(text(job.trace))).encode()
+        source = job.source and await self._source(job.source)
+        shown = (await self.value(text(job.text))).encode()
+        return job._replace(text=shown, trace=trace, source=source)
+
+    async def _source(self, source: str) -> str:
+        shown: dict[str, str] = await self.value({"ingestionSourceId": source})
+        return next(iter(shown.values()))
 
     async def value(self, value: Any) -> Any:
         """A JSON value, such as a text, without what is hidden."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from exporter.queues.failure_evidence import JobEvidence, ReasonEvidence
 from exporter.queues.failures import Group
 from exporter.queues.job_detail import Child, Children, JobDetail
 from exporter.queues.jobs import Job
 from exporter.queues.limits import QueueLimits
 from exporter.queues.queue import JobKey, State
 from exporter.queues.snapshot import QueueReading, Scheduler
-from exporter.queues.text import text
+from exporter.queues.text import MAX_ID_BYTES, text
 
 # Sources and names that are shown of a group, the most frequent.
 MAX_SHOWN = 20
@@ -82,8 +83,8 @@ def detail(given: JobDetail, *, with_prefix: bool) -> dict[str, Any]:
     }
 
 
-def group(given: Group) -> dict[str, Any]:
-    """Jobs that failed for the same reason."""
+def group(given: Group, kept: Collection[bytes]) -> dict[str, Any]:
+    """What failed for the same reason; of the jobs that were seen those that are `kept` exist."""
     return {
         "fingerprint": given.reason.fingerprint,
         "reason": given.reason.text,
@@ -100,7 +101,37 @@ def group(given: Group) -> dict[str, Any]:
             for source, number in given.sources.most_common(MAX_SHOWN)
         ],
         "exampleReason": given.example_reason,
-    } | job_id(given.example_raw_id, key="exampleId", encoded="exampleEncodedId")
+        "willBeRetried": given.retrying,
+        **_seen(given.seen, kept),
+    } | job_id(given.example_raw_id or b"", key="exampleId", encoded="exampleEncodedId")
+
+
+def _seen(given: ReasonEvidence | None, kept: Collection[bytes]) -> dict[str, Any]:
+    if given is None:
+        nothing = dict.fromkeys(("seen24h", "hours", "retried24h", "retriedHours"))
+        return nothing | {"evidence": []}
+    return {
+        "seen24h": sum(given.failed),
+        "hours": given.failed,
+        "retried24h": sum(given.retried),
+        "retriedHours": given.retried,
+        "evidence": [_job_evidence(job, kept) for job in given.jobs],
+    }
+
+
+def _job_evidence(given: JobEvidence, kept: Collection[bytes]) -> dict[str, Any]:
+    # What is found by a long id is not known: only its beginning is remembered.
+    removed = given.raw_id not in kept if len(given.raw_id) < MAX_ID_BYTES else None
+    return job_id(given.raw_id) | {
+        "name": given.name,
+        "failedReason": text(given.text),
+        "stacktrace": [] if given.trace is None else [text(given.trace)],
+        "attemptsMade": given.attempts,
+        "finishedOn": given.at,
+        "willBeRetried": not given.is_final,
+        "ingestionSourceId": given.source,
+        "removed": removed,
+    }
 
 
 def scheduler(given: Scheduler, now: int) -> dict[str, Any]:

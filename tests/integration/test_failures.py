@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from exporter.queues.failures import fold_reason, grouped, innermost_frame
+from exporter.queues.failures import Groups, fold_reason, innermost_frame
 from exporter.queues.jobs import Job, ReadLimits
 from exporter.queues.queue import JobKey, Queue, State
 from exporter.settings import RedisSettings
@@ -85,9 +85,10 @@ async def test_one_reason_is_one_group_wherever_it_was_thrown() -> None:
         yield failed("x 4")
         yield failed(None)
 
-    groups, _ = await grouped(jobs(), since=None)
-    assert [(group.reason.text, group.count) for group in groups] == [("x <*>", 4), ("", 1)]
-    assert [group.frame for group in groups] == ["at a (a.js)", None]
+    groups = Groups()
+    assert not await groups.add_failed(jobs())
+    found = [(group.reason.text, group.count, group.frame) for group in groups.all()]
+    assert found == [("x <*>", 4, "at a (a.js)"), ("", 1, None)]
 
 
 HOSTILE = (

@@ -38,6 +38,8 @@ from exporter.collect.watcher import Watcher, watched_queues
 from exporter.concurrency.request_priority import RequestPriority
 from exporter.metrics.exposition import OPENMETRICS, TEXT, Exposition
 from exporter.metrics.health import Health
+from exporter.queues.failure_evidence import FailedAttempt, FailureEvidence, SeenFailures
+from exporter.queues.failure_reasons import fold
 from exporter.queues.failures import fold_reason, innermost_frame
 from exporter.queues.job_facts import NO_JOB
 from exporter.queues.jobs import ReadLimits
@@ -476,6 +478,19 @@ class Inside:
         )
 
     name, timeout = None, 2.0
+
+    def seen_failures(self, _: Queue) -> SeenFailures:
+        """A job that was seen to fail, as odd as events and hashes can be."""
+        evidence = FailureEvidence(0)
+        for number, raw_id in enumerate((b"\xff\x00", b"x" * 512, b"1")):
+            failed = FailedAttempt(
+                raw_id, None, NOW + number, None, number > 0, fold("odd 1"), b"\xff password: x"
+            )
+            evidence.note(b"q", failed, NOW)
+            evidence.add_details(
+                b"q", failed, name="\x00", attempts=-1, trace=b"\xfe" * number, source="\x00"
+            )
+        return evidence.of_queue(b"q", NOW)
 
     @property
     def by_key(self) -> dict[str, Queue]:
