@@ -14,7 +14,9 @@ import jwt
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, Request, expect
 
+from exporter.queues.failure_reasons import fold
 from tests.support.bullmq import StartWork, Work
+from tests.support.counters import wait_following
 from tests.support.exporters import API_KEY, JWT_SECRET, Exporter, StartExporter
 from tests.support.paths import ROOT, TESTS
 from tests.support.servers import Server
@@ -666,8 +668,110 @@ def test_it_works_with_the_keyboard_alone(failing: Exporter, visit: Visit) -> No
     assert "job-058" in page.evaluate("document.activeElement.textContent")
 
 
-@pytest.mark.parametrize("colors", ["light", "dark"])
-@pytest.mark.parametrize("size", [{"width": 1280, "height": 900}, PHONE], ids=["desk", "phone"])
+def assert_keeps_nobody_out(page: Page, view: str) -> None:
+    """By axe: contrast, names, roles, order; and no view is wider than its screen."""
+    if not AXE.exists():
+        pytest.fail("axe-core is missing: make test installs it")
+    assert_fits_the_screen(page)
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run()")["violations"]
+    serious = [
+        f"{view}: {each['id']}: {each['nodes'][0]['html'][:200]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+COLORS = pytest.mark.parametrize("colors", ["light", "dark"])
+SIZES = pytest.mark.parametrize(
+    "size", [{"width": 1280, "height": 900}, PHONE], ids=["desk", "phone"]
+)
+
+
+@COLORS
+@SIZES
+def test_a_link_to_a_group_leads_to_what_was_seen_though_its_jobs_are_gone(
+    server: Server,
+    work: Work,
+    start_exporter: StartExporter,
+    visit: Visit,
+    colors: str,
+    size: dict[str, int],
+) -> None:
+    gone, again = f"connect ECONNREFUSED 10.0.0.7:993 {SCRIPT}", "Card declined for cus_8812"
+    work.call("ingestion", "getJobCounts")
+    exporter = wait_following(start_exporter(server.url))
+    work.work("ingestion", {"concurrency": 1})
+    source = {"reason": gone, "ingestionSourceId": "source-1"}
+    later = {"attempts": 2, "backoff": {"type": "fixed", "delay": 3_600_000}}
+    work.addJobs(
+        "ingestion",
+        [
+            *({"name": "throws", "data": {"reason": f"kept {at}"}} for at in "abcdefghij"),
+            *[{"name": "throws", "data": source, "opts": {"removeOnFail": True}}] * 7,
+            {"name": "throws", "data": source, "opts": {"removeOnFail": True, **later}},
+        ],
+    )
+    failures, fingerprint = "/v1/jobs/queues/ingestion/failures", fold(gone).fingerprint
+
+    def found() -> dict[str, Any]:
+        groups = exporter.api.get(failures).json["groups"]
+        return {each["fingerprint"]: each for each in groups}
+
+    def is_traced() -> bool:
+        return any(job["stacktrace"] for job in found()[fingerprint]["evidence"])
+
+    eventually(lambda: fingerprint in found() and is_traced())
+    work.call("ingestion", "promoteJobs")
+    eventually(lambda: found()[fingerprint]["seen24h"] == 8)
+    work.addJobs("ingestion", [{"name": "throws", "data": {"reason": again}, "opts": later}])
+    eventually(lambda: fold(again).fingerprint in found())
+
+    visitor = visit(exporter, color_scheme=colors, viewport=size, reduced_motion="reduce")
+    page = visitor.open(queue="ingestion", window="24h", fingerprint=fingerprint)
+    chosen = page.locator("#groups .chosen")
+    expect(chosen).to_be_in_viewport()
+    expect(chosen).to_contain_text("0 kept, 8 seen in 24 h, 1 attempt tried again")
+    expect(chosen).to_contain_text("throws × 8")
+    expect(chosen.get_by_role("img")).to_have_accessible_name(
+        re.compile(r"^By hour, the last 24 h: 8 failed, 1 attempt tried again; most at \d\d:\d\d: ")
+    )
+    expect(chosen.locator("svg g")).to_have_count(24)
+    jobs = chosen.locator("article")
+    expect(jobs).to_have_count(3)
+    expect(jobs.first).to_contain_text("job 18")
+    expect(jobs.first).to_contain_text("after 2 attempts")
+    expect(jobs.first).to_contain_text("source source-1")
+    expect(jobs.first).to_contain_text("removed")
+    expect(jobs.first.get_by_role("link")).to_have_count(0)
+    expect(jobs.first.locator("pre").first).to_have_text(gone)
+    jobs.first.locator("summary").click()
+    expect(jobs.first.locator("details")).to_contain_text("work.mjs")
+    expect(jobs.first.locator("details pre")).to_be_visible()
+    assert_keeps_nobody_out(page, "a group whose jobs are gone")
+    # A refresh takes nothing away.
+    page.evaluate("window.scrollTo(0, 0)")
+    page.click("#pause")
+    page.click("#pause")
+    expect(jobs.first.locator("details pre")).to_be_visible()
+
+    chosen.get_by_role("link").first.click()
+    expect(page.locator("#groups li").first).to_contain_text("8")
+    page.click("#more-groups")
+    retried = page.locator(f"[data-group='{fold(again).fingerprint}']")
+    expect(retried).to_contain_text("1 will be retried")
+    assert_keeps_nobody_out(page, "groups")
+    # Of a window that has passed: it is asked for alone.
+    eventually(lambda: not exporter.api.get(f"{failures}?window=1s").json["groups"])
+    page = visitor.open(queue="ingestion", window="1s", fingerprint=fingerprint)
+    expect(page.locator("#groups .chosen")).to_contain_text("0 kept, 8 seen in 24 h")
+    expect(page.locator("#group-filter")).to_contain_text("connect ECONNREFUSED")
+    assert page.evaluate("window.hacked") is None
+
+
+@COLORS
+@SIZES
 def test_nobody_is_kept_out(
     server: Server,
     failing: Exporter,
@@ -675,24 +779,13 @@ def test_nobody_is_kept_out(
     colors: str,
     size: dict[str, int],
 ) -> None:
-    """By axe: contrast, names, roles, order; and no view is wider than its screen."""
-    if not AXE.exists():
-        pytest.fail("axe-core is missing: make test installs it")
     hostile(server)
     visitor = visit(failing, color_scheme=colors, viewport=size, reduced_motion="reduce")
     eventually(lambda: len(failing.api.get("/v1/jobs/queues").json["queues"]) == 2)
     page = visitor.open(sign_in=None)
 
     def check(view: str) -> None:
-        assert_fits_the_screen(page)
-        page.evaluate(AXE.read_text())
-        found = page.evaluate("axe.run()")["violations"]
-        serious = [
-            f"{view}: {each['id']}: {each['nodes'][0]['html'][:200]}"
-            for each in found
-            if each["impact"] in ("serious", "critical")
-        ]
-        assert serious == []
+        assert_keeps_nobody_out(page, view)
 
     check("sign in")
     visitor.sign_in("wrong-key-wrong-key")

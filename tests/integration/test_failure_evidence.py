@@ -24,6 +24,8 @@ FAILED = "bullmq_job_failed_total"
 PREFIX = "bull:mail:"
 PATH = "/v1/jobs/queues/mail/failures"
 REFUSED = "connect ECONNREFUSED 10.0.3.17:993"
+# With attempts that are an hour apart.
+LATER = {"attempts": 3, "backoff": {"type": "fixed", "delay": 3_600_000}}
 DECLINED = "Card declined for cus_8812 (req_908zqqx65g)"
 
 
@@ -81,8 +83,11 @@ def test_jobs_that_are_removed_at_once_are_a_group_with_all_that_was_seen(
     work.work("mail", {"concurrency": 1})
     before = int(time.time() * 1000)
     fail(work, throws(REFUSED, 7, {"removeOnFail": True}))
-    backoff = {"attempts": 2, "backoff": {"type": "fixed", "delay": 300}}
-    fail(work, throws(DECLINED, 1, {"removeOnFail": True, **backoff}, ingestionSourceId="source-1"))
+    later = {"removeOnFail": True, **LATER, "attempts": 2}
+    work.addJobs("mail", throws(DECLINED, 1, later, ingestionSourceId="source-1"))
+    # Until its second attempt the hash is there.
+    until(lambda: group(exporter, DECLINED)["evidence"][0]["stacktrace"])
+    work.call("mail", "promoteJobs")
 
     until(lambda: group(exporter, DECLINED)["seen24h"] == 1)
     found = group(exporter)
@@ -99,7 +104,6 @@ def test_jobs_that_are_removed_at_once_are_a_group_with_all_that_was_seen(
         assert (job["name"], job["failedReason"]) == ("throws", REFUSED)
         assert job["finishedOn"] <= found["lastSeen"]
 
-    # Of a job that was tried twice the hash was there between the two.
     found = group(exporter, DECLINED)
     assert (found["seen24h"], found["retried24h"]) == (1, 1)
     assert found["ingestionSources"] == [{"id": "source-1", "count": 1}]
@@ -208,9 +212,8 @@ def test_jobs_that_will_be_tried_again_are_part_of_their_group(
     work = start_work("bullmq5", server.port)
     work.call("mail", "getJobCounts")
     exporter = wait_following(start_exporter(server.url))
-    later = {"attempts": 3, "backoff": {"type": "fixed", "delay": 3_600_000}}
     work.work("mail", {"concurrency": 1})
-    work.addJobs("mail", [*throws(REFUSED, 3, later), *throws(DECLINED, 1, {})])
+    work.addJobs("mail", [*throws(REFUSED, 3, LATER), *throws(DECLINED, 1, {})])
     eventually(lambda: total(exporter, FAILED) == 1)
 
     found = until(lambda: (g := group(exporter))["willBeRetried"] == 3 and g)

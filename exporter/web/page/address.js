@@ -66,7 +66,8 @@ export function readAddress(search) {
     page: wholeNumber(value("page"), DEFAULTS.page),
     name: value("name"),
     text: value("text"),
-    group: isFailed ? value("group") : "",
+    // Links of alerts have the name that the API and metrics use.
+    group: isFailed ? value("group") || (given.get("fingerprint") ?? "") : "",
     window: isFailed && /^\d{1,6}[smhdw]?$/.test(value("window")) ? value("window") : "",
     job,
     logs: wholeNumber(value("logs"), DEFAULTS.logs),

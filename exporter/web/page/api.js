@@ -130,6 +130,20 @@ export function failuresRequest({ queue, prefix, target, window }) {
 }
 
 /**
+ * One group, at whatever time it failed: the window of a link to it may have passed.
+ *
+ * @param {Address} address
+ * @returns {Request<Answers["Failures"]>}
+ */
+export function groupRequest({ queue, prefix, target, group }) {
+  return {
+    path: queuePath(queue, "/failures", { fingerprint: group, limit: 1, prefix, target }),
+    every: 60,
+    series: `group ${target} ${prefix} ${queue} ${group}`,
+  };
+}
+
+/**
  * @param {Address} address
  * @returns {Request<Answers["Schedulers"]>}
  */

@@ -1,8 +1,9 @@
 // The failed jobs of a queue in groups of the same failure: what to look at first.
 
 import { change, jobLink, jobParts, link, textLink, WINDOWS } from "./address.js";
+import { evidenceList, failedWithin, histogram, keptAndSeen } from "./evidence_view.js";
 import { html } from "./html.js";
-import { followRow, loading, notice, section } from "./parts.js";
+import { badge, followRow, loading, notice, section } from "./parts.js";
 import { counted, cut, firstLine, number, short, visible } from "./text.js";
 import { time } from "./times.js";
 
@@ -14,6 +15,7 @@ import { time } from "./times.js";
 /** @typedef {Answers["FailureGroup"]} Group */
 
 const GROUPS_SHOWN_AT_FIRST = 6;
+const DAY_MS = 86_400_000;
 const NAMES_SHOWN = 3;
 const WINDOW_NAMES = new Map([
   ["1h", "1 h"],
@@ -74,30 +76,55 @@ function content(context, { answer, problem }) {
   if (!answer) {
     return problem ? notice("quiet", "The groups could not be read.") : loading("the groups");
   }
-  if (!answer.groups.length) {
+  const all = withLinked(context, answer.groups);
+  if (!all.length) {
     const when = address.window ? ` in the last ${windowName(address.window)}` : "";
     return html`<p class="quiet">No failed jobs${when}.</p>`;
   }
-  const chosen = answer.groups.filter(({ fingerprint }) => fingerprint === address.group);
+  const chosen = all.filter(({ fingerprint }) => fingerprint === address.group);
   const most = context.opened.has("groups") ? undefined : GROUPS_SHOWN_AT_FIRST;
   const groups = chosen.length ? chosen : answer.groups.slice(0, most);
-  const largest = Math.max(...answer.groups.map((group) => group.count));
+  const largest = Math.max(...all.map((group) => failedWithin(group, address.window)));
   const isFiltered = address.name || address.text;
   return html`
     <p class="muted small">
-      ${summary(answer)}${isFiltered && " The filter below changes nothing here."}
+      ${summary(answer)}${seenSince(answer)}${isFiltered && " The filter below changes nothing here."}
     </p>
     <ol id="groups" class="groups">
-      ${groups.map((group) => groupItem(address, group, largest))}
+      ${groups.map((group) => groupItem(context, group, largest))}
     </ol>
     ${chosen.length ? allGroups(address, answer) : moreGroups(context, answer, groups)}`;
 }
 
+/**
+ * The groups, and the one of the address that was asked for in addition.
+ *
+ * @param {Context} context
+ * @param {Group[]} groups
+ */
+function withLinked({ address, sources }, groups) {
+  const added = sources.group?.answer?.groups ?? [];
+  const isAbsent = groups.every(({ fingerprint }) => fingerprint !== address.group);
+  return isAbsent ? [...groups, ...added] : groups;
+}
+
 /** @param {Answers["Failures"]} answer */
-export function summary({ failed, groupsTotal, groups, seen, complete }) {
+export function summary({ failed, willBeRetried, groupsTotal, groups, seen, complete }) {
   const which = groupsTotal > groups.length ? `, the ${number(groups.length)} largest listed` : "";
   const partly = complete ? "" : `; saw only the newest ${number(seen)}, not the older ones`;
-  return `${counted(failed, "failed job")} in ${counted(groupsTotal, "group")}${which}${partly}.`;
+  const jobs = counted(failed, "failed job");
+  const all = willBeRetried ? `${jobs} and ${number(willBeRetried)} to be tried again` : jobs;
+  return `${all} in ${counted(groupsTotal, "group")}${which}${partly}.`;
+}
+
+/**
+ * Since when failures are seen, if that is less than the 24 hours of which numbers are shown.
+ *
+ * @param {Answers["Failures"]} answer
+ */
+function seenSince({ seenSince: since }) {
+  if (since === null || Date.now() - since > DAY_MS) return null;
+  return html` Seen since ${time(since)}.`;
 }
 
 /**
@@ -105,9 +132,9 @@ export function summary({ failed, groupsTotal, groups, seen, complete }) {
  * @param {Answers["Failures"]} answer
  */
 function allGroups(address, { groups }) {
-  if (groups.length < 2) return null;
+  if (!groups.length || groups.every((group) => group.fingerprint === address.group)) return null;
   const all = change(address, { group: "", page: 1 });
-  const text = `Show all ${number(groups.length)} groups`;
+  const text = `Show all ${counted(groups.length, "group")}`;
   return html`<p class="more">${link(all, { "data-focus": "jobs" }, text)}</p>`;
 }
 
@@ -128,14 +155,16 @@ function moreGroups(context, { groups }, shown) {
 }
 
 /**
- * @param {Address} address
+ * @param {Context} context
  * @param {Group} group
  * @param {number} largest number of jobs of a group
  */
-function groupItem(address, group, largest) {
+function groupItem(context, group, largest) {
+  const { address } = context;
+  const size = failedWithin(group, address.window);
   const isChosen = group.fingerprint === address.group;
   const to = change(address, { group: isChosen ? "" : group.fingerprint, page: 1 });
-  const width = `${Math.max(1, Math.round((group.count / largest) * 100))}%`;
+  const width = `${size ? Math.max(1, Math.round((size / largest) * 100)) : 0}%`;
   const attributes = {
     class: "reason",
     "data-focus": "jobs",
@@ -146,8 +175,9 @@ function groupItem(address, group, largest) {
   return html`<li key=${group.fingerprint} class=${isChosen ? "chosen" : "follow"}
     data-group=${group.fingerprint} onclick=${isChosen ? undefined : followRow}>
     <div class="share">
-      <strong class="number">${number(group.count)}</strong>
+      <strong class="number">${number(size)}</strong>
       <span class="track" aria-hidden="true"><span class="fill" style=${{ width }}></span></span>
+      ${histogram(group)}
     </div>
     <div class="what">
       ${link(to, attributes, reason)}
@@ -157,6 +187,7 @@ function groupItem(address, group, largest) {
       <span><span class="muted">last </span>${time(group.lastSeen)}</span>
       <span><span class="muted">first </span>${time(group.firstSeen)}</span>
     </div>
+    ${isChosen && evidenceList(context, group)}
   </li>`;
 }
 
@@ -167,12 +198,24 @@ function groupItem(address, group, largest) {
 function facts(address, group) {
   const { min, max } = group.attempts;
   const attempts = min === max ? `${min}` : `${min} to ${max}`;
+  const keptOrSeen = keptAndSeen(group);
   return html`
+    ${group.willBeRetried > 0 && badge(`${number(group.willBeRetried)} will be retried`, "warn")}
+    ${keptOrSeen && html`<span>${keptOrSeen}</span>`}
     ${group.frame && html`<code>${short(group.frame)}</code>`}
     ${some("", group.names, ({ name }) => short(name, 60))}
-    <span>after ${attempts} ${max === 1 ? "attempt" : "attempts"}</span>
+    ${max !== null && html`<span>after ${attempts} ${max === 1 ? "attempt" : "attempts"}</span>`}
     ${some("source ", group.ingestionSources, ({ id }) => sourceLink(address, id))}
-    ${group.exampleId && html`<span>${example(address, group)}</span>`}`;
+    ${hasExample(group) && html`<span>${example(address, group)}</span>`}`;
+}
+
+/**
+ * Whether the example can be opened: not if only jobs that are gone were seen.
+ *
+ * @param {Group} group
+ */
+function hasExample({ exampleId, count, willBeRetried, evidence }) {
+  return exampleId && (count > 0 || willBeRetried > 0 || evidence[0]?.removed === false);
 }
 
 /**

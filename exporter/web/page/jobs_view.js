@@ -58,7 +58,8 @@ function otherOrder(address) {
 
 /** @param {Context} context */
 function groupChip({ address, sources }) {
-  const groups = sources.groups?.answer?.groups ?? [];
+  const answers = [sources.groups?.answer, sources.group?.answer];
+  const groups = answers.flatMap((answer) => answer?.groups ?? []);
   const group = groups.find(({ fingerprint }) => fingerprint === address.group);
   const name = group
     ? short(firstLine(group.reason), 160)

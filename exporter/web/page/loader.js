@@ -35,6 +35,7 @@ import { ask, Refusal } from "./api.js";
  * @property {Source<Answers["Queues"]>} [queues]
  * @property {Source<Answers["QueueJobs"]>} [jobs]
  * @property {Source<Answers["Failures"]>} [groups]
+ * @property {Source<Answers["Failures"]>} [group] one that is not among the groups
  * @property {Source<Answers["Schedulers"]>} [schedulers]
  * @property {Source<Answers["QueueJob"]>} [job]
  * @property {Source<Answers["Place"]>} [key]
@@ -82,6 +83,21 @@ export class Loader {
         this.#start(request, former.get(name)),
       ]),
     );
+    this.#loadDue(Date.now(), true);
+  }
+
+  /**
+   * Read one thing more for this view.
+   *
+   * @param {string} name of its source
+   * @param {Request<any>} request
+   */
+  add(name, request) {
+    /** @type {Map<string, Source<any>>} */
+    const sources = new Map(Object.entries(this.sources));
+    const former = sources.get(name);
+    if (former?.request.path === request.path) return;
+    this.sources = { ...this.sources, [name]: this.#start(request, former) };
     this.#loadDue(Date.now(), true);
   }
 

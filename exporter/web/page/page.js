@@ -5,6 +5,7 @@ import {
   credential,
   dropCredential,
   failuresRequest,
+  groupRequest,
   jobRequest,
   jobsRequest,
   keepCredential,
@@ -37,6 +38,8 @@ const places = new History();
 
 let address = readAddress(location.search);
 let ignored = misread(location.search);
+/** Whether the page was opened with a link to a group that is not shown yet. */
+let isLinked = Boolean(address.group);
 /** @type {Refused | null} */
 let refused = null;
 /** @type {Set<string>} keys of what the reader has unfolded in this view */
@@ -167,6 +170,7 @@ function go(to, { focus = "heading", replace = false } = {}) {
  */
 function show(to, focus) {
   forgetTyping();
+  if (to !== address) isLinked = false;
   const changed = (/** @type {(keyof Address)[]} */ ...parts) =>
     parts.some((name) => to[name] !== address[name]);
   if (changed("queue", "prefix", "target")) names = new Set();
@@ -174,6 +178,7 @@ function show(to, focus) {
   address = to;
   if (!isSignedIn()) return draw();
   loader.open(requestsOf(address));
+  addGroup();
   collectNames();
   draw();
   moveFocus(focus);
@@ -227,11 +232,29 @@ function answered({ problem }, news) {
   if (problem?.status === 401 || problem?.status === 403) return refuse(problem);
   // A queue that is stuck gives the same answer again and again, yet is judged by the clock.
   if (news || !address.queue) {
+    addGroup();
     collectNames();
     draw();
     putBack();
+    showLinkedGroup();
   }
   tick();
+}
+
+/** Ask for the group of the address if it is not among the largest, or failed before the window. */
+function addGroup() {
+  const groups = loader.sources.groups;
+  if (!address.group || !groups?.answer || groups.outdated) return;
+  const isThere = groups.answer.groups.some(({ fingerprint }) => fingerprint === address.group);
+  if (!isThere) loader.add("group", groupRequest(address));
+}
+
+/** Who followed a link to a group sees it first, once. */
+function showLinkedGroup() {
+  const chosen = isLinked && document.querySelector("#groups .chosen");
+  if (!chosen) return;
+  isLinked = false;
+  chosen.scrollIntoView({ block: "nearest" });
 }
 
 function collectNames() {

@@ -63,6 +63,9 @@ test("group and window are of failed jobs only, and anything else needs a queue"
   for (const status of STATUSES) {
     const { group, window } = readAddress(`?queue=q&status=${status}&group=f&window=1h`);
     assert.deepEqual([group, window], status === "failed" ? ["f", "1h"] : ["", ""]);
+    // As metrics, alerts and the API call it.
+    const linked = readAddress(`?queue=q&status=${status}&fingerprint=f`);
+    assert.equal(linked.group, status === "failed" ? "f" : "");
   }
   assert.deepEqual(readAddress("?job=1&page=2"), NOTHING);
   assert.deepEqual(readAddress("?job_key=k&queue=q&page=2"), { ...NOTHING, job_key: "k" });

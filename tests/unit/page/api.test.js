@@ -6,6 +6,7 @@ import { change, queueAddress } from "../../../exporter/web/page/address.js";
 import {
   canBeCredential,
   failuresRequest,
+  groupRequest,
   jobRequest,
   jobsRequest,
   keyRequest,
@@ -80,6 +81,12 @@ test("groups are read again when the number of failed jobs has changed", () => {
   const sources = /** @type {any} */ ({ jobs: { answer: { counts: { failed: 7 } } } });
   assert.equal(failuresRequest(QUEUE).watch?.(sources), 7);
   assert.equal(failuresRequest(QUEUE).watch?.({}), undefined);
+});
+
+test("one group is asked for at whatever time it failed", () => {
+  const asked = parts(groupRequest(change(QUEUE, { group: "f1", window: "1h" })).path);
+  assert.equal(asked.path, "/v1/jobs/queues/a%2Fb/failures");
+  assert.deepEqual(asked.query, { fingerprint: "f1", limit: "1", prefix: "eu" });
 });
 
 test("a refusal concerns everything, except where too many search", () => {

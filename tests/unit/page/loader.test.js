@@ -215,3 +215,17 @@ test("after signing out nothing is known", async () => {
   assert.equal(loader.sources.jobs?.answer, null);
   await attempt();
 });
+
+test("one thing more is read without giving up the others, and only once", async () => {
+  const { loader, attempt } = observed();
+  const request = (/** @type {string} */ path) => ({ path, every: 60, series: path });
+  loader.open({ jobs: request("jobs") });
+  loader.add("group", request("group"));
+  loader.add("group", request("group"));
+  const read = [await attempt(), await attempt()].map(({ source }) => source.request.path);
+  assert.deepEqual(read.sort(), ["group", "jobs"]);
+  assert.deepEqual(asked.sort(), ["/group", "/jobs"]);
+  assert.deepEqual(Object.keys(loader.sources), ["jobs", "group"]);
+  loader.open({ jobs: request("jobs") });
+  assert.deepEqual(Object.keys(loader.sources), ["jobs"]);
+});

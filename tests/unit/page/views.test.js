@@ -34,12 +34,16 @@ test("a list says which part of it is shown, as far as it is known", () => {
 });
 
 test("groups say how many jobs they are of, and what was not looked at", () => {
-  const answer = { name: "q", window: null, seen: 5000, complete: true, failed: 1, groupsTotal: 1 };
+  const answer = /** @type {any} */ ({ seen: 5000, complete: true, failed: 1, groupsTotal: 1 });
   const groups = /** @type {any[]} */ ([{}]);
   assert.equal(summary({ ...answer, groups }), "1 failed job in 1 group.");
   assert.equal(
     summary({ ...answer, groups, failed: 9000, groupsTotal: 80, complete: false }),
     "9,000 failed jobs in 80 groups, the 1 largest listed; saw only the newest 5,000, not the older ones.",
+  );
+  assert.equal(
+    summary({ ...answer, groups, failed: 0, willBeRetried: 3 }),
+    "0 failed jobs and 3 to be tried again in 1 group.",
   );
 });
 
