@@ -9,6 +9,16 @@ from typing import Any, NamedTuple
 from exporter.queues.jobs import Job
 from exporter.queues.queue import JobKey, State
 
+# BullMQ's short names for options (optsDecodeMap, the same in 5.56.3 and 6.7.0).
+OPTIONS = {
+    "de": "deduplication",
+    "fpof": "failParentOnFailure",
+    "cpof": "continueParentOnFailure",
+    "idof": "ignoreDependencyOnFailure",
+    "kl": "keepLogs",
+    "rdof": "removeDependencyOnFailure",
+}
+
 
 class ChildState(NamedTuple):
     """The current state of a child in its own queue."""
@@ -59,3 +69,10 @@ class JobDetail:
     children: Children | None
     log_lines: tuple[str, ...]
     log_total: int
+
+
+def decoded_options(given: Any) -> Any:
+    """A job's options by the names that applications give them; what are none, as they are."""
+    if not isinstance(given, dict):
+        return given
+    return {OPTIONS.get(name, name): value for name, value in given.items()}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from exporter.queues.queue import State
 
+# The fields that an application can fill with anything, in the order in which they are read while
+# there is room, and how many bytes of one field and of all of them a page holds: 1,000 jobs of
+# 353 kB each kept the process busy for 16 s and took 3 GB. What is more is left out, and said so.
+UNBOUNDED = ("failedReason", "stacktrace", "data", "returnvalue")
 # What a list of jobs can do without.
 BULKY = ("stacktrace", "data", "returnvalue")
 
@@ -61,3 +65,24 @@ class Page:
     def is_empty(self) -> bool:
         """Whether the queue holds neither jobs nor schedulers."""
         return not (self.has_schedulers or any(self.counts.values()))
+
+
+def too_large(
+    sizes: Sequence[Sequence[int]], fields: Sequence[str], limits: ReadLimits
+) -> list[dict[str, bytes]]:
+    """For each job the fields that are not to be read, and what to show in their place.
+
+    `sizes` are bytes. What may be read goes to the first of the fields of all jobs, then to the
+    second, and so on.
+    """
+    left = limits.page_bytes
+    if sum(map(sum, sizes)) <= min(left, limits.field_bytes):
+        return [{}] * len(sizes)
+    left_out: list[dict[str, bytes]] = [{} for _ in sizes]
+    for at, field in enumerate(fields):
+        for of_job, large in zip(sizes, left_out, strict=True):
+            if of_job[at] > min(left, limits.field_bytes):
+                large[field] = b"[left out: %d bytes]" % of_job[at]
+            else:
+                left -= of_job[at]
+    return left_out

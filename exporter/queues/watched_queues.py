@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from exporter.queues.queue import Queue
-from exporter.queues.text import text
+from exporter.queues.queue import Queue, queues_of_key
+from exporter.queues.text import shorten, text
 
 
 class WatchedQueues:
@@ -39,6 +39,23 @@ class WatchedQueues:
     def by_key(self) -> Mapping[str, Queue]:
         """The same by what their keys begin with, without the last colon."""
         return self._by_key
+
+    def find(self, name: str, prefix: str | None) -> list[Queue]:
+        """The queues of this name, as it is shown; of all prefixes if that is None."""
+        # By the name as it is shown: one that is not UTF-8 has no other way in.
+        return [
+            queue
+            for queue in self._queues or ()
+            if queue.name == shorten(name) and prefix in (None, queue.prefix)
+        ]
+
+    def includes(self, queue: Queue) -> bool:
+        """Whether the queue is watched now."""
+        return self._by_key.get(text(queue.base[:-1])) == queue
+
+    def jobs_of_key(self, key: bytes) -> list[tuple[Queue, bytes]]:
+        """The watched queues, and ids in them, of which this may be a job's key."""
+        return [(queue, job_id) for queue, job_id in queues_of_key(key, self._by_key) if job_id]
 
     def not_watched_until(self, queue: Queue) -> int | None:
         """When a queue was last unwatched because of the limit, epoch ms; None for a new one.

@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 
 from exporter.concurrency.batches import batched
+from exporter.concurrency.rounds import Rounds
 from exporter.queues.queue import Queue
-from exporter.stores.bullmq.collectors.rounds import Rounds
 from exporter.stores.redis.client import RedisUnavailable
 
 QUEUES = [Queue.named("bull", f"{number}") for number in range(6)]

@@ -8,12 +8,12 @@ from typing import Any
 from redis.crc import key_slot
 
 from exporter.concurrency.batches import batched
-from exporter.queues.job_detail import Child, Children, ChildState, JobDetail
-from exporter.queues.jobs import ReadLimits
+from exporter.queues.job_detail import Child, Children, ChildState, JobDetail, decoded_options
+from exporter.queues.jobs import UNBOUNDED, ReadLimits, too_large
 from exporter.queues.json_values import parse_json
 from exporter.queues.queue import JobKey, Queue, State
 from exporter.queues.text import text
-from exporter.stores.bullmq.jobs import FIELDS, UNBOUNDED, integer, job_of, too_large
+from exporter.stores.bullmq.jobs import FIELDS, integer, job_of
 from exporter.stores.bullmq.scripts import load_script
 from exporter.stores.redis.client import RedisReader, RedisRefused, readable
 
@@ -34,15 +34,6 @@ MAX_CHILDREN = 100  # of each kind, by name
 CHILD_BATCH_SIZE = 10
 CHILD_REACH = 1000
 MAX_REASON_BYTES = 10_000
-# BullMQ's short names for options (optsDecodeMap, the same in 5.56.3 and 6.7.0).
-OPTIONS = {
-    "de": "deduplication",
-    "fpof": "failParentOnFailure",
-    "cpof": "continueParentOnFailure",
-    "idof": "ignoreDependencyOnFailure",
-    "kl": "keepLogs",
-    "rdof": "removeDependencyOnFailure",
-}
 
 
 async def read_job(
@@ -86,7 +77,7 @@ async def read_job(
     kept_in = State(text(state)) if state else None
     return JobDetail(
         job=job_of(raw_id, kept_in, [fields[field] for field in FIELDS]),
-        options=_options(parse_json(fields["opts"])),
+        options=decoded_options(parse_json(fields["opts"])),
         progress=parse_json(fields["progress"]),
         priority=integer(fields["priority"]) or 0,
         delay=integer(fields["delay"]) or 0,
@@ -97,12 +88,6 @@ async def read_job(
         log_lines=tuple(map(text, lines)),
         log_total=log_total,
     )
-
-
-def _options(given: Any) -> Any:
-    if not isinstance(given, dict):
-        return given
-    return {OPTIONS.get(name, name): value for name, value in given.items()}
 
 
 async def _children(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import NamedTuple
 
-from exporter.queues.jobs import Job, Page, ReadLimits
+from exporter.queues.jobs import UNBOUNDED, Job, Page, ReadLimits, too_large
 from exporter.queues.json_values import parse_json
 from exporter.queues.queue import Queue, State
 from exporter.queues.text import MAX_SAFE_INTEGER, text
@@ -29,10 +29,6 @@ FIELDS = (
     "stacktrace",
     "returnvalue",
 )
-# The fields that an application can fill with anything, in the order in which they are read while
-# there is room, and how many bytes of one field and of all of them a page holds: 1,000 jobs of
-# 353 kB each kept the process busy for 16 s and took 3 GB. What is more is left out, and said so.
-UNBOUNDED = ("failedReason", "stacktrace", "data", "returnvalue")
 
 
 # All jobs of a state are read in such batches, which hold Redis for 0.6 ms each, and no further
@@ -257,26 +253,6 @@ def _fitting(sizes: Sequence[Sequence[int]], most: int, limits: ReadLimits) -> i
         if left < 0 and number:
             return number
     return len(sizes)
-
-
-def too_large(
-    sizes: Sequence[Sequence[int]], fields: Sequence[str], limits: ReadLimits
-) -> list[dict[str, bytes]]:
-    """For each job the fields that are not to be read, and what to show in their place.
-
-    JobBudget is given to the first of the fields of all jobs, then to the second, and so on.
-    """
-    left = limits.page_bytes
-    if sum(map(sum, sizes)) <= min(left, limits.field_bytes):
-        return [{}] * len(sizes)
-    left_out: list[dict[str, bytes]] = [{} for _ in sizes]
-    for at, field in enumerate(fields):
-        for of_job, large in zip(sizes, left_out, strict=True):
-            if of_job[at] > min(left, limits.field_bytes):
-                large[field] = b"[left out: %d bytes]" % of_job[at]
-            else:
-                left -= of_job[at]
-    return left_out
 
 
 def job_of(job_id: bytes, state: State | None, values: Sequence[bytes | None]) -> Job:

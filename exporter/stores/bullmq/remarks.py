@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from exporter.queues.queue import MAX_BASE_BYTES, Queue
-from exporter.queues.remark import Remark
+from exporter.queues.remark import MAX_NAMES, Remark, listed, missing_names
 from exporter.queues.text import text
 from exporter.settings import Watched
 from exporter.stores.base import Findings
 from exporter.stores.redis.client import RedisReader, RedisUnavailable
-
-# How many names one remark lists.
-MAX_NAMES = 10
 
 
 def remarks_on(
@@ -48,14 +43,12 @@ def remarks_on(
         )
         remarks.append(Remark(urgent, "queues of other prefixes are not watched", detail))
     if bull:
-        remarks.append(Remark(urgent, "queues of Bull 3 or 4 are not watched", _listed(bull)))
+        remarks.append(Remark(urgent, "queues of Bull 3 or 4 are not watched", listed(bull)))
     if findings.too_long:
         detail = f"{findings.too_long}, of more than {MAX_BASE_BYTES} bytes"
         remarks.append(Remark(urgent, "queues with very long names are not watched", detail))
-    missing = sorted(set(named) - set(findings.queues), key=lambda queue: queue.base)
-    if missing and not nothing:
-        names = [f"{queue.name}{_did_you_mean(queue, findings.queues)}" for queue in missing]
-        detail = f"{_listed(names)}; see {settings.names_of('queues')}"
+    if not nothing and (names := missing_names(named, findings.queues)):
+        detail = f"{names}; see {settings.names_of('queues')}"
         remarks.append(Remark(logging.WARNING, "named queues are not in Redis (yet)", detail))
     return remarks
 
@@ -84,7 +77,7 @@ async def other_databases(redis: RedisReader, settings: Watched) -> Remark | Non
     databases.pop(str(settings.redis.db), None)
     if not databases:
         return None
-    held = _listed([f"{name} ({keys} keys)" for name, keys in databases.items()])
+    held = listed([f"{name} ({keys} keys)" for name, keys in databases.items()])
     detail = f"{held}; see {settings.redis.names_of('db')}"
     return Remark(logging.INFO, "other databases hold keys", detail)
 
@@ -96,15 +89,4 @@ def _under(settings: Watched) -> str:
 
 def _counted(numbers: Mapping[str, int]) -> str:
     most = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
-    return _listed([f"{name} ({number})" for name, number in most])
-
-
-def _listed(names: Any) -> str:
-    more = len(names) - MAX_NAMES
-    return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
-def _did_you_mean(queue: Queue, found: Iterable[Queue]) -> str:
-    names = {other.name.lower(): other.name for other in found if other.prefix == queue.prefix}
-    close = difflib.get_close_matches(queue.name.lower(), names, n=1)
-    return f", did you mean {names[close[0]]}?" if close else ""
+    return listed([f"{name} ({number})" for name, number in most])

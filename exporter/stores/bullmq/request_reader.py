@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager, contextmanager
 from exporter.concurrency.supervision import Reasons
 from exporter.queues.job_detail import JobDetail
 from exporter.queues.jobs import Job, Page, ReadLimits
-from exporter.queues.queue import Queue, State, queues_of_key
+from exporter.queues.queue import Queue, State
 from exporter.queues.snapshot import QueueReading, Scheduler
-from exporter.queues.text import shorten, spellings, text
+from exporter.queues.text import spellings
 from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import Settings
 from exporter.stores.bullmq.job_detail import read_job
@@ -88,12 +88,7 @@ class RequestReader:
 
     def find_watched(self, name: str, prefix: str | None) -> list[Queue]:
         """The watched queues of this name, as it is shown; of all prefixes if that is None."""
-        # By the name as it is shown: one that is not UTF-8 has no other way in.
-        return [
-            queue
-            for queue in self._watched.queues or ()
-            if queue.name == shorten(name) and prefix in (None, queue.prefix)
-        ]
+        return self._watched.find(name, prefix)
 
     def find_new(self, name: str, prefix: str | None) -> list[Queue]:
         """Queues of this name that may have been created since the last discovery."""
@@ -106,12 +101,9 @@ class RequestReader:
             if prefix in (None, each)
         ]
 
-    def is_watched(self, queue: Queue) -> bool:
-        return self._watched.by_key.get(text(queue.base[:-1])) == queue
-
     def jobs_of_key(self, key: bytes) -> list[tuple[Queue, bytes]]:
         """The watched queues, and ids in them, of which this may be a job's key."""
-        return [(queue, id_) for queue, id_ in queues_of_key(key, self._watched.by_key) if id_]
+        return self._watched.jobs_of_key(key)
 
     # Reads
 
@@ -154,7 +146,7 @@ class RequestReader:
         )
         # Without `meta` a queue exists while it holds something, as for a poll; but whether it is
         # one at all, only a search can say.
-        exists = found.has_meta or (self.is_watched(queue) and not found.is_empty)
+        exists = found.has_meta or (self._watched.includes(queue) and not found.is_empty)
         return found if exists or queue in self._watched.configured else None
 
     async def read_jobs(

@@ -9,10 +9,10 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from exporter.concurrency.batches import batched
+from exporter.concurrency.rounds import Rounds
 from exporter.queues.queue import Queue, State
 from exporter.queues.snapshot import QueueReading
 from exporter.settings import Settings
-from exporter.stores.bullmq.collectors.rounds import Rounds
 from exporter.stores.redis.client import Command, RedisReader
 from exporter.stores.redis.eviction_policy import EvictionPolicy
 

@@ -9,16 +9,15 @@ from typing import Any
 import orjson
 
 from exporter.concurrency.batches import batched
+from exporter.concurrency.rounds import Rounds
 from exporter.queues.queue import Queue, State
+from exporter.queues.retention import RETENTION_OPTIONS, kept_jobs
 from exporter.queues.snapshot import QueueReading
 from exporter.queues.worker_clock import CompareClock
 from exporter.settings import Settings
-from exporter.stores.bullmq.collectors.rounds import Rounds
 from exporter.stores.bullmq.options import read_options
 from exporter.stores.redis.client import RedisReader, scored
 
-# The option of a job that bounds each state (BullMQ: KeepJobs).
-OPTIONS = {State.COMPLETED: "removeOnComplete", State.FAILED: "removeOnFail"}
 BATCH_SIZE = 200
 
 
@@ -55,7 +54,10 @@ class Retention:
 
     async def _read_batch(self, queues: Sequence[Queue]) -> dict[Queue, Mapping[State, int]]:
         places = [
-            (queue, state) for queue in queues for state in OPTIONS if state not in self._configured
+            (queue, state)
+            for queue in queues
+            for state in RETENTION_OPTIONS
+            if state not in self._configured
         ]
         newest = await self._redis.pipeline(
             [
@@ -74,19 +76,14 @@ class Retention:
         options = await read_options(self._redis, job_keys)
         learned = {queue: dict(self._configured) for queue in queues}
         for (queue, state, *_), raw in zip(jobs, options, strict=True):
-            if (limit := _limit(raw, OPTIONS[state])) is not None:
+            if (limit := _limit(raw, RETENTION_OPTIONS[state])) is not None:
                 learned[queue][state] = limit
         return dict(learned)
 
 
 def _limit(raw: Any, option: str) -> int | None:
-    """`removeOnFail: 5000` or `{count: 5000}`; `true` keeps none; an age alone is no ceiling."""
+    """The ceiling that a job's options set."""
     try:
-        keep = orjson.loads(raw).get(option)
+        return kept_jobs(orjson.loads(raw).get(option))
     except (orjson.JSONDecodeError, AttributeError, TypeError):
         return None
-    if isinstance(keep, dict):
-        keep = keep.get("count")
-    if isinstance(keep, bool):
-        return 0 if keep else None
-    return keep if isinstance(keep, int) and keep >= 0 else None

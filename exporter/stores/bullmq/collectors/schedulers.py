@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 from exporter.concurrency.batches import batched
+from exporter.concurrency.rounds import Rounds
 from exporter.queues.queue import Queue
 from exporter.queues.snapshot import QueueReading, QueueSchedulers, Scheduler
 from exporter.settings import Settings
-from exporter.stores.bullmq.collectors.rounds import Rounds
 from exporter.stores.bullmq.schedulers import (
     MAX_BYTES,
     places_of,
