@@ -19,7 +19,7 @@ VENDORED := exporter/web/page/vendor
 
 # Programs that tests start, and the Debian packages that bring them.
 PROGRAMS := buildah curl chromium faketime mmdebstrap redis-server node npm prometheus promtool prometheus-alertmanager amtool wrk
-PACKAGES := buildah curl chromium faketime mmdebstrap redis-server nodejs npm prometheus prometheus-alertmanager wrk
+PACKAGES := buildah curl chromium faketime mmdebstrap postgresql redis-server nodejs npm prometheus prometheus-alertmanager wrk
 PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make pins"
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 
@@ -67,7 +67,7 @@ lint: $(VENV)/.dev $(PAGE) $(API_TYPES)
 pins: $(VENV)/.dev
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])' \
 	  | $(PIN) - --output-file config/image/build-requirements.txt
-	$(PIN) setup.cfg --output-file config/image/requirements.txt
+	$(PIN) setup.cfg --extra postgres --output-file config/image/requirements.txt
 
 # The libraries of the page, as package-lock.json has them, with their licences.
 vendor: $(PAGE)

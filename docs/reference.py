@@ -82,6 +82,40 @@ SOURCES = {
     "every `discovery_interval`",
 }
 
+# What of BullMQ 6's tables in PostgreSQL each family is read from; None: it is absent there.
+POSTGRES_SOURCES = {
+    "bullmq_job_count": "`job`: up to 1,000 jobs of each state that is not finished are counted at each "
+    "poll; finished and other jobs in turn, for 0.25% of the time, the oldest count first. A count that is "
+    "more than 10 minutes old is absent",
+    "bullmq_queue_missing_jobs": None,
+    "bullmq_queue_oldest_waiting_timestamp_seconds": "the first 5 jobs of `job` that workers take, 5 jobs "
+    "at the end of those added with `lifo`, and the first job of the 20 highest priorities",
+    "bullmq_queue_oldest_active_timestamp_seconds": "`processed_at_ms` of up to 1,000 active jobs",
+    "bullmq_queue_oldest_active_locked": "`locked_until_ms` of that job, by the exporter's clock",
+    "bullmq_queue_next_delayed_timestamp_seconds": "lowest `process_at_ms` of delayed jobs",
+    "bullmq_queue_oldest_waiting_children_timestamp_seconds": "when the first parent was added or last "
+    "taken, whichever is later",
+    "bullmq_queue_info": "`version` in `meta`",
+    "bullmq_queue_paused": "`paused` in `meta`",
+    "bullmq_queue_retention_limit": "as in Redis",
+    "bullmq_queue_concurrency_limit": "`concurrency` in `meta`",
+    "bullmq_queue_rate_limit_max": "`max` in `meta`",
+    "bullmq_queue_rate_limit_duration_seconds": "`duration` in `meta`",
+    "bullmq_queue_rate_limited_until_timestamp_seconds": "`rate_limit`",
+    "bullmq_queue_rate_limit_window_end_timestamp_seconds": "`rate_limit`",
+    "bullmq_queue_schedulers": "`scheduler`",
+    "bullmq_queue_duplicate_schedulers": "`scheduler`: the same name and the same template",
+    "bullmq_scheduler_next_run_timestamp_seconds": "`scheduler`; of a queue with more than are exposed, the "
+    "first ones by their ids",
+    "bullmq_scheduler_last_run_timestamp_seconds": "`added_at_ms` of the scheduler's next job, as in Redis",
+    "bullmq_scheduler_interval_seconds": "`scheduler`",
+    "bullmq_scheduler_info": "`scheduler`",
+    "bullmq_queue_workers": "`pg_stat_activity`: connections named by the queue; absent for names of more "
+    "than 60 bytes, or with other characters than those of ASCII. The same name in two schemas of a "
+    "database is counted in both",
+    "bullmq_worker_heartbeat_timestamp_seconds": None,
+}
+
 
 def metrics() -> str:
     """All metric families: name, type, labels, meaning, source."""
@@ -110,6 +144,7 @@ def metrics() -> str:
         for family in COUNTED
     ]
     head = ["metric", "type", "labels", "meaning", "read from"]
+    postgres = [[f"`{name}`", source] for name, source in POSTGRES_SOURCES.items() if source]
     return f"""{MADE}# Metrics
 `GET :9538/metrics`, in the text format or OpenMetrics, whichever the scraper prefers, compressed if it
 takes gzip. With several prefixes, each metric of a queue has the label `prefix` as well; with
@@ -125,6 +160,14 @@ Bytes that are not UTF-8 are shown as `\\xff`.
 Each `poll_interval` (5 seconds). Times are Unix timestamps: `time() - x` is an age.
 
 {_table(head, gauges)}
+
+### In PostgreSQL
+The same metrics, from BullMQ 6's tables. Those that are not named here are absent: `bullmq_queue_missing_jobs`,
+since a job and its state are one row; `bullmq_worker_heartbeat_timestamp_seconds`, which is a key of Redis; and all
+[by events](#jobs-by-events), which are not followed there, with the alerts on them. `bullmq_up` is 1 while the last poll of
+PostgreSQL succeeded.
+
+{_table(["metric", "read from"], postgres)}
 
 The age of a waiting job is exact, by Redis's clock, if the exporter has read the job's events. For jobs
 that were added before the exporter started, or beyond `events.max_jobs`, it comes from the job's hash:

@@ -54,12 +54,17 @@ async def run(
         metrics_socket = stack.enter_context(listen(settings.metrics.listen, "metrics.listen"))
         api_socket = stack.enter_context(listen(settings.api.listen, "api.listen"))
         watched = settings.by_target()
-        addresses = ", ".join(each.redis.address for each in watched.values())
-        log.info("starting", extra={"version": __version__, "redis": addresses})
+        stores = {
+            "redis": [each.redis.address for each in watched.values() if not each.in_postgres],
+            "postgres": [each.postgres.address for each in watched.values() if each.in_postgres],
+        }
+        addresses = {kind: ", ".join(some) for kind, some in stores.items() if some}
+        log.info("starting", extra={"version": __version__} | addresses)
         _warn(settings, watched.values())
 
         with_prefix = any(each.has_several_prefixes for each in watched.values())
-        health = Health(tuple(watched), follows_events=settings.events.enabled)
+        following = [name for name, each in watched.items() if each.events.enabled]
+        health = Health(tuple(watched), following=following)
         targets, request_priority = [], RequestPriority()
         redaction = Redaction(settings.api.redact, settings.api.redact_values)
         exposition = Exposition(
@@ -150,6 +155,12 @@ def _ignore_other_signals(stop: asyncio.Event) -> None:
 
 def _warn(settings: Settings, watched: Iterable[Settings]) -> None:
     for each in watched:
+        postgres = each.postgres
+        if each.in_postgres and not postgres.is_socket and postgres.tls and not postgres.tls_verify:
+            log.warning(
+                "the certificate of PostgreSQL is not verified; "
+                f"set {postgres.names_of('tls_verify')} to true to verify it"
+            )
         if each.redis.tls and not each.redis.tls_verify:
             log.warning(
                 "the certificate of Redis is not verified, as in Open Archiver; "

@@ -86,4 +86,4 @@ def _table(target: str | None, settings: Settings, snapshot: Snapshot) -> str:
         for row in (head, *rows)
     )
     named = "" if target is None else f"{target}: "
-    return f"{named}Redis at {settings.redis.address} answers; {len(rows)} queues:\n{table}"
+    return f"{named}{settings.store_address} answers; {len(rows)} queues:\n{table}"

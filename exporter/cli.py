@@ -21,6 +21,7 @@ from exporter.settings import FLAGS, SettingsError, load, prepare
 # For each flag what stands for its value, and what it does.
 HELP = {
     "redis.url": ("URL", "redis[s]://[user[:password]@]host[:port][/database]"),
+    "postgres.url": ("URL", "postgres://[user[:password]@]host[:port][/database], in its place"),
     "metrics.listen": ("HOST:PORT", "where Prometheus scrapes (:9538)"),
     "api.listen": ("HOST:PORT", "where the Jobs API answers (:9539)"),
     "poll_interval": ("SECONDS", "time from one poll of Redis to the next (5)"),

@@ -15,7 +15,7 @@ MAX_INTERVAL_SECONDS_WITHOUT_EVENTS = 60
 def intervals_too_long(settings: Settings) -> list[str]:
     """Return a line for each interval that is too long for the alert rules; see docs/scaling.md."""
     limit, reason = MAX_INTERVAL_SECONDS, ""
-    if not settings.events.enabled:
+    if not all(each.events.enabled for each in settings.by_target().values()):
         limit, reason = MAX_INTERVAL_SECONDS_WITHOUT_EVENTS, " while events are not followed"
     lines = []
     if settings.poll_interval > limit:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.bullmq import History, StartWork, Work
 from tests.support.exporters import Exporter, StartExporter, spawn_exporter
+from tests.support.postgres import Database, PostgresServer, running_postgres
 from tests.support.programs import Spawn, spawning
 from tests.support.prometheus import Prometheus, start_prometheus
 from tests.support.servers import SERVERS, Server, running
@@ -109,6 +110,25 @@ def server(shared_server: Server) -> Server:
     return shared_server
 
 
+@pytest.fixture(scope="session")
+def shared_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    with running_postgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture
+def database(shared_postgres: PostgresServer) -> Database:
+    """A database of a PostgreSQL with BullMQ's tables and no queue."""
+    return shared_postgres.create_database()
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+    """A PostgreSQL that the test may stop."""
+    with running_postgres(tmp_path / "postgres") as server:
+        yield server
+
+
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[Server]:
     """A Valkey that the test may stop."""
@@ -179,8 +199,8 @@ def scrape(tmp_path: Path, spawn: Spawn) -> Callable[[Exporter], Prometheus]:
 def start_work() -> Iterator[StartWork]:
     started: list[Work] = []
 
-    def start(version: str, port: int, prefix: str = "bull", *, clock: str = "+0s") -> Work:
-        started.append(Work(version, port, prefix, clock=clock))
+    def start(version: str, place: int | str, prefix: str = "bull", *, clock: str = "+0s") -> Work:
+        started.append(Work(version, place, prefix, clock=clock))
         return started[-1]
 
     yield start
@@ -192,8 +212,8 @@ def start_work() -> Iterator[StartWork]:
 def history() -> Iterator[Callable[..., History]]:
     made: list[History] = []
 
-    def make(version: str, port: int, queue: str, prefix: str = "bull") -> History:
-        made.append(History(version, port, queue, prefix))
+    def make(version: str, place: int | str, queue: str, prefix: str = "bull") -> History:
+        made.append(History(version, place, queue, prefix))
         return made[-1]
 
     yield make

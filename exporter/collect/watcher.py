@@ -271,7 +271,7 @@ class Watcher:
         self._up = outcome.snapshot is not None
         if self._up:
             if self._failures:
-                log.info("Redis is back", extra={"failed_polls": self._failures})
+                log.info(f"{self._store.kind} is back", extra={"failed_polls": self._failures})
             self._failures, self._outage_reasons = 0, set()
             # At most half of the time goes into polls.
             return max(self._settings.poll_interval - took, took)
@@ -280,7 +280,7 @@ class Watcher:
         reasons = self._outage_reasons
         if outcome.error not in reasons and len(reasons) < MAX_OUTAGE_REASONS:
             reasons.add(outcome.error)
-            log.error("Redis is unavailable", extra={"reason": outcome.error})
+            log.error(f"{self._store.kind} is unavailable", extra={"reason": outcome.error})
         self._failures += 1
         self._collectors.expire()
         longest = max(self._settings.poll_interval, MAX_RETRY_SECONDS)

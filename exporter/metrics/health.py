@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -179,12 +179,16 @@ class Health:
     """Counts what the exporter itself does. Low in volume, so prometheus_client renders it.
 
     `targets` are the names of those that it watches: a label where they have names.
-    `follows_events`: whether the settings enable events.
+    `following` are those of them whose events are followed.
     """
 
     def __init__(
-        self, targets: Sequence[str | None] = (None,), *, follows_events: bool = True
+        self,
+        targets: Sequence[str | None] = (None,),
+        *,
+        following: Collection[str | None] | None = None,
     ) -> None:
+        """Without `following` the events of all targets are followed."""
         # A `_created` series for each counter would double them, and Prometheus does not need it.
         disable_created_metrics()
         self.registry = CollectorRegistry()
@@ -231,7 +235,7 @@ class Health:
             "1 while job events are read, 0 while they cannot be read; absent if events.enabled is "
             "false.",
         )
-        self._follows_events = follows_events
+        self._following = frozenset(targets if following is None else following)
         self._events = _Events(self._labels)
         self.registry.register(self._events)
         self._unwatched = _Unwatched(self._labels)
@@ -267,8 +271,9 @@ class Health:
             # That nothing is known of it is exposed from the first moment on.
             for family in self._of_targets:
                 self._of(family, target)
-            self._of(self._events_followed, target)
-        if not follows_events:
+            if target in self._following:
+                self._of(self._events_followed, target)
+        if not self._following:
             self.registry.unregister(self._events_followed)
 
     @property
@@ -300,7 +305,7 @@ class Health:
     def record_counts(self, target: str | None, tallies: Tallies | None) -> None:
         """Record the counts of this target; None: events cannot be followed."""
         self._events.tallies[() if target is None else (target,)] = tallies
-        if self._follows_events:
+        if target in self._following:
             self._of(self._events_followed, target).set(tallies is not None)
 
     def record(self, target: str | None, outcome: Outcome, tallies: Tallies | None) -> None:

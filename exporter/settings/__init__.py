@@ -15,6 +15,7 @@ from exporter.settings.model import (
     EventsSettings,
     LogSettings,
     MetricsSettings,
+    PostgresSettings,
     RedisSettings,
     Settings,
     Watched,
@@ -22,7 +23,7 @@ from exporter.settings.model import (
 from exporter.settings.names import FILE_ONLY, FLAGS, OPEN_ARCHIVER_NAMES, names_of
 from exporter.settings.preparation import Prepared, prepare
 from exporter.settings.sources import load
-from exporter.settings.tls import redis_context
+from exporter.settings.tls import client_context
 from exporter.settings.values import Address, ValueKind, is_pattern, literal
 
 __all__ = [
@@ -35,17 +36,18 @@ __all__ = [
     "EventsSettings",
     "LogSettings",
     "MetricsSettings",
+    "PostgresSettings",
     "Prepared",
     "RedisSettings",
     "Settings",
     "SettingsError",
     "ValueKind",
     "Watched",
+    "client_context",
     "is_pattern",
     "literal",
     "load",
     "names_of",
     "prepare",
-    "redis_context",
     "secret_in",
 ]

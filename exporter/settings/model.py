@@ -38,8 +38,10 @@ from exporter.settings.values import (
     Origin,
     Permission,
     Port,
+    PostgresHost,
     Prefix,
     QueueName,
+    SchemaName,
     Seconds,
     Secret,
     ValueKind,
@@ -130,6 +132,64 @@ class RedisSettings(Section):
         if self.sentinels:
             return f"{self.sentinel_master} of the Sentinels {', '.join(map(str, self.sentinels))}"
         return str(Address(self.host, self.port))
+
+
+class PostgresSettings(Section):
+    """Where BullMQ's PostgreSQL is. A URL stands for the parts that it names."""
+
+    host: PostgresHost | None = None  # None: the queues are in Redis
+    port: Port = 5432
+    database: NonEmpty | None = None  # None: that of the user's name, as in libpq
+    schema_name: SchemaName = "bullmq"
+    user: NonEmpty | None = None
+    password: Secret | None = None
+    password_file: Path | None = None
+    tls: bool = True
+    tls_verify: bool = True
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    application_name: Annotated[str, Field(pattern="^[ -~]{1,63}$")] = "bullmq-exporter"
+    timeout: Annotated[float, Field(ge=0.1, le=60)] = 3.0
+    _target: str | None = PrivateAttr(None)
+
+    def names_of(self, field: str) -> str:
+        """One of these settings by all its names, for a message."""
+        if self._target is None:
+            return names_of(f"postgres.{field}")
+        return f"postgres.{field} of the target {self._target}"
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> PostgresSettings:
+        for field in ("database", "user", "password"):
+            if self.host is None and getattr(self, field) is not None:
+                raise ValueError(
+                    f"{names_of(f'postgres.{field}')} needs {names_of('postgres.host')}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _tls(self) -> PostgresSettings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(_both("postgres.tls_cert", "postgres.tls_key"))
+        return self
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether `host` is the directory of a Unix socket, which needs no TLS."""
+        return self.host is not None and self.host.startswith("/")
+
+    @property
+    def tls_files(self) -> tuple[Path, ...]:
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
+        return tuple(file for file in files if file is not None)
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
+        if self.is_socket:
+            return f"{self.host}/.s.PGSQL.{self.port}"
+        return str(Address(self.host or "", self.port))
 
 
 class MetricsSettings(Section):
@@ -224,7 +284,7 @@ class RetentionSettings(Section):
 
 
 class Watched(Section):
-    """Which Redis is watched, and which of its queues."""
+    """Which Redis or PostgreSQL is watched, and which of its queues."""
 
     queues: Annotated[tuple[QueueName, ...], BeforeValidator(comma_list)] = ()
     prefix: Annotated[tuple[Prefix, ...], BeforeValidator(comma_list), Field(min_length=1)] = (
@@ -232,6 +292,7 @@ class Watched(Section):
     )
     queues_exclude: Annotated[tuple[QueueName, ...], BeforeValidator(comma_list)] = ()
     redis: RedisSettings = RedisSettings()
+    postgres: PostgresSettings = PostgresSettings()
     retention: RetentionSettings = RetentionSettings()
 
     @model_validator(mode="after")
@@ -255,6 +316,18 @@ class Watched(Section):
         """One of these settings by all its names, for a message."""
         target = self.redis._target
         return names_of(field) if target is None else f"{field} of the target {target}"
+
+    @property
+    def in_postgres(self) -> bool:
+        """Whether the queues are in PostgreSQL."""
+        return self.postgres.host is not None
+
+    @property
+    def store_address(self) -> str:
+        """Where the queues are, for people."""
+        if self.in_postgres:
+            return f"PostgreSQL at {self.postgres.address}"
+        return f"Redis at {self.redis.address}"
 
     @property
     def has_search(self) -> bool:
@@ -301,11 +374,11 @@ class TargetSettings(Watched):
     name: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,63}$")]
 
     @property
-    def named_redis(self) -> RedisSettings:
-        """Its Redis, which says in messages whose it is."""
-        redis = self.redis.model_copy()
-        redis._target = self.name
-        return redis
+    def named_stores(self) -> dict[str, Section]:
+        """Its Redis and its PostgreSQL, which say in messages whose they are."""
+        redis, postgres = self.redis.model_copy(), self.postgres.model_copy()
+        redis._target = postgres._target = self.name
+        return {"redis": redis, "postgres": postgres}
 
 
 class Settings(Watched):
@@ -332,31 +405,43 @@ class Settings(Watched):
     def by_target(self) -> dict[str | None, Settings]:
         """What holds for each target, by its name: None where there is one that has no name."""
         if not self.targets:
-            return {None: self}
+            return {None: self._for_its_store()}
         file = self.events.state_file
         return {
             target.name: self.model_copy(
                 update={
                     **{field: getattr(target, field) for field in Watched.model_fields},
-                    "redis": target.named_redis,
+                    **target.named_stores,
                     "targets": (),
                     "events": self.events.model_copy(
                         update={"state_file": file and file.with_name(f"{file.name}.{target.name}")}
                     ),
                 }
-            )
+            )._for_its_store()
             for target in self.targets
         }
 
+    def _for_its_store(self) -> Settings:
+        """The same for Redis. In PostgreSQL BullMQ has no prefix, the schema takes its place; and
+        events are not followed there.
+        """
+        if not self.in_postgres:
+            return self
+        events = self.events.model_copy(update={"enabled": False})
+        return self.model_copy(update={"prefix": (self.postgres.schema_name,), "events": events})
+
     def secrets(self) -> Iterator[str]:
         """Every secret that was configured: what must never be shown."""
-        of_redis = [
+        of_stores = [
             secret
             for watched in (self, *self.targets)
-            for secret in (watched.redis.password, watched.redis.sentinel_password)
+            for secret in (
+                *(watched.redis.password, watched.redis.sentinel_password),
+                watched.postgres.password,
+            )
         ]
         of_api = (self.api.jwt_secret, *(key.key for key in self.api.all_keys))
-        for secret in (*of_redis, self.metrics.password, *of_api):
+        for secret in (*of_stores, self.metrics.password, *of_api):
             if secret is not None and secret.get_secret_value():
                 yield secret.get_secret_value()
 
@@ -389,6 +474,7 @@ def _walk(model: type[BaseModel], under: str = "") -> Iterator[Leaf]:
             yield Leaf(f"{under}{name}", SecretStr in types)
 
 
-# `redis.url` is no field: each source's URL is taken apart into the fields before sources merge, so
-# that an environment's REDIS_HOST still beats a file's URL.
-LEAVES = {leaf.path: leaf for leaf in (*_walk(Settings), Leaf("redis.url", secret=True))}
+# A URL is no field: each source's URL is taken apart into the fields before sources merge, so that
+# an environment's REDIS_HOST still beats a file's URL.
+URLS = (Leaf("redis.url", secret=True), Leaf("postgres.url", secret=True))
+LEAVES = {leaf.path: leaf for leaf in (*_walk(Settings), *URLS)}

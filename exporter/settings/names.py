@@ -17,6 +17,7 @@ OPEN_ARCHIVER_NAMES = {
 }
 FLAGS = {
     "redis.url": "--redis-url",
+    "postgres.url": "--postgres-url",
     "metrics.listen": "--metrics-listen",
     "api.listen": "--api-listen",
     "poll_interval": "--poll-interval",
@@ -41,6 +42,6 @@ def variable_of(path: str) -> str:
 def names_of(path: str) -> str:
     """A setting by all its names, for a message: `redis.host (REDIS_HOST, --redis-url)`."""
     # The URL stands for the host, and is what one may have given.
-    flag = FLAGS.get("redis.url" if path == "redis.host" else path)
+    flag = FLAGS.get(path.replace(".host", ".url"))
     names = [variable_of(path), *([flag] if flag else [])]
     return f"{path} ({', '.join(names)})"

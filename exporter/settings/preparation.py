@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import ssl
 from collections.abc import Callable, Iterable
@@ -13,9 +14,9 @@ from typing import TypeVar
 from exporter.daemon_thread import call_in_daemon_thread
 from exporter.settings.files import described_path, read_in_time
 from exporter.settings.messages import SettingsError
-from exporter.settings.model import RedisSettings, Settings
+from exporter.settings.model import PostgresSettings, RedisSettings, Settings
 from exporter.settings.names import names_of
-from exporter.settings.tls import metrics_context, redis_context
+from exporter.settings.tls import client_context, metrics_context
 
 Context = TypeVar("Context")
 
@@ -38,7 +39,7 @@ def prepare(settings: Settings) -> Prepared:
     10 s, or cannot be written.
     """
     for each in settings.by_target().values():
-        _check_redis(each.redis)
+        _check_store(each.postgres if each.in_postgres else each.redis)
     metrics = settings.metrics
     files = (file for file in (metrics.tls_cert, metrics.tls_key) if file is not None)
     metrics_tls = _load_in_time(partial(metrics_context, metrics), names_of("metrics.tls_*"), files)
@@ -46,10 +47,15 @@ def prepare(settings: Settings) -> Prepared:
     return Prepared(settings, metrics_tls)
 
 
-def _check_redis(redis: RedisSettings) -> None:
-    """Only whether it can be made: connections make it anew when the files have changed."""
-    if redis.tls_files:
-        _load_in_time(partial(redis_context, redis), redis.names_of("tls_*"), redis.tls_files)
+def _check_store(store: RedisSettings | PostgresSettings) -> None:
+    """Only whether a context can be made: connections read the files anew."""
+    if isinstance(store, PostgresSettings) and importlib.util.find_spec("psycopg") is None:
+        raise SettingsError(
+            f"{store.names_of('host')} needs the package psycopg: "
+            "pip install 'bullmq-exporter[postgres]'"
+        )
+    if store.tls_files:
+        _load_in_time(partial(client_context, store), store.names_of("tls_*"), store.tls_files)
 
 
 def _load_in_time(load: Callable[[], Context], place: str, files: Iterable[Path]) -> Context:

@@ -10,7 +10,7 @@ from exporter.settings.layer import Layer, Value
 from exporter.settings.messages import SettingsError
 
 
-def expand_url(layer: Layer) -> Layer:
+def expand_redis_url(layer: Layer) -> Layer:
     """The layer with its `redis.url` taken apart into the settings that it names.
 
     Raises SettingsError, which does not repeat the URL: it may hold a password.

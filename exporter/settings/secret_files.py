@@ -1,6 +1,6 @@
 """Secrets from files, as container platforms mount them: `REDIS_PASSWORD_FILE`, `key_file`.
 
-A file is read before the settings are validated: what it holds has bounds too, and a URL of Redis
+A file is read before the settings are validated: what it holds has bounds too, and a URL
 (`redis.url_file`) is several settings, which have to be known before sources merge.
 """
 
@@ -26,7 +26,7 @@ def read_secret_files(layer: Layer) -> Layer:
         if leaf.path in read:
             raise SettingsError(f"{given.origin} and {read[leaf.path].origin}: set one of the two")
         read[leaf.path] = Value(_read_secret(given.value, given.origin), given.origin)
-        if leaf.path == "redis.password":
+        if leaf.path in ("redis.password", "postgres.password"):
             # It may change while we run: each connection reads it anew.
             read[f"{leaf.path}_file"] = given
     return read

@@ -13,7 +13,8 @@ from exporter.settings.layer import Layer, Value
 from exporter.settings.messages import SettingsError, explain, hint_for
 from exporter.settings.model import LEAVES, Settings, Watched
 from exporter.settings.names import FILE_ONLY, FLAGS, OPEN_ARCHIVER_NAMES, derived_variable
-from exporter.settings.redis_url import expand_url
+from exporter.settings.postgres_url import expand_postgres_url
+from exporter.settings.redis_url import expand_redis_url
 from exporter.settings.secret_files import read_key_files, read_secret_files
 
 # What Kubernetes adds for each Service of the namespace, here for those named `exporter…`.
@@ -35,7 +36,7 @@ def load(
         _from_environment(environment),
         {path: Value(_utf8(text, FLAGS[path]), FLAGS[path]) for path, text in flags.items()},
     )
-    return validate(_merged(expand_url(read_secret_files(layer)) for layer in layers))
+    return validate(_merged(_expanded(layer) for layer in layers))
 
 
 def validate(layer: Layer) -> Settings:
@@ -46,12 +47,39 @@ def validate(layer: Layer) -> Settings:
         raise SettingsError(explain(error, layer)) from None
 
 
+def _expanded(layer: Layer) -> Layer:
+    """The layer with what is in the secrets' files and URLs that it names. Raises SettingsError."""
+    return expand_postgres_url(expand_redis_url(read_secret_files(layer)))
+
+
+# Which settings say that queues are in Redis, and with which values they say nothing: those that
+# config/exporter.yml has as defaults.
+REDIS_PLACES = ("redis.host", "redis.socket", "redis.sentinels", "prefix")
+NO_PLACES: tuple[Any, ...] = (None, "localhost", "bull", ["bull"], [], ())
+
+
+def _of_one_store(layer: Layer) -> Layer:
+    """The layer. Raises SettingsError where it says that queues are in Redis and in PostgreSQL."""
+    host = layer.get("postgres.host")
+    if host is None:
+        return layer
+    for path in REDIS_PLACES:
+        if path in layer and layer[path].value not in NO_PLACES:
+            raise SettingsError(
+                f"{layer[path].origin} and {host.origin}: queues are either in Redis or in "
+                "PostgreSQL, where BullMQ has a schema (postgres.schema_name) and no prefix; to "
+                "watch both, make them two targets"
+            )
+    return layer
+
+
 def _merged(layers: Iterable[Layer]) -> Layer:
     """What the layers set together; a later one wins. Raises SettingsError."""
     merged: Layer = {}
     for layer in layers:
-        if "redis.password" in layer:
-            merged.pop("redis.password_file", None)  # that of the password before
+        for path in ("redis.password", "postgres.password"):
+            if path in layer:
+                merged.pop(f"{path}_file", None)  # that of the password before
         merged |= layer
     if "targets" in merged and merged["targets"].value:
         for path, given in merged.items():
@@ -59,6 +87,7 @@ def _merged(layers: Iterable[Layer]) -> Layer:
                 raise SettingsError(
                     f"{given.origin}: cannot be combined with targets: each has its own"
                 )
+    _of_one_store(merged)
     tls = merged.get("redis.tls")
     if tls and tls.origin == OPEN_ARCHIVER_NAMES["redis.tls"] and "redis.tls_ca" not in merged:
         # Open Archiver connects with `rejectUnauthorized: false` (config/redis.ts): the same
@@ -164,7 +193,7 @@ def _each_target(targets: Value, paths: Collection[str]) -> Value:
     file = targets.origin.removesuffix(": targets")
     return Value(
         [
-            _nested(expand_url(read_secret_files(_flat(entry, file, paths, f"targets.{at}."))))
+            _nested(_of_one_store(_expanded(_flat(entry, file, paths, f"targets.{at}."))))
             for at, entry in enumerate(targets.value)
         ],
         targets.origin,

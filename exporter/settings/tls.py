@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from exporter.settings.files import described_path
-from exporter.settings.model import MetricsSettings, RedisSettings
+from exporter.settings.model import MetricsSettings, PostgresSettings, RedisSettings
 from exporter.settings.names import names_of
 
 
-def redis_context(settings: RedisSettings) -> ssl.SSLContext:
-    """What connects to Redis with TLS. Waits without a limit for files that do not answer.
+def client_context(settings: RedisSettings | PostgresSettings) -> ssl.SSLContext:
+    """What connects to a store with TLS. Waits without a limit for files that do not answer.
 
     Raises ValueError for files that cannot be used, in one line that names the settings.
     """

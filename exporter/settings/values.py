@@ -59,6 +59,24 @@ def _host(value: str) -> str:
     return value
 
 
+def _postgres_host(value: str) -> str:
+    if "@" in value or ("/" in value and not value.startswith("/")):
+        raise ValueError(
+            "must be a name or an address alone, or the absolute path of a socket's directory; a "
+            f"URL belongs into {names_of('postgres.url')}"
+        )
+    return value
+
+
+def _schema_name(value: str) -> str:
+    # As BullMQ does (migrator.js of 6.7.0: quoteSchemaName).
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_$]{0,62}", value):
+        raise ValueError(
+            "must be a letter or _ followed by letters, digits, _ or $, at most 63 characters"
+        )
+    return value
+
+
 def socket_path(value: Any) -> Any:
     """Refuse a URL, which may hold a password, as the path of a socket."""
     if isinstance(value, str) and "://" in value:
@@ -139,6 +157,8 @@ def _buckets(value: tuple[float, ...]) -> tuple[float, ...]:
 
 Listen = Annotated[Address, BeforeValidator(_address)]
 Host = Annotated[str, Field(min_length=1), AfterValidator(_host)]
+PostgresHost = Annotated[str, Field(min_length=1), AfterValidator(_postgres_host)]
+SchemaName = Annotated[str, AfterValidator(_schema_name)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 Prefix = Annotated[str, AfterValidator(_prefix)]

@@ -23,4 +23,9 @@ def open_store(
 
     `redact` hides in reasons of failures what the settings name.
     """
+    if settings.in_postgres:
+        # An extra brings its driver.
+        from exporter.stores.postgres.store import PostgresStore  # noqa: PLC0415
+
+        return PostgresStore(settings, watched, request_priority)
     return BullmqStore(settings, watched, request_priority, deadline=deadline, redact=redact)

@@ -193,6 +193,10 @@ class Store(Protocol):
     """Where the queues of one target are kept. Every read is bounded in time and in size."""
 
     @property
+    def kind(self) -> str:
+        """What people call such a store: `Redis`."""
+
+    @property
     def address(self) -> str:
         """What people know it by, such as `Redis at redis:6379`."""
 

@@ -128,7 +128,7 @@ class JobsApi:
                     request[LIMIT] = limit
                     return await handler(request)
             except TimeoutError:
-                raise StoreUnavailable("Redis answered too slowly for one request") from None
+                raise StoreUnavailable("The store answered too slowly for one request") from None
 
         return limited
 

@@ -1,10 +1,11 @@
-// Makes one scripted history in a real Redis with a real BullMQ, waits until it rests, and prints
-// what BullMQ itself then says of it, as JSON.
-// Usage: node history.mjs bullmq5|bullmq6 PORT QUEUE PREFIX
-const [version, port, queueName, prefix] = process.argv.slice(2);
-const { Queue, Worker, FlowProducer, Job } = await import(version);
-const connection = { host: '127.0.0.1', port: Number(port), maxRetriesPerRequest: null };
-const options = { connection, prefix };
+// Makes one scripted history in a real Redis or PostgreSQL with a real BullMQ, waits until it rests,
+// and prints what BullMQ itself then says of it, as JSON.
+// Usage: node history.mjs bullmq5|bullmq6 PORT|URL QUEUE PREFIX
+import { open } from './backend.mjs';
+
+const [version, place, queueName, prefix] = process.argv.slice(2);
+const { bullmq, options } = await open(version, place, prefix);
+const { Queue, Worker, FlowProducer, Job } = bullmq;
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const STATES = ['active', 'completed', 'delayed', 'failed', 'paused', 'prioritized', 'waiting', 'waiting-children'];
 
@@ -75,7 +76,9 @@ const read = async () => {
       jobs[state].push(...found.map(plain));
     }
   }
-  return { counts: await queue.getJobCounts(), jobs, workers: await queue.getWorkersCount() };
+  // In PostgreSQL the jobs of a paused queue are no longer `waiting`, and only counted where asked for.
+  const states = place.startsWith('postgres') ? STATES : [];
+  return { counts: await queue.getJobCounts(...states), jobs, workers: await queue.getWorkersCount() };
 };
 
 const say = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);

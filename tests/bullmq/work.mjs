@@ -1,5 +1,5 @@
 // Adds jobs and works on them with a real BullMQ, and writes down what really happens.
-// Usage: node work.mjs bullmq5|bullmq6 PORT PREFIX
+// Usage: node work.mjs bullmq5|bullmq6 PORT|URL PREFIX
 // Commands, a JSON list a line, answered with a JSON line each:
 //   ["add", queue, name, count, options]   adds jobs; data.i counts them
 //   ["addJobs", queue, jobs]               adds them, as Queue.addBulk takes them
@@ -11,13 +11,14 @@
 //   ["retryAll", queue, state, options]    Job.retry() of each job of the state; how many
 //   ["truth"]                              what has happened by now
 import { createInterface } from 'node:readline';
+import { open as backend } from './backend.mjs';
 
-const [version, port, prefix] = process.argv.slice(2);
-const { FlowProducer, Queue, Worker, UnrecoverableError, DelayedError, RateLimitError } = await import(version);
-const connection = { host: '127.0.0.1', port: Number(port), maxRetriesPerRequest: null };
+const [version, place, prefix] = process.argv.slice(2);
+const { bullmq, options: where } = await backend(version, place, prefix);
+const { FlowProducer, Queue, Worker, UnrecoverableError, DelayedError, RateLimitError } = bullmq;
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const queues = {}, workers = [], counts = {};
-const open = (name) => (queues[name] ??= new Queue(name, { connection, prefix }));
+const open = (name) => (queues[name] ??= new Queue(name, where));
 const count = (queue, name, what) => {
   const of = ((counts[queue] ??= {})[name] ??= {});
   of[what] = (of[what] ?? 0) + 1;
@@ -73,7 +74,7 @@ const commands = {
   },
   async work(queue, options = {}) {
     open(queue);
-    const worker = new Worker(queue, (job, token) => process_(worker, job, token), { connection, prefix, ...options });
+    const worker = new Worker(queue, (job, token) => process_(worker, job, token), { ...where, ...options });
     worker.on('completed', (job) => count(queue, job.name, 'completed'));
     worker.on('failed', (job) => {
       if (!job) return;
@@ -101,7 +102,7 @@ const commands = {
   },
   // A parent with its children, as FlowProducer.add takes them; its id.
   async flow(tree) {
-    const flows = new FlowProducer({ connection, prefix });
+    const flows = new FlowProducer(where);
     const { job } = await flows.add(tree);
     await flows.close();
     return job.id;

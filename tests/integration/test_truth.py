@@ -4,61 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from tests.support.bullmq import History
-from tests.support.exporters import Exporter, StartExporter
-from tests.support.job_counts import expected_counts, told_counts
+from tests.support.exporters import StartExporter
 from tests.support.servers import Server
+from tests.support.truth import assert_told_truly
 from tests.support.waiting import eventually
 
 MakeHistory = Callable[..., History]
-
-
-def assert_jobs(exporter: Exporter, queue: str, state: str, jobs: list[dict[str, Any]]) -> None:
-    """Every page of a state, and pages past its end, hold exactly these jobs."""
-    limit = 4
-    pages = -(-len(jobs) // limit)
-    seen: list[dict[str, Any]] = []
-    for page in range(1, pages + 3):
-        answer = exporter.api.get(
-            f"/v1/jobs/queues/{queue}?status={state}&page={page}&limit={limit}"
-        ).json
-        assert answer["pagination"] == {
-            "currentPage": page,
-            "totalPages": pages,
-            "totalJobs": len(jobs),
-            "limit": limit,
-        }
-        assert len(answer["jobs"]) == max(0, min(limit, len(jobs) - (page - 1) * limit))
-        for job in answer["jobs"]:
-            assert job.pop("state") == state
-            assert job.pop("error") == job["failedReason"]
-            data = job["data"]
-            source = data.get("ingestionSourceId") if isinstance(data, dict) else None
-            assert job.pop("ingestionSourceId") == source
-        seen += answer["jobs"]
-    assert seen == jobs
-    newest_first = exporter.api.get(f"/v1/jobs/queues/{queue}?status={state}&order=desc&limit=7")
-    assert [job["id"] for job in newest_first.json["jobs"]] == [j["id"] for j in jobs[::-1]][:7]
-
-
-def assert_told_truly(exporter: Exporter, queue: str, truth: dict[str, Any], paused: bool) -> None:
-    counts = expected_counts(truth, paused)
-    eventually(lambda: told_counts(exporter, queue) == counts)
-    assert exporter.metrics.value("bullmq_queue_paused", queue=queue) == paused
-    assert exporter.metrics.value("bullmq_queue_workers", queue=queue) == truth["workers"] == 1
-    listed = {
-        q["name"]: q["counts"] for q in exporter.api.get("/api/v1/jobs/queues").json["queues"]
-    }
-    assert listed[queue] == counts
-    jobs = truth["jobs"]
-    if paused:
-        jobs = jobs | {"paused": jobs["paused"] or jobs["waiting"], "waiting": []}
-    for state, of_state in jobs.items():
-        assert_jobs(exporter, queue, state, of_state)
 
 
 @pytest.mark.parametrize("version", ["bullmq5", "bullmq6"])

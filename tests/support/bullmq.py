@@ -54,8 +54,9 @@ class Node:
 class History(Node):
     """Makes a history, and says what BullMQ makes of it."""
 
-    def __init__(self, version: str, port: int, queue: str, prefix: str) -> None:
-        super().__init__("history.mjs", version, str(port), queue, prefix)
+    def __init__(self, version: str, place: int | str, queue: str, prefix: str) -> None:
+        """`place`: the port of a Redis, or the URL of a database of PostgreSQL."""
+        super().__init__("history.mjs", version, str(place), queue, prefix)
         self.truth: dict[str, Any] = self.first_words
 
     def tell(self, command: str) -> dict[str, Any]:
@@ -68,9 +69,10 @@ class Work(Node):
     """Adds jobs and works on them; each command of work.mjs is a method here."""
 
     def __init__(
-        self, version: str, port: int, prefix: str = "bull", *, clock: str = "+0s"
+        self, version: str, place: int | str, prefix: str = "bull", *, clock: str = "+0s"
     ) -> None:
-        super().__init__("work.mjs", version, str(port), prefix, clock=clock)
+        """`place`: the port of a Redis, or the URL of a database of PostgreSQL."""
+        super().__init__("work.mjs", version, str(place), prefix, clock=clock)
 
     def __getattr__(self, command: str) -> Callable[..., Any]:
         return lambda *arguments: self.ask(json.dumps([command, *arguments]))

@@ -30,7 +30,11 @@ ALLOWED = {
     "stores.bullmq": {
         *("stores.base", "stores.redis", "queues", "concurrency", "state", "settings", "deadline"),
     },
-    "stores": {"stores.base", "stores.bullmq", "queues", "concurrency", "settings", "deadline"},
+    "stores.postgres": {"stores.base", "queues", "concurrency", "settings", "daemon_thread"},
+    "stores": {
+        *("stores.base", "stores.bullmq", "stores.postgres"),
+        *("queues", "concurrency", "settings", "deadline"),
+    },
     # The loops know the interface of a store, and no store.
     "collect": {"stores", "stores.base", "queues", "concurrency", "settings", "deadline"},
     "metrics": {"queues", "concurrency", "settings"},

@@ -9,16 +9,23 @@ import pytest
 from exporter.settings import load
 from tests.support.settings import KEY, SECRETS, error_of, error_of_file, from_file
 
+URLS = {"redis.url": "redis://:p@h", "postgres.url": "postgres://u:p@h"}
+# What a secret goes together with.
+NEEDED = {
+    "metrics.password": {"EXPORTER_METRICS_USER": "a"},
+    "postgres.password": {"EXPORTER_POSTGRES_HOST": "h"},
+}
+
 
 @pytest.mark.parametrize("path", SECRETS)
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
 def test_a_secret_can_come_from_a_file_whose_line_may_end(
     path: str, ending: str, tmp_path: Path
 ) -> None:
-    secret = "redis://:p@h" if path == "redis.url" else f"{KEY} é "
+    secret = URLS.get(path, f"{KEY} é ")
     file = tmp_path / "secret"
     file.write_bytes((secret + ending).encode())
-    more = {"EXPORTER_METRICS_USER": "a"} if path == "metrics.password" else {}
+    more = NEEDED.get(path, {})
     variable = SECRETS[path].variable
 
     direct = load({}, {variable: secret} | more)
@@ -28,12 +35,16 @@ def test_a_secret_can_come_from_a_file_whose_line_may_end(
         load({}, {f"{variable}_FILE": str(file)} | more),
         from_file(tmp_path, yml, more),
     ):
-        # That of Redis is read again for each connection.
+        # That of a store is read again for each connection.
         assert read.redis.password_file == (file if path == "redis.password" else None)
-        redis = read.redis.model_copy(update={"password_file": None})
-        assert read.model_copy(update={"redis": redis}) == direct
+        assert read.postgres.password_file == (file if path == "postgres.password" else None)
+        stores = {
+            "redis": read.redis.model_copy(update={"password_file": None}),
+            "postgres": read.postgres.model_copy(update={"password_file": None}),
+        }
+        assert read.model_copy(update=stores) == direct
     [found] = direct.secrets()
-    assert found == ("p" if path == "redis.url" else secret)
+    assert found == ("p" if path in URLS else secret)
 
 
 @pytest.mark.parametrize("path", SECRETS)
@@ -57,7 +68,7 @@ def test_an_empty_secret_is_refused_so_that_no_check_is_off_by_accident(
     empty = tmp_path / "secret"
     empty.write_text("\n")
     variable = f"{SECRETS[path].variable}_FILE"
-    more = {"EXPORTER_METRICS_USER": "a"} if path == "metrics.password" else {}
+    more = NEEDED.get(path, {})
     message = error_of({variable: str(empty)} | more)
     assert message.startswith(f"{variable}: must ")
     section, name = path.split(".")

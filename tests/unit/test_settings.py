@@ -20,6 +20,7 @@ from exporter.settings import (
     FILE_ONLY,
     FLAGS,
     LEAVES,
+    PostgresSettings,
     RedisSettings,
     Settings,
     SettingsError,
@@ -99,10 +100,16 @@ def test_messages_name_no_setting_that_does_not_exist() -> None:
     code = "\n".join(file.read_text("utf-8") for file in (ROOT / "exporter").rglob("*.py"))
     anywhere = set(re.findall(r"""(?<!\.)\bnames_of\(["']([\w.]+)["']\)""", code))
     of_redis = set(re.findall(r"""(?:settings|redis)\.names_of\(["'](\w+)["']\)""", code))
+    of_postgres = set(re.findall(r"""postgres\.names_of\(["'](\w+)["']\)""", code))
     assert len(anywhere) > 10
     assert len(of_redis) > 10
     assert anywhere <= LEAVES.keys()
-    assert of_redis <= {*RedisSettings.model_fields, *Watched.model_fields}
+    assert of_redis <= {
+        *(RedisSettings.model_fields.keys() | PostgresSettings.model_fields.keys()),
+        *Watched.model_fields,
+    }
+    assert of_postgres
+    assert of_postgres <= PostgresSettings.model_fields.keys()
 
 
 def ranges() -> list[tuple[str, float, float]]:
@@ -127,7 +134,7 @@ def test_every_number_has_its_range_documented() -> None:
     defaults = Settings().model_dump()
     numbers = {
         path
-        for path in LEAVES.keys() - {"redis.url"}
+        for path in LEAVES.keys() - {"redis.url", "postgres.url"}
         if type(_at(defaults, path)) in (int, float) or path.startswith("retention.")
     }
     # `retention` says the range once, above the section.

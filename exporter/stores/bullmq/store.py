@@ -40,7 +40,7 @@ class BullmqStore:
         redact: Redact = unredacted,
     ) -> None:
         self._settings, self._request_priority = settings, request_priority
-        self.address = f"Redis at {settings.redis.address}"
+        self.kind, self.address = "Redis", settings.store_address
         self.timeout = settings.redis.timeout
         self.limitations = (IN_A_CLUSTER,) if settings.redis.cluster else ()
         slot, api = settings.cluster_slot, settings.api

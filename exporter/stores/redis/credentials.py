@@ -14,7 +14,7 @@ from redis.credentials import CredentialProvider
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from exporter.daemon_thread import call_in_daemon_thread
-from exporter.settings import RedisSettings, redis_context, secret_in
+from exporter.settings import RedisSettings, client_context, secret_in
 
 Value = TypeVar("Value")
 
@@ -137,6 +137,6 @@ class _TlsContext:
             for state in (file.stat() for file in self._settings.tls_files)
         ]
         if self._context is None or states != self._states:
-            self._context = redis_context(self._settings)
+            self._context = client_context(self._settings)
             self._states = states
         return self._context

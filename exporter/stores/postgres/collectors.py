@@ -1,0 +1,183 @@
+"""Slow reads: what is read less often than counts and ages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from exporter.concurrency.batches import batched
+from exporter.concurrency.rounds import Rounds
+from exporter.queues.json_values import parse_json
+from exporter.queues.queue import Queue, State
+from exporter.queues.retention import RETENTION_OPTIONS, kept_jobs
+from exporter.queues.snapshot import QueueReading, QueueSchedulers
+from exporter.settings import Settings
+from exporter.stores.base import Collector
+from exporter.stores.postgres.client import PostgresReader, sendable
+from exporter.stores.postgres.errors import PostgresRefused
+from exporter.stores.postgres.schedulers import read_schedulers
+from exporter.stores.postgres.statements import load_statement
+
+CONNECTIONS, RETENTION = load_statement("connections.sql"), load_statement("retention.sql")
+
+# Queues of one statement.
+QUEUE_BATCH_SIZE = 100
+# Names of connections that are read. A server with more has no limit of its own.
+MAX_NAMES = 10_000
+# Bytes of `application_name` that PostgreSQL keeps.
+MAX_NAME_BYTES = 63
+# What stands between a queue's name and that of a worker (6.7.0: WORKER_SUFFIX).
+WORKER = ":w:"
+
+
+def all_collectors(reader: PostgresReader, settings: Settings) -> list[Collector]:
+    """The collectors that these settings enable."""
+    enabled: list[Collector] = []
+    if settings.workers_interval:
+        enabled.append(Workers(reader, settings))
+    return [*enabled, Retention(reader, settings), Schedulers(reader, settings)]
+
+
+class Workers:
+    """Counts the connections that BullMQ's workers have named, by queue.
+
+    A worker names the connection by which it waits for jobs. PostgreSQL keeps 63 bytes of a name
+    and writes other characters than those of ASCII as `?`: the workers of queues with longer or
+    other names are not known.
+    """
+
+    name = "workers"
+    max_share = 0.01
+    problem = "workers cannot be counted"
+    consequence = "bullmq_queue_workers is absent and BullMQNoWorker cannot fire"
+
+    def __init__(self, reader: PostgresReader, settings: Settings) -> None:
+        self.interval = settings.workers_interval
+        self._reader = reader
+
+    async def collect(
+        self,
+        readings: Sequence[QueueReading],
+        *,
+        seconds: float,  # noqa: ARG002 - there is nothing that could be left for the next run
+    ) -> Mapping[Queue, int]:
+        """The number of workers of each queue. Raises PostgresUnavailable, and PostgresRefused if
+        they cannot be known.
+        """
+        rows = await self._reader.read(CONNECTIONS, most=MAX_NAMES)
+        if not any(is_ours for *_, is_ours in rows):
+            raise PostgresRefused("pg_stat_activity does not show the names that clients set")
+        if len(rows) == MAX_NAMES:
+            raise PostgresRefused(f"pg_stat_activity has more than {MAX_NAMES} different names")
+        workers: Counter[str] = Counter()
+        for name, number, _ in rows:
+            workers[name.partition(WORKER)[0]] += number
+        return {
+            queue: workers[name]
+            for queue in (reading.queue for reading in readings)
+            if (name := _countable(queue)) is not None
+        }
+
+    def forget(self) -> None:
+        """Nothing is remembered."""
+
+
+def _countable(queue: Queue) -> str | None:
+    """The queue's name, if the names of its workers' connections show all of it."""
+    raw = queue.raw_name
+    shown = raw.isascii() and raw.decode("ascii", "replace").isprintable()
+    return raw.decode() if shown and len(raw) + len(WORKER) <= MAX_NAME_BYTES else None
+
+
+class Retention:
+    """Reads the ceilings of each queue by state: those configured, otherwise what the newest
+    finished job asks for.
+
+    BullMQ keeps no retention for a queue; each job brings its own in its options.
+    """
+
+    name = "retention"
+    max_share = 0.01
+    problem = "retention cannot be read"
+    consequence = "bullmq_queue_retention_limit is absent and BullMQFailedSetFull cannot fire"
+
+    def __init__(self, reader: PostgresReader, settings: Settings) -> None:
+        self.interval = settings.discovery_interval
+        self._reader = reader
+        configured = settings.retention.model_dump(exclude_none=True)
+        self._configured = {State(state): limit for state, limit in configured.items()}
+        self._rounds: Rounds[Mapping[State, int]] = Rounds()
+
+    async def collect(
+        self, readings: Sequence[QueueReading], *, seconds: float
+    ) -> Mapping[Queue, Mapping[State, int]]:
+        """The ceilings that are known after a round. Raises PostgresUnavailable."""
+        queues = [reading.queue for reading in readings]
+        return await self._rounds.read(queues, _batches, self._read_batch, seconds=seconds)
+
+    def forget(self) -> None:
+        """The next round begins with the first queue, and knows of none."""
+        self._rounds = Rounds()
+
+    async def _read_batch(self, queues: Sequence[Queue]) -> dict[Queue, Mapping[State, int]]:
+        rows = await self._reader.read(
+            RETENTION,
+            at=[*range(len(queues))],
+            names=[sendable(queue.raw_name) for queue in queues],
+        )
+        found: dict[Queue, Mapping[State, int]] = {}
+        for at, *options in rows:
+            asked = zip(RETENTION_OPTIONS, map(parse_json, options), strict=True)
+            limits = ((state, kept_jobs(option)) for state, option in asked)
+            known = {state: limit for state, limit in limits if limit is not None}
+            found[queues[at]] = known | self._configured
+        return found
+
+
+class Schedulers:
+    """Reads `max_schedulers` schedulers of each queue that have not ended, the same as the poll,
+    and counts how many of them are duplicates: that add a job of the same name with the same data.
+    """
+
+    name = "schedulers"
+    max_share = 0.01
+    problem = "schedulers cannot be read"
+    consequence = (
+        "bullmq_queue_duplicate_schedulers and bullmq_scheduler_last_run_timestamp_seconds, "
+        "_interval_seconds and _info are absent and BullMQScheduleDuplicated cannot fire"
+    )
+
+    def __init__(self, reader: PostgresReader, settings: Settings) -> None:
+        self.interval = settings.discovery_interval
+        self._reader, self._most = reader, settings.max_schedulers
+        self._rounds: Rounds[QueueSchedulers] = Rounds()
+
+    async def collect(
+        self, readings: Sequence[QueueReading], *, seconds: float
+    ) -> Mapping[Queue, QueueSchedulers]:
+        """The schedulers that are known after a round. Raises PostgresUnavailable."""
+        number = {reading.queue: reading.schedulers for reading in readings}
+        without = {
+            queue: QueueSchedulers(duplicates=0) for queue, each in number.items() if each == 0
+        }
+        queues = [queue for queue in number if queue not in without] if self._most else []
+        known = await self._rounds.read(queues, _batches, self._read_batch, seconds=seconds)
+        return without | dict(known)
+
+    def forget(self) -> None:
+        """The next round begins with the first queue, and knows of none."""
+        self._rounds = Rounds()
+
+    async def _read_batch(self, queues: Sequence[Queue]) -> dict[Queue, QueueSchedulers]:
+        found = await read_schedulers(self._reader, queues, most=self._most)
+        return {
+            queue: QueueSchedulers(
+                tuple(scheduler for scheduler, _ in some),
+                duplicates=len(some) - len({(each.name, data) for each, data in some}),
+            )
+            for queue, some in found.items()
+        }
+
+
+def _batches(queues: Iterable[Queue]) -> Iterator[list[Queue]]:
+    return batched(queues, QUEUE_BATCH_SIZE)

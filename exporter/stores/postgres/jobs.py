@@ -1,0 +1,281 @@
+"""A page of a queue's jobs, in two round trips; and all of them, batch by batch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from psycopg import sql
+
+from exporter.queues.jobs import UNBOUNDED, Job, Page, ReadLimits, too_large
+from exporter.queues.json_values import parse_json
+from exporter.queues.queue import Queue, State
+from exporter.stores.postgres.client import PostgresReader, Row, sendable
+from exporter.stores.postgres.large_counts import LargeCounts
+from exporter.stores.postgres.poll import COUNTS, IN_A_REQUEST, count_values, counted_of, counts_of
+from exporter.stores.postgres.statements import load_statement
+
+PAGE, JOBS, SIZES = map(load_statement, ("page.sql", "jobs.sql", "sizes.sql"))
+
+# Characters of a job's name that are read.
+MAX_NAME_LENGTH = 65_536
+
+# All jobs of a state are read in such batches, and no further than this. Open Archiver keeps 5,000
+# failed jobs; elsewhere there may be millions.
+SCAN_BATCH_SIZE = 100
+MAX_SCANNED_JOBS = 20_000
+# A batch of more bytes is cut shorter: to parse it and look through it holds us, not PostgreSQL.
+SCAN_BATCH_BYTES = 512 << 10
+
+# A state of a queue as PostgreSQL has it: jobs of a paused queue stay `waiting`, and prioritized
+# ones are waiting, with a priority.
+_PAUSED = """
+EXISTS (SELECT FROM meta WHERE meta.queue = %(queue)s AND field = 'paused' AND value = '1')
+"""
+
+
+class _Order(NamedTuple):
+    """Which jobs are of a state, and by what BullMQ orders them before `seq` (get_range)."""
+
+    condition: sql.SQL
+    key: sql.SQL
+
+
+_NO_KEY, _FINISHED_AT = sql.SQL("0::bigint"), sql.SQL("finished_at_ms")
+_ORDERS = {
+    State.ACTIVE: _Order(sql.SQL("state = 'active'"), _NO_KEY),
+    State.COMPLETED: _Order(sql.SQL("state = 'completed'"), _FINISHED_AT),
+    State.FAILED: _Order(sql.SQL("state = 'failed'"), _FINISHED_AT),
+    State.DELAYED: _Order(sql.SQL("state = 'delayed'"), sql.SQL("process_at_ms")),
+    State.WAITING: _Order(
+        sql.SQL(f"state = 'waiting' AND priority = 0 AND NOT {_PAUSED}"), _NO_KEY
+    ),
+    State.PAUSED: _Order(sql.SQL(f"state = 'waiting' AND priority = 0 AND {_PAUSED}"), _NO_KEY),
+    State.PRIORITIZED: _Order(sql.SQL("state = 'waiting' AND priority > 0"), sql.SQL("priority")),
+    State.WAITING_CHILDREN: _Order(sql.SQL("state = 'waiting-children'"), _NO_KEY),
+}
+_ALL = sql.SQL("true")
+
+
+def _page(state: State, *, newest_first: bool, beyond: sql.Composable = _ALL) -> sql.Composable:
+    order = _ORDERS[state]
+    return PAGE.format(
+        condition=order.condition,
+        key=order.key,
+        beyond=beyond,
+        direction=sql.SQL("DESC" if newest_first else "ASC"),
+    )
+
+
+class _Listed(NamedTuple):
+    """A job of a page: where it stands, and how long its UNBOUNDED fields are (bytes)."""
+
+    id: str
+    key: int
+    seq: int
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, row: Row) -> _Listed:
+        job_id, key, seq, *sizes = row
+        return cls(job_id, key, seq, tuple(sizes))
+
+
+async def read_page(
+    reader: PostgresReader,
+    queue: Queue,
+    state: State,
+    *,
+    start: int,
+    limit: int,
+    newest_first: bool,
+    limits: ReadLimits,
+    large_counts: LargeCounts,
+    without: Sequence[str] = (),
+) -> Page:
+    """At most `limit` jobs from index `start` on, oldest first or newest first.
+
+    Fields `without` are not read. A job that is removed between the two round trips is left out.
+    Raises PostgresUnavailable.
+    """
+    rows, count_rows = await reader.read_together(
+        [_page(state, newest_first=newest_first), COUNTS],
+        queue=sendable(queue.raw_name),
+        start=start,
+        limit=limit,
+        **count_values([queue], IN_A_REQUEST),
+    )
+    listed = [_Listed.of(row) for row in rows]
+    counted = counted_of(count_rows, [queue], IN_A_REQUEST)[queue]
+    jobs = await _read(reader, queue, state, listed, limits=limits, without=without)
+    return Page(
+        has_meta=counted.exists,
+        has_schedulers=counted.schedulers > 0,
+        counts=counts_of(queue, counted, large_counts),
+        jobs=jobs,
+        ids=tuple(each.id.encode() for each in listed),
+        ended=len(listed) < limit,
+    )
+
+
+async def read_jobs(
+    reader: PostgresReader,
+    queue: Queue,
+    state: State,
+    ids: Sequence[bytes],
+    *,
+    limits: ReadLimits,
+    without: Sequence[str],
+) -> tuple[Job, ...]:
+    """The jobs that are still there of these. Raises PostgresUnavailable."""
+    texts = [text for text in map(sendable, ids) if text is not None]
+    if not texts:
+        return ()
+    rows = await reader.read(SIZES, queue=sendable(queue.raw_name), ids=texts)
+    listed = [_Listed.of(row) for row in rows]
+    return await _read(reader, queue, state, listed, limits=limits, without=without)
+
+
+async def _read(
+    reader: PostgresReader,
+    queue: Queue,
+    state: State,
+    listed: Sequence[_Listed],
+    *,
+    limits: ReadLimits,
+    without: Sequence[str],
+) -> tuple[Job, ...]:
+    if not listed:
+        return ()
+    left_out = too_large([each.sizes for each in listed], UNBOUNDED, limits)
+    shown = {each.id: large for each, large in zip(listed, left_out, strict=True)}
+    rows = await reader.read(
+        JOBS,
+        queue=sendable(queue.raw_name),
+        length=MAX_NAME_LENGTH,
+        ids=[each.id for each in listed],
+        **{
+            field: [field in without or field in large for large in left_out] for field in UNBOUNDED
+        },
+    )
+    jobs = []
+    for job_id, name, added, processed, finished, attempts, *fields in rows:
+        await asyncio.sleep(0)  # let requests be served
+        unbounded = dict(zip(UNBOUNDED, fields, strict=True))
+        unbounded |= {field: note for field, note in shown[job_id].items() if field not in without}
+        jobs.append(
+            job_of(
+                job_id,
+                state,
+                name=name,
+                times=(added, processed, finished),
+                attempts_made=attempts,
+                fields=unbounded,
+            )
+        )
+    return tuple(jobs)
+
+
+def job_of(
+    job_id: str,
+    state: State | None,
+    *,
+    name: str,
+    times: tuple[int | None, int | None, int | None],
+    attempts_made: int,
+    fields: Mapping[str, Any],
+) -> Job:
+    """A job from its row; `times` are when it was added, taken and finished (epoch ms)."""
+    added, processed, finished = times
+    reason = fields["failedReason"]
+    traces = parse_json(fields["stacktrace"] or b"[]")
+    data = fields["data"]
+    return Job(
+        id=job_id,
+        raw_id=job_id.encode(),
+        name=name,
+        data={} if data is None else parse_json(data),
+        state=state,
+        # BullMQ takes an empty reason for none.
+        failed_reason=(reason.decode() if isinstance(reason, bytes) else reason) or None,
+        timestamp=added,
+        processed_on=processed,
+        finished_on=finished,
+        attempts_made=attempts_made,
+        stacktrace=traces if isinstance(traces, list) else [traces],
+        return_value=parse_json(fields["returnvalue"]),
+    )
+
+
+class Scan:
+    """All jobs of one state, newest or oldest first, within a time and a number.
+
+    Each batch begins behind the last job of the batch before it, by the value it is ordered by: no
+    job is read twice, and none is passed over that keeps its place.
+    """
+
+    def __init__(
+        self,
+        reader: PostgresReader,
+        queue: Queue,
+        state: State,
+        *,
+        newest_first: bool,
+        limits: ReadLimits,
+        large_counts: LargeCounts,
+    ) -> None:
+        self._reader, self._queue, self._state = reader, queue, state
+        self._newest_first, self._limits = newest_first, limits
+        self._large_counts = large_counts
+        self.counts: Mapping[State, int] = {}  # of the queue, when it began
+        self.seen = 0
+        self.complete = False  # whether every job was seen
+
+    async def jobs(self) -> AsyncGenerator[Job, None]:
+        """Each job once. Raises PostgresUnavailable."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._limits.scan_seconds
+        rows = await self._reader.read(COUNTS, **count_values([self._queue], IN_A_REQUEST))
+        counted = counted_of(rows, [self._queue], IN_A_REQUEST)[self._queue]
+        self.counts = counts_of(self._queue, counted, self._large_counts)
+        last: _Listed | None = None
+        while self.seen < MAX_SCANNED_JOBS and loop.time() <= deadline:
+            listed = await self._list_behind(last)
+            fitting = _fitting(listed, self._limits)
+            for job in await _read(
+                self._reader, self._queue, self._state, fitting, limits=self._limits, without=()
+            ):
+                self.seen += 1
+                yield job
+            if len(listed) < SCAN_BATCH_SIZE and len(fitting) == len(listed):
+                self.complete = True
+                return
+            last = fitting[-1]
+
+    async def _list_behind(self, last: _Listed | None) -> list[_Listed]:
+        beyond = _ALL
+        if last is not None:
+            beyond = sql.SQL("({key}, seq) {than} (%(key)s, %(seq)s)").format(  # type: ignore[assignment]
+                key=_ORDERS[self._state].key,
+                than=sql.SQL("<" if self._newest_first else ">"),
+            )
+        rows = await self._reader.read(
+            _page(self._state, newest_first=self._newest_first, beyond=beyond),
+            queue=sendable(self._queue.raw_name),
+            start=0,
+            limit=SCAN_BATCH_SIZE,
+            key=0 if last is None else last.key,
+            seq=0 if last is None else last.seq,
+        )
+        return [_Listed.of(row) for row in rows]
+
+
+def _fitting(listed: Sequence[_Listed], limits: ReadLimits) -> Sequence[_Listed]:
+    """As many of the jobs as have no more than SCAN_BATCH_BYTES together, one at least."""
+    left = SCAN_BATCH_BYTES
+    for number, each in enumerate(listed):
+        left -= sum(size for size in each.sizes if size <= limits.field_bytes)
+        if left < 0 and number:
+            return listed[:number]
+    return listed

@@ -1,0 +1,146 @@
+"""Counts of jobs that are too many to be counted at each poll.
+
+To count a million rows of an index takes PostgreSQL 15 some 100 ms. So finished jobs, and others of
+which a queue has more than the poll counts, are counted in turn: the oldest count first, as far as
+a small share of time allows. Of queues with few jobs all fit, and are counted each time. A queue
+without new events is left out until its counts are MAX_IDLE_SECONDS old, since whatever adds or
+removes jobs writes an event; events that commit out of order are the reason for the limit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from exporter.queues.queue import Queue, State
+from exporter.stores.postgres.client import PostgresReader, sendable
+from exporter.stores.postgres.errors import TooSlow
+from exporter.stores.postgres.statements import load_statement
+
+# Which part of the time PostgreSQL may count: 12 ms every 5 s.
+SHARE = 0.0025
+# How many seconds of counting may be saved up, and how many there are at a start, for what was
+# never counted.
+MAX_CREDIT_SECONDS = 0.05
+FIRST_CREDIT_SECONDS = 1.0
+# What a row is taken to cost before any was counted.
+ROW_SECONDS = 0.2e-6
+# What one count is taken to cost apart from its rows.
+COUNT_SECONDS = 20e-6
+# One statement may count so many rows, as far as is known: about a third of its time limit.
+MAX_ROWS_PER_STATEMENT = 300_000
+# A queue without events is counted again after so many seconds.
+MAX_IDLE_SECONDS = 60.0
+# An older count is not exposed.
+MAX_AGE_SECONDS = 600.0
+# A count that takes longer than a statement may is tried again after so many seconds at first, and
+# each time after twice as many.
+RETRY_SECONDS = 5.0
+MAX_RETRY_SECONDS = 3600.0
+
+COUNT = load_statement("large_counts.sql")
+
+# A queue, and the state of its jobs; WAITING stands for PAUSED, too.
+Place = tuple[Queue, State]
+
+
+class _Known(NamedTuple):
+    """What is known of a count: `jobs` is None where it could not be counted."""
+
+    jobs: int | None
+    counted_at: float  # monotonic
+    mark: object  # what its queue's events were then
+    due: float = 0.0  # not before then
+    pause: float = RETRY_SECONDS
+
+
+class LargeCounts:
+    """Counts as far as time allows, and remembers."""
+
+    def __init__(self, reader: PostgresReader) -> None:
+        self._reader = reader
+        self._known: dict[Place, _Known] = {}
+        self._credit = FIRST_CREDIT_SECONDS
+        self._credited_at = time.monotonic()
+        self._row_seconds = ROW_SECONDS
+
+    def forget(self) -> None:
+        self._known.clear()
+
+    def known(self, place: Place) -> int | None:
+        """The last count; None if there is none that is recent enough."""
+        known = self._known.get(place)
+        if known is None or time.monotonic() - known.counted_at > MAX_AGE_SECONDS:
+            return None
+        return known.jobs
+
+    async def refresh(self, marks: Mapping[Place, object]) -> None:
+        """Count what is due of these, and forget others. `marks` differ where events have come.
+
+        Raises PostgresUnavailable.
+        """
+        now = time.monotonic()
+        self._credit += SHARE * (now - self._credited_at)
+        self._credited_at = now
+        if marks.keys() <= self._known.keys():
+            self._credit = min(self._credit, MAX_CREDIT_SECONDS)
+        for place in self._known.keys() - marks.keys():
+            del self._known[place]
+        due = [place for place, mark in marks.items() if self._is_due(place, mark, now)]
+        due.sort(key=lambda place: self._known[place].counted_at if place in self._known else 0.0)
+        while due and self._credit > 0:
+            batch: list[Place] = []
+            rows = 0
+            while due and (not batch or rows + self._rows(due[0]) <= MAX_ROWS_PER_STATEMENT):
+                # What is left is spent as far as it goes, and one count more.
+                if batch and rows * self._row_seconds + len(batch) * COUNT_SECONDS > self._credit:
+                    break
+                rows += self._rows(due[0])
+                batch.append(due.pop(0))
+            await self._count(batch, marks)
+
+    def _is_due(self, place: Place, mark: object, now: float) -> bool:
+        known = self._known.get(place)
+        if known is None:
+            return True
+        return now >= known.due and (
+            mark != known.mark or now - known.counted_at >= MAX_IDLE_SECONDS
+        )
+
+    def _rows(self, place: Place) -> int:
+        known = self._known.get(place)
+        # One that was never counted may be large: few of them are counted by one statement.
+        return MAX_ROWS_PER_STATEMENT // 10 if known is None else known.jobs or 0
+
+    async def _count(self, batch: list[Place], marks: Mapping[Place, object]) -> None:
+        limit = self._reader.statement_ms / 1000
+        try:
+            rows = await self._reader.read(
+                COUNT,
+                at=[*range(len(batch))],
+                names=[sendable(queue.raw_name) for queue, _ in batch],
+                states=[str(state) for _, state in batch],
+            )
+        except TooSlow:
+            self._credit -= limit
+            if len(batch) > 1:
+                # One of them alone may be too large.
+                for place in batch:
+                    if self._credit > 0:
+                        await self._count([place], marks)
+                return
+            [place] = batch
+            known = self._known.get(place)
+            pause = RETRY_SECONDS if known is None else min(2 * known.pause, MAX_RETRY_SECONDS)
+            now = time.monotonic()
+            self._known[place] = _Known(None, now, marks[place], now + pause, pause)
+            return
+        now = time.monotonic()
+        took = max(seconds for _, _, seconds in rows)
+        self._credit -= took
+        total = sum(count for _, count, _ in rows)
+        if total > MAX_ROWS_PER_STATEMENT // 10:
+            self._row_seconds = max(took / total, ROW_SECONDS / 10)
+        for at, count, _ in rows:
+            self._known[batch[at]] = _Known(count, now, marks[batch[at]])

@@ -1,0 +1,336 @@
+"""One poll: counts, ages, limits and schedulers of all queues.
+
+Two statements for up to QUEUE_BATCH_SIZE queues, and a third for counts that are large
+(`large_counts`). The first counts the jobs that are not finished, up to FRESH_JOBS of each state of
+a queue, in their partial indexes: 100 idle queues take PostgreSQL 15 2 ms. The second reads ages,
+only of queues that have such jobs. Each sees one moment.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from exporter.concurrency.batches import batched
+from exporter.concurrency.request_priority import RequestPriority
+from exporter.queues.json_values import parse_json
+from exporter.queues.limits import QueueLimits
+from exporter.queues.queue import Queue, State
+from exporter.queues.snapshot import QueueReading
+from exporter.queues.text import MAX_SAFE_INTEGER, label_text
+from exporter.stores.postgres.client import PostgresReader, Row, sendable
+from exporter.stores.postgres.errors import TooSlow
+from exporter.stores.postgres.large_counts import LargeCounts, Place
+from exporter.stores.postgres.schema import Schema
+from exporter.stores.postgres.statements import load_statement
+
+Found = TypeVar("Found")
+
+COUNTS, EDGES = load_statement("counts.sql"), load_statement("edges.sql")
+
+# Queues of one statement. Where one takes too long, as many are read by two statements, and so on:
+# it may be that PostgreSQL is busy for a moment, or that a queue has very much.
+QUEUE_BATCH_SIZE = 200
+MAX_HALVINGS = 3
+# Jobs of one state of a queue that each poll counts.
+FRESH_JOBS = 1000
+# Schedulers of a queue that are counted.
+MAX_SCHEDULERS = 100_000
+# Characters of a text in `meta` that are read: a version, or a number.
+MAX_META_LENGTH = 100
+# Active jobs among which the oldest is looked for, those whose locks end first.
+ACTIVE_JOBS = 1000
+
+# Why a count is absent.
+TOO_MANY = "too many jobs to be counted in the time for it"
+
+# The states as counts.sql counts them.
+FINISHED = (State.COMPLETED, State.FAILED)
+COUNTED_STATES = (
+    *(State.ACTIVE, State.DELAYED, State.WAITING, State.PRIORITIZED, State.WAITING_CHILDREN),
+    *FINISHED,
+)
+
+
+class CountLimits(NamedTuple):
+    """Up to how many jobs of one state of a queue are counted; -1: none are."""
+
+    unfinished: int
+    finished: int
+
+
+# A request is for one queue, and so counts more.
+IN_A_POLL, IN_A_REQUEST = CountLimits(FRESH_JOBS, -1), CountLimits(100_000, 100_000)
+
+
+class Counted(NamedTuple):
+    """What counts.sql returns of a queue."""
+
+    meta: Mapping[str, Any]
+    by_state: Mapping[State, int]  # WAITING stands for PAUSED, too
+    uncounted: frozenset[State]  # which of them have more jobs, or may have
+    schedulers: int
+    last_event: int | None
+    has_jobs: bool
+    has_meta: bool
+    limiter: Any  # how many jobs the rate limiter has counted, and until when (ms)
+
+    @classmethod
+    def of(cls, row: Row, limits: CountLimits) -> Counted:
+        _, meta, *numbers, schedulers, last_event, has_jobs, has_meta, limiter = row
+        by_state = dict(zip(COUNTED_STATES, numbers, strict=True))
+        uncounted = frozenset(
+            state
+            for state, number in by_state.items()
+            if has_jobs and number > (limits.finished if state in FINISHED else limits.unfinished)
+        )
+        return cls(
+            meta=parse_json(meta) or {},
+            by_state=by_state,
+            uncounted=uncounted,
+            schedulers=schedulers,
+            last_event=last_event,
+            has_jobs=has_jobs,
+            has_meta=has_meta,
+            limiter=parse_json(limiter),
+        )
+
+    @property
+    def exists(self) -> bool:
+        return self.has_meta or self.has_jobs or self.schedulers > 0
+
+    @property
+    def has_edges(self) -> bool:
+        unfinished = (number for state, number in self.by_state.items() if state not in FINISHED)
+        return self.schedulers > 0 or any(unfinished)
+
+    @property
+    def paused(self) -> bool:
+        return bool(self.meta.get("paused") == "1")
+
+
+class Edges(NamedTuple):
+    """What edges.sql returns of a queue. Times are epoch milliseconds."""
+
+    oldest_waiting: int | None = None
+    oldest_active: Any = None  # when it was taken, and whether a worker holds it
+    next_delayed: int | None = None
+    oldest_waiting_children: int | None = None
+    runs: Any = None  # of schedulers: names and times
+
+
+class Poller:
+    """Reads queues."""
+
+    def __init__(
+        self,
+        reader: PostgresReader,
+        schema: Schema,
+        counts: LargeCounts,
+        *,
+        max_schedulers: int,
+        request_priority: RequestPriority | None = None,
+        counts_large: bool = True,
+    ) -> None:
+        """Without `counts_large` large counts are only taken as they are known."""
+        self._reader, self._schema, self._counts = reader, schema, counts
+        self._counts_large = counts_large
+        self._max_schedulers = max_schedulers
+        self._request_priority = request_priority or RequestPriority()
+        self._existing: frozenset[Queue] = frozenset()
+
+    async def poll(
+        self, queues: Sequence[Queue], *, configured: frozenset[Queue]
+    ) -> tuple[QueueReading, ...]:
+        """A reading of each queue that exists or is configured. Raises PostgresUnavailable."""
+        await self._schema.check()
+        counted: dict[Queue, Counted] = {}
+        edges: dict[Queue, Edges] = {}
+        if not queues:
+            # A poll of no queues shows all the same whether PostgreSQL answers.
+            await read_counts(self._reader, (), IN_A_POLL)
+        for batch in batched(queues, QUEUE_BATCH_SIZE):
+            await self._request_priority.yield_to_requests()
+            found = await _in_parts(batch, partial(read_counts, self._reader, limits=IN_A_POLL))
+            counted |= {
+                queue: each for queue, each in found.items() if each.exists or queue in configured
+            }
+            with_edges = [queue for queue in batch if queue in counted and counted[queue].has_edges]
+            edges |= await _in_parts(with_edges, partial(self._read_edges, counted))
+        self._existing = frozenset(queue for queue, each in counted.items() if each.exists)
+        if self._counts_large:
+            await self._counts.refresh(_large(counted))
+        await self._request_priority.yield_to_requests()
+        return tuple(
+            self._reading(queue, each, edges.get(queue, Edges())) for queue, each in counted.items()
+        )
+
+    async def poll_one(self, queue: Queue) -> QueueReading:
+        """A reading of one queue, whether it exists or not. Raises PostgresUnavailable."""
+        counted = await read_counts(self._reader, [queue], IN_A_REQUEST)
+        edges = await self._read_edges(counted, [queue])
+        return self._reading(queue, counted[queue], edges[queue])
+
+    def exists(self, queue: Queue) -> bool:
+        """Whether the queue existed at the last poll."""
+        return queue in self._existing
+
+    def forget_all(self) -> None:
+        """Forget all earlier replies."""
+        self._schema.forget()
+        self._counts.forget()
+
+    async def _read_edges(
+        self, counted: Mapping[Queue, Counted], queues: Sequence[Queue]
+    ) -> dict[Queue, Edges]:
+        rows = await self._reader.read(
+            EDGES,
+            at=[*range(len(queues))],
+            names=[sendable(queue.raw_name) for queue in queues],
+            prioritized=[counted[queue].by_state[State.PRIORITIZED] > 0 for queue in queues],
+            now=int(1000 * time.time()),
+            active=ACTIVE_JOBS,
+            schedulers=self._max_schedulers,
+        )
+        return {
+            queues[at]: Edges(waiting, parse_json(active), delayed, parents, parse_json(runs))
+            for at, waiting, active, delayed, parents, runs in rows
+        }
+
+    def _reading(self, queue: Queue, counted: Counted, edges: Edges) -> QueueReading:
+        counts = counts_of(queue, counted, self._counts)
+        unreadable = [(str(state), TOO_MANY) for state in State if state not in counts]
+        version = counted.meta.get("version")
+        taken, held = edges.oldest_active or (None, None)
+        runs = {
+            label_text(name.encode()): seconds
+            for name, at in edges.runs or ()
+            if (seconds := _seconds(at)) is not None
+        }
+        limits = _limits(counted, unreadable)
+        return QueueReading(
+            queue=queue,
+            counts=counts,
+            paused=counted.paused,
+            version=None if version is None else label_text(version.encode()),
+            # What waits while its queue is paused waits for nobody.
+            oldest_waiting=None if counted.paused else _seconds(edges.oldest_waiting),
+            oldest_active=_seconds(taken),
+            oldest_active_locked=None if taken is None else bool(held),
+            next_delayed=_seconds(edges.next_delayed),
+            schedulers=counted.schedulers if counted.schedulers < MAX_SCHEDULERS else None,
+            scheduler_runs=tuple(runs.items()),
+            limits=limits,
+            oldest_waiting_children=_seconds(edges.oldest_waiting_children),
+            unreadable=tuple(unreadable),
+        )
+
+
+async def _in_parts(
+    queues: Sequence[Queue],
+    read: Callable[[Sequence[Queue]], Awaitable[dict[Queue, Found]]],
+    halvings: int = MAX_HALVINGS,
+) -> dict[Queue, Found]:
+    """What `read` returns of these queues; half of them at a time where that takes too long."""
+    if not queues:
+        return {}
+    try:
+        return await read(queues)
+    except TooSlow:
+        if not halvings:
+            raise
+    half = len(queues) // 2
+    first, second = queues[:half], queues[half:]
+    return await _in_parts(first, read, halvings - 1) | await _in_parts(second, read, halvings - 1)
+
+
+async def read_counts(
+    reader: PostgresReader, queues: Sequence[Queue], limits: CountLimits
+) -> dict[Queue, Counted]:
+    """What counts.sql returns, in the order of the queues. Raises PostgresUnavailable."""
+    rows = await reader.read(COUNTS, **count_values(queues, limits))
+    return counted_of(rows, queues, limits)
+
+
+def count_values(queues: Sequence[Queue], limits: CountLimits) -> dict[str, Any]:
+    """The values of counts.sql."""
+    return {
+        "at": [*range(len(queues))],
+        "names": [sendable(queue.raw_name) for queue in queues],
+        "length": MAX_META_LENGTH,
+        # One more shows that there are more.
+        "more": limits.unfinished + 1,
+        "finished": limits.finished + 1,
+        "schedulers": MAX_SCHEDULERS,
+    }
+
+
+def counted_of(
+    rows: Sequence[Row], queues: Sequence[Queue], limits: CountLimits
+) -> dict[Queue, Counted]:
+    """What the rows of counts.sql say of these queues."""
+    by_place = {row[0]: row for row in rows}
+    return {queue: Counted.of(by_place[at], limits) for at, queue in enumerate(queues)}
+
+
+def counts_of(queue: Queue, counted: Counted, large: LargeCounts) -> dict[State, int]:
+    """Jobs by state, except those that are too many to be counted.
+
+    A paused queue's jobs stay `waiting` there; here they are PAUSED, since nobody takes them.
+    """
+    known: dict[State, int | None] = {
+        state: large.known((queue, state)) if state in counted.uncounted else number
+        for state, number in counted.by_state.items()
+    }
+    waiting = known[State.WAITING]
+    known |= {State.WAITING: 0, State.PAUSED: waiting} if counted.paused else {State.PAUSED: 0}
+    return {state: number for state in State if (number := known[state]) is not None}
+
+
+def _large(counted: Mapping[Queue, Counted]) -> dict[Place, object]:
+    """The counts that are not made at each poll, each with its queue's last event."""
+    return {
+        (queue, state): each.last_event
+        for queue, each in counted.items()
+        for state in each.uncounted
+    }
+
+
+def _seconds(milliseconds: Any) -> float | None:
+    if not isinstance(milliseconds, int) or abs(milliseconds) > MAX_SAFE_INTEGER:
+        return None
+    return milliseconds / 1000
+
+
+def _limits(counted: Counted, unreadable: list[tuple[str, str]]) -> QueueLimits:
+    """The limits of all workers together (6.7.0: rate_limit_ttl)."""
+
+    def number(what: str, field: str) -> float | None:
+        given = counted.meta.get(field)
+        # Queue.setGlobalConcurrency(Infinity) is no limit.
+        if given is None or given == "Infinity":
+            return None
+        if not re.fullmatch(r"[0-9]{1,16}(\.[0-9]{1,16})?", given):
+            unreadable.append((what, f"{given[:40]!r} is not a number"))
+            return None
+        return float(given)
+
+    rate_max, duration = number("rate limit", "max"), number("rate limit duration", "duration")
+    taken, expires = counted.limiter or (None, None)
+    until = window_end = None
+    if taken is not None and (end := _seconds(expires)) is not None and end > time.time():
+        # What Queue.rateLimit() sets is MAX_SAFE_INTEGER (set_rate_limit): no limit is higher.
+        if taken >= (MAX_SAFE_INTEGER if rate_max is None else min(rate_max, MAX_SAFE_INTEGER)):
+            until = end
+        elif rate_max is None:
+            window_end = end
+    return QueueLimits(
+        concurrency=number("concurrency limit", "concurrency"),
+        rate_max=rate_max,
+        rate_duration=None if duration is None else duration / 1000,
+        rate_limited_until=until,
+        rate_window_end=window_end,
+    )

@@ -1,0 +1,207 @@
+"""What requests read of one PostgreSQL: a read for each question that the Jobs API asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+from exporter.concurrency.supervision import Reasons
+from exporter.queues.job_detail import JobDetail
+from exporter.queues.jobs import Job, Page, ReadLimits
+from exporter.queues.queue import Queue, State
+from exporter.queues.snapshot import QueueReading, Scheduler
+from exporter.queues.watched_queues import WatchedQueues
+from exporter.settings import Settings
+from exporter.stores.postgres.client import PostgresReader, sendable
+from exporter.stores.postgres.errors import InvalidReply, PostgresUnavailable
+from exporter.stores.postgres.job_detail import read_job
+from exporter.stores.postgres.jobs import Scan, read_jobs, read_page
+from exporter.stores.postgres.large_counts import LargeCounts
+from exporter.stores.postgres.poll import Poller
+from exporter.stores.postgres.schedulers import read_scheduler_page
+from exporter.stores.postgres.schema import Schema
+from exporter.stores.postgres.statements import load_statement
+
+EXISTING = load_statement("existing.sql")
+
+# Connections for requests of the API; further requests wait for one, within the time limit.
+API_CONNECTIONS = 2
+# How long one statement of a request may take (ms).
+STATEMENT_MS = 1000
+# How long this target may take for its part of an answer, in multiples of its `postgres.timeout`.
+PART_TIMEOUTS = 2
+
+
+class RequestReader:
+    """Reads for requests, over connections of its own: no poll delays one, and none delays a poll.
+
+    All reads raise PostgresUnavailable.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        watched: WatchedQueues,
+        large_counts: LargeCounts,
+        limits: ReadLimits,
+    ) -> None:
+        self._settings, self._watched = settings, watched
+        self._large_counts, self._limits = large_counts, limits
+        self._postgres = PostgresReader(
+            settings.postgres, connections=API_CONNECTIONS, statement_ms=STATEMENT_MS
+        )
+        # No priority: a request asks it.
+        self._poller = Poller(
+            self._postgres,
+            Schema(self._postgres),
+            large_counts,
+            max_schedulers=0,
+            counts_large=False,
+        )
+        self._reasons = Reasons("requests cannot be answered")
+
+    async def close(self) -> None:
+        await self._postgres.close()
+
+    @contextmanager
+    def understanding(self) -> Iterator[None]:
+        """As PostgresReader.understanding, and the log says why."""
+        try:
+            with self._postgres.understanding():
+                yield
+        except InvalidReply as error:
+            self._reasons.log(error)
+            raise
+
+    @asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """For this target's part of an answer, within one time limit."""
+        limit = PART_TIMEOUTS * self._settings.postgres.timeout
+        try:
+            async with asyncio.timeout(limit):
+                with self.understanding():
+                    yield
+        except TimeoutError:
+            raise PostgresUnavailable(
+                f"PostgreSQL at {self._settings.postgres.address} answers too slowly: a request "
+                f"took over {limit:g} s"
+            ) from None
+
+    # Which queues
+
+    def find_watched(self, name: str, prefix: str | None) -> list[Queue]:
+        """The watched queues of this name, as it is shown; of all schemas if `prefix` is None."""
+        return self._watched.find(name, prefix)
+
+    def find_new(self, name: str, prefix: str | None) -> list[Queue]:
+        """Queues of this name that may have been created since the last discovery."""
+        settings = self._settings
+        schema = settings.postgres.schema_name
+        raw_name = name.encode("utf-8", "replace")
+        if not name or sendable(raw_name) is None or prefix not in (None, schema):
+            return []
+        if not settings.has_search or not settings.selects(name):
+            return []
+        return [Queue.named(schema, raw_name)]
+
+    def jobs_of_key(self, key: bytes) -> list[tuple[Queue, bytes]]:
+        """The watched queues, and ids in them, of which this may be a job's key."""
+        return self._watched.jobs_of_key(key)
+
+    # Reads
+
+    async def read_queues(self) -> Sequence[QueueReading]:
+        """All watched queues."""
+        queues = self._watched.queues
+        if queues is None:
+            raise PostgresUnavailable("the first discovery is not done")
+        async with self.answering():
+            return await self._poller.poll(queues, configured=self._watched.configured)
+
+    async def read_queue(self, queue: Queue) -> QueueReading:
+        """One queue, whether it exists or not."""
+        with self.understanding():
+            return await self._poller.poll_one(queue)
+
+    async def read_page(
+        self,
+        queue: Queue,
+        state: State,
+        *,
+        start: int,
+        limit: int,
+        newest_first: bool,
+        without: Sequence[str] = (),
+    ) -> Page | None:
+        """A page of jobs; None if there is no such queue. See jobs.read_page."""
+        found = await read_page(
+            self._postgres,
+            queue,
+            state,
+            start=start,
+            limit=limit,
+            newest_first=newest_first,
+            limits=self._limits,
+            large_counts=self._large_counts,
+            without=without,
+        )
+        return found if found.has_meta or queue in self._watched.configured else None
+
+    async def read_jobs(
+        self, queue: Queue, state: State, ids: Sequence[bytes], *, without: Sequence[str]
+    ) -> Sequence[Job]:
+        """Those of these jobs that are still there."""
+        with self.understanding():
+            return await read_jobs(
+                self._postgres, queue, state, ids, limits=self._limits, without=without
+            )
+
+    async def existing(self, queue: Queue, ids: Sequence[bytes]) -> set[bytes]:
+        """Which of these jobs are still there."""
+        texts = [text for text in map(sendable, ids) if text is not None]
+        with self.understanding():
+            rows = await self._postgres.read(EXISTING, queue=sendable(queue.raw_name), ids=texts)
+        return {job_id.encode() for (job_id,) in rows}
+
+    def scan(self, queue: Queue, state: State, *, newest_first: bool) -> Scan:
+        """A reading of all jobs of a state, in batches."""
+        return Scan(
+            self._postgres,
+            queue,
+            state,
+            newest_first=newest_first,
+            limits=self._limits,
+            large_counts=self._large_counts,
+        )
+
+    async def read_job(
+        self,
+        queue: Queue,
+        job_id: bytes,
+        *,
+        first_log: int,
+        logs: int,
+        prefixes: Sequence[str],  # noqa: ARG002 - relatives are in the same schema
+    ) -> JobDetail | None:
+        """One job in full; None if there is none. See job_detail.read_job."""
+        if (text := sendable(job_id)) is None:
+            return None
+        return await read_job(
+            self._postgres, queue, text, first_log=first_log, logs=logs, limits=self._limits
+        )
+
+    async def find_job(self, queue: Queue, job_id: bytes) -> bytes | None:
+        """The job's id; None if there is no such job."""
+        return job_id if await self.existing(queue, [job_id]) else None
+
+    async def read_schedulers(
+        self, queue: Queue, *, start: int, limit: int
+    ) -> tuple[int | None, Sequence[Scheduler]]:
+        """How many schedulers there are, and a page of them. See schedulers.read_scheduler_page."""
+        with self.understanding():
+            return await read_scheduler_page(self._postgres, queue, start=start, limit=limit)
+
+    async def read_eviction_policy(self) -> str | None:
+        """None: PostgreSQL removes nothing when it is full."""
+        return None

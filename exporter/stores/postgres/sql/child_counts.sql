@@ -1,0 +1,3 @@
+-- How many children a job waits for or has waited for, by what became of them.
+SELECT status::text, count(*) FROM job_dependency
+WHERE parent_queue = %(queue)s AND parent_id = %(id)s GROUP BY status

@@ -1,0 +1,86 @@
+-- Of each queue since when its oldest job waits, its oldest job runs and whether a worker holds it,
+-- when the next delayed job is due, since when a parent waits for its children, and the next runs of
+-- its schedulers. Times are in ms.
+--
+-- Workers take waiting jobs in the order of priority and `seq`, which is negative for jobs added
+-- with `lifo`. So the oldest is the first of the others, the last of those, or the first of any
+-- priority.
+WITH RECURSIVE wanted AS (
+  SELECT * FROM unnest(%(at)s::int[], %(names)s::text[], %(prioritized)s::bool[])
+    AS wanted(at, wanted_queue, has_prioritized)
+), priorities(at, wanted_queue, wanted_priority, number) AS (
+  SELECT at, wanted_queue, (
+    SELECT priority FROM job
+    WHERE queue = wanted_queue AND state = 'waiting' AND priority > 0
+    ORDER BY priority LIMIT 1
+  ), 1
+  FROM wanted WHERE has_prioritized
+  UNION ALL
+  SELECT at, wanted_queue, (
+    SELECT priority FROM job
+    WHERE queue = wanted_queue AND state = 'waiting' AND priority > wanted_priority
+    ORDER BY priority LIMIT 1
+  ), number + 1
+  FROM priorities WHERE wanted_priority IS NOT NULL AND number < 20
+), heads AS (
+  SELECT at, head.* FROM wanted CROSS JOIN LATERAL (
+    (SELECT * FROM job
+      WHERE queue = wanted_queue AND state = 'waiting' AND priority = 0 AND seq >= 0
+      ORDER BY seq LIMIT 5)
+    UNION ALL
+    (SELECT * FROM job
+      WHERE queue = wanted_queue AND state = 'waiting' AND priority = 0 AND seq < 0
+      ORDER BY seq DESC LIMIT 5)
+  ) AS head
+  UNION ALL
+  SELECT at, head.* FROM priorities CROSS JOIN LATERAL (
+    SELECT * FROM job
+    WHERE queue = wanted_queue AND state = 'waiting' AND priority = wanted_priority AND seq >= 0
+    ORDER BY seq LIMIT 1
+  ) AS head
+), ready AS (
+  -- When each became ready, as far as its row shows it. A time that is reckoned and in the future
+  -- is not so: Job.promote() made the job ready before, and nobody noted when.
+  SELECT at, CASE
+    -- Its worker was lost once: it is unknown when it was returned.
+    WHEN stalled_count > 0 AND processed_at_ms IS NOT NULL THEN NULL
+    -- A delay or a backoff ended.
+    WHEN process_at_ms IS NOT NULL THEN
+      CASE WHEN process_at_ms <= %(now)s THEN greatest(process_at_ms, processed_at_ms) END
+    WHEN processed_at_ms IS NOT NULL THEN processed_at_ms
+    -- Job.retry() forgets when it last ran, and does not note when it made it wait.
+    WHEN attempts_made > 0 OR attempts_started > 0 THEN NULL
+    -- Promoted by hand; options of more bytes are not read.
+    WHEN pg_column_size(opts) < 16384 AND jsonb_typeof(opts->'delay') = 'number' THEN
+      CASE WHEN added_at_ms + (opts->>'delay')::numeric <= %(now)s
+        THEN added_at_ms + (opts->>'delay')::numeric END
+    ELSE added_at_ms
+  END AS ready_at
+  FROM heads
+)
+SELECT at,
+  (SELECT min(ready_at)::bigint FROM ready WHERE ready.at = wanted.at),
+  (
+    SELECT jsonb_build_array(processed_at_ms, locked_until_ms > %(now)s) FROM (
+      SELECT processed_at_ms, locked_until_ms FROM job
+      WHERE queue = wanted_queue AND state = 'active'
+      ORDER BY locked_until_ms LIMIT %(active)s
+    ) AS held
+    WHERE processed_at_ms IS NOT NULL ORDER BY processed_at_ms LIMIT 1
+  ),
+  (SELECT min(process_at_ms) FROM job WHERE queue = wanted_queue AND state = 'delayed'),
+  (
+    SELECT greatest(added_at_ms, processed_at_ms) FROM job
+    WHERE queue = wanted_queue AND state = 'waiting-children' ORDER BY seq LIMIT 1
+  ),
+  (
+    SELECT jsonb_agg(jsonb_build_array(scheduler_id, next_run_ms)) FROM (
+      SELECT left(scheduler_id, 1000) AS scheduler_id, next_run_ms FROM scheduler
+      -- One that has ended keeps its last run for ever.
+      WHERE queue = wanted_queue AND next_run_ms IS NOT NULL
+        AND (next_run_ms >= %(now)s - 60000
+          OR (end_date_ms < %(now)s OR iteration_count >= limit_count) IS NOT TRUE)
+      ORDER BY scheduler_id LIMIT %(schedulers)s
+    ) AS runs
+  )
+FROM wanted

@@ -1,0 +1,2 @@
+-- How many schedulers a queue has.
+SELECT count(*) FROM scheduler WHERE queue = %(queue)s

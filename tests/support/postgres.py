@@ -1,0 +1,166 @@
+"""Real PostgreSQL servers, with BullMQ's tables."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.ports import free_port
+from tests.support.programs import BULLMQ, program
+from tests.support.waiting import eventually
+
+# What a server of a test can do without: the disk, and work of its own at moments nobody expects.
+OPTIONS = (
+    *("fsync=off", "full_page_writes=off", "synchronous_commit=off", "autovacuum=off"),
+    *("listen_addresses=127.0.0.1", "unix_socket_directories="),
+)
+SUPERUSER = "postgres"
+TEMPLATE = "with_bullmq"
+
+
+def _program(name: str) -> str:
+    """A program of PostgreSQL, which Debian has outside of the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    if not found and shutil.which(name) is None:
+        pytest.fail(f"{name} of PostgreSQL is missing: apt-get install postgresql")
+    return str(found[-1]) if found else name
+
+
+def _as_nobody() -> dict[str, Any]:
+    """PostgreSQL refuses to run as root."""
+    return {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+class Database:
+    """A database with BullMQ's tables in the schema `bullmq`."""
+
+    def __init__(self, server: PostgresServer, name: str) -> None:
+        self.server, self.name = server, name
+
+    def url_of(self, user: str, password: str = "") -> str:
+        secret = f":{password}" if password else ""
+        return f"postgres://{user}{secret}@127.0.0.1:{self.server.port}/{self.name}?sslmode=disable"
+
+    @property
+    def url(self) -> str:
+        return self.url_of(SUPERUSER)
+
+    def execute(self, statement: str, url: str | None = None) -> list[tuple[Any, ...]]:
+        """Run statements, as superuser or as who the URL says, and return the rows of the last."""
+        with psycopg.connect(
+            url or self.url, autocommit=True, options="-c search_path=bullmq"
+        ) as connection:
+            cursor = connection.execute(statement)  # type: ignore[arg-type]
+            while cursor.nextset():
+                pass
+            return cursor.fetchall() if cursor.description else []
+
+
+class PostgresServer:
+    """A PostgreSQL that can be stopped and started again on its port."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self.directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self._names = (f"database_{number}" for number in count())
+
+    def initialize(self) -> None:
+        self.directory.mkdir(exist_ok=True)
+        if _as_nobody():
+            # Their user must reach it: pytest's directories are of root alone.
+            shutil.chown(self.directory, "nobody")
+            for parent in self.directory.parents:
+                if parent.stat().st_uid == 0 and parent != Path("/"):
+                    parent.chmod(parent.stat().st_mode | 0o011)
+        subprocess.run(
+            [
+                *(_program("initdb"), "--pgdata", str(self.directory / "data")),
+                *("--username", SUPERUSER, "--auth", "trust", "--no-sync", "--no-instructions"),
+                *("--encoding", "UTF8", "--locale", "C.UTF-8"),
+            ],
+            check=True,
+            cwd=self.directory,
+            stdout=subprocess.DEVNULL,
+            **_as_nobody(),
+        )
+
+    def start(self) -> None:
+        settings = [argument for option in OPTIONS for argument in ("-c", option)]
+        self._process = subprocess.Popen(
+            [
+                *(_program("postgres"), "-D", str(self.directory / "data")),
+                *("-p", str(self.port), *settings),
+            ],
+            cwd=self.directory,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **_as_nobody(),
+        )
+        eventually(self._accepts)
+
+    def _accepts(self) -> bool:
+        try:
+            psycopg.connect(Database(self, "postgres").url).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it; by SIGINT it ends connections and keeps what was committed."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.send_signal(how)
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Stop the server and the processes of its connections where they are."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        self._process.send_signal(number)
+        for pid in map(int, children.read_text().split()):
+            with suppress(ProcessLookupError):  # its connection has just ended
+                os.kill(pid, number)
+
+    def create_template(self) -> None:
+        postgres = Database(self, "postgres")
+        postgres.execute(f"CREATE DATABASE {TEMPLATE}")
+        subprocess.run(
+            [program("node", "nodejs"), "migrate.mjs", Database(self, TEMPLATE).url],
+            cwd=BULLMQ,
+            check=True,
+        )
+
+    def create_database(self) -> Database:
+        name = next(self._names)
+        Database(self, "postgres").execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        return Database(self, name)
+
+
+@contextmanager
+def running_postgres(directory: Path) -> Iterator[PostgresServer]:
+    server = PostgresServer(directory)
+    server.initialize()
+    server.start()
+    try:
+        server.create_template()
+        yield server
+    finally:
+        server.stop()
