@@ -18,8 +18,8 @@ PAGE_CODE := exporter/web/page tests/unit/page tests/support package.json tsconf
 VENDORED := exporter/web/page/vendor
 
 # Programs that tests start, and the Debian packages that bring them.
-PROGRAMS := buildah curl chromium faketime mmdebstrap redis-server node npm prometheus promtool prometheus-alertmanager amtool wrk
-PACKAGES := buildah curl chromium faketime mmdebstrap postgresql redis-server nodejs npm prometheus prometheus-alertmanager wrk
+PROGRAMS := buildah curl chromium faketime mmdebstrap pgbouncer redis-server node npm prometheus promtool prometheus-alertmanager amtool wrk
+PACKAGES := buildah curl chromium faketime mmdebstrap pgbouncer postgresql redis-server nodejs npm prometheus prometheus-alertmanager wrk
 PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make pins"
 MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
 

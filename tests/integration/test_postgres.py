@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psycopg
 import pytest
+import trustme
 
 from tests.support.bullmq import StartWork, Work
 from tests.support.exporters import StartExporter, run_exporter
-from tests.support.postgres import Database, PostgresServer
+from tests.support.postgres import Database, PostgresServer, pooled
 from tests.support.readme import security_role
 from tests.support.servers import Server
 from tests.support.waiting import eventually
@@ -227,6 +230,48 @@ def test_an_outage_ends_when_the_server_is_back(
     own_postgres.resume()
     eventually(lambda: counts(exporter, "mail") == {"waiting": 2})
     assert exporter.terminate() == 0
+
+
+def test_a_pooler_may_stand_between(
+    database: Database, work: Work, start_exporter: StartExporter, tmp_path: Path
+) -> None:
+    work.add("mail", "send", 3, {})
+    with pooled(database, tmp_path) as url:
+        exporter = start_exporter("", "--postgres-url", url)
+        eventually(lambda: counts(exporter, "mail") == {"waiting": 3})
+        for _ in range(5):
+            answer = exporter.api.get("/v1/jobs/queues/mail?status=waiting").json
+            assert answer["pagination"]["totalJobs"] == 3
+        collected = exporter.metrics.samples("bullmq_exporter_collector_success")
+        assert set(collected.values()) == {1}
+        # What one message sets is gone with it, on the connection that all of them share.
+        shared = "SELECT current_setting('statement_timeout'), current_setting('search_path')"
+        with psycopg.connect(url, autocommit=True) as connection:
+            assert connection.execute(shared).fetchone() == ("0", '"$user", public')
+
+
+def test_tls_is_verified_unless_a_setting_says_otherwise(
+    own_postgres: PostgresServer, tmp_path: Path
+) -> None:
+    database = own_postgres.create_database()
+    authority = trustme.CA()
+    own_postgres.stop()
+    own_postgres.use_tls(authority.issue_cert("127.0.0.1"))
+    own_postgres.start()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    url = database.url.partition("?")[0]
+
+    def checked(url: str, authorities: str = "") -> str:
+        files = {"EXPORTER_POSTGRES_TLS_CA": str(tmp_path / authorities)} if authorities else {}
+        return check(url, **files)[1]
+
+    assert "no BullMQ queue found" in checked(url, "ca.pem")
+    for wrong in ("", "other.pem"):  # the system's, and another one
+        assert "certificate verify failed; see postgres.tls" in checked(url, wrong)
+    by_name = url.replace("127.0.0.1", "localhost")
+    assert "does not match host name" in checked(by_name, "ca.pem")
+    assert "no BullMQ queue found" in checked(f"{url}?sslmode=require")
 
 
 def test_redis_and_postgres_are_watched_together(

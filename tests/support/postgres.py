@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import trustme
 
 from tests.support.ports import free_port
 from tests.support.programs import BULLMQ, program
@@ -39,6 +40,23 @@ def _program(name: str) -> str:
 def _as_nobody() -> dict[str, Any]:
     """PostgreSQL refuses to run as root."""
     return {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def _make_reachable(directory: Path) -> None:
+    """Let their user reach it: pytest's directories are of root alone."""
+    if _as_nobody():
+        shutil.chown(directory, "nobody")
+        for parent in directory.parents:
+            if parent.stat().st_uid == 0 and parent != Path("/"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+
+
+def _accepts(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 class Database:
@@ -77,12 +95,7 @@ class PostgresServer:
 
     def initialize(self) -> None:
         self.directory.mkdir(exist_ok=True)
-        if _as_nobody():
-            # Their user must reach it: pytest's directories are of root alone.
-            shutil.chown(self.directory, "nobody")
-            for parent in self.directory.parents:
-                if parent.stat().st_uid == 0 and parent != Path("/"):
-                    parent.chmod(parent.stat().st_mode | 0o011)
+        _make_reachable(self.directory)
         subprocess.run(
             [
                 *(_program("initdb"), "--pgdata", str(self.directory / "data")),
@@ -107,14 +120,7 @@ class PostgresServer:
             stderr=subprocess.DEVNULL,
             **_as_nobody(),
         )
-        eventually(self._accepts)
-
-    def _accepts(self) -> bool:
-        try:
-            psycopg.connect(Database(self, "postgres").url).close()
-        except psycopg.OperationalError:
-            return False
-        return True
+        eventually(lambda: _accepts(Database(self, "postgres").url))
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it; by SIGINT it ends connections and keeps what was committed."""
@@ -139,6 +145,18 @@ class PostgresServer:
             with suppress(ProcessLookupError):  # its connection has just ended
                 os.kill(pid, number)
 
+    def use_tls(self, certificate: trustme.LeafCert) -> None:
+        """Take connections with TLS, too, after its next start."""
+        data = self.directory / "data"
+        certificate.private_key_pem.write_to_path(data / "server.key")
+        certificate.cert_chain_pems[0].write_to_path(data / "server.crt")
+        (data / "server.key").chmod(0o600)
+        with (data / "postgresql.auto.conf").open("a") as settings:
+            settings.write("ssl = on\n")
+        if _as_nobody():
+            for name in ("server.key", "server.crt"):
+                shutil.chown(data / name, "nobody", "nogroup")
+
     def create_template(self) -> None:
         postgres = Database(self, "postgres")
         postgres.execute(f"CREATE DATABASE {TEMPLATE}")
@@ -152,6 +170,40 @@ class PostgresServer:
         name = next(self._names)
         Database(self, "postgres").execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
         return Database(self, name)
+
+
+@contextmanager
+def pooled(database: Database, directory: Path) -> Iterator[str]:
+    """A pgbouncer in transaction mode with one connection to the database; the URL there."""
+    port = free_port()
+    settings = directory / "pgbouncer.ini"
+    settings.write_text(
+        f"""
+[databases]
+{database.name} = host=127.0.0.1 port={database.server.port} user={SUPERUSER}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 1
+"""
+    )
+    _make_reachable(directory)
+    process = subprocess.Popen(
+        [program("pgbouncer", "pgbouncer"), "--quiet", str(settings)],
+        cwd=directory,
+        stderr=subprocess.DEVNULL,
+        **_as_nobody(),
+    )
+    url = database.url.replace(f":{database.server.port}/", f":{port}/")
+    try:
+        eventually(lambda: _accepts(url))
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import ssl
 from collections.abc import Mapping
@@ -97,3 +98,12 @@ def test_a_state_file_that_cannot_be_written_is_refused_at_the_start(tmp_path: P
     (tmp_path / "to_new").symlink_to("state")
     for name in ("state", "to_new"):
         assert prepare(load({}, {"EXPORTER_EVENTS_STATE_FILE": str(tmp_path / name)}))
+
+
+def test_postgres_without_its_driver_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert error_at_start({"EXPORTER_POSTGRES_HOST": "h"}) == (
+        "postgres.host (EXPORTER_POSTGRES_HOST, --postgres-url) needs the package psycopg: "
+        "pip install 'bullmq-exporter[postgres]'"
+    )
+    prepare(load({}, {}))
