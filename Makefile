@@ -21,7 +21,8 @@ VENDORED := exporter/web/page/vendor
 PROGRAMS := buildah curl chromium faketime mmdebstrap pgbouncer redis-server node npm prometheus promtool prometheus-alertmanager amtool wrk
 PACKAGES := buildah curl chromium faketime mmdebstrap pgbouncer postgresql redis-server nodejs npm prometheus prometheus-alertmanager wrk
 PIN := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make pins"
-MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))))
+# Debian has PostgreSQL's programs outside of the path.
+MISSING = $(strip $(foreach program,$(PROGRAMS),$(if $(shell command -v $(program)),,$(program))) $(if $(wildcard /usr/lib/postgresql/*/bin/initdb)$(shell command -v initdb),,postgresql))
 
 .PHONY: demo setup test unit coverage bench soak lint audit format rules docs scoreboard dashboards screenshots pins vendor programs node release-check clean
 
