@@ -111,7 +111,7 @@ POSTGRES_SOURCES = {
     "bullmq_scheduler_interval_seconds": "`scheduler`",
     "bullmq_scheduler_info": "`scheduler`",
     "bullmq_queue_workers": "`pg_stat_activity`: connections named by the queue; absent for names of more "
-    "than 60 bytes, or with other characters than those of ASCII. The same name in two schemas of a "
+    "than 60 bytes, or with other characters than those of ASCII, and on a standby. The same name in two schemas of a "
     "database is counted in both",
     "bullmq_worker_heartbeat_timestamp_seconds": None,
 }

@@ -196,7 +196,7 @@ class Health:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self._labels = ("target",) if any(targets) else ()
-        self._up = self._gauge("bullmq_up", "1 if the last poll of Redis succeeded.")
+        self._up = self._gauge("bullmq_up", "1 if the last poll succeeded.")
         Gauge(
             "bullmq_exporter_build_info",
             "Always 1; which exporter this is.",

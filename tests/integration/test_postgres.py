@@ -46,6 +46,11 @@ def counts(exporter: Any, queue: str) -> dict[str, float]:
     return {state: number for (state,), number in samples.items() if number}
 
 
+def _polls(exporter: Any) -> float:
+    number: float = exporter.metrics.value("bullmq_exporter_poll_duration_seconds_count")
+    return number
+
+
 def test_the_role_of_the_documents_is_enough_and_nothing_is_written(
     database: Database, work: Work, role: str, start_exporter: StartExporter
 ) -> None:
@@ -68,6 +73,18 @@ def test_the_role_of_the_documents_is_enough_and_nothing_is_written(
     # Whatever it would try: its transactions cannot write.
     with pytest.raises(Exception, match="read-only transaction"):
         database.execute("INSERT INTO meta VALUES ('mail', 'paused', '1')", url)
+
+    work.close()
+    eventually(lambda: exporter.metrics.value("bullmq_queue_workers", queue="sync") == 0)
+    writes = (
+        "SELECT tup_inserted, tup_updated, tup_deleted FROM pg_stat_database "
+        "WHERE datname = current_database()"
+    )
+    before, polls = database.execute(writes), _polls(exporter)
+    eventually(lambda: _polls(exporter) > polls + 5)
+    assert exporter.api.get("/v1/jobs/queues/mail").status == 200
+    exporter.terminate()  # whose sessions report what they have done when they end
+    assert database.execute(writes) == before
 
 
 @pytest.mark.parametrize(
@@ -230,6 +247,44 @@ def test_an_outage_ends_when_the_server_is_back(
     own_postgres.resume()
     eventually(lambda: counts(exporter, "mail") == {"waiting": 2})
     assert exporter.terminate() == 0
+
+
+def test_a_hot_standby_is_read_except_for_workers(
+    own_postgres: PostgresServer,
+    start_work: StartWork,
+    start_exporter: StartExporter,
+    tmp_path: Path,
+) -> None:
+    database = own_postgres.create_database()
+    work = start_work("bullmq6", database.url)
+    work.add("mail", "send", 3, {})
+    work.work("other", {})
+    with own_postgres.running_standby(tmp_path / "standby") as standby:
+        url = Database(standby, database.name).url
+        exporter = start_exporter("", "--postgres-url", url)
+        eventually(lambda: counts(exporter, "mail") == {"waiting": 3})
+        work.add("mail", "send", 1, {})
+        eventually(lambda: counts(exporter, "mail") == {"waiting": 4})
+        assert exporter.metrics.value("bullmq_queue_workers", queue="other") is None
+        [line] = eventually(lambda: exporter.lines("workers cannot be counted"))
+        assert "it is a standby" in line["detail"]
+
+
+def test_fields_of_megabytes_are_left_out(
+    database: Database, work: Work, start_exporter: StartExporter
+) -> None:
+    work.addJobs("mail", [{"name": "send", "data": {"text": "x" * (2 << 20)}, "opts": {}}])
+    work.addJobs("mail", [{"name": "send", "data": {"n": 1}, "opts": {}}])
+    exporter = start_exporter("", "--postgres-url", database.url)
+    eventually(lambda: counts(exporter, "mail") == {"waiting": 2})
+    large, small = exporter.api.get("/v1/jobs/queues/mail?status=waiting").json["jobs"]
+    assert large["data"].startswith("[left out: 20971")
+    assert small["data"] == {"n": 1}
+    job = exporter.api.get(f"/v1/jobs/queues/mail/jobs/{large['id']}").json["job"]
+    assert job["data"] == large["data"]
+    found = exporter.api.get("/v1/jobs/queues/mail?status=waiting&text=left+out").json
+    assert found["search"] == {"seen": 2, "complete": True}
+    assert [each["id"] for each in found["jobs"]] == [large["id"]]
 
 
 def test_a_pooler_may_stand_between(

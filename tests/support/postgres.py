@@ -157,6 +157,28 @@ class PostgresServer:
             for name in ("server.key", "server.crt"):
                 shutil.chown(data / name, "nobody", "nogroup")
 
+    @contextmanager
+    def running_standby(self, directory: Path) -> Iterator[PostgresServer]:
+        """Another server that follows this one, and may be read."""
+        standby = PostgresServer(directory)
+        directory.mkdir()
+        _make_reachable(directory)
+        subprocess.run(
+            [
+                *(_program("pg_basebackup"), "--write-recovery-conf", "--checkpoint=fast"),
+                *("--pgdata", str(directory / "data"), "--no-sync"),
+                *("--dbname", Database(self, "postgres").url),
+            ],
+            check=True,
+            cwd=directory,
+            **_as_nobody(),
+        )
+        standby.start()
+        try:
+            yield standby
+        finally:
+            standby.stop()
+
     def create_template(self) -> None:
         postgres = Database(self, "postgres")
         postgres.execute(f"CREATE DATABASE {TEMPLATE}")

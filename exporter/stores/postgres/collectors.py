@@ -65,12 +65,14 @@ class Workers:
         they cannot be known.
         """
         rows = await self._reader.read(CONNECTIONS, most=MAX_NAMES)
-        if not any(is_ours for *_, is_ours in rows):
+        if not any(is_ours for _, _, is_ours, _ in rows):
             raise PostgresRefused("pg_stat_activity does not show the names that clients set")
+        if any(is_standby for *_, is_standby in rows):
+            raise PostgresRefused("it is a standby, and workers are connected to the primary")
         if len(rows) == MAX_NAMES:
             raise PostgresRefused(f"pg_stat_activity has more than {MAX_NAMES} different names")
         workers: Counter[str] = Counter()
-        for name, number, _ in rows:
+        for name, number, *_ in rows:
             workers[name.partition(WORKER)[0]] += number
         return {
             queue: workers[name]

@@ -1,4 +1,6 @@
--- How many connections to this database have each name, and whether one is ours.
-SELECT application_name, count(*), bool_or(pid = pg_backend_pid()) FROM pg_stat_activity
+-- How many connections to this database have each name, whether one is ours, and whether this server
+-- is a standby.
+SELECT application_name, count(*), bool_or(pid = pg_backend_pid()), pg_is_in_recovery()
+FROM pg_stat_activity
 WHERE datname = current_database() AND application_name <> ''
 GROUP BY application_name LIMIT %(most)s
