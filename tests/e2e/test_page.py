@@ -202,7 +202,7 @@ def test_jobs_are_filtered_by_group_name_and_text(
     expect(page.locator("#range")).to_have_text("1 to 1 of 1")
     assert visitor.ids == ["job-017"]
     page.fill("#filter-text", "nowhere")  # without Enter too
-    expect(page.locator("#jobs-section")).to_contain_text("No failed job fits")
+    expect(page.locator("#jobs-section")).to_contain_text("No matching failed jobs")
 
 
 def test_refreshing_shows_what_is_new_and_does_not_lose_the_place(

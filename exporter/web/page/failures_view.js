@@ -37,7 +37,7 @@ export function failuresSection(context) {
     { id: "groups-section", "aria-labelledby": "groups-heading" },
     html`
       <div class="title">
-        <h2 id="groups-heading">Why they fail</h2>
+        <h2 id="groups-heading">Failures by reason</h2>
         ${windowChoice(context.address)}
       </div>
       ${content(context, source)}`,

@@ -220,7 +220,7 @@ function nothing(address, outdated) {
   if (!name && !text && !group) return html`<p class="quiet">There are no ${status} jobs.</p>`;
   const hint = name && ["The name has to be the whole name: ", short(name), ". "];
   const all = link(unfiltered(address), { "data-focus": "jobs" }, "Show all");
-  return html`<p class="quiet">No ${status} job fits. ${hint}${all}</p>`;
+  return html`<p class="quiet">No matching ${status} jobs. ${hint}${all}</p>`;
 }
 
 /** @typedef {import("./parts.js").Column & {cell: (job: Job) => Content}} JobColumn */
