@@ -167,6 +167,34 @@ def test_hostile_reasons_are_bounded_and_the_sum_is_right(
     assert_sums(exporter)
 
 
+def test_a_new_reason_is_seen_beside_5000_failed_jobs_that_are_kept(
+    server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    """Open Archiver keeps 5,000: a full set hides the beginning of something else."""
+    work = start_work("bullmq5", server.port)
+    work.call("mail", "getJobCounts")
+    exporter = wait_following(start_exporter(server.url))
+    work.work("mail", {"concurrency": 50})
+    keep = {"removeOnFail": 5000}
+    old = [{"name": "throws", "data": {"reason": FAULTS[0](i)}, "opts": keep} for i in range(5100)]
+    fail(work, old)
+    new = [{"name": "throws", "data": {"reason": FAULTS[3](i)}, "opts": keep} for i in range(5)]
+    fail(work, new)
+    with server.client() as client:
+        assert client.zcard(f"{PREFIX}failed") == 5000
+    before, begun = (fold(FAULTS[number](1)) for number in (0, 3))
+    eventually(lambda: by_text(exporter, FAILED) == Counter({before.label: 5100, begun.label: 5}))
+    failures = exporter.api.get("/v1/jobs/queues/mail/failures").json
+    counts = {group["fingerprint"]: group["count"] for group in failures["groups"]}
+    assert counts == {before.fingerprint: 4995, begun.fingerprint: 5}
+    first_seen = "bullmq_job_failure_reason_first_seen_timestamp_seconds"
+    since = [
+        next(iter(exporter.metrics.samples(first_seen, fingerprint=each.fingerprint).values()))
+        for each in (before, begun)
+    ]
+    assert since[0] < since[1]
+
+
 def test_one_setting_turns_it_off(server: Server, start_exporter: StartExporter) -> None:
     with server.client() as client:
         client.hset(f"{PREFIX}meta", "version", "bullmq:5.56.3")
