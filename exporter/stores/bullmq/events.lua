@@ -2,7 +2,7 @@
 -- XREAD, XRANGE and XINFO always send. Reads only.
 -- KEYS: the streams. ARGV: the maximum number of entries and of bytes, then for each stream the id to read
 -- after (empty: no entries), and its last known length (empty: no information; -1: always information).
--- Long ids of jobs are cut as keys.remembered_id does.
+-- Long ids of jobs are cut as text.remembered_id does.
 -- Replies for each stream, in this order, {information, unfinished, bytes of the largest entry,
 -- entries}. Information is {length, id of the first entry, last id, entries added or -1, bytes of the
 -- first entry, bytes of the last one}, 0 if the length is unchanged, or an error. It is read just

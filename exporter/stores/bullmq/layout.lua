@@ -84,7 +84,7 @@ local function state_of(base, id, reach)
   return false
 end
 
--- An id as keys.remembered_id makes it.
+-- An id as text.remembered_id makes it.
 local MAX_ID_BYTES = 512
 local function remembered(id)
   if #id <= MAX_ID_BYTES then return id end

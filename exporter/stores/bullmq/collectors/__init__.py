@@ -1,6 +1,6 @@
 """Slow reads: what is read less often than counts and ages, a collector for each.
 
-To add one: a module here with a class as collector.Collector describes, a field of
+To add one: a module here with a class as stores.base.Collector describes, a field of
 snapshot.QueueFacts, and a line in `all_collectors`.
 """
 
