@@ -247,6 +247,20 @@ def test_an_outage_ends_when_the_server_is_back(
     own_postgres.resume()
     eventually(lambda: counts(exporter, "mail") == {"waiting": 2})
     assert exporter.terminate() == 0
+    assert "never retrieved" not in exporter.log
+
+
+@pytest.mark.parametrize("delay", ["-1e30", "-9.3e18", "1e300"])
+def test_a_delay_of_any_size_harms_no_poll(
+    database: Database, start_exporter: StartExporter, delay: str
+) -> None:
+    database.execute(
+        "INSERT INTO job (queue, id, seq, name, state, data, opts, added_at_ms) VALUES"
+        f" ('mail', '1', 1, 'send', 'waiting', '{{}}', '{{\"delay\": {delay}}}', 0)"
+    )
+    exporter = start_exporter("", "--postgres-url", database.url)
+    eventually(lambda: counts(exporter, "mail") == {"waiting": 1})
+    assert not exporter.lines("PostgreSQL is unavailable")
 
 
 def test_a_hot_standby_is_read_except_for_workers(

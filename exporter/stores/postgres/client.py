@@ -153,16 +153,14 @@ class PostgresReader:
             left = max(deadline - asyncio.get_running_loop().time(), 0)
             done, _ = await asyncio.wait({reading}, timeout=left)
         except asyncio.CancelledError:
-            _cut(connection)
-            await asyncio.wait({reading})
+            await _cut_off(reading, connection)
             raise
         if done:
             try:
                 return reading.result()
             except psycopg.Error as error:
                 raise read_error(self.settings, error, self.statement_ms) from None
-        _cut(connection)
-        await asyncio.wait({reading})
+        await _cut_off(reading, connection)
         raise PostgresUnavailable(
             f"PostgreSQL at {self.settings.address} did not answer within "
             f"{self.settings.timeout:g} s; see {self.settings.names_of('timeout')}"
@@ -272,6 +270,16 @@ def _is_readable(connection: psycopg.AsyncConnection[Row]) -> bool:
         except OSError:
             pass
         return True
+
+
+async def _cut_off(
+    reading: asyncio.Future[list[list[Row]]], connection: psycopg.AsyncConnection[Row]
+) -> None:
+    """End a read whose result nobody waits for."""
+    _cut(connection)
+    await asyncio.wait({reading})
+    if not reading.cancelled():
+        reading.exception()  # otherwise asyncio logs that nobody asked for it
 
 
 def _cut(connection: psycopg.AsyncConnection[Row]) -> None:

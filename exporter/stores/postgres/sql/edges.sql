@@ -51,8 +51,9 @@ WITH RECURSIVE wanted AS (
     -- Job.retry() forgets when it last ran, and does not note when it made it wait.
     WHEN attempts_made > 0 OR attempts_started > 0 THEN NULL
     -- Promoted by hand; options of more bytes are not read.
+    -- A delay may be any number: of one that leads to before 1970 no time is known.
     WHEN pg_column_size(opts) < 16384 AND jsonb_typeof(opts->'delay') = 'number' THEN
-      CASE WHEN added_at_ms + (opts->>'delay')::numeric <= %(now)s
+      CASE WHEN added_at_ms + (opts->>'delay')::numeric BETWEEN 0 AND %(now)s
         THEN added_at_ms + (opts->>'delay')::numeric END
     ELSE added_at_ms
   END AS ready_at
