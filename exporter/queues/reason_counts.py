@@ -101,8 +101,9 @@ class ReasonCounts:
         self._reserved.counts[UNKNOWN] += number
 
     def mark_restored(self) -> None:
-        """All series were exposed before."""
-        self._reserved.restored = set(RESERVED)
+        """All series that there are were exposed before."""
+        reserved = self._reserved
+        reserved.restored = {name for name, number in reserved.counts.items() if number}
         for series in self._series.values():
             series.restored = True
 

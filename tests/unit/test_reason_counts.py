@@ -106,6 +106,17 @@ def test_a_lower_limit_keeps_the_sum() -> None:
     assert len(fewer.freeze().keys() - RESERVED.keys()) == 1
 
 
+def test_a_series_that_there_was_none_of_before_a_restart_is_new() -> None:
+    counts = ReasonCounts(LIMIT)
+    counts.count(reason(0), START)
+    again = ReasonCounts(LIMIT)
+    again.remember(counts.memory())
+    again.count(None, START)
+    # What is not new shows its count at once, which Prometheus takes for no increase.
+    restored = {name: series.restored for name, series in again.freeze().items()}
+    assert restored == {reason(0).fingerprint: True, UNKNOWN: False}
+
+
 def test_a_reason_is_seen_since_it_was_first_until_it_stays_away_for_seven_days() -> None:
     reasons = QueueReasons(LIMIT, START)
     fingerprint = reason(1).fingerprint
