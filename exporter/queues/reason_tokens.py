@@ -41,15 +41,16 @@ CONTEXT_LENGTH = 48
 LONG_WORD_LENGTH = 16
 MAX_NAME_LENGTH = 80
 
-# Every repetition is possessive or of bounded length. An alternative that fails has read no further
-# than the next quotation mark or the end of a word, so that nothing is read more than twice.
+# Every repetition is possessive or of bounded length; a possessive one of a group is atomic too, as
+# Python before 3.11.5 needs it. An alternative that fails has read no further than the next
+# quotation mark or the end of a word, so that nothing is read more than twice.
 _TOKEN = re.compile(
     r"""
     # Words that are values only if their letters are random, several at once, since most of a
     # reason is such words.
     (?P<plain>
       (?<![\w=])
-      (?: (?!ENOTFOUND|to\ host\ |[Rr]esolve\ |null|None|true|false|[0-9a-f]{2}\ [0-9a-f]{2}\ )
+      (?> (?!ENOTFOUND|to\ host\ |[Rr]esolve\ |null|None|true|false|[0-9a-f]{2}\ [0-9a-f]{2}\ )
           [A-Za-z]{1,40}[,.]?\ )++
     )
   | (?P<folded><(?:\*|email|url|path|host)>(?:(?<=<host>):\d{1,5}\b)?)
@@ -60,13 +61,13 @@ _TOKEN = re.compile(
       [\w.-]++(?P<host_port>:\d{1,5}\b(?!:)|(?::\w{0,4}){2,8})?
     )
   | (?P<mail_reply>[245]\d\d[ -][245]\.\d{1,3}\.\d{1,3}\b)
-  | (?P<bytes>(?i:[0-9a-f]{2,4}(?:\ [0-9a-f]{2,4}\b){3,}+)|<Buffer\ [^<>]*+>)
+  | (?P<bytes>(?i:[0-9a-f]{2,4}(?>\ [0-9a-f]{2,4}\b){3,}+)|<Buffer\ [^<>]*+>)
   | (?P<value>=(?:\([^()]*+\)|\{[^{}]*+\}|\[[^\[\]]*+\]))
     # An apostrophe within a word is no quotation mark.
   | (?P<quotation>
       "[^"]*+" | “[^“”]*+” | „[^„“”]*+[“”] | «[^«»]*+» | 「[^「」]*+」 | 『[^『』]*+』
     | `[^`']*+[`'](?!\w) | `[^`]*+`
-    | (?:'(?<!\w')|b'(?<!\wb'))(?:[^']|(?<=\w)'(?=\w))*+'(?!\w)
+    | (?:'(?<!\w')|b'(?<!\wb'))(?>[^']|(?<=\w)'(?=\w))*+'(?!\w)
     )
   | (?P<url>
       (?:[a-z]{2,10}:)?[A-Za-z][A-Za-z0-9+.-]*+://[^\s"'`<>“”«»)\]}]*+
@@ -76,7 +77,7 @@ _TOKEN = re.compile(
       \[(?=[0-9A-Fa-f.]{0,4}:[0-9A-Fa-f.]{0,4}:)[0-9A-Fa-f:.]{2,45}\](?P<ipv6_port>:\d{1,5}\b)?
     )
   | (?P<path>
-      (?: (?:~|\.{1,2})?/(?:[^\s"'`“”«»<>|:,;()\[\]{}]|\(\d{1,9}\)|\[\w{0,30}\])*+
+      (?: (?:~|\.{1,2})?/(?>[^\s"'`“”«»<>|:,;()\[\]{}]|\(\d{1,9}\)|\[\w{0,30}\])*+
         | [A-Za-z]:\\[^\s"'<>|:,;()\[\]{}]*+
         | \\\\[\w.-]++\\[^\s"'<>|:,;()\[\]{}]*+
       )
@@ -88,7 +89,7 @@ _TOKEN = re.compile(
     )
   | (?P<message_id><[^\s<>@]++@[^\s<>]++>)
   | (?P<word>
-      (?:::(?=\w))?[\wCURRENCIES%+\-./@#~&?*!\\^](?:[\wCURRENCIES%+\-./:@#~&?*!\\^]|(?<=\w)'(?=\w))*+
+      (?:::(?=\w))?[\wCURRENCIES%+\-./@#~&?*!\\^](?>[\wCURRENCIES%+\-./:@#~&?*!\\^]|(?<=\w)'(?=\w))*+
     )
     """.replace("ENDINGS", "|".join(sorted(FILE_ENDINGS))).replace("CURRENCIES", CURRENCIES),
     re.VERBOSE,
@@ -97,7 +98,7 @@ _WORD_BEFORE = re.compile(r"[A-Za-z_-]+\Z")
 # In `"path": ["customer", "email"]` the word before "email" is `path` too.
 _IN_ARRAY = re.compile(r"""(\w+)["']?\s?[:=]\s?\[\s?(?:["'][\w.-]{1,40}["']\s?,\s?){1,8}\Z""")
 _AFTER_NUMBER = re.compile(r"\(\d{1,5}, ?\Z")
-_EMAIL = re.compile(r"[^@\s]++@[\w-]++(?:\.[\w-]++)*+\.?")
+_EMAIL = re.compile(r"[^@\s]++@[\w-]++(?>\.[\w-]++)*+\.?")
 # `redis@5.0` is a version.
 _VERSION = re.compile(r"[^@]*@\d++(?:\.\d++){0,2}")
 _SEPARATORS = re.compile(r"([/\\.@#&?!*~+%|]+)")
@@ -105,10 +106,10 @@ _DIGITS = re.compile(r"\d[\d.,]*")
 _PERCENT_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _NAME = re.compile(r"[\w.$@/:<>*()-]{1,80}")
 # Parts of a name with digits: `2024_07` of `events_2024_07`.
-_NUMBERED = re.compile(r"[A-Za-z]*\d[\dA-Za-z]*(?:[._-]\d++)*+")
+_NUMBERED = re.compile(r"[A-Za-z]*\d[\dA-Za-z]*(?>[._-]\d++)*+")
 # `ER_DUP_ENTRY`, `user_id`, `userId`, `prisma.user.create()`: nobody's data looks like that.
 _PROGRAM_NAME = re.compile(
-    r"[A-Z][A-Z_]+|[a-z]++(?:_[a-z]++)++|[A-Za-z]*[a-z][A-Z][A-Za-z]+|\w++(?:\.\w++)*+\(\)"
+    r"[A-Z][A-Z_]+|[a-z]++(?>_[a-z]++)++|[A-Za-z]*[a-z][A-Z][A-Za-z]+|\w++(?>\.\w++)*+\(\)"
 )
 # Names of tables and columns are quoted in statements: `select "id" from "mails"`.
 _STATEMENT = re.compile(r"\b(?i:select|insert into|update|delete from) [\"`]")

@@ -31,9 +31,9 @@ NUMBER = re.compile(
 )
 _IPV4 = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}(?::(\d{1,5}))?", re.ASCII)
 _IPV6 = re.compile(r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,8}")
-_HOST_NAME = re.compile(r"(?:[A-Za-z0-9_*-]++\.)++([A-Za-z][A-Za-z0-9-]++)(?::(\d{1,5}))?")
+_HOST_NAME = re.compile(r"(?>[A-Za-z0-9_*-]++\.)++([A-Za-z][A-Za-z0-9-]++)(?::(\d{1,5}))?")
 _SHORT_HOST_NAME = re.compile(r"[a-z][\w-]*:(\d{2,5})", re.ASCII)
-_FILE_ENDING = re.compile(r"[\w)]\.([A-Za-z0-9]{2,6})(?::\d++)*+\Z")
+_FILE_ENDING = re.compile(r"[\w)]\.([A-Za-z0-9]{2,6})(?>:\d++)*+\Z")
 _DIGIT = re.compile(r"\d")
 _CASES = re.compile(r"[A-Z]+[a-z]*|[a-z]+")
 _FOUR_LETTERS = re.compile(r"[A-Za-z]{4,}")
@@ -152,12 +152,12 @@ def _is_random(letters: str, tenths: int) -> bool:
     return len(cases) > 3 and len(letters) < 2.5 * len(cases)
 
 
-_UNIT = re.compile(rf"(?: ?(?:[%{CURRENCIES}]|\.\u2013|=++(?![\w<'\"(])|(?:{UNITS})\b))++")
+_UNIT = re.compile(rf"(?> ?(?:[%{CURRENCIES}]|\.\u2013|=++(?![\w<'\"(])|(?:{UNITS})\b))++")
 _JOINT = re.compile(r"[,;] | - | and |[ ,.:/_#+&\u00d7-]")
-_TUPLES = re.compile(r"\(<\*>\)(?:, ?\(<\*>\))++")
+_TUPLES = re.compile(r"\(<\*>\)(?>, ?\(<\*>\))++")
 _PLURAL = re.compile(rf"( (?:{COUNTED}))s\b")
 _PREFIX_SIGNS = frozenset(CURRENCIES + "#")
-_LIST = re.compile(r"((?:\w{1,20}:)?<(?:host|email|url|path)>)(?:, ?\1)++")
+_LIST = re.compile(r"((?:\w{1,20}:)?<(?:host|email|url|path)>)(?>, ?\1)++")
 _JSON_SPACE = re.compile(r'(?<=[{\[]) | (?=[}\]])|(?<=":) |(?<=[\]}"\d>],) (?=["{\[<])')
 
 

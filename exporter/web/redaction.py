@@ -8,7 +8,8 @@ By values (`api.redact_values`): what looks like a token, a mail address or a UR
 Whoever can add a job decides what stands here, and it is looked through in the process that polls:
 each text takes a time that grows with its length alone, and each job at most what the limits below
 allow. So no expression below goes back over what it has read: repetitions are possessive (`*+`),
-and begin where no other one is under way.
+and begin where no other one is under way. A repeated group is atomic as well (`(?>…)*+`): Python
+before 3.11.5 matches other groups wrongly, or without end, if they have a choice (gh-106052).
 """
 
 from __future__ import annotations
@@ -88,11 +89,11 @@ SIGN = re.compile(
 NEVER = "(?!)"
 # What stands for a field that is too large (`jobs.too_large`).
 LEFT_OUT = re.compile(r"\[left out: \d++ bytes\]")
-JSON_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"')
+JSON_STRING = re.compile(r'"[^"\\]*+(?>\\.[^"\\]*+)*+"')
 # The key of an object, plain or escaped.
 JSON_KEY = re.compile(r'"[^"]{1,200}+"\s*+:')
 # Where a line of a log comes from, before its text; in JSON no text follows on a list.
-TAGS = re.compile(r"\A(?:\[[\w .:/-]{1,60}+\]\s*+)++(?=\w)")
+TAGS = re.compile(r"\A(?>\[[\w .:/-]{1,60}+\]\s*+)++(?=\w)")
 # What may be a name: alone, or as the last or another part of a path.
 WORD = re.compile(r"[\w$.-]+")
 PARTS = re.compile(r"[^\W]+")
@@ -137,7 +138,7 @@ BRACKET = re.compile(r"[\[\](){}]")
 BRACKET_OR_QUOTE = re.compile(rf"\\.|[\[\](){{}}{QUOTES}]", re.DOTALL)
 OPENING = "[({"
 # Space, also as a text within a text has it.
-SPACE = re.compile(r"(?:\s|(?<!\\)\\++[nrt])*+")
+SPACE = re.compile(r"(?>\s|(?<!\\)\\++[nrt])*+")
 STRING = re.compile(rf"{SPACE.pattern}[bBrRuUfF]{{0,2}}(\\*+)([{QUOTES}])")
 CONTINUED = re.compile(rf"\s*+\+?\s*+(?=\\*+[{QUOTES}])")
 UNTIL_SPACE = re.compile(r"\S*+")
@@ -697,7 +698,7 @@ TOKEN = re.compile(
     "|".join(
         (
             # JSON Web Tokens.
-            r"e(?<![\w-]e)yJ[\w-]{5,}+\.[\w-]++(?:\.[\w-]*+)*+",
+            r"e(?<![\w-]e)yJ[\w-]{5,}+\.[\w-]++(?>\.[\w-]*+)*+",
             *_prefixed(),
             # In HTTP headers; `Basic` is a word as well.
             *(
@@ -712,13 +713,13 @@ TOKEN = re.compile(
             ),
             # Private keys.
             r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-            r"(?:(?:(?!-----END).)*+-----END[^-]*+-{0,5}|.*+)",
+            r"(?:(?>(?!-----END).)*+-----END[^-]*+-{0,5}|.*+)",
         )
     ),
     re.DOTALL,
 )
 MAIL_ADDRESS = re.compile(
-    r"(?<![\w.+'-])[\w.+'-]++(?:@|%40|\uff20)(?:[\w-]++\.(?=[\w-]))++[^\W\d_][\w-]++",
+    r"(?<![\w.+'-])[\w.+'-]++(?:@|%40|\uff20)(?>[\w-]++\.(?=[\w-]))++[^\W\d_][\w-]++",
     re.IGNORECASE,
 )
 URL = re.compile(r"://([^\s\"'<>`]++)")
