@@ -302,6 +302,9 @@ class _Reason:
         if attempt.name is not None and attempt.is_final:
             self._names.add(attempt.name)
         before = self._find(attempt.raw_id)
+        # A job counts once, when it fails for good. By then it may have been removed.
+        if before is not None and before.source is not None and attempt.is_final:
+            self._sources.add(before.source)
         job = JobEvidence(
             *(attempt.raw_id, attempt.name, at, attempt.attempts, attempt.is_final, attempt.text),
             # Of an earlier attempt: after the last one the job may have been removed at once.
@@ -320,7 +323,7 @@ class _Reason:
         source: str | None,
     ) -> None:
         before = self._find(attempt.raw_id)
-        if source is not None and (before is None or before.source is None):
+        if source is not None and attempt.is_final and (before is None or before.source is None):
             self._sources.add(source)
         if attempt.name is None and attempt.is_final:
             self._names.add(name)

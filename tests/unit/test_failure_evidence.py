@@ -202,6 +202,18 @@ def test_the_stack_trace_of_an_earlier_attempt_stays_if_the_last_one_removes_the
     assert known(evidence).sources == {"s": 1}
 
 
+def test_a_job_that_was_tried_often_is_one_job_of_its_source() -> None:
+    evidence = FailureEvidence(START)
+    for attempts in range(1, 6):
+        # Others fail meanwhile, so that this job is not among the newest any more.
+        for other in range(10):
+            evidence.note(BASE, attempt(job=f"other-{other}", at=START + attempts), START)
+        last = attempt(job="7", at=START + attempts, attempts=attempts, is_final=attempts == 5)
+        evidence.note(BASE, last, START)
+        evidence.add_details(BASE, last, name="send", attempts=attempts, trace=None, source="s")
+    assert known(evidence).sources == {"s": 1}
+
+
 def test_details_that_come_late_are_kept_where_others_have_failed_since() -> None:
     evidence = FailureEvidence(START)
     first = attempt(job="first", name=None)
