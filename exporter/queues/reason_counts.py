@@ -131,10 +131,14 @@ class ReasonCounts:
         }
 
     def remember(self, memory: Mapping[str, Any]) -> None:
-        """Go on from a `memory`. The limit may be lower now."""
+        """Go on from a `memory`. The limit may be lower now: the heaviest keep their series."""
         for name, number in memory["reserved"].items():
-            self._reserved.counts[name] += number
-        for fingerprint, text, count, weight, at in memory["series"]:
+            # A later version may have more of them.
+            self._reserved.counts[name if name in RESERVED else UNKNOWN] += number
+        series_of_all = list(memory["series"])
+        if len(series_of_all) > self._limit:
+            series_of_all.sort(key=lambda series: series[3], reverse=True)
+        for fingerprint, text, count, weight, at in series_of_all:
             if len(self._series) >= self._limit:
                 self._reserved.counts[RETIRED] += count
                 continue
