@@ -39,7 +39,9 @@ Values = Mapping[str, Any]
 SECRETS = sorted(path for path, leaf in LEAVES.items() if leaf.secret)
 URL = "redis://:secret-within-the-url@valkey:6379"
 # Long enough for every one of them, and quoted by YAML.
-HIDDEN = {path: URL if path == "redis.url" else f"0: secret of {path}" for path in SECRETS}
+POSTGRES_URL = "postgres://exporter:secret-within-the-url@database:5432/archive"
+URLS = {"redis.url": URL, "postgres.url": POSTGRES_URL}
+HIDDEN = {path: URLS.get(path, f"0: secret of {path}") for path in SECRETS}
 DIRECTORY = "/run/secrets/bullmq-exporter"
 
 
@@ -70,7 +72,7 @@ def existing(path: str) -> dict[str, str]:
 
 LEAST: Values = {"config": {"redis": {"host": "valkey"}}}
 # A Sentinel's password goes without a URL, and the other way round.
-SETTABLE = [path for path in SECRETS if path != "redis.url"]
+SETTABLE = [path for path in SECRETS if path not in URLS and not path.startswith("postgres.")]
 SENTINELS: Values = {
     "config": {
         "redis": {"sentinels": ["sentinel:26379"], "sentinel_master": "mymaster"},
@@ -177,6 +179,7 @@ CASES: Mapping[str, Values] = {
     "least": LEAST,
     "secrets-by-value": merged(SENTINELS, MONITORING, secrets(by_value, *SETTABLE)),
     "existing-secrets": merged(SENTINELS, MONITORING, secrets(existing, *SETTABLE)),
+    "postgres": secrets(by_value, "postgres.url"),
     "url": merged(secrets(by_value, "redis.url"), {"persistence": {"enabled": True}}),
     "targets": TARGETS,
     "everything": EVERYTHING,

@@ -65,7 +65,7 @@ which settings are secret stands in values.yaml alone, as the names of `secrets`
 {{- define "bullmq-exporter.config" -}}
 {{- $config := deepCopy .Values.config }}
 {{- $secrets := include "bullmq-exporter.secrets" . | fromYaml }}
-{{- if not (or $config.redis $config.targets .Values.secrets.redis.url .Values.extraEnv) }}
+{{- if not (or $config.redis $config.postgres $config.targets .Values.secrets.redis.url .Values.secrets.postgres.url .Values.extraEnv) }}
   {{- fail "where is Redis? Set config.redis.host, or another of config.redis; values.yaml says more" }}
 {{- end }}
 {{- range $section, $settings := omit .Values.secrets "files" }}
@@ -80,8 +80,8 @@ which settings are secret stands in values.yaml alone, as the names of `secrets`
       {{- if get $given $path }}
         {{- fail (printf "config.%s_file and secrets.%s: set one of the two" $name $name) }}
       {{- end }}
-      {{- if and (eq $section "redis") $config.targets }}
-        {{- fail (printf "secrets.%s: cannot be combined with config.targets; use secrets.files and the target's redis.%s" $name $path) }}
+      {{- if and (has $section (list "redis" "postgres")) $config.targets }}
+        {{- fail (printf "secrets.%s: cannot be combined with config.targets; use secrets.files and the target's %s.%s" $name $section $path) }}
       {{- end }}
       {{- $_ := set $given $path (printf "%s/%s" (include "bullmq-exporter.secretsDirectory" $) $name) }}
       {{- $_ := set $config $section $given }}
@@ -89,9 +89,11 @@ which settings are secret stands in values.yaml alone, as the names of `secrets`
   {{- end }}
 {{- end }}
 {{- range $at, $target := $config.targets }}
-  {{- range $setting := keys $.Values.secrets.redis | sortAlpha }}
-    {{- if get ($target.redis | default dict) $setting }}
-      {{- fail (printf "config.targets.%d.redis.%s: everybody may read a ConfigMap; use secrets.files and %s_file" $at $setting $setting) }}
+  {{- range $section := list "redis" "postgres" }}
+    {{- range $setting := keys (get $.Values.secrets $section) | sortAlpha }}
+      {{- if get (get $target $section | default dict) $setting }}
+        {{- fail (printf "config.targets.%d.%s.%s: everybody may read a ConfigMap; use secrets.files and %s_file" $at $section $setting $setting) }}
+      {{- end }}
     {{- end }}
   {{- end }}
 {{- end }}
