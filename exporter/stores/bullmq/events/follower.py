@@ -33,7 +33,7 @@ from exporter.queues.tallies import FinishedJobs, Layout, QueueTallies, Tallies
 from exporter.queues.text import text
 from exporter.queues.tracked_jobs import JobBudget
 from exporter.settings import EventsSettings
-from exporter.state.hidden_reasons import hide_counts, hide_evidence
+from exporter.state.hidden_reasons import hide_counts
 from exporter.state.state_file import StateFile
 from exporter.state.state_format import EVIDENCE, QUEUES
 from exporter.stores.bullmq.events import job_facts
@@ -231,7 +231,7 @@ class Follower:
         self._complete_until = (saved.complete_until, saved.by_redis_clock)
         self._removed = saved.removed
         if self._details is not None and saved.evidence is not None:
-            self._details.remember(await hide_evidence(saved.evidence, self._redact))
+            self._details.remember(saved.evidence)
 
     async def _run_step(self) -> float:
         with self._redis.understanding():
