@@ -460,7 +460,13 @@ class QueueEventCounter:
     @property
     def is_unresolved(self) -> bool:
         """Whether `resolve` has something to do."""
-        return bool(self._failures or self.unresolved())
+        # Without making sets: each read asks this of each queue that had events.
+        return any(
+            (
+                *(self._failures, self._failed_attempts),
+                *(self._ambiguous, self._nameless, self._again, self._stale),
+            )
+        )
 
     @property
     def is_ahead(self) -> bool:

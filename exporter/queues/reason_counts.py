@@ -8,7 +8,7 @@ is always the number of failures.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from exporter.queues.failure_reasons import FoldedReason
@@ -274,8 +274,3 @@ class QueueReasons:
 
 def _decayed(weight: float, milliseconds: int) -> float:
     return float(weight * 0.5 ** (max(0, milliseconds) / WEIGHT_HALF_LIFE_MS))
-
-
-def known_reasons(counts: Mapping[str, ReasonCount]) -> Iterable[tuple[str, ReasonCount]]:
-    """The series of reasons, without those under RESERVED."""
-    return ((name, count) for name, count in counts.items() if name not in RESERVED)
