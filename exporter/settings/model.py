@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -64,8 +64,38 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RedisSettings(Section):
+class ServerSettings(Section):
+    """What the servers that queues are kept in have in common; `section` is its name."""
+
+    section: ClassVar[str]
+
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    _target: str | None = PrivateAttr(None)
+
+    def names_of(self, field: str) -> str:
+        """One of these settings by all its names, for a message."""
+        if self._target is None:
+            return names_of(f"{self.section}.{field}")
+        return f"{self.section}.{field} of the target {self._target}"
+
+    @model_validator(mode="after")
+    def _tls(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError(_both(f"{self.section}.tls_cert", f"{self.section}.tls_key"))
+        return self
+
+    @property
+    def tls_files(self) -> tuple[Path, ...]:
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
+        return tuple(file for file in files if file is not None)
+
+
+class RedisSettings(ServerSettings):
     """Where Redis or Valkey is. A URL stands for the parts that it names."""
+
+    section = "redis"
 
     host: Host = "localhost"
     port: Port = 6379
@@ -81,18 +111,8 @@ class RedisSettings(Section):
     db: Annotated[int, Field(ge=0, le=2_147_483_647)] = 0
     tls: bool = False
     tls_verify: bool = True
-    tls_ca: Path | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
     tls_server_name: str | None = None
     timeout: Annotated[float, Field(ge=0.1, le=60)] = 3.0
-    _target: str | None = PrivateAttr(None)
-
-    def names_of(self, field: str) -> str:
-        """One of these settings by all its names, for a message."""
-        if self._target is None:
-            return names_of(f"redis.{field}")
-        return f"redis.{field} of the target {self._target}"
 
     @model_validator(mode="after")
     def _way(self) -> RedisSettings:
@@ -113,17 +133,6 @@ class RedisSettings(Section):
             )
         return self
 
-    @model_validator(mode="after")
-    def _tls(self) -> RedisSettings:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError(_both("redis.tls_cert", "redis.tls_key"))
-        return self
-
-    @property
-    def tls_files(self) -> tuple[Path, ...]:
-        files = (self.tls_ca, self.tls_cert, self.tls_key)
-        return tuple(file for file in files if file is not None)
-
     @property
     def address(self) -> str:
         """Where it is, for people."""
@@ -134,8 +143,10 @@ class RedisSettings(Section):
         return str(Address(self.host, self.port))
 
 
-class PostgresSettings(Section):
+class PostgresSettings(ServerSettings):
     """Where BullMQ's PostgreSQL is. A URL stands for the parts that it names."""
+
+    section = "postgres"
 
     host: PostgresHost | None = None  # None: the queues are in Redis
     port: Port = 5432
@@ -146,18 +157,8 @@ class PostgresSettings(Section):
     password_file: Path | None = None
     tls: bool = True
     tls_verify: bool = True
-    tls_ca: Path | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
     application_name: Annotated[str, Field(pattern="^[ -~]{1,63}$")] = "bullmq-exporter"
     timeout: Annotated[float, Field(ge=0.1, le=60)] = 3.0
-    _target: str | None = PrivateAttr(None)
-
-    def names_of(self, field: str) -> str:
-        """One of these settings by all its names, for a message."""
-        if self._target is None:
-            return names_of(f"postgres.{field}")
-        return f"postgres.{field} of the target {self._target}"
 
     @model_validator(mode="after")
     def _somewhere(self) -> PostgresSettings:
@@ -168,21 +169,10 @@ class PostgresSettings(Section):
                 )
         return self
 
-    @model_validator(mode="after")
-    def _tls(self) -> PostgresSettings:
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError(_both("postgres.tls_cert", "postgres.tls_key"))
-        return self
-
     @property
     def is_socket(self) -> bool:
         """Whether `host` is the directory of a Unix socket, which needs no TLS."""
         return self.host is not None and self.host.startswith("/")
-
-    @property
-    def tls_files(self) -> tuple[Path, ...]:
-        files = (self.tls_ca, self.tls_cert, self.tls_key)
-        return tuple(file for file in files if file is not None)
 
     @property
     def address(self) -> str:
