@@ -51,3 +51,15 @@ class Rounds(Generic[Found]):
         finally:
             self.known = known
         return known
+
+
+class ReadInRounds(Generic[Found]):
+    """What the collectors have in common that read in rounds: see stores.base.Collector."""
+
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self._rounds: Rounds[Found] = Rounds()
+
+    def forget(self) -> None:
+        """The next round begins with the first queue, and knows of none."""
+        self._rounds = Rounds()

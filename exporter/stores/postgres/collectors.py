@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from exporter.concurrency.batches import batched
-from exporter.concurrency.rounds import Rounds
+from exporter.concurrency.rounds import ReadInRounds
 from exporter.queues.json_values import parse_json
 from exporter.queues.queue import Queue, State
 from exporter.queues.retention import RETENTION_OPTIONS, kept_jobs
@@ -91,7 +91,7 @@ def _countable(queue: Queue) -> str | None:
     return raw.decode() if shown and len(raw) + len(WORKER) <= MAX_NAME_BYTES else None
 
 
-class Retention:
+class Retention(ReadInRounds[Mapping[State, int]]):
     """Reads the ceilings of each queue by state: those configured, otherwise what the newest
     finished job asks for.
 
@@ -104,11 +104,10 @@ class Retention:
     consequence = "bullmq_queue_retention_limit is absent and BullMQFailedSetFull cannot fire"
 
     def __init__(self, reader: PostgresReader, settings: Settings) -> None:
-        self.interval = settings.discovery_interval
+        super().__init__(settings.discovery_interval)
         self._reader = reader
         configured = settings.retention.model_dump(exclude_none=True)
         self._configured = {State(state): limit for state, limit in configured.items()}
-        self._rounds: Rounds[Mapping[State, int]] = Rounds()
 
     async def collect(
         self, readings: Sequence[QueueReading], *, seconds: float
@@ -116,10 +115,6 @@ class Retention:
         """The ceilings that are known after a round. Raises PostgresUnavailable."""
         queues = [reading.queue for reading in readings]
         return await self._rounds.read(queues, _batches, self._read_batch, seconds=seconds)
-
-    def forget(self) -> None:
-        """The next round begins with the first queue, and knows of none."""
-        self._rounds = Rounds()
 
     async def _read_batch(self, queues: Sequence[Queue]) -> dict[Queue, Mapping[State, int]]:
         rows = await self._reader.read(
@@ -136,7 +131,7 @@ class Retention:
         return found
 
 
-class Schedulers:
+class Schedulers(ReadInRounds[QueueSchedulers]):
     """Reads `max_schedulers` schedulers of each queue that have not ended, the same as the poll,
     and counts how many of them are duplicates: that add a job of the same name with the same data.
     """
@@ -150,9 +145,8 @@ class Schedulers:
     )
 
     def __init__(self, reader: PostgresReader, settings: Settings) -> None:
-        self.interval = settings.discovery_interval
+        super().__init__(settings.discovery_interval)
         self._reader, self._most = reader, settings.max_schedulers
-        self._rounds: Rounds[QueueSchedulers] = Rounds()
 
     async def collect(
         self, readings: Sequence[QueueReading], *, seconds: float
@@ -165,10 +159,6 @@ class Schedulers:
         queues = [queue for queue in number if queue not in without] if self._most else []
         known = await self._rounds.read(queues, _batches, self._read_batch, seconds=seconds)
         return without | dict(known)
-
-    def forget(self) -> None:
-        """The next round begins with the first queue, and knows of none."""
-        self._rounds = Rounds()
 
     async def _read_batch(self, queues: Sequence[Queue]) -> dict[Queue, QueueSchedulers]:
         found = await read_schedulers(self._reader, queues, most=self._most)

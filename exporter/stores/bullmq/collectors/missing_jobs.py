@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from exporter.concurrency.batches import batched
-from exporter.concurrency.rounds import Rounds
+from exporter.concurrency.rounds import ReadInRounds
 from exporter.queues.queue import Queue, State
 from exporter.queues.snapshot import QueueReading
 from exporter.settings import Settings
@@ -66,7 +66,7 @@ class _Place(NamedTuple):
         return [("ZSCORE", self.key, job_id)] * 2
 
 
-class MissingJobs:
+class MissingJobs(ReadInRounds[Mapping[State, int]]):
     """Searches for missing jobs at the ends of each queue's lists and sets."""
 
     name = "missing_jobs"
@@ -75,10 +75,9 @@ class MissingJobs:
     consequence = "bullmq_queue_missing_jobs is absent and BullMQJobsMissing cannot fire"
 
     def __init__(self, redis: RedisReader, settings: Settings) -> None:
-        self.interval = settings.discovery_interval
+        super().__init__(settings.discovery_interval)
         self._redis = redis
         self._policy = EvictionPolicy(redis)
-        self._rounds: Rounds[Mapping[State, int]] = Rounds()
 
     async def collect(
         self, readings: Sequence[QueueReading], *, seconds: float
@@ -103,10 +102,6 @@ class MissingJobs:
         if begun:
             await self._log(begun)
         return found
-
-    def forget(self) -> None:
-        """The next round begins with the first queue, and knows of none."""
-        self._rounds = Rounds()
 
     async def _log(self, queues: Sequence[Queue]) -> None:
         policy = await self._policy.read()

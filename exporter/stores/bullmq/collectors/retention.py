@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from exporter.concurrency.batches import batched
-from exporter.concurrency.rounds import Rounds
+from exporter.concurrency.rounds import ReadInRounds
 from exporter.queues.queue import Queue, State
 from exporter.queues.retention import RETENTION_OPTIONS, kept_jobs
 from exporter.queues.snapshot import QueueReading
@@ -21,7 +21,7 @@ from exporter.stores.redis.client import RedisReader, scored
 BATCH_SIZE = 200
 
 
-class Retention:
+class Retention(ReadInRounds[Mapping[State, int]]):
     """Reads the ceilings of each queue by state: those configured, otherwise what the newest
     finished job asks for.
 
@@ -34,11 +34,10 @@ class Retention:
     consequence = "bullmq_queue_retention_limit is absent and BullMQFailedSetFull cannot fire"
 
     def __init__(self, redis: RedisReader, settings: Settings, compare_clock: CompareClock) -> None:
-        self.interval = settings.discovery_interval
+        super().__init__(settings.discovery_interval)
         self._redis, self._compare_clock = redis, compare_clock
         configured = settings.retention.model_dump(exclude_none=True)
         self._configured = {State(state): limit for state, limit in configured.items()}
-        self._rounds: Rounds[Mapping[State, int]] = Rounds()
 
     async def collect(
         self, readings: Sequence[QueueReading], *, seconds: float
@@ -47,10 +46,6 @@ class Retention:
         batches = partial(batched, size=BATCH_SIZE)
         queues = [reading.queue for reading in readings]
         return await self._rounds.read(queues, batches, self._read_batch, seconds=seconds)
-
-    def forget(self) -> None:
-        """The next round begins with the first queue, and knows of none."""
-        self._rounds = Rounds()
 
     async def _read_batch(self, queues: Sequence[Queue]) -> dict[Queue, Mapping[State, int]]:
         places = [

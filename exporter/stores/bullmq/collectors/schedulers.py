@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from exporter.concurrency.batches import batched
-from exporter.concurrency.rounds import Rounds
+from exporter.concurrency.rounds import ReadInRounds
 from exporter.queues.queue import Queue
 from exporter.queues.snapshot import QueueReading, QueueSchedulers, Scheduler
 from exporter.settings import Settings
@@ -31,7 +31,7 @@ DATA_BATCH_SIZE = 250
 ENDED_FACTOR = 5  # as in edges.lua
 
 
-class Schedulers:
+class Schedulers(ReadInRounds[QueueSchedulers]):
     """Reads `max_schedulers` schedulers of each queue that have not ended, the same as the poll,
     and counts how many of them are duplicates.
 
@@ -50,9 +50,8 @@ class Schedulers:
     )
 
     def __init__(self, redis: RedisReader, settings: Settings) -> None:
-        self.interval = settings.discovery_interval
+        super().__init__(settings.discovery_interval)
         self._redis, self._most = redis, settings.max_schedulers
-        self._rounds: Rounds[QueueSchedulers] = Rounds()
 
     async def collect(
         self, readings: Sequence[QueueReading], *, seconds: float
@@ -78,10 +77,6 @@ class Schedulers:
             if number in (0, 1)
         }
         return single | dict(known)
-
-    def forget(self) -> None:
-        """The next round begins with the first queue, and knows of none."""
-        self._rounds = Rounds()
 
     def _batches(
         self, numbers: Mapping[Queue, int], queues: Iterable[Queue]
