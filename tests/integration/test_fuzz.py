@@ -471,8 +471,7 @@ class Inside:
         self.faults = Faults()
         self.state_file = directory / "state"
         self.run = runner.run
-        self.queues: tuple[Queue, ...] | None = None
-        self.configured: frozenset[Queue] = frozenset()
+        self._watched = WatchedQueues()  # those of the last poll
         self.settings = Settings(
             prefix=PREFIX_SETTING, redis=RedisSettings(host="127.0.0.1", port=server.port)
         )
@@ -493,16 +492,15 @@ class Inside:
         return evidence.of_queue(b"q", NOW)
 
     @property
-    def by_key(self) -> dict[str, Queue]:
-        return {text(each.base[:-1]): each for each in self.queues or ()}
+    def queues(self) -> tuple[Queue, ...] | None:
+        return self._watched.queues
 
     async def open(self) -> None:
         self._store = open_store(self.settings, watched_queues(self.settings), RequestPriority())
         api = ApiSettings(key=cast(Any, API_KEY), rate_limit=0)
-        # Of a watcher it needs the queues alone: those of the last poll.
         self.reader = RequestReader(
             self.settings,
-            cast(WatchedQueues, self),
+            self._watched,
             WaitingJobs(),
             ReadLimits(api.max_field_bytes, api.max_page_bytes, api.search_seconds),
         )
@@ -534,7 +532,7 @@ class Inside:
         watcher = Watcher(self._store, watched, self.settings, publish)
         outcome = await watcher.poll()
         assert outcome.snapshot is not None, outcome.error
-        self.queues = watched.queues
+        self._watched.set(watched.queues or ())
         return outcome
 
     async def page(self, outcome: Outcome, tallies: Tallies | None, accept: str = "") -> str:
