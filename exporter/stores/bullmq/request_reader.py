@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
-from exporter.concurrency.supervision import Reasons
 from exporter.queues.job_detail import JobDetail
 from exporter.queues.jobs import Job, Page, ReadLimits
 from exporter.queues.queue import Queue, State
@@ -19,20 +17,18 @@ from exporter.stores.bullmq.jobs import Scan, existing, read_jobs, read_page
 from exporter.stores.bullmq.poll import Poller
 from exporter.stores.bullmq.schedulers import read_scheduler_page
 from exporter.stores.bullmq.waiting import WaitingJobs
-from exporter.stores.redis.client import InvalidReply, RedisReader, RedisUnavailable
+from exporter.stores.redis.client import RedisReader, RedisUnavailable
 from exporter.stores.redis.connections import MAX_REPLIES_BYTES
 from exporter.stores.redis.eviction_policy import EvictionPolicy
+from exporter.stores.request_reads import RequestReads
 
 # Connections for requests of the API; further requests wait for one, within the Redis time limit.
 API_CONNECTIONS = 8
-# How long one target may take for its part of an answer of the API, in multiples of its
-# `redis.timeout`.
-PART_TIMEOUTS = 2
 # What is read of jobs that have just failed.
 FAILED_LIMITS = ReadLimits(field_bytes=64 << 10, page_bytes=1 << 20)
 
 
-class RequestReader:
+class RequestReader(RequestReads):
     """Reads for requests, over connections of its own: no poll delays one, and none delays a poll.
 
     All reads raise RedisUnavailable.
@@ -41,7 +37,13 @@ class RequestReader:
     def __init__(
         self, settings: Settings, watched: WatchedQueues, waiting: WaitingJobs, limits: ReadLimits
     ) -> None:
-        self._settings, self._watched, self._waiting = settings, watched, waiting
+        super().__init__(
+            watched,
+            address=settings.store_address,
+            timeout=settings.redis.timeout,
+            unavailable=RedisUnavailable,
+        )
+        self._settings, self._waiting = settings, waiting
         self._limits = limits
         self._redis = RedisReader(
             settings.redis,
@@ -53,42 +55,17 @@ class RequestReader:
         # No priority: a request asks it.
         self._poller = Poller(self._redis, max_schedulers=0, waiting=waiting)
         self._policy = EvictionPolicy(self._redis)
-        self._reasons = Reasons("requests cannot be answered")
 
     async def close(self) -> None:
         await self._redis.close()
 
-    @contextmanager
-    def understanding(self) -> Iterator[None]:
-        """As RedisReader.understanding, and the log says why."""
-        try:
-            with self._redis.understanding():
-                yield
-        except InvalidReply as error:
-            # What was remembered of its answers may be as wrong.
-            self._poller.forget_all()
-            self._reasons.log(error)
-            raise
+    def _understanding(self) -> AbstractContextManager[None]:
+        return self._redis.understanding()
 
-    @asynccontextmanager
-    async def answering(self) -> AsyncIterator[None]:
-        """For this target's part of an answer, within one time limit."""
-        limit = PART_TIMEOUTS * self._settings.redis.timeout
-        try:
-            async with asyncio.timeout(limit):
-                with self.understanding():
-                    yield
-        except TimeoutError:
-            raise RedisUnavailable(
-                f"Redis at {self._settings.redis.address} answers too slowly: a request took over "
-                f"{limit:g} s"
-            ) from None
+    def _forget(self) -> None:
+        self._poller.forget_all()
 
     # Which queues
-
-    def find_watched(self, name: str, prefix: str | None) -> list[Queue]:
-        """The watched queues of this name, as it is shown; of all prefixes if that is None."""
-        return self._watched.find(name, prefix)
 
     def find_new(self, name: str, prefix: str | None) -> list[Queue]:
         """Queues of this name that may have been created since the last discovery."""
@@ -100,10 +77,6 @@ class RequestReader:
             for each in settings.plain_prefixes
             if prefix in (None, each)
         ]
-
-    def jobs_of_key(self, key: bytes) -> list[tuple[Queue, bytes]]:
-        """The watched queues, and ids in them, of which this may be a job's key."""
-        return self._watched.jobs_of_key(key)
 
     # Reads
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
-from exporter.concurrency.supervision import Reasons
 from exporter.queues.job_detail import JobDetail
 from exporter.queues.jobs import Job, Page, ReadLimits
 from exporter.queues.queue import Queue, State
@@ -14,7 +12,7 @@ from exporter.queues.snapshot import QueueReading, Scheduler
 from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import Settings
 from exporter.stores.postgres.client import PostgresReader, sendable
-from exporter.stores.postgres.errors import InvalidReply, PostgresUnavailable
+from exporter.stores.postgres.errors import PostgresUnavailable
 from exporter.stores.postgres.job_detail import read_job
 from exporter.stores.postgres.jobs import Scan, read_jobs, read_page
 from exporter.stores.postgres.large_counts import LargeCounts
@@ -22,6 +20,7 @@ from exporter.stores.postgres.poll import Poller
 from exporter.stores.postgres.schedulers import read_scheduler_page
 from exporter.stores.postgres.schema import Schema
 from exporter.stores.postgres.statements import load_statement
+from exporter.stores.request_reads import RequestReads
 
 EXISTING = load_statement("existing.sql")
 
@@ -29,11 +28,9 @@ EXISTING = load_statement("existing.sql")
 API_CONNECTIONS = 2
 # How long one statement of a request may take (ms).
 STATEMENT_MS = 1000
-# How long this target may take for its part of an answer, in multiples of its `postgres.timeout`.
-PART_TIMEOUTS = 2
 
 
-class RequestReader:
+class RequestReader(RequestReads):
     """Reads for requests, over connections of its own: no poll delays one, and none delays a poll.
 
     All reads raise PostgresUnavailable.
@@ -46,7 +43,13 @@ class RequestReader:
         large_counts: LargeCounts,
         limits: ReadLimits,
     ) -> None:
-        self._settings, self._watched = settings, watched
+        super().__init__(
+            watched,
+            address=settings.store_address,
+            timeout=settings.postgres.timeout,
+            unavailable=PostgresUnavailable,
+        )
+        self._settings = settings
         self._large_counts, self._limits = large_counts, limits
         self._postgres = PostgresReader(
             settings.postgres, connections=API_CONNECTIONS, statement_ms=STATEMENT_MS
@@ -59,40 +62,14 @@ class RequestReader:
             max_schedulers=0,
             counts_large=False,
         )
-        self._reasons = Reasons("requests cannot be answered")
 
     async def close(self) -> None:
         await self._postgres.close()
 
-    @contextmanager
-    def understanding(self) -> Iterator[None]:
-        """As PostgresReader.understanding, and the log says why."""
-        try:
-            with self._postgres.understanding():
-                yield
-        except InvalidReply as error:
-            self._reasons.log(error)
-            raise
-
-    @asynccontextmanager
-    async def answering(self) -> AsyncIterator[None]:
-        """For this target's part of an answer, within one time limit."""
-        limit = PART_TIMEOUTS * self._settings.postgres.timeout
-        try:
-            async with asyncio.timeout(limit):
-                with self.understanding():
-                    yield
-        except TimeoutError:
-            raise PostgresUnavailable(
-                f"PostgreSQL at {self._settings.postgres.address} answers too slowly: a request "
-                f"took over {limit:g} s"
-            ) from None
+    def _understanding(self) -> AbstractContextManager[None]:
+        return self._postgres.understanding()
 
     # Which queues
-
-    def find_watched(self, name: str, prefix: str | None) -> list[Queue]:
-        """The watched queues of this name, as it is shown; of all schemas if `prefix` is None."""
-        return self._watched.find(name, prefix)
 
     def find_new(self, name: str, prefix: str | None) -> list[Queue]:
         """Queues of this name that may have been created since the last discovery."""
@@ -104,10 +81,6 @@ class RequestReader:
         if not settings.has_search or not settings.selects(name):
             return []
         return [Queue.named(schema, raw_name)]
-
-    def jobs_of_key(self, key: bytes) -> list[tuple[Queue, bytes]]:
-        """The watched queues, and ids in them, of which this may be a job's key."""
-        return self._watched.jobs_of_key(key)
 
     # Reads
 
