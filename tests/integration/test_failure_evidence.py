@@ -13,15 +13,15 @@ import pytest
 from exporter.queues.failure_evidence import MAX_QUEUE_BYTES, MAX_TEXT_BYTES
 from exporter.queues.failure_reasons import fold
 from exporter.web.jobs_api import RETRYING_JOBS
-from tests.support.bullmq import StartWork, Work
+from tests.support.bullmq import StartWork
 from tests.support.counters import total, wait_following
 from tests.support.exporters import Exporter, StartExporter
+from tests.support.failing import PREFIX, fail, write_failed
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 
 VERSIONS = pytest.mark.parametrize("version", ["bullmq5", "bullmq6"])
 FAILED = "bullmq_job_failed_total"
-PREFIX = "bull:mail:"
 PATH = "/v1/jobs/queues/mail/failures"
 REFUSED = "connect ECONNREFUSED 10.0.3.17:993"
 # With attempts that are an hour apart.
@@ -32,11 +32,6 @@ DECLINED = "Card declined for cus_8812 (req_908zqqx65g)"
 def throws(reason: str, number: int, options: dict[str, Any], **data: Any) -> list[dict[str, Any]]:
     job = {"name": "throws", "data": {"reason": reason, **data}, "opts": options}
     return [job for _ in range(number)]
-
-
-def fail(work: Work, jobs: list[dict[str, Any]]) -> None:
-    work.addJobs("mail", jobs)
-    work.settle()
 
 
 def failures(exporter: Exporter, query: str = "") -> dict[str, Any]:
@@ -66,11 +61,6 @@ def following(server: Server, start_exporter: StartExporter) -> Exporter:
     with server.client() as client:
         client.hset(f"{PREFIX}meta", "version", "bullmq:5.56.3")
     return wait_following(start_exporter(server.url))
-
-
-def write_failed(client: Any, job_id: str, reason: str) -> None:
-    entry = {"event": "failed", "jobId": job_id, "failedReason": reason, "prev": "active"}
-    client.xadd(f"{PREFIX}events", entry, maxlen=20_000)
 
 
 @VERSIONS

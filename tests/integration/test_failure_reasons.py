@@ -13,16 +13,16 @@ import pytest
 from exporter.queues.failure_reasons import fold
 from exporter.queues.reason_counts import OTHER
 from exporter.queues.text import MAX_LABEL_BYTES
-from tests.support.bullmq import StartWork, Work
+from tests.support.bullmq import StartWork
 from tests.support.counters import total, wait_following
 from tests.support.exporters import Exporter, StartExporter
+from tests.support.failing import PREFIX, fail, write_failed
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 
 VERSIONS = pytest.mark.parametrize("version", ["bullmq5", "bullmq6"])
 FAILED = "bullmq_job_failure_reasons_total"
 RETRIED = "bullmq_job_retry_reasons_total"
-PREFIX = "bull:mail:"
 
 # What twelve faults say, each with what differs from job to job.
 FAULTS: tuple[Callable[[int], str], ...] = (
@@ -67,11 +67,6 @@ TRUTH = Counter({fold(FAULTS[fault](1)).label: times for fault, times in TIMES.i
 def assert_sums(exporter: Exporter) -> None:
     assert total(exporter, FAILED) == total(exporter, "bullmq_job_failed_total")
     assert total(exporter, RETRIED) == total(exporter, "bullmq_job_retried_total")
-
-
-def fail(work: Work, jobs: list[dict[str, Any]]) -> None:
-    work.addJobs("mail", jobs)
-    work.settle()
 
 
 @VERSIONS
@@ -145,8 +140,7 @@ def test_hostile_reasons_are_bounded_and_the_sum_is_right(
             for i in range(number):
                 word = "".join(chr(0x61 + (i // 26**k) % 26) for k in range(4))
                 reason = f'{word}\0"\\\n{{}}<!channel>\u202e ' + word[::-1] * (i % 300)
-                entry = {"event": "failed", "jobId": str(i), "failedReason": reason}
-                pipe.xadd(f"{PREFIX}events", {**entry, "prev": "active"}, maxlen=20_000)
+                write_failed(pipe, str(i), reason)
             pipe.execute()
 
     eventually(lambda: total(exporter, FAILED) == number)
@@ -191,8 +185,7 @@ def test_one_setting_turns_it_off(server: Server, start_exporter: StartExporter)
     with server.client() as client:
         client.hset(f"{PREFIX}meta", "version", "bullmq:5.56.3")
         exporter = wait_following(start_exporter(server.url, EXPORTER_EVENTS_MAX_REASONS="0"))
-        entry = {"event": "failed", "jobId": "1", "failedReason": "no", "prev": "active"}
-        client.xadd(f"{PREFIX}events", entry)
+        write_failed(client, "1", "no")
     eventually(lambda: total(exporter, "bullmq_job_failed_total") == 1)
     assert not exporter.metrics.samples(FAILED)
 
@@ -209,8 +202,7 @@ def test_what_is_redacted_shows_in_no_reason(
         client.hset(f"{PREFIX}meta", "version", "bullmq:5.56.3")
         exporter = wait_following(start_exporter(server.url, **settings))
         reason = f'login refused {{"user": "anna", "password": "{secret}"}}'
-        entry = {"event": "failed", "jobId": "1", "failedReason": reason, "prev": "active"}
-        client.xadd(f"{PREFIX}events", entry)
+        write_failed(client, "1", reason)
     eventually(lambda: total(exporter, FAILED) == 1)
     [text] = by_text(exporter, FAILED)
     assert text.startswith("login refused") and secret not in text
@@ -242,8 +234,7 @@ def test_what_is_redacted_from_now_on_does_not_come_back_from_the_state_file(
         client.hset(f"{PREFIX}meta", "version", "bullmq:5.56.3")
         exporter = wait_following(start_exporter(server.url, **settings))
         for number, text in enumerate(texts):
-            entry = {"event": "failed", "jobId": str(number), "failedReason": text}
-            client.xadd(f"{PREFIX}events", {**entry, "prev": "active"})
+            write_failed(client, str(number), text)
     before = seen(exporter)
     assert len(before) == len(texts)
     end(exporter)
