@@ -178,7 +178,7 @@ def course() -> list[Panel]:
                 query(per_minute("bullmq_job_stalled_total"), "stalled"),
             ],
             "Every job, whatever is kept. Failed: for good; retried: an attempt failed, and "
-            "another follows; stalled: given back because its worker was gone.",
+            "another follows; stalled: returned to the queue after its worker lost the lock.",
             unit=PER_MINUTE,
             nothing=UNCOUNTED,
             links=(FAILED_JOBS,),

@@ -198,23 +198,26 @@ may remain uncounted if the job was active before the exporter started and was t
 within a fraction of a second, before its hash can be read, one retry too many is counted.
 
 ### Reasons of failures
-`reason` is what the reasons of one fault have in common, at most 120 characters and 200 bytes: `Card declined for <*>`
-stands for the same failure of every customer. `fingerprint` is the same for the same reason in every
-process, also in the Jobs API (`/failures`) and on the page. What [`api.redact`](settings.md#apiredact)
-and [`api.redact_values`](settings.md#apiredact_values) name is hidden first. With
-[`events.max_reasons`](settings.md#eventsmax_reasons) `0` failures are not counted by reason.
+Failures with the same cause are counted together. `reason` is their common text, at most 120 characters and 200
+bytes, with a placeholder for everything that differs from job to job: `Card declined for <*>` counts this failure
+for all customers. `fingerprint` identifies the reason. It is the same in every process, in the Jobs API
+(`/failures`) and on the page. The values that [`api.redact`](settings.md#apiredact) and
+[`api.redact_values`](settings.md#apiredact_values) hide are removed before. To count no reasons, set
+[`events.max_reasons`](settings.md#eventsmax_reasons) to `0`.
 
-In each of the two families the 20 reasons of a queue that failed most lately have series of their own. The sum over all
-series of a queue is exactly its `bullmq_job_failed_total` or `bullmq_job_retried_total`:
+For each queue, the 20 reasons that occurred most often of late have a series of their own, both in
+`bullmq_job_failure_reasons_total` and in `bullmq_job_retry_reasons_total`. Three more series count the rest, so
+that the sum over all series of a queue is exactly its `bullmq_job_failed_total` or `bullmq_job_retried_total`:
 
 | fingerprint | counts |
 | --- | --- |
-| other: `__other__` | failures for other reasons |
-| unknown: `__unknown__` | failures whose reason could not be read: missed events, hashes that were gone, reasons of attempts over 64 KiB, and all before failures were counted by reason |
-| retired: `__retired__` | what reasons had counted whose series passed to another reason. It jumps when that happens, so its rate means nothing |
+| other: `__other__` | failures for reasons without a series of their own |
+| unknown: `__unknown__` | failures whose reason is unknown: the event was missed, the job was removed before its hash was read, the reason of an attempt is longer than 64 KiB, or the failure happened before the exporter counted reasons |
+| retired: `__retired__` | earlier failures for reasons that have lost their series to another reason. It jumps whenever that happens, so its rate has no meaning |
 
-A reason takes the series of another one when it weighs twice as much: the number of its failures, each
-half as much after an hour. At most 20 series of a queue change hands in an hour.
+A reason's weight is the number of its failures, where a failure counts half as much after each hour. A reason
+without a series takes over the series with the lowest weight as soon as it has twice that weight. At most 20 series
+of a queue are taken over per hour.
 
 {_table([*head[:-1], "events"], counted)}
 
@@ -282,7 +285,7 @@ def settings() -> str:
             path = f"{section}{name}"
             if path in LEAVES:
                 parts.append(_setting(path, value.strip(), comment))
-            elif path.removesuffix("_file") not in LEAVES:  # those stand with their secrets
+            elif path.removesuffix("_file") not in LEAVES:  # those are next to their secrets
                 section = f"{name}."
                 parts.append(f"## {name}\n{_prose(comment)}\n")
         comment = []

@@ -29,7 +29,7 @@ FAMILIES: tuple[EventFamily, ...] = (
     ),
     EventCounter(
         "bullmq_job_stalled_total",
-        "Times that an active job was given back because its worker was gone.",
+        "Jobs returned to the queue after their worker lost the lock.",
         Count.STALLED,
     ),
     EventCounter(
@@ -76,8 +76,8 @@ FAMILIES: tuple[EventFamily, ...] = (
     ),
     ReasonCounter(
         FAILURE_REASONS,
-        "Jobs that failed for good, by reason; the reasons that failed most lately have a series "
-        "of their own.",
+        "Jobs that failed for good, by reason; the reasons that occurred most often of late have "
+        "a series of their own.",
         lambda reasons: reasons.failed,
     ),
     ReasonCounter(

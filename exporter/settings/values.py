@@ -53,7 +53,7 @@ def _is_ipv6(text: str) -> bool:
 def _host(value: str) -> str:
     if "/" in value or "@" in value:
         raise ValueError(
-            f"must be a name or an address alone, without / and @; a URL belongs into "
+            "must be only a name or an address, without / and @; put a URL in "
             f"{names_of('redis.url')}"
         )
     return value
@@ -62,8 +62,8 @@ def _host(value: str) -> str:
 def _postgres_host(value: str) -> str:
     if "@" in value or ("/" in value and not value.startswith("/")):
         raise ValueError(
-            "must be a name or an address alone, or the absolute path of a socket's directory; a "
-            f"URL belongs into {names_of('postgres.url')}"
+            "must be only a name or an address, or the absolute path of a socket's directory; put a "
+            f"URL in {names_of('postgres.url')}"
         )
     return value
 
@@ -80,7 +80,7 @@ def _schema_name(value: str) -> str:
 def socket_path(value: Any) -> Any:
     """Refuse a URL, which may hold a password, as the path of a socket."""
     if isinstance(value, str) and "://" in value:
-        raise ValueError(f"must be a path; a URL belongs into {names_of('redis.url')}")
+        raise ValueError(f"must be a path; put a URL in {names_of('redis.url')}")
     return value
 
 
