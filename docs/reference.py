@@ -147,25 +147,25 @@ def metrics() -> str:
     postgres = [[f"`{name}`", source] for name, source in POSTGRES_SOURCES.items() if source]
     return f"""{MADE}# Metrics
 `GET :9538/metrics`, in the text format or OpenMetrics, whichever the scraper prefers, compressed if it
-takes gzip. With several prefixes, each metric of a queue has the label `prefix` as well; with
-[targets](settings.md#targets), it and all of the exporter's own that belong to one have `target`.
+accepts gzip. With several prefixes, each metric of a queue also has the label `prefix`; with
+[targets](settings.md#targets), each metric that belongs to one target has the label `target`.
 
-A value that could not be read is absent, never 0 and never an old one. While Redis is away, `bullmq_up`
+A value that could not be read is absent, never 0 and never an old one. While Redis is unreachable, `bullmq_up`
 is 0 and all metrics of its queues are absent.
 
 A label value has at most 200 bytes: a longer name is cut and ends in `~` and eight digits of its hash.
 Bytes that are not UTF-8 are shown as `\\xff`.
 
 ## Queues, by polls
-Each `poll_interval` (5 seconds). Times are Unix timestamps: `time() - x` is an age.
+Read every `poll_interval` (5 seconds). Times are Unix timestamps: `time() - x` is an age.
 
 {_table(head, gauges)}
 
 ### In PostgreSQL
-The same metrics, from BullMQ 6's tables. Those that are not named here are absent: `bullmq_queue_missing_jobs`,
-since a job and its state are one row; `bullmq_worker_heartbeat_timestamp_seconds`, which is a key of Redis; and all
-[by events](#jobs-by-events), which are not followed there, with the alerts on them. `bullmq_up` is 1 while the last poll of
-PostgreSQL succeeded.
+The same metrics, from BullMQ 6's tables. These are absent: `bullmq_queue_missing_jobs`, because a job and its state
+are one row; `bullmq_worker_heartbeat_timestamp_seconds`, which is a key in Redis; and all metrics
+[by events](#jobs-by-events), which are not followed there, so the alerts on them cannot fire. `bullmq_up` is 1 if the
+last poll of PostgreSQL succeeded.
 
 {_table(["metric", "read from"], postgres)}
 
@@ -174,17 +174,18 @@ that were added before the exporter started, or beyond `events.max_jobs`, it com
 from the clock of the producer, or of the worker that started the last attempt. The hash does not show
 when a job was returned to the queue after its worker was lost: such a job has no age.
 
-The start of active jobs and heartbeats are of the workers' clocks, and delayed jobs and schedulers are
-due when these show the time: minus `bullmq_queue_clock_offset_seconds` they are of Redis's clock.
+The start of active jobs and the heartbeats are times of the workers' clocks, and workers decide by their clocks
+when delayed jobs and schedulers are due. Subtract `bullmq_queue_clock_offset_seconds` to get Redis's time.
 
 ## Jobs, by events
-From each queue's event stream, so they count every job, however few finished ones are kept. They begin
-at 0 when the exporter starts, or go on where they were with
-[`events.state_file`](settings.md#eventsstate_file). A job's counters are exposed once its name was seen;
-a new series shows 0 to Prometheus for [`metrics.scrape_interval`](settings.md#metricsscrape_interval)
-(60 seconds, from the first scrape on), so that its first count is an increase. Clients that do not send
-Prometheus's header see the real value, and do not change what others see. Past `events.max_names` names
-are counted as `__other__`. In OpenMetrics, the counter of failed jobs and the histograms' buckets carry their last job as an exemplar (`job_key="bull:ingestion:42"`), unless its key is longer than 121 characters or contains a NUL or `"`.
+Read from each queue's event stream, so they count every job, however few finished jobs are kept. They start at 0
+with the exporter, or continue where they were with [`events.state_file`](settings.md#eventsstate_file). The counters
+of a job name are exposed after the first job of that name; a new series shows 0 to Prometheus for
+[`metrics.scrape_interval`](settings.md#metricsscrape_interval) (60 seconds, from the first scrape on), so that its
+first count is an increase. Clients that do not send Prometheus's header see the real value, and do not change what
+others see. Names beyond `events.max_names` are counted as `__other__`. In OpenMetrics, the counter of failed jobs and
+the buckets of the histograms have their last job as an exemplar (`job_key="bull:ingestion:42"`), unless its key is
+longer than 121 characters or contains a NUL or `"`.
 
 `__unknown__` is the name of jobs whose name could not be read. Only the event `added` contains it. For a
 job that was added before the exporter started, in a gap of the stream or beyond `events.max_jobs`, the
@@ -290,15 +291,15 @@ def settings() -> str:
                 parts.append(f"## {name}\n{_prose(comment)}\n")
         comment = []
     return f"""{MADE}# Settings
-Flags win over environment variables, those over the file that `--config` names, the file over defaults.
-[config/exporter.yml](../config/exporter.yml) holds the same list as a file to begin with.
-`bullmq-exporter --check` tests the settings: it connects, lists the queues and what is not watched or not
-read, and exits with 0, or with 1 if a target has no queue. An unknown name
-or a value that is not allowed ends the start with exit code 2 and one line that says what is allowed.
+Flags take precedence over environment variables, those over the file that `--config` names, and the file over
+the defaults. [config/exporter.yml](../config/exporter.yml) is the same list as a file to start from.
+`bullmq-exporter --check` tests the settings: it connects, lists the queues and what is not watched or not read,
+and exits with 0, or with 1 if a target has no queue. With an unknown name or an invalid value, the exporter exits
+with code 2 and one line that says what is allowed.
 
-Lists are written `a,b` in flags and variables. A secret can stand in a file of its own, whose path is
-given under the name with `_file`, or `_FILE` in the environment. A pipe, such as a shell's `<(…)`, is
-allowed. A file that does not answer within 10 seconds ends the start likewise.
+Lists are written `a,b` in flags and variables. A secret can be in a file of its own: set the file's path by the
+name with `_file`, or `_FILE` in the environment. A pipe, such as a shell's `<(…)`, is allowed. If a file does not
+answer within 10 seconds, the exporter exits in the same way.
 
 {"".join(parts)}"""
 
@@ -310,7 +311,7 @@ def _setting(path: str, default: str, comment: Sequence[str]) -> str:
     names += [f"`{FLAGS[path]}`"] if path in FLAGS else []
     # They end the comment: `REDIS_HOST, as in Open Archiver`.
     text = _prose([line for line in comment if not line.startswith((leaf.variable, *names))])
-    given = ", ".join(names) or "in the file alone"
+    given = ", ".join(names) or "only in the file"
     given += ", as in Open Archiver" if path in OPEN_ARCHIVER_NAMES else ""
     unset = "not set" if default == "null" else f"default `{default}`"
     return f"### {path}\n{given}; {unset}\n{text}\n"
