@@ -62,8 +62,8 @@ def _host(value: str) -> str:
 def _postgres_host(value: str) -> str:
     if "@" in value or ("/" in value and not value.startswith("/")):
         raise ValueError(
-            "must be only a name or an address, or the absolute path of a socket's directory; put a "
-            f"URL in {names_of('postgres.url')}"
+            "must be only a name or an address, or the absolute path of a socket's directory; "
+            f"put a URL in {names_of('postgres.url')}"
         )
     return value
 
