@@ -2,7 +2,7 @@
 
 import { change, jobLink, jobParts } from "./address.js";
 import { html } from "./html.js";
-import { badge, copyButton, textBox } from "./parts.js";
+import { badge, copyButton, foldOnPhones, textBox } from "./parts.js";
 import { counted, number, short } from "./text.js";
 import { clock, time } from "./times.js";
 
@@ -21,6 +21,8 @@ const UNITS = new Map([
   ["w", 604_800],
 ]);
 const HEIGHT = 20;
+/** Jobs that a phone shows at first. */
+const FOLDED_JOBS = 1;
 
 /**
  * How many jobs failed in a window, kept or seen, whichever are more: by whole hours, of the last 24.
@@ -41,13 +43,13 @@ function total(numbers) {
 }
 
 /**
- * "12 kept, 340 seen in 24 h"; null where the number of jobs says it all.
+ * "12 kept, 340 seen in 24 h, 3 retries"; null where the number of jobs says it all.
  *
  * @param {Group} group
  */
 export function keptAndSeen({ count, seen24h, retried24h }) {
   if (seen24h === null || (seen24h === count && !retried24h)) return null;
-  const retried = retried24h ? `, ${counted(retried24h, "attempt")} tried again` : "";
+  const retried = retried24h ? `, ${counted(retried24h, "retry", "retries")}` : "";
   return `${number(count)} kept, ${number(seen24h)} seen in 24 h${retried}`;
 }
 
@@ -66,7 +68,7 @@ export function bars(hours, retried, now = Date.now()) {
     const begin = Math.floor(now / HOUR_MS - (hours.length - 1 - at)) * HOUR_MS;
     const text = `${clock(begin).slice(0, 5)}: ${number(failed)} failed`;
     return {
-      title: again ? `${text}, ${counted(again, "attempt")} tried again` : text,
+      title: again ? `${text}, ${counted(again, "retry", "retries")}` : text,
       failed: height(failed),
       retried: height(again),
     };
@@ -81,7 +83,7 @@ export function bars(hours, retried, now = Date.now()) {
 export function histogram({ hours, retriedHours, seen24h, retried24h }) {
   if (!hours || !retriedHours || !(seen24h || retried24h)) return null;
   const shown = bars(hours, retriedHours);
-  const again = retried24h ? `, ${counted(retried24h, "attempt")} tried again` : "";
+  const again = retried24h ? `, ${counted(retried24h, "retry", "retries")}` : "";
   const busiest = shown.reduce((one, other) =>
     other.failed + other.retried > one.failed + one.retried ? other : one,
   );
@@ -110,9 +112,16 @@ export function histogram({ hours, retriedHours, seen24h, retried24h }) {
 export function evidenceList(context, { evidence, fingerprint }) {
   if (!evidence.length) return null;
   const title = evidence.length === 1 ? "The newest job" : `The newest ${evidence.length} jobs`;
-  return html`<div class="evidence">
+  const fold = foldOnPhones(context, {
+    key: `${fingerprint} evidence`,
+    shown: FOLDED_JOBS,
+    rows: evidence.length,
+    label: (more) => `Show ${counted(more, "more job", "more jobs")}`,
+  });
+  return html`<div class=${`evidence ${fold.className}`}>
     <h3>${title} that ${evidence.length === 1 ? "was" : "were"} seen to fail</h3>
     ${evidence.map((job) => evidenceItem(context, job, fingerprint))}
+    ${fold.button}
   </div>`;
 }
 
@@ -155,6 +164,6 @@ function facts({ address }, job) {
     <span>${time(job.finishedOn)}</span>
     ${attempts && html`<span>after ${attempts}</span>`}
     ${job.ingestionSourceId && html`<span>source ${short(job.ingestionSourceId, 60)}</span>`}
-    ${job.willBeRetried && html`<span>tried again</span>`}
+    ${job.willBeRetried && html`<span>retried</span>`}
     ${job.removed && badge("removed", "", removed)}`;
 }

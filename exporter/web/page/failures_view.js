@@ -113,7 +113,7 @@ export function summary({ failed, willBeRetried, groupsTotal, groups, seen, comp
   const which = groupsTotal > groups.length ? `, the ${number(groups.length)} largest listed` : "";
   const partly = complete ? "" : `; saw only the newest ${number(seen)}, not the older ones`;
   const jobs = counted(failed, "failed job");
-  const all = willBeRetried ? `${jobs} and ${number(willBeRetried)} to be tried again` : jobs;
+  const all = willBeRetried ? `${jobs} and ${number(willBeRetried)} that will be retried` : jobs;
   return `${all} in ${counted(groupsTotal, "group")}${which}${partly}.`;
 }
 

@@ -3,7 +3,7 @@
 import { change, jobLink, jobParts, link, unfiltered } from "./address.js";
 import { PER_PAGE } from "./api.js";
 import { html } from "./html.js";
-import { followRow, none, notice, section, step, table } from "./parts.js";
+import { foldOnPhones, followRow, none, notice, section, step, table } from "./parts.js";
 import { counted, cut, firstLine, number, short, visible } from "./text.js";
 import { time } from "./times.js";
 
@@ -17,6 +17,8 @@ import { time } from "./times.js";
 /** @typedef {Event & {currentTarget: HTMLFormElement}} FormEvent */
 
 const APPLY_AFTER_MS = 600;
+/** Jobs of a group that a phone shows at first. */
+const FOLDED_JOBS = 5;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let typing;
 
@@ -38,7 +40,7 @@ export function jobsSection(context, source) {
       </div>
       ${address.group && groupChip(context)}
       ${filters(context)}
-      ${source.answer && list(address, source.answer, source.outdated)}`,
+      ${source.answer && list(context, source.answer, source.outdated)}`,
   );
 }
 
@@ -162,13 +164,21 @@ export function range({ page }, { answer, outdated }) {
 }
 
 /**
- * @param {Address} address
+ * @param {Context} context
  * @param {Answer} answer
  * @param {boolean} outdated
  */
-function list(address, answer, outdated) {
+function list(context, answer, outdated) {
+  const { address } = context;
   const { jobs, search, missing } = answer;
   const isPartial = search && !search.complete;
+  // The failures of one group resemble each other.
+  const fold = foldOnPhones(context, {
+    key: `${address.group} ${address.page} jobs`,
+    shown: FOLDED_JOBS,
+    rows: address.group ? jobs.length : 0,
+    label: (more) => `Show ${counted(more, "more job", "more jobs")} of this page`,
+  });
   return html`
     ${
       isPartial &&
@@ -179,7 +189,8 @@ function list(address, answer, outdated) {
     }
     ${missing ? withoutData(answer, missing) : null}
     ${!jobs.length && !missing && nothing(address, outdated)}
-    ${jobs.length > 0 && html`<div class="wide">${jobTable(address, jobs)}</div>`}
+    ${jobs.length > 0 && html`<div class=${`wide ${fold.className}`}>${jobTable(address, jobs)}</div>`}
+    ${fold.button}
     ${pages(address, answer)}`;
 }
 

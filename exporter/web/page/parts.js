@@ -155,6 +155,22 @@ export function step(id, label, to, focus) {
 }
 
 /**
+ * On a phone, a long list shows only its first rows until asked for more; page.css hides the rest.
+ *
+ * @param {Context} context
+ * @param {{key: string, shown: number, rows: number, label: (more: number) => string}} list
+ */
+export function foldOnPhones(context, { key, shown, rows, label }) {
+  const more = rows - shown;
+  if (more <= 0 || context.opened.has(key)) return { className: "", button: null };
+  const show = () => context.open(key);
+  return {
+    className: `folded-${shown}`,
+    button: html`<p class="more unfold"><button type="button" onclick=${show}>${label(more)}</button></p>`,
+  };
+}
+
+/**
  * A click anywhere in a row follows its first link, unless it was meant for something else.
  *
  * @param {MouseEvent} event

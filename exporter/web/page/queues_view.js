@@ -17,7 +17,7 @@ import {
   whereabouts,
 } from "./parts.js";
 import { counted, number, short } from "./text.js";
-import { endTime, time } from "./times.js";
+import { endTime, lasting, time } from "./times.js";
 import { hasFailedJobs, isStuck, judge, worstFirst } from "./verdicts.js";
 
 /** @import { Status } from "./address.js" */
@@ -117,9 +117,9 @@ function row(queue) {
       state(queue),
       statusLink(queue, "failed"),
       [statusLink(queue, "waiting"), prioritized(queue)],
-      time(queue.oldestWaiting),
+      lasting(queue.oldestWaiting),
       active(queue),
-      time(queue.oldestActive),
+      lasting(queue.oldestActive),
       delayed(queue),
       paused(queue),
       statusLink(queue, "completed"),

@@ -33,6 +33,17 @@ export function relative(ms, now = Date.now()) {
   return ms > now ? `in ${span}` : `${span} ago`;
 }
 
+/**
+ * "4 min": how long it has lasted.
+ *
+ * @param {number} ms when it began
+ */
+export function age(ms, now = Date.now()) {
+  const seconds = Math.round((now - ms) / 1000);
+  const [unit, size] = UNITS.find(([, each]) => seconds >= each) ?? ["s", 1];
+  return `${Math.max(0, Math.floor(seconds / size))} ${unit}`;
+}
+
 /** @param {number} value */
 function twoDigits(value) {
   return String(value).padStart(2, "0");
@@ -110,6 +121,19 @@ export function time(ms) {
 }
 
 /**
+ * How long something has lasted, or since when, as the reader has chosen.
+ *
+ * @param {number | null | undefined} ms when it began
+ */
+export function lasting(ms) {
+  if (ms === null || ms === undefined) return "–";
+  if (!isDate(ms)) return String(ms);
+  const text = absoluteTimes() ? `since ${absolute(ms)}` : age(ms);
+  const title = `since ${bothClocks(ms)}`;
+  return html`<time datetime=${utc(ms)} title=${title} data-began=${ms}>${text}</time>`;
+}
+
+/**
  * An end for "until …": the time of day, with the date unless it is today.
  *
  * @param {number | null} ms
@@ -142,9 +166,12 @@ export function fullTime(ms) {
  */
 export function tickTimes(root) {
   const selection = document.getSelection();
-  const list = absoluteTimes() ? "time[data-since]" : "time[data-ms], time[data-since]";
+  const list = absoluteTimes()
+    ? "time[data-since]"
+    : "time[data-ms], time[data-since], time[data-began]";
   for (const node of /** @type {NodeListOf<HTMLTimeElement>} */ (root.querySelectorAll(list))) {
-    const text = relative(Number(node.dataset.ms ?? node.dataset.since));
+    const { began, ms, since } = node.dataset;
+    const text = began ? age(Number(began)) : relative(Number(ms ?? since));
     if (node.textContent === text) continue;
     if (selection && !selection.isCollapsed && selection.containsNode(node, true)) continue;
     // The text node stays: it is Preact's, which changes it too.

@@ -48,7 +48,7 @@ test("kept and seen are both said where they differ", () => {
   const retriedHours = hours({ 1: 1 });
   assert.equal(
     keptAndSeen(group({ hours: hours({ 0: 1 }), retriedHours })),
-    "0 kept, 1 seen in 24 h, 1 attempt tried again",
+    "0 kept, 1 seen in 24 h, 1 retry",
   );
 });
 
@@ -68,7 +68,7 @@ test("each hour has a bar that says what it is of, and one failure is seen", () 
   const [before, last, now] = shown.slice(-3);
   const begin = new Date(NOW - 30 * 60_000);
   const clock = `${String(begin.getHours()).padStart(2, "0")}:${String(begin.getMinutes()).padStart(2, "0")}`;
-  assert.equal(now?.title, `${clock}: 1 failed, 2 attempts tried again`);
+  assert.equal(now?.title, `${clock}: 1 failed, 2 retries`);
   assert.deepEqual([last?.failed, last?.retried], [20, 0]);
   assert.deepEqual([now?.failed, now?.retried], [1, 1]);
   assert.deepEqual([before?.failed, before?.retried], [0, 1]);

@@ -6,10 +6,12 @@ import { test } from "node:test";
 import {
   absolute,
   absoluteTimes,
+  age,
   clock,
   duration,
   endTime,
   fullTime,
+  lasting,
   relative,
   time,
   toggleTimes,
@@ -35,7 +37,25 @@ test("a time is relative to now, in one unit", () => {
     [-500, "in 1 s"],
     [-3 * HOUR, "in 3 h"],
   ]);
-  for (const [age, text] of cases) assert.equal(relative(AT - age, AT), text);
+  for (const [before, text] of cases) assert.equal(relative(AT - before, AT), text);
+});
+
+test("what lasts has a duration, and no point in time unless that was chosen", (t) => {
+  const cases = /** @type {const} */ ([
+    [0, "0 s"],
+    [1 * SECOND, "1 s"],
+    [119 * SECOND, "1 min"],
+    [26 * HOUR, "1 d"],
+    // By a clock that is ahead.
+    [-5 * SECOND, "0 s"],
+  ]);
+  for (const [before, text] of cases) assert.equal(age(AT - before, AT), text);
+  const hourAgo = Date.now() - HOUR;
+  assert.equal(textOf(lasting(hourAgo)), "1 h");
+  assert.equal(textOf(lasting(null)), "–");
+  t.after(toggleTimes);
+  toggleTimes();
+  assert.equal(textOf(lasting(hourAgo)), `since ${absolute(hourAgo)}`);
 });
 
 test("a span of time has up to two units", () => {

@@ -43,7 +43,7 @@ test("groups say how many jobs they are of, and what was not looked at", () => {
   );
   assert.equal(
     summary({ ...answer, groups, failed: 0, willBeRetried: 3 }),
-    "0 failed jobs and 3 to be tried again in 1 group.",
+    "0 failed jobs and 3 that will be retried in 1 group.",
   );
 });
 
