@@ -1,4 +1,4 @@
-"""What is the same for requests in every store: which queues, and within which time."""
+"""What is the same for requests in every store: which queues, and within which time and size."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 
 from exporter.concurrency.supervision import Reasons
 from exporter.queues.errors import StoreInvalidReply, StoreUnavailable
+from exporter.queues.jobs import ReadLimits
 from exporter.queues.queue import Queue
 from exporter.queues.watched_queues import WatchedQueues
+from exporter.settings import ApiSettings
 
 # How long one target may take for its part of an answer of the API, in multiples of its timeout.
 PART_TIMEOUTS = 2
+
+
+def read_limits(api: ApiSettings) -> ReadLimits:
+    """How much a request may read."""
+    return ReadLimits(api.max_field_bytes, api.max_page_bytes, api.search_seconds)
 
 
 class RequestReads(ABC):

@@ -42,7 +42,6 @@ from exporter.queues.failure_evidence import FailedAttempt, FailureEvidence, See
 from exporter.queues.failure_reasons import fold
 from exporter.queues.failures import fold_reason, innermost_frame
 from exporter.queues.job_facts import NO_JOB
-from exporter.queues.jobs import ReadLimits
 from exporter.queues.json_values import parse_json
 from exporter.queues.queue import Queue, State
 from exporter.queues.snapshot import Outcome
@@ -61,6 +60,7 @@ from exporter.stores.bullmq.keys import events_key, heartbeat_key
 from exporter.stores.bullmq.request_reader import RequestReader
 from exporter.stores.bullmq.waiting import WaitingJobs
 from exporter.stores.redis.client import RedisReader
+from exporter.stores.request_reads import read_limits
 from exporter.web import serializers
 from exporter.web.api import api_app
 from exporter.web.jobs_api import JobsApi
@@ -502,7 +502,7 @@ class Inside:
             self.settings,
             self._watched,
             WaitingJobs(),
-            ReadLimits(api.max_field_bytes, api.max_page_bytes, api.search_seconds),
+            read_limits(api),
         )
         self._health = Health()
         self._clients = []

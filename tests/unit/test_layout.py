@@ -26,15 +26,16 @@ ALLOWED = {
     "concurrency": {"queues"},
     "state": {"queues", "daemon_thread", "deadline"},
     "stores.base": {"queues"},
-    "stores.request_reads": {"queues", "concurrency"},
+    "stores.request_reads": {"queues", "concurrency", "settings"},
+    "stores.retention": {"queues", "concurrency", "settings"},
     "stores.redis": {"queues", "settings", "daemon_thread"},
     "stores.bullmq": {
-        *("stores.base", "stores.request_reads", "stores.redis", "queues", "concurrency"),
-        *("state", "settings", "deadline"),
+        *("stores.base", "stores.request_reads", "stores.retention", "stores.redis"),
+        *("queues", "concurrency", "state", "settings", "deadline"),
     },
     "stores.postgres": {
-        *("stores.base", "stores.request_reads", "queues", "concurrency", "settings"),
-        "daemon_thread",
+        *("stores.base", "stores.request_reads", "stores.retention"),
+        *("queues", "concurrency", "settings", "daemon_thread"),
     },
     "stores": {
         *("stores.base", "stores.bullmq", "stores.postgres"),

@@ -9,7 +9,6 @@ from typing import Any
 
 from exporter.concurrency.request_priority import RequestPriority
 from exporter.deadline import Deadline
-from exporter.queues.jobs import ReadLimits
 from exporter.queues.queue import Queue, State
 from exporter.queues.redact import Redact, unredacted
 from exporter.queues.remark import Remark
@@ -25,6 +24,7 @@ from exporter.stores.bullmq.remarks import IN_A_CLUSTER, other_databases, remark
 from exporter.stores.bullmq.request_reader import RequestReader
 from exporter.stores.bullmq.waiting import WaitingJobs, ready_by_hash
 from exporter.stores.redis.client import RedisReader
+from exporter.stores.request_reads import read_limits
 
 
 class BullmqStore:
@@ -43,7 +43,7 @@ class BullmqStore:
         self.kind, self.address = "Redis", settings.store_address
         self.timeout = settings.redis.timeout
         self.limitations = (IN_A_CLUSTER,) if settings.redis.cluster else ()
-        slot, api = settings.cluster_slot, settings.api
+        slot = settings.cluster_slot
         # The poll has a connection of its own: requests of the API never delay it.
         self._polling = RedisReader(settings.redis, connections=2, slot=slot)
         # And so has the follower, which waits on it for events.
@@ -60,8 +60,7 @@ class BullmqStore:
         self.collectors = all_collectors(
             self._polling, settings, request_priority, self._compare_clock
         )
-        limits = ReadLimits(api.max_field_bytes, api.max_page_bytes, api.search_seconds)
-        self.reader = RequestReader(settings, watched, waiting, limits)
+        self.reader = RequestReader(settings, watched, waiting, read_limits(settings.api))
         self.events: Follower | None = None
         if settings.events.enabled:
             self.events = Follower(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from exporter.concurrency.batches import batched
 from exporter.concurrency.rounds import ReadInRounds
 from exporter.queues.json_values import parse_json
-from exporter.queues.queue import Queue, State
+from exporter.queues.queue import Queue
 from exporter.queues.retention import RETENTION_OPTIONS, kept_jobs
 from exporter.queues.snapshot import QueueReading, QueueSchedulers
 from exporter.settings import Settings
@@ -17,6 +17,7 @@ from exporter.stores.postgres.client import PostgresReader, sendable
 from exporter.stores.postgres.errors import PostgresRefused
 from exporter.stores.postgres.schedulers import read_schedulers
 from exporter.stores.postgres.statements import load_statement
+from exporter.stores.retention import Ceilings, RetentionReads
 
 CONNECTIONS, RETENTION = load_statement("connections.sql"), load_statement("retention.sql")
 
@@ -91,38 +92,23 @@ def _countable(queue: Queue) -> str | None:
     return raw.decode() if shown and len(raw) + len(WORKER) <= MAX_NAME_BYTES else None
 
 
-class Retention(ReadInRounds[Mapping[State, int]]):
-    """Reads the ceilings of each queue by state: those configured, otherwise what the newest
-    finished job asks for.
+class Retention(RetentionReads):
+    """Reads the options of the newest finished jobs."""
 
-    BullMQ keeps no retention for a queue; each job brings its own in its options.
-    """
-
-    name = "retention"
     max_share = 0.01
-    problem = "retention cannot be read"
-    consequence = "bullmq_queue_retention_limit is absent and BullMQFailedSetFull cannot fire"
+    batch_size = QUEUE_BATCH_SIZE
 
     def __init__(self, reader: PostgresReader, settings: Settings) -> None:
-        super().__init__(settings.discovery_interval)
+        super().__init__(settings)
         self._reader = reader
-        configured = settings.retention.model_dump(exclude_none=True)
-        self._configured = {State(state): limit for state, limit in configured.items()}
 
-    async def collect(
-        self, readings: Sequence[QueueReading], *, seconds: float
-    ) -> Mapping[Queue, Mapping[State, int]]:
-        """The ceilings that are known after a round. Raises PostgresUnavailable."""
-        queues = [reading.queue for reading in readings]
-        return await self._rounds.read(queues, _batches, self._read_batch, seconds=seconds)
-
-    async def _read_batch(self, queues: Sequence[Queue]) -> dict[Queue, Mapping[State, int]]:
+    async def _read_batch(self, queues: Sequence[Queue]) -> dict[Queue, Ceilings]:
         rows = await self._reader.read(
             RETENTION,
             at=[*range(len(queues))],
             names=[sendable(queue.raw_name) for queue in queues],
         )
-        found: dict[Queue, Mapping[State, int]] = {}
+        found: dict[Queue, Ceilings] = {}
         for at, *options in rows:
             asked = zip(RETENTION_OPTIONS, map(parse_json, options), strict=True)
             limits = ((state, kept_jobs(option)) for state, option in asked)

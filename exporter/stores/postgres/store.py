@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from exporter.concurrency.request_priority import RequestPriority
-from exporter.queues.jobs import ReadLimits
 from exporter.queues.queue import MAX_BASE_BYTES, Queue
 from exporter.queues.remark import Remark, listed, missing_names
 from exporter.queues.snapshot import QueueReading
@@ -22,6 +21,7 @@ from exporter.stores.postgres.poll import Poller
 from exporter.stores.postgres.request_reader import RequestReader
 from exporter.stores.postgres.schema import Schema
 from exporter.stores.postgres.statements import load_statement
+from exporter.stores.request_reads import read_limits
 
 QUEUES = load_statement("queues.sql")
 
@@ -57,9 +57,7 @@ class PostgresStore:
             request_priority=request_priority,
         )
         self.collectors = all_collectors(self._polling, settings)
-        api = settings.api
-        limits = ReadLimits(api.max_field_bytes, api.max_page_bytes, api.search_seconds)
-        self.reader = RequestReader(settings, watched, counts, limits)
+        self.reader = RequestReader(settings, watched, counts, read_limits(settings.api))
         self.events = None
 
     def understanding(self) -> AbstractContextManager[None]:

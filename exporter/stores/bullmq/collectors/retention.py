@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from exporter.concurrency.batches import batched
-from exporter.concurrency.rounds import ReadInRounds
-from exporter.queues.queue import Queue, State
+from exporter.queues.queue import Queue
 from exporter.queues.retention import RETENTION_OPTIONS, kept_jobs
-from exporter.queues.snapshot import QueueReading
 from exporter.queues.worker_clock import CompareClock
 from exporter.settings import Settings
 from exporter.stores.bullmq.options import read_options
 from exporter.stores.redis.client import RedisReader, scored
+from exporter.stores.retention import Ceilings, RetentionReads
 
-BATCH_SIZE = 200
 
+class Retention(RetentionReads):
+    """Reads the options of the newest finished jobs."""
 
-class Retention(ReadInRounds[Mapping[State, int]]):
-    """Reads the ceilings of each queue by state: those configured, otherwise what the newest
-    finished job asks for.
-
-    BullMQ keeps no retention for a queue; each job brings its own in its options.
-    """
-
-    name = "retention"
     max_share = 1.0
-    problem = "retention cannot be read"
-    consequence = "bullmq_queue_retention_limit is absent and BullMQFailedSetFull cannot fire"
+    batch_size = 200
 
     def __init__(self, redis: RedisReader, settings: Settings, compare_clock: CompareClock) -> None:
-        super().__init__(settings.discovery_interval)
+        super().__init__(settings)
         self._redis, self._compare_clock = redis, compare_clock
-        configured = settings.retention.model_dump(exclude_none=True)
-        self._configured = {State(state): limit for state, limit in configured.items()}
 
-    async def collect(
-        self, readings: Sequence[QueueReading], *, seconds: float
-    ) -> Mapping[Queue, Mapping[State, int]]:
-        """The ceilings that are known after a round. Raises RedisUnavailable."""
-        batches = partial(batched, size=BATCH_SIZE)
-        queues = [reading.queue for reading in readings]
-        return await self._rounds.read(queues, batches, self._read_batch, seconds=seconds)
-
-    async def _read_batch(self, queues: Sequence[Queue]) -> dict[Queue, Mapping[State, int]]:
+    async def _read_batch(self, queues: Sequence[Queue]) -> dict[Queue, Ceilings]:
         places = [
             (queue, state)
             for queue in queues
