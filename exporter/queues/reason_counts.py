@@ -7,8 +7,9 @@ is always the number of failures.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from exporter.queues.failure_reasons import FoldedReason
@@ -64,17 +65,25 @@ class _Series:
         self.weight, self.at = self.weight_at(at) + weight, max(at, self.at)
 
 
+def _host_clock() -> int:
+    return int(1000 * time.time())
+
+
 class ReasonCounts:
     """Counts of one kind by reason, of at most `limit` reasons.
 
     A reason keeps its series while it is among those that fail most of late. At most `limit` series
     an hour pass to other reasons, so that hostile reasons cannot flood Prometheus with series.
+
+    `now` is the present in epoch ms. A failure is weighed as of then if its event has a later time:
+    somebody may have chosen the id of an event, and all later ids in that stream are as large. The
+    weight of its reason would not decrease until then, and no series would pass to another reason.
     """
 
-    __slots__ = ("_candidates", "_limit", "_refilled", "_reserved", "_series", "_takeovers")
+    __slots__ = ("_candidates", "_limit", "_now", "_refilled", "_reserved", "_series", "_takeovers")
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, now: Callable[[], int] = _host_clock) -> None:
+        self._limit, self._now = limit, now
         self._series: dict[str, _Series] = {}
         self._candidates: OrderedDict[str, tuple[float, int]] = OrderedDict()  # weight, and when
         self._reserved = _Reserved()
@@ -89,6 +98,7 @@ class ReasonCounts:
 
     def count(self, reason: FoldedReason | None, at: int) -> None:
         """Count a failure at that time (epoch ms); None: its reason is unknown."""
+        at = min(at, self._now())
         if reason is None:
             self._reserved.counts[UNKNOWN] += 1
         elif (series := self._series.get(reason.fingerprint)) is not None:
@@ -143,7 +153,7 @@ class ReasonCounts:
                 self._reserved.counts[RETIRED] += count
                 continue
             series = self._series[fingerprint] = _Series(FoldedReason(text, fingerprint))
-            series.count, series.weight, series.at = count, weight, at
+            series.count, series.weight, series.at = count, weight, min(at, self._now())
         self.mark_restored()
 
     def _count_candidate(self, reason: FoldedReason, at: int) -> None:
@@ -206,8 +216,8 @@ class QueueReasons:
 
     __slots__ = ("_seen", "failed", "retried", "since")
 
-    def __init__(self, limit: int, since: int) -> None:
-        self.failed, self.retried = ReasonCounts(limit), ReasonCounts(limit)
+    def __init__(self, limit: int, since: int, now: Callable[[], int] = _host_clock) -> None:
+        self.failed, self.retried = ReasonCounts(limit, now), ReasonCounts(limit, now)
         self.since = since
         self._seen: OrderedDict[str, Seen] = OrderedDict()
 

@@ -30,6 +30,11 @@ FAILURES = st.lists(
 )
 
 
+def later() -> int:
+    """A present after all that fails here."""
+    return START + 10_000 * HOUR
+
+
 def reason(number: int) -> FoldedReason:
     return FoldedReason.of(f"reason {number}")
 
@@ -44,12 +49,12 @@ def of(counts: ReasonCounts, number: int) -> int | None:
 def test_the_sum_is_the_number_of_failures_and_each_count_is_right(
     failures: list[tuple[int | None, int]], restart_at: int
 ) -> None:
-    counts, at = ReasonCounts(LIMIT), START
+    counts, at = ReasonCounts(LIMIT, later), START
     truth: Counter[int | None] = Counter()
     for number, (which, pause) in enumerate(failures):
         if number == restart_at:
             memory = counts.memory()
-            counts = ReasonCounts(LIMIT)
+            counts = ReasonCounts(LIMIT, later)
             counts.remember(memory)
             assert counts.memory() == memory
         at += pause
@@ -65,7 +70,7 @@ def test_the_sum_is_the_number_of_failures_and_each_count_is_right(
 
 
 def test_few_reasons_each_have_a_series_with_its_count() -> None:
-    counts = ReasonCounts(LIMIT)
+    counts = ReasonCounts(LIMIT, later)
     for number in (0, 1, 2, 1, 2, 2):
         counts.count(reason(number), START)
     assert [of(counts, number) for number in range(3)] == [1, 2, 3]
@@ -73,7 +78,7 @@ def test_few_reasons_each_have_a_series_with_its_count() -> None:
 
 
 def test_a_reason_that_begins_takes_the_series_of_one_that_has_ended() -> None:
-    counts = ReasonCounts(LIMIT)
+    counts = ReasonCounts(LIMIT, later)
     for number in (0, 0, 0, 0, 1, 1, 2):
         counts.count(reason(number), START)
     counts.count(reason(2), START + HOUR)
@@ -87,8 +92,35 @@ def test_a_reason_that_begins_takes_the_series_of_one_that_has_ended() -> None:
     assert [of(counts, number) for number in (0, 2)] == [5, 2]
 
 
+def test_a_chosen_event_id_far_in_the_future_does_not_keep_a_series_for_ever() -> None:
+    now = START
+    counts = ReasonCounts(LIMIT, lambda: now)
+    # Redis gives the later entries of such a stream ids of the same time.
+    far = START + 10_000 * HOUR
+    for number in (0, 0, 0, 0, 1, 1, 2):
+        counts.count(reason(number), far)
+    assert [of(counts, number) for number in range(3)] == [4, 2, 1]
+    restored = ReasonCounts(LIMIT, lambda: now)
+    restored.remember(counts.memory())
+    for each in (counts, restored):
+        now = START
+        each.count(reason(7), far)
+        assert of(each, 7) is None
+        now = START + 5 * HOUR
+        each.count(reason(7), far)
+        assert of(each, 7) == 1
+    # Weights that were saved as of such a time.
+    memory = counts.memory()
+    memory["series"] = [(*series[:-1], far) for series in memory["series"]]
+    saved = ReasonCounts(LIMIT, lambda: now)
+    saved.remember(memory)
+    now += 12 * HOUR
+    saved.count(reason(8), far)
+    assert of(saved, 8) == 1
+
+
 def test_reasons_without_end_take_few_series() -> None:
-    counts, exposed = ReasonCounts(LIMIT), set[str]()
+    counts, exposed = ReasonCounts(LIMIT, later), set[str]()
     for number in range(5000):
         counts.count(reason(number), START + number * HOUR // 1000)  # five hours
         exposed |= counts.freeze().keys()
@@ -97,19 +129,19 @@ def test_reasons_without_end_take_few_series() -> None:
 
 
 def test_a_lower_limit_keeps_the_sum() -> None:
-    counts = ReasonCounts(LIMIT)
+    counts = ReasonCounts(LIMIT, later)
     for number in (0, 1, 2, 2):
         counts.count(reason(number), START)
-    fewer = ReasonCounts(1)
+    fewer = ReasonCounts(1, later)
     fewer.remember(counts.memory())
     assert fewer.total == 4
     assert len(fewer.freeze().keys() - RESERVED.keys()) == 1
 
 
 def test_a_series_that_there_was_none_of_before_a_restart_is_new() -> None:
-    counts = ReasonCounts(LIMIT)
+    counts = ReasonCounts(LIMIT, later)
     counts.count(reason(0), START)
-    again = ReasonCounts(LIMIT)
+    again = ReasonCounts(LIMIT, later)
     again.remember(counts.memory())
     again.count(None, START)
     # What is not new shows its count at once, which Prometheus takes for no increase.
@@ -118,7 +150,7 @@ def test_a_series_that_there_was_none_of_before_a_restart_is_new() -> None:
 
 
 def test_a_reason_is_seen_since_it_was_first_until_it_stays_away_for_seven_days() -> None:
-    reasons = QueueReasons(LIMIT, START)
+    reasons = QueueReasons(LIMIT, START, later)
     fingerprint = reason(1).fingerprint
 
     def seen() -> tuple[int, int]:
@@ -133,21 +165,21 @@ def test_a_reason_is_seen_since_it_was_first_until_it_stays_away_for_seven_days(
     assert seen() == (START, back)
     reasons.count_failed(reason(1), anew := back + FORGET_AFTER_MS + 1)
     assert seen() == (anew, anew)
-    restored = QueueReasons(LIMIT, START + 99)
+    restored = QueueReasons(LIMIT, START + 99, later)
     restored.remember(reasons.memory())
     assert restored.freeze() is not None and restored.since == START
     assert restored.memory() == reasons.memory()
 
 
 def test_it_is_remembered_of_so_many_reasons_when_they_were_seen() -> None:
-    reasons = QueueReasons(LIMIT, START)
+    reasons = QueueReasons(LIMIT, START, later)
     for number in range(MAX_SEEN + 10):
         reasons.count_failed(reason(number), START + number)
     assert len(reasons.memory()["seen"]) == MAX_SEEN
 
 
 def test_failures_that_were_counted_before_reasons_were_are_unknown() -> None:
-    reasons = QueueReasons(LIMIT, START)
+    reasons = QueueReasons(LIMIT, START, later)
     reasons.count_failed(reason(1), START)
     reasons.complete(failed=5, retried=2)
     assert reasons.failed.total == 5
@@ -156,4 +188,4 @@ def test_failures_that_were_counted_before_reasons_were_are_unknown() -> None:
 
 
 def test_without_failures_there_is_nothing_to_expose() -> None:
-    assert QueueReasons(LIMIT, START).freeze() is None
+    assert QueueReasons(LIMIT, START, later).freeze() is None
