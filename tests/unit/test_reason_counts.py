@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,7 +62,12 @@ def test_the_sum_is_the_number_of_failures_and_each_count_is_right(
         counts.count(None if which is None else reason(which), at)
         truth[which] += 1
         frozen = counts.freeze()
-        assert sum(series.total for series in frozen.values()) == counts.total == number + 1
+        assert frozen is counts.freeze()
+        totals = {name: series.total for name, series in frozen.items()}
+        assert sum(totals.values()) == counts.total == number + 1
+        memory = counts.memory()
+        kept = {name: each for name, _, each, *_ in memory["series"]}
+        assert totals == kept | {name: each for name, each in memory["reserved"].items() if each}
         assert len(frozen.keys() - RESERVED.keys()) <= LIMIT
         for each in range(9):
             assert (of(counts, each) or 0) <= truth[each]
@@ -147,6 +153,28 @@ def test_a_series_that_there_was_none_of_before_a_restart_is_new() -> None:
     # What is not new shows its count at once, which Prometheus takes for no increase.
     restored = {name: series.restored for name, series in again.freeze().items()}
     assert restored == {reason(0).fingerprint: True, UNKNOWN: False}
+
+
+def test_a_copy_is_made_anew_whatever_changes() -> None:
+    reasons = QueueReasons(LIMIT, START, later)
+    assert reasons.freeze() is None
+    copies = []
+    for change in (
+        lambda: reasons.count_failed(reason(1), START),
+        lambda: reasons.count_failed(None, START),
+        lambda: reasons.count_retried(reason(1), START),
+        lambda: reasons.failed.count_unknown(2),
+        lambda: reasons.complete(failed=9, retried=9),
+        reasons.mark_restored,
+        lambda: reasons.count_failed(reason(1), START + HOUR),
+    ):
+        change()
+        copies.append(reasons.freeze())
+        assert reasons.freeze() is copies[-1]
+    for before, after in pairwise(copies):
+        assert before != after
+    assert copies[-1] is not None
+    assert copies[-1].seen[reason(1).fingerprint] == (START, START + HOUR)
 
 
 def test_a_reason_is_seen_since_it_was_first_until_it_stays_away_for_seven_days() -> None:
