@@ -111,8 +111,8 @@ def server(shared_server: Server) -> Server:
 
 
 @pytest.fixture(scope="session")
-def shared_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    with running_postgres(tmp_path_factory.mktemp("postgres")) as server:
+def shared_postgres() -> Iterator[PostgresServer]:
+    with running_postgres() as server:
         yield server
 
 
@@ -123,9 +123,9 @@ def database(shared_postgres: PostgresServer) -> Database:
 
 
 @pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def own_postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL that the test may stop."""
-    with running_postgres(tmp_path / "postgres") as server:
+    with running_postgres() as server:
         yield server
 
 

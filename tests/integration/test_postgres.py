@@ -267,13 +267,12 @@ def test_a_hot_standby_is_read_except_for_workers(
     own_postgres: PostgresServer,
     start_work: StartWork,
     start_exporter: StartExporter,
-    tmp_path: Path,
 ) -> None:
     database = own_postgres.create_database()
     work = start_work("bullmq6", database.url)
     work.add("mail", "send", 3, {})
     work.work("other", {})
-    with own_postgres.running_standby(tmp_path / "standby") as standby:
+    with own_postgres.running_standby() as standby:
         url = Database(standby, database.name).url
         exporter = start_exporter("", "--postgres-url", url)
         eventually(lambda: counts(exporter, "mail") == {"waiting": 3})
@@ -302,10 +301,10 @@ def test_fields_of_megabytes_are_left_out(
 
 
 def test_a_pooler_may_stand_between(
-    database: Database, work: Work, start_exporter: StartExporter, tmp_path: Path
+    database: Database, work: Work, start_exporter: StartExporter
 ) -> None:
     work.add("mail", "send", 3, {})
-    with pooled(database, tmp_path) as url:
+    with pooled(database) as url:
         exporter = start_exporter("", "--postgres-url", url)
         eventually(lambda: counts(exporter, "mail") == {"waiting": 3})
         for _ in range(5):

@@ -47,12 +47,12 @@ class Exporter:
 
     @property
     def outages(self) -> list[list[str]]:
-        """Of each outage of Redis that the log tells of, the reasons."""
+        """Of each outage of Redis or PostgreSQL that the log tells of, the reasons."""
         outages: list[list[str]] = [[]]
         for line in map(json.loads, filter(lambda each: each[0] == "{", self.log.splitlines())):
-            if line["msg"] == "Redis is unavailable":
+            if line["msg"] in ("Redis is unavailable", "PostgreSQL is unavailable"):
                 outages[-1].append(line["reason"])
-            elif line["msg"] == "Redis is back":
+            elif line["msg"] in ("Redis is back", "PostgreSQL is back"):
                 outages.append([])
         return outages if outages[-1] else outages[:-1]
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
@@ -26,6 +29,8 @@ OPTIONS = (
     *("listen_addresses=127.0.0.1", "unix_socket_directories="),
 )
 SUPERUSER = "postgres"
+# Members of this role need a password; all others are trusted.
+BY_PASSWORD = "by_password"
 TEMPLATE = "with_bullmq"
 
 
@@ -42,13 +47,13 @@ def _as_nobody() -> dict[str, Any]:
     return {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
 
 
-def _make_reachable(directory: Path) -> None:
-    """Let their user reach it: pytest's directories are of root alone."""
-    if _as_nobody():
-        shutil.chown(directory, "nobody")
-        for parent in directory.parents:
-            if parent.stat().st_uid == 0 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
+@contextmanager
+def _directory() -> Iterator[Path]:
+    """A directory of their user. Those of pytest are root's, and each run closes them to others."""
+    with TemporaryDirectory(prefix="bullmq-exporter-tests-") as directory:
+        if _as_nobody():
+            shutil.chown(directory, "nobody", "nogroup")
+        yield Path(directory)
 
 
 def _accepts(url: str) -> bool:
@@ -73,6 +78,19 @@ class Database:
     def url(self) -> str:
         return self.url_of(SUPERUSER)
 
+    def add_jobs(self, queue: str, number: int, **options: Any) -> None:
+        """Add jobs as BullMQ's Queue.addBulk() does, by its function in the database."""
+        job = {"name": "send", "opts": options, "timestamp": int(1000 * time.time())} | options
+        jobs = json.dumps([job] * number)
+        self.execute(f"SELECT add_jobs_bulk('{queue}', '{jobs}')")
+
+    def end_connections(self, application_name: str = "bullmq-exporter") -> None:
+        """End the connections of this name, as an administrator or a restart does."""
+        self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            f"WHERE application_name = '{application_name}'"
+        )
+
     def execute(self, statement: str, url: str | None = None) -> list[tuple[Any, ...]]:
         """Run statements, as superuser or as who the URL says, and return the rows of the last."""
         with psycopg.connect(
@@ -94,8 +112,6 @@ class PostgresServer:
         self._names = (f"database_{number}" for number in count())
 
     def initialize(self) -> None:
-        self.directory.mkdir(exist_ok=True)
-        _make_reachable(self.directory)
         subprocess.run(
             [
                 *(_program("initdb"), "--pgdata", str(self.directory / "data")),
@@ -107,9 +123,22 @@ class PostgresServer:
             stdout=subprocess.DEVNULL,
             **_as_nobody(),
         )
+        access = self.directory / "data" / "pg_hba.conf"
+        rule = f"host all +{BY_PASSWORD} 127.0.0.1/32 scram-sha-256\n"
+        access.write_text(rule + access.read_text())
 
-    def start(self) -> None:
-        settings = [argument for option in OPTIONS for argument in ("-c", option)]
+    def start(self, *options: str) -> None:
+        """Start it with these settings, such as `max_connections=10`, and wait until it accepts."""
+        settings = [argument for option in (*OPTIONS, *options) for argument in ("-c", option)]
+        eventually(lambda: self._starts(settings))
+
+    def _starts(self, settings: list[str]) -> bool:
+        # One that follows one that was killed gives up while processes of that are still there.
+        if self._process is None or self._process.poll() is not None:
+            self._spawn(settings)
+        return _accepts(Database(self, "postgres").url)
+
+    def _spawn(self, settings: list[str]) -> None:
         self._process = subprocess.Popen(
             [
                 *(_program("postgres"), "-D", str(self.directory / "data")),
@@ -120,7 +149,6 @@ class PostgresServer:
             stderr=subprocess.DEVNULL,
             **_as_nobody(),
         )
-        eventually(lambda: _accepts(Database(self, "postgres").url))
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it; by SIGINT it ends connections and keeps what was committed."""
@@ -158,11 +186,17 @@ class PostgresServer:
                 shutil.chown(data / name, "nobody", "nogroup")
 
     @contextmanager
-    def running_standby(self, directory: Path) -> Iterator[PostgresServer]:
+    def running_standby(self) -> Iterator[PostgresServer]:
         """Another server that follows this one, and may be read."""
-        standby = PostgresServer(directory)
-        directory.mkdir()
-        _make_reachable(directory)
+        with _directory() as directory:
+            standby = self._copy(directory)
+            standby.start()
+            try:
+                yield standby
+            finally:
+                standby.stop()
+
+    def _copy(self, directory: Path) -> PostgresServer:
         subprocess.run(
             [
                 *(_program("pg_basebackup"), "--write-recovery-conf", "--checkpoint=fast"),
@@ -173,34 +207,42 @@ class PostgresServer:
             cwd=directory,
             **_as_nobody(),
         )
-        standby.start()
-        try:
-            yield standby
-        finally:
-            standby.stop()
+        return PostgresServer(directory)
 
     def create_template(self) -> None:
-        postgres = Database(self, "postgres")
-        postgres.execute(f"CREATE DATABASE {TEMPLATE}")
-        subprocess.run(
-            [program("node", "nodejs"), "migrate.mjs", Database(self, TEMPLATE).url],
-            cwd=BULLMQ,
-            check=True,
-        )
+        Database(self, "postgres").execute(f"CREATE DATABASE {TEMPLATE}")
+        migrate(Database(self, TEMPLATE))
 
-    def create_database(self) -> Database:
-        name = next(self._names)
+    def create_database(self, name: str | None = None) -> Database:
+        """A database with BullMQ's tables."""
+        name = name or next(self._names)
         Database(self, "postgres").execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
         return Database(self, name)
 
+    def create_ascii_database(self) -> Database:
+        """The same, of which PostgreSQL does not know the encoding of its texts."""
+        name = next(self._names)
+        Database(self, "postgres").execute(
+            f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'"
+        )
+        migrate(Database(self, name))
+        return Database(self, name)
+
+
+def migrate(database: Database) -> None:
+    """Make BullMQ's tables."""
+    subprocess.run([program("node", "nodejs"), "migrate.mjs", database.url], cwd=BULLMQ, check=True)
+
 
 @contextmanager
-def pooled(database: Database, directory: Path) -> Iterator[str]:
+def pooled(database: Database) -> Iterator[str]:
     """A pgbouncer in transaction mode with one connection to the database; the URL there."""
     port = free_port()
-    settings = directory / "pgbouncer.ini"
-    settings.write_text(
-        f"""
+    url = database.url.replace(f":{database.server.port}/", f":{port}/")
+    with _directory() as directory:
+        settings = directory / "pgbouncer.ini"
+        settings.write_text(
+            f"""
 [databases]
 {database.name} = host=127.0.0.1 port={database.server.port} user={SUPERUSER}
 [pgbouncer]
@@ -211,30 +253,29 @@ auth_type = any
 pool_mode = transaction
 default_pool_size = 1
 """
-    )
-    _make_reachable(directory)
-    process = subprocess.Popen(
-        [program("pgbouncer", "pgbouncer"), "--quiet", str(settings)],
-        cwd=directory,
-        stderr=subprocess.DEVNULL,
-        **_as_nobody(),
-    )
-    url = database.url.replace(f":{database.server.port}/", f":{port}/")
-    try:
-        eventually(lambda: _accepts(url))
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
+        )
+        process = subprocess.Popen(
+            [program("pgbouncer", "pgbouncer"), "--quiet", str(settings)],
+            cwd=directory,
+            stderr=subprocess.DEVNULL,
+            **_as_nobody(),
+        )
+        try:
+            eventually(lambda: _accepts(url))
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
 
 
 @contextmanager
-def running_postgres(directory: Path) -> Iterator[PostgresServer]:
-    server = PostgresServer(directory)
-    server.initialize()
-    server.start()
-    try:
-        server.create_template()
-        yield server
-    finally:
-        server.stop()
+def running_postgres() -> Iterator[PostgresServer]:
+    with _directory() as directory:
+        server = PostgresServer(directory)
+        server.initialize()
+        server.start()
+        try:
+            server.create_template()
+            yield server
+        finally:
+            server.stop()

@@ -16,9 +16,10 @@ class Proxy(socketserver.ThreadingTCPServer):
 
     `delay` holds each piece of an answer back, in seconds. While it is `silent`, it accepts and
     passes nothing on. An answer that comes in a piece of more than `cut_after` bytes ends there,
-    and its connection is reset; so does the answer to one request after `most` bytes. `rate` is how
-    many bytes of answers a second a connection passes on; `passed` counts them. When its `with`
-    ends, every connection is closed and every thread has ended.
+    and its connection is reset; so does the answer to one request after `most` bytes; with `stalls`
+    the connection stays open, and no more of the answer comes. `rate` is how many bytes of answers
+    a second a connection passes on; `passed` counts them. When its `with` ends, every connection is
+    closed and every thread has ended.
     """
 
     def __init__(self, to: int) -> None:
@@ -29,6 +30,7 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.silent = False
         self.cut_after: int | None = None
         self.most: int | None = None
+        self.stalls = False
         self.rate: float | None = None
         self.passed = 0
         self._clients: set[socket.socket] = set()
@@ -96,7 +98,7 @@ class _Connection(socketserver.BaseRequestHandler):
         server.passed += len(passed)
         sink.sendall(passed)
         time.sleep(len(passed) / server.rate if server.rate else 0)
-        if len(passed) < len(data):
+        if len(passed) < len(data) and not server.stalls:
             # Without a rest to linger for, closing it sends a reset.
             sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return False
