@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import socket
@@ -13,16 +14,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, LiteralString
 
+import orjson
 import psycopg
 from psycopg import sql
-from psycopg.adapt import Loader
+from psycopg.adapt import Dumper, Loader
 
 from exporter.daemon_thread import call_in_daemon_thread
+from exporter.queues.text import text
 from exporter.settings import PostgresSettings, secret_in
 from exporter.stores.postgres.errors import (
     InvalidReply,
     NoConnection,
     PostgresUnavailable,
+    ReplayConflict,
     connection_error,
     read_error,
 )
@@ -33,6 +37,8 @@ Row = tuple[Any, ...]
 
 # How long one statement of a poll may take (ms): PostgreSQL ends it then.
 STATEMENT_MS = 200
+# For which part of that time it may wait for a table that is locked.
+LOCK_SHARE = 0.75
 
 # Where systems keep the certificates that they trust: the libpq of psycopg's wheel looks where its
 # builder had them.
@@ -44,6 +50,7 @@ AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bund
 _BEGIN: LiteralString = """
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL statement_timeout = {time};
+SET LOCAL lock_timeout = {lock_time};
 SET LOCAL search_path = {schema};
 SET LOCAL enable_seqscan = off;
 SET LOCAL enable_bitmapscan = off;
@@ -57,6 +64,20 @@ class _Raw(Loader):
 
     def load(self, data: psycopg.abc.Buffer) -> bytes:
         return bytes(data)
+
+
+class _Text(Loader):
+    """A text in bytes that need not be UTF-8; see `raw_text`."""
+
+    def load(self, data: psycopg.abc.Buffer) -> str:
+        return bytes(data).decode("utf-8", "surrogateescape")
+
+
+class _TextDumper(Dumper):
+    """What `_Text` has loaded, as it was."""
+
+    def dump(self, obj: str) -> bytes:
+        return obj.encode("utf-8", "surrogateescape")
 
 
 class PostgresReader:
@@ -74,10 +95,14 @@ class PostgresReader:
         self.settings = settings
         self.statement_ms = min(statement_ms, int(1000 * settings.timeout))
         self._free = asyncio.Semaphore(connections)
+        self._is_shared = connections > 1  # by requests, of which there may be any number
         self._idle: list[psycopg.AsyncConnection[Row]] = []
         self._closed = False
+        self._client_encoding = "UTF8"
         self._begin = sql.SQL(_BEGIN).format(
-            time=sql.Literal(self.statement_ms), schema=sql.Identifier(settings.schema_name)
+            time=sql.Literal(self.statement_ms),
+            lock_time=sql.Literal(int(LOCK_SHARE * self.statement_ms)),
+            schema=sql.Identifier(settings.schema_name),
         )
 
     async def read(self, statement: sql.Composable, **values: Any) -> list[Row]:
@@ -93,16 +118,26 @@ class PostgresReader:
         The values stand in them as `%(name)s`. Texts among them must not hold a NUL, which
         PostgreSQL has not: see `sendable`. Raises PostgresUnavailable.
         """
-        timeout = self.settings.timeout
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        deadline = asyncio.get_running_loop().time() + self.settings.timeout
         try:
-            async with asyncio.timeout(timeout):
+            return await self._read_by(deadline, statements, values)
+        except ReplayConflict:
+            # What a standby had to remove is removed now.
+            return await self._read_by(deadline, statements, values)
+
+    async def _read_by(
+        self, deadline: float, statements: Sequence[sql.Composable], values: Mapping[str, Any]
+    ) -> list[list[Row]]:
+        try:
+            async with asyncio.timeout_at(deadline):
                 await self._free.acquire()
         except TimeoutError:
-            raise NoConnection(
-                f"all connections to PostgreSQL at {self.settings.address} are in use"
-            ) from None
+            if self._is_shared:
+                raise NoConnection(
+                    f"all connections to PostgreSQL at {self.settings.address} are in use"
+                ) from None
+            # Another read of ours waits for an answer.
+            raise self._unanswered() from None
         try:
             connection = await self._connection(deadline)
             reading = asyncio.ensure_future(self._run(connection, statements, values))
@@ -161,7 +196,10 @@ class PostgresReader:
             except psycopg.Error as error:
                 raise read_error(self.settings, error, self.statement_ms) from None
         await _cut_off(reading, connection)
-        raise PostgresUnavailable(
+        raise self._unanswered()
+
+    def _unanswered(self) -> PostgresUnavailable:
+        return PostgresUnavailable(
             f"PostgreSQL at {self.settings.address} did not answer within "
             f"{self.settings.timeout:g} s; see {self.settings.names_of('timeout')}"
         )
@@ -174,7 +212,10 @@ class PostgresReader:
     ) -> list[list[Row]]:
         message = self._begin + sql.SQL(";").join(statements)
         async with psycopg.AsyncClientCursor(connection) as cursor:
-            await cursor.execute(message, values)
+            try:
+                await cursor.execute(message, values)
+            except UnicodeEncodeError:
+                await cursor.execute(message, {name: _in_utf8(values[name]) for name in values})
             found = []
             while True:
                 if cursor.description is not None:
@@ -190,11 +231,14 @@ class PostgresReader:
             # The server has closed it since, as at its restart.
             await _close(connection)
         try:
-            left = deadline - asyncio.get_running_loop().time()
-            async with asyncio.timeout(max(left, 0)):
-                connection = await psycopg.AsyncConnection.connect(
-                    autocommit=True, prepare_threshold=None, **await self._parameters()
-                )
+            async with asyncio.timeout_at(deadline):
+                connection = await self._connect()
+                encoding = connection.info.parameter_status("server_encoding")
+                wanted = "SQL_ASCII" if encoding == "SQL_ASCII" else "UTF8"
+                if wanted != self._client_encoding:
+                    self._client_encoding = wanted
+                    await _close(connection)
+                    connection = await self._connect()
         except TimeoutError:
             raise PostgresUnavailable(
                 f"PostgreSQL at {self.settings.address} did not accept a connection within "
@@ -203,7 +247,16 @@ class PostgresReader:
         except (psycopg.Error, OSError, ValueError) as error:
             raise connection_error(self.settings, error) from None
         connection.adapters.register_loader("jsonb", _Raw)
+        if self._client_encoding == "SQL_ASCII":
+            for name in ("text", "name", 0):
+                connection.adapters.register_loader(name, _Text)
+            connection.adapters.register_dumper(str, _TextDumper)
         return connection
+
+    async def _connect(self) -> psycopg.AsyncConnection[Row]:
+        return await psycopg.AsyncConnection.connect(
+            autocommit=True, prepare_threshold=None, **await self._parameters()
+        )
 
     async def _parameters(self) -> dict[str, Any]:
         """What libpq is given: what is not set here, an environment of libpq's own could set."""
@@ -215,7 +268,9 @@ class PostgresReader:
             "user": settings.user,
             "password": await self._password(),
             "application_name": settings.application_name,
-            "client_encoding": "UTF8",
+            # A database that is SQL_ASCII holds bytes of any encoding. It would refuse to send
+            # what is not UTF-8 to a client that says that it reads UTF-8.
+            "client_encoding": self._client_encoding,
             "connect_timeout": max(2, int(settings.timeout)),
             "gssencmode": "disable",
             "sslmode": "disable",
@@ -245,12 +300,45 @@ class PostgresReader:
 
 
 def sendable(raw: bytes) -> str | None:
-    """Text that PostgreSQL may hold; None for other bytes, which no name or id there has."""
-    try:
-        decoded = raw.decode()
-    except UnicodeDecodeError:
+    """A text to compare with, as `raw_text` returns its bytes; None if it has a NUL, as no text in
+    PostgreSQL has.
+
+    Bytes that are not UTF-8 are sent to databases that may hold them, those that are SQL_ASCII. For
+    others NULL is sent, which equals nothing.
+    """
+    return None if b"\0" in raw else raw.decode("utf-8", "surrogateescape")
+
+
+def raw_text(read: str) -> bytes:
+    """The bytes of a text that was read."""
+    return read.encode("utf-8", "surrogateescape")
+
+
+def shown_text(read: str) -> str:
+    """A text that was read, as it can be shown."""
+    return text(raw_text(read))
+
+
+def own_json(raw: bytes | None) -> Any:
+    """What a statement has made as jsonb of texts that need not be UTF-8; see `raw_text`."""
+    if raw is None:
         return None
-    return None if "\0" in decoded else decoded
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return json.loads(raw.decode("utf-8", "surrogateescape"))
+
+
+def _in_utf8(value: Any) -> Any:
+    """The value, with NULL in place of texts that are not UTF-8."""
+    if isinstance(value, list):
+        return [_in_utf8(each) for each in value]
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return None
+    return value
 
 
 def _authorities() -> str:

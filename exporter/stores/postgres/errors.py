@@ -37,6 +37,16 @@ class TooSlow(PostgresUnavailable):
     public = "PostgreSQL answers too slowly"
 
 
+class TableLocked(PostgresUnavailable):
+    """Another session has locked a table, and kept it for longer than a statement may wait."""
+
+    public = "PostgreSQL answers too slowly: a table is locked"
+
+
+class ReplayConflict(PostgresUnavailable):
+    """A standby ended a read because it was in the way of what the primary had done."""
+
+
 class NoConnection(PostgresUnavailable):
     """All connections were in use by other reads."""
 
@@ -57,26 +67,43 @@ def reason_of(error: Exception) -> str:
 
 
 # What the server or libpq says (in English: other languages are repeated without a hint), and the
-# setting to look at.
+# settings to look at.
 _HINTS = (
-    (r"password authentication failed|no password supplied|role .* does not exist", "user"),
-    (r"database .* does not exist|permission denied for database", "database"),
+    (r"password authentication failed|no password supplied", ("user", "password")),
+    (r"role .* does not exist|role .* is not permitted to log in", ("user",)),
+    (r"database .* does not exist|permission denied for database", ("database",)),
     (
         r"server does not support SSL|SSL (error|connection)|certificate|no pg_hba\.conf entry",
-        "tls",
+        ("tls",),
     ),
+)
+# The limits of a role or a database, those of the server, and pgbouncer's.
+_TOO_MANY = re.compile(
+    r"too many (connections|clients)|connection slots are reserved|no more connections allowed"
+)
+
+
+# What other tables than BullMQ's lead to.
+_NOT_OF_BULLMQ = (
+    *(errors.UndefinedColumn, errors.UndefinedObject, errors.UndefinedFunction),
+    *(errors.DatatypeMismatch, errors.WrongObjectType, errors.DataError),
 )
 
 
 def connection_error(settings: PostgresSettings, error: Exception) -> PostgresUnavailable:
     """What to raise where no connection can be made."""
     reason = reason_of(error)
-    for pattern, field in _HINTS:
+    where = f"PostgreSQL at {settings.address}"
+    for pattern, fields in _HINTS:
         if re.search(pattern, reason):
-            return PostgresRefused(
-                f"PostgreSQL at {settings.address}: {reason}; see {settings.names_of(field)}"
-            )
-    return PostgresUnavailable(f"PostgreSQL at {settings.address} cannot be reached: {reason}")
+            named = " and ".join(map(settings.names_of, fields))
+            return PostgresRefused(f"{where}: {reason}; see {named}")
+    if _TOO_MANY.search(reason):
+        return PostgresUnavailable(
+            f"{where} takes no further connection: {reason}; raise the CONNECTION LIMIT of the "
+            "exporter's role or database, or max_connections"
+        )
+    return PostgresUnavailable(f"{where} cannot be reached: {reason}")
 
 
 def read_error(settings: PostgresSettings, error: psycopg.Error, limit_ms: int) -> StoreUnavailable:
@@ -84,6 +111,17 @@ def read_error(settings: PostgresSettings, error: psycopg.Error, limit_ms: int) 
     where = f"PostgreSQL at {settings.address}"
     if isinstance(error, errors.QueryCanceled):
         return TooSlow(f"{where} answers too slowly: a statement took over {limit_ms} ms")
+    if isinstance(error, errors.LockNotAvailable):
+        return TableLocked(
+            f"{where}: a table is locked by another session, as by ALTER TABLE or VACUUM FULL; see "
+            "pg_locks"
+        )
+    if isinstance(error, errors.SerializationFailure):
+        # In a transaction that only reads there is no other reason for it.
+        return ReplayConflict(
+            f"{where} is a standby that ends our reads: {reason_of(error)}; see "
+            "hot_standby_feedback and max_standby_streaming_delay there"
+        )
     if isinstance(error, errors.InsufficientPrivilege):
         return PostgresRefused(
             f"{where} does not let us read: {reason_of(error)}; see SECURITY.md for the rights "
@@ -93,6 +131,6 @@ def read_error(settings: PostgresSettings, error: psycopg.Error, limit_ms: int) 
         return PostgresRefused(
             f"{where}: {reason_of(error)}; see {settings.names_of('schema_name')}"
         )
-    if isinstance(error, errors.UndefinedColumn | errors.UndefinedObject | errors.DataError):
+    if isinstance(error, _NOT_OF_BULLMQ):
         return InvalidReply(f"{where}: its tables are not those of BullMQ 6: {reason_of(error)}")
     return PostgresUnavailable(f"{where} cannot be read: {reason_of(error)}")

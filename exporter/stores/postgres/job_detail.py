@@ -9,7 +9,7 @@ from exporter.queues.job_detail import Child, Children, ChildState, JobDetail, d
 from exporter.queues.jobs import ReadLimits
 from exporter.queues.json_values import parse_json
 from exporter.queues.queue import JobKey, Queue, State
-from exporter.stores.postgres.client import PostgresReader, Row, sendable
+from exporter.stores.postgres.client import PostgresReader, Row, raw_text, sendable, shown_text
 from exporter.stores.postgres.jobs import MAX_NAME_LENGTH, job_of
 from exporter.stores.postgres.statements import load_statement
 
@@ -29,6 +29,7 @@ OUTCOMES = {
     "failed": "failed",
     "ignored": "ignored",
 }
+_STATES = {state.value: state for state in State}
 # The fields whose lengths job.sql returns, in its order.
 _FIELDS = ("failedReason", "stacktrace", "data", "returnvalue", "opts", "progress")
 
@@ -78,10 +79,10 @@ async def read_job(
         priority=priority,
         delay=delay,
         stalled_count=stalled,
-        worker=worker,
+        worker=None if worker is None else shown_text(worker),
         parent=None if parent_id is None else _key(queue, parent_queue or "", parent_id),
         children=_children(queue, counts, children),
-        log_lines=tuple(line for (line,) in lines),
+        log_lines=tuple(shown_text(line) for (line,) in lines),
         log_total=log_total,
     )
 
@@ -93,22 +94,22 @@ def _fields(unbounded: Sequence[Any]) -> dict[str, bytes | None]:
         if size is not None and text is None:
             fields[field] = b"[left out: %d bytes]" % size
         else:
-            fields[field] = None if text is None else text.encode()
+            fields[field] = None if text is None else raw_text(text)
     return fields
 
 
-def _state(kept_as: str, priority: int, *, paused: bool) -> State:
-    """The state of a job that PostgreSQL has in this one."""
+def _state(kept_as: str, priority: int, *, paused: bool) -> State | None:
+    """The state of a job that PostgreSQL has in this one; None for one of a later migration."""
     if kept_as == "waiting" and priority > 0:
         return State.PRIORITIZED
     if kept_as == "waiting" and paused:
         return State.PAUSED
-    return State(kept_as)
+    return _STATES.get(kept_as)
 
 
 def _key(near: Queue, queue: str, job_id: str) -> JobKey:
     """A job of the same schema."""
-    return JobKey(near.prefix, queue, job_id.encode())
+    return JobKey(near.prefix, shown_text(queue), raw_text(job_id))
 
 
 def _children(queue: Queue, counts: Sequence[Row], rows: Sequence[Row]) -> Children | None:
@@ -126,7 +127,7 @@ def _children(queue: Queue, counts: Sequence[Row], rows: Sequence[Row]) -> Child
                 else ChildState(
                     None if removed else _state(kept_as, priority, paused=paused),
                     removed,
-                    reason or None,
+                    shown_text(reason) if reason else None,
                 ),
             )
             for status, child_queue, child_id, removed, kept_as, priority, paused, reason in rows

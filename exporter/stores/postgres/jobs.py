@@ -11,7 +11,8 @@ from psycopg import sql
 from exporter.queues.jobs import UNBOUNDED, Job, Page, ReadLimits, too_large
 from exporter.queues.json_values import parse_json
 from exporter.queues.queue import Queue, State
-from exporter.stores.postgres.client import PostgresReader, Row, sendable
+from exporter.queues.text import text
+from exporter.stores.postgres.client import PostgresReader, Row, raw_text, sendable, shown_text
 from exporter.stores.postgres.large_counts import LargeCounts
 from exporter.stores.postgres.poll import COUNTS, IN_A_REQUEST, count_values, counted_of, counts_of
 from exporter.stores.postgres.statements import load_statement
@@ -114,7 +115,7 @@ async def read_page(
         has_schedulers=counted.schedulers > 0,
         counts=counts_of(queue, counted, large_counts),
         jobs=jobs,
-        ids=tuple(each.id.encode() for each in listed),
+        ids=tuple(raw_text(each.id) for each in listed),
         ended=len(listed) < limit,
     )
 
@@ -129,7 +130,7 @@ async def read_jobs(
     without: Sequence[str],
 ) -> tuple[Job, ...]:
     """The jobs that are still there of these. Raises PostgresUnavailable."""
-    texts = [text for text in map(sendable, ids) if text is not None]
+    texts = [each for each in map(sendable, ids) if each is not None]
     if not texts:
         return ()
     rows = await reader.read(SIZES, queue=sendable(queue.raw_name), ids=texts)
@@ -188,17 +189,17 @@ def job_of(
 ) -> Job:
     """A job from its row; `times` are when it was added, taken and finished (epoch ms)."""
     added, processed, finished = times
-    reason = fields["failedReason"]
+    reason = fields["failedReason"] or b""
     traces = parse_json(fields["stacktrace"] or b"[]")
     data = fields["data"]
     return Job(
-        id=job_id,
-        raw_id=job_id.encode(),
-        name=name,
+        id=shown_text(job_id),
+        raw_id=raw_text(job_id),
+        name=shown_text(name),
         data={} if data is None else parse_json(data),
         state=state,
         # BullMQ takes an empty reason for none.
-        failed_reason=(reason.decode() if isinstance(reason, bytes) else reason) or None,
+        failed_reason=text(reason if isinstance(reason, bytes) else raw_text(reason)) or None,
         timestamp=added,
         processed_on=processed,
         finished_on=finished,

@@ -16,15 +16,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from exporter.concurrency.batches import batched
 from exporter.concurrency.request_priority import RequestPriority
-from exporter.queues.json_values import parse_json
 from exporter.queues.limits import QueueLimits
 from exporter.queues.queue import Queue, State
 from exporter.queues.snapshot import QueueReading
 from exporter.queues.text import MAX_SAFE_INTEGER, label_text
-from exporter.stores.postgres.client import PostgresReader, Row, sendable
-from exporter.stores.postgres.errors import TooSlow
+from exporter.stores.postgres.client import PostgresReader, Row, own_json, raw_text, sendable
+from exporter.stores.postgres.errors import InvalidReply, PostgresRefused, TooSlow
 from exporter.stores.postgres.large_counts import LargeCounts, Place
 from exporter.stores.postgres.schema import Schema
+from exporter.stores.postgres.standby import Standby
 from exporter.stores.postgres.statements import load_statement
 
 Found = TypeVar("Found")
@@ -73,7 +73,7 @@ class Counted(NamedTuple):
     by_state: Mapping[State, int]  # WAITING stands for PAUSED, too
     uncounted: frozenset[State]  # which of them have more jobs, or may have
     schedulers: int
-    last_event: int | None
+    last_event: object  # which table of jobs it is, and the event's id
     has_jobs: bool
     has_meta: bool
     limiter: Any  # how many jobs the rate limiter has counted, and until when (ms)
@@ -88,14 +88,14 @@ class Counted(NamedTuple):
             if has_jobs and number > (limits.finished if state in FINISHED else limits.unfinished)
         )
         return cls(
-            meta=parse_json(meta) or {},
+            meta=own_json(meta) or {},
             by_state=by_state,
             uncounted=uncounted,
             schedulers=schedulers,
             last_event=last_event,
             has_jobs=has_jobs,
             has_meta=has_meta,
-            limiter=parse_json(limiter),
+            limiter=own_json(limiter),
         )
 
     @property
@@ -141,12 +141,26 @@ class Poller:
         self._max_schedulers = max_schedulers
         self._request_priority = request_priority or RequestPriority()
         self._existing: frozenset[Queue] = frozenset()
+        self._standby = Standby(reader)
 
     async def poll(
         self, queues: Sequence[Queue], *, configured: frozenset[Queue]
     ) -> tuple[QueueReading, ...]:
         """A reading of each queue that exists or is configured. Raises PostgresUnavailable."""
         await self._schema.check()
+        if self._schema.is_in_standby:
+            await self._standby.check()
+        try:
+            return await self._poll(queues, configured)
+        except (PostgresRefused, InvalidReply):
+            # What has become of the schema since says more than the statement that failed.
+            self._schema.forget()
+            await self._schema.check()
+            raise
+
+    async def _poll(
+        self, queues: Sequence[Queue], configured: frozenset[Queue]
+    ) -> tuple[QueueReading, ...]:
         counted: dict[Queue, Counted] = {}
         edges: dict[Queue, Edges] = {}
         if not queues:
@@ -196,7 +210,7 @@ class Poller:
             schedulers=self._max_schedulers,
         )
         return {
-            queues[at]: Edges(waiting, parse_json(active), delayed, parents, parse_json(runs))
+            queues[at]: Edges(waiting, own_json(active), delayed, parents, own_json(runs))
             for at, waiting, active, delayed, parents, runs in rows
         }
 
@@ -206,7 +220,7 @@ class Poller:
         version = counted.meta.get("version")
         taken, held = edges.oldest_active or (None, None)
         runs = {
-            label_text(name.encode()): seconds
+            label_text(raw_text(name)): seconds
             for name, at in edges.runs or ()
             if (seconds := _seconds(at)) is not None
         }
@@ -215,7 +229,7 @@ class Poller:
             queue=queue,
             counts=counts,
             paused=counted.paused,
-            version=None if version is None else label_text(version.encode()),
+            version=None if version is None else label_text(raw_text(version)),
             # What waits while its queue is paused waits for nobody.
             oldest_waiting=None if counted.paused else _seconds(edges.oldest_waiting),
             oldest_active=_seconds(taken),

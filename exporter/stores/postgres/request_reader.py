@@ -9,9 +9,10 @@ from exporter.queues.job_detail import JobDetail
 from exporter.queues.jobs import Job, Page, ReadLimits
 from exporter.queues.queue import Queue, State
 from exporter.queues.snapshot import QueueReading, Scheduler
+from exporter.queues.text import spellings
 from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import Settings
-from exporter.stores.postgres.client import PostgresReader, sendable
+from exporter.stores.postgres.client import PostgresReader, raw_text, sendable
 from exporter.stores.postgres.errors import PostgresUnavailable
 from exporter.stores.postgres.job_detail import read_job
 from exporter.stores.postgres.jobs import Scan, read_jobs, read_page
@@ -135,7 +136,7 @@ class RequestReader(RequestReads):
         texts = [text for text in map(sendable, ids) if text is not None]
         with self.understanding():
             rows = await self._postgres.read(EXISTING, queue=sendable(queue.raw_name), ids=texts)
-        return {job_id.encode() for (job_id,) in rows}
+        return {raw_text(job_id) for (job_id,) in rows}
 
     def scan(self, queue: Queue, state: State, *, newest_first: bool) -> Scan:
         """A reading of all jobs of a state, in batches."""
@@ -158,15 +159,20 @@ class RequestReader(RequestReads):
         prefixes: Sequence[str],  # noqa: ARG002 - relatives are in the same schema
     ) -> JobDetail | None:
         """One job in full; None if there is none. See job_detail.read_job."""
-        if (text := sendable(job_id)) is None:
-            return None
-        return await read_job(
-            self._postgres, queue, text, first_log=first_log, logs=logs, limits=self._limits
-        )
+        for spelling in spellings(job_id):
+            if (text := sendable(spelling)) is None:
+                continue
+            found = await read_job(
+                self._postgres, queue, text, first_log=first_log, logs=logs, limits=self._limits
+            )
+            if found is not None:
+                return found
+        return None
 
     async def find_job(self, queue: Queue, job_id: bytes) -> bytes | None:
-        """The job's id; None if there is no such job."""
-        return job_id if await self.existing(queue, [job_id]) else None
+        """The job's id as PostgreSQL has it; None if there is no such job."""
+        existing = await self.existing(queue, spellings(job_id))
+        return next((spelling for spelling in spellings(job_id) if spelling in existing), None)
 
     async def read_schedulers(
         self, queue: Queue, *, start: int, limit: int

@@ -9,7 +9,7 @@ from exporter.queues.json_values import parse_json
 from exporter.queues.queue import Queue
 from exporter.queues.snapshot import Scheduler
 from exporter.queues.text import label_text
-from exporter.stores.postgres.client import PostgresReader, Row, sendable
+from exporter.stores.postgres.client import PostgresReader, Row, raw_text, sendable
 from exporter.stores.postgres.statements import load_statement
 
 SCHEDULERS, PAGE = load_statement("schedulers.sql"), load_statement("scheduler_page.sql")
@@ -64,13 +64,13 @@ def _scheduler(queue: Queue, row: Row) -> Scheduler:
     ran = added if isinstance(number, int) and number > 1 else None
     return Scheduler(
         queue=queue,
-        key=scheduler_id.encode(),
+        key=raw_text(scheduler_id),
         at=str(next_run).encode(),
-        label=label_text(scheduler_id.encode()),
-        name=None if name is None else label_text(name.encode()),
-        pattern=label_text(pattern.encode()) if pattern else None,
+        label=label_text(raw_text(scheduler_id)),
+        name=None if name is None else label_text(raw_text(name)),
+        pattern=label_text(raw_text(pattern)) if pattern else None,
         every=every,
-        tz=label_text(tz.encode()) if tz else None,
+        tz=label_text(raw_text(tz)) if tz else None,
         limit=limit,
         end_date=end_date,
         iterations=iterations,

@@ -36,6 +36,7 @@ class Schema:
     def __init__(self, reader: PostgresReader) -> None:
         self._reader = reader
         self._good_until = 0.0
+        self.is_in_standby = False  # as of the last look
 
     async def check(self) -> None:
         """Raises PostgresRefused where BullMQ's tables cannot be read, with what to do."""
@@ -45,7 +46,7 @@ class Schema:
         settings = self._reader.settings
         name = settings.schema_name
         row = await self._read_rights()
-        database, server, exists, may_use, missing, unreadable, others = row
+        database, server, exists, may_use, missing, unreadable, others, self.is_in_standby = row
         where = f"database {database} of PostgreSQL at {settings.address}"
         if server < MIN_SERVER:
             raise PostgresRefused(f"{where}: BullMQ needs PostgreSQL 13 or later")
@@ -80,8 +81,8 @@ class Schema:
 
     async def others(self) -> list[str]:
         """Other schemas of the database with BullMQ's tables. Raises PostgresUnavailable."""
-        others: list[str] = (await self._read_rights())[-1]
-        return others
+        *_, others, _ = await self._read_rights()
+        return list(others)
 
     async def _read_rights(self) -> Row:
         [row] = await self._reader.read(

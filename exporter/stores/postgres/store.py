@@ -14,7 +14,7 @@ from exporter.queues.snapshot import QueueReading
 from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import Settings
 from exporter.stores.base import Findings
-from exporter.stores.postgres.client import PostgresReader
+from exporter.stores.postgres.client import PostgresReader, raw_text
 from exporter.stores.postgres.collectors import all_collectors
 from exporter.stores.postgres.large_counts import LargeCounts
 from exporter.stores.postgres.poll import Poller
@@ -82,7 +82,7 @@ class PostgresStore:
         by_base = {queue.base: queue for queue in known}
         queues, excluded, too_long = [], 0, 0
         for (name,) in await self._polling.read(QUEUES, most=most):
-            queue = Queue.named(settings.postgres.schema_name, name)
+            queue = Queue.named(settings.postgres.schema_name, raw_text(name))
             if not name or len(queue.base) > MAX_BASE_BYTES:
                 too_long += bool(name)
             elif not settings.selects(queue.name):

@@ -1,6 +1,7 @@
 -- Of each queue what is in `meta`, how many jobs there are of each state, how many schedulers, the
--- last event, whether there are jobs at all or `meta`, and the rate limiter. Jobs of one state are
--- counted up to `more`, finished ones up to `finished`, in their partial index.
+-- last event with which table of jobs that is, whether there are jobs at all or `meta`, and the rate
+-- limiter. Jobs of one state are counted up to `more`, finished ones up to `finished`, in their
+-- partial index.
 SELECT at,
   (
     SELECT jsonb_object_agg(field, left(value, %(length)s)) FROM meta
@@ -33,7 +34,7 @@ SELECT at,
   (SELECT count(*) FROM (
     SELECT FROM scheduler WHERE queue = wanted_queue LIMIT %(schedulers)s
   ) AS found),
-  (SELECT max(id) FROM event WHERE queue = wanted_queue),
+  (SELECT array['job'::regclass::oid::bigint, max(id)] FROM event WHERE queue = wanted_queue),
   (SELECT count(*) > 0 FROM (SELECT FROM job WHERE queue = wanted_queue LIMIT 1) AS found),
   (SELECT count(*) > 0 FROM (SELECT FROM meta WHERE queue = wanted_queue LIMIT 1) AS found),
   (SELECT jsonb_build_array(points, expire_at_ms) FROM rate_limit WHERE queue = wanted_queue)

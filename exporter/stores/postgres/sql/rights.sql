@@ -23,5 +23,6 @@ SELECT current_database(), current_setting('server_version_num')::int,
       WHERE relnamespace = pg_namespace.oid AND relname IN ('job', 'migration')
     )
     ORDER BY 1 LIMIT %(names)s
-  )
+  ),
+  pg_is_in_recovery()
 FROM (SELECT) AS one LEFT JOIN pg_namespace AS namespace ON nspname = %(schema)s
