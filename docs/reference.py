@@ -86,10 +86,12 @@ SOURCES = {
 POSTGRES_SOURCES = {
     "bullmq_job_count": "`job`: up to 1,000 jobs of each state that is not finished are counted at each "
     "poll; finished and other jobs in turn, for 0.25% of the time, the oldest count first. A count that is "
-    "more than 10 minutes old is absent",
+    "more than 10 minutes old is absent. Jobs with a negative priority count as `waiting`, as "
+    "`Job.getState()` says; BullMQ's `getJobCounts()` has them in no state",
     "bullmq_queue_missing_jobs": None,
     "bullmq_queue_oldest_waiting_timestamp_seconds": "the first 5 jobs of `job` that workers take, 5 jobs "
-    "at the end of those added with `lifo`, and the first job of the 20 highest priorities",
+    "at the end of those added with `lifo`, the first 5 with a negative priority, and the first job "
+    "of the 20 highest priorities",
     "bullmq_queue_oldest_active_timestamp_seconds": "`processed_at_ms` of up to 1,000 active jobs",
     "bullmq_queue_oldest_active_locked": "`locked_until_ms` of that job, by the exporter's clock",
     "bullmq_queue_next_delayed_timestamp_seconds": "lowest `process_at_ms` of delayed jobs",

@@ -43,17 +43,18 @@ class _Order(NamedTuple):
     key: sql.SQL
 
 
-_NO_KEY, _FINISHED_AT = sql.SQL("0::bigint"), sql.SQL("finished_at_ms")
+# Workers take jobs with a negative priority first. BullMQ accepts them, and has them in no list and
+# in none of its counts (6.7.0: get_counts, get_range); Job.getState() says `waiting`.
+_NOT_PRIORITIZED = "state = 'waiting' AND priority <= 0"
+_NO_KEY, _PRIORITY, _FINISHED_AT = map(sql.SQL, ("0::bigint", "priority", "finished_at_ms"))
 _ORDERS = {
     State.ACTIVE: _Order(sql.SQL("state = 'active'"), _NO_KEY),
     State.COMPLETED: _Order(sql.SQL("state = 'completed'"), _FINISHED_AT),
     State.FAILED: _Order(sql.SQL("state = 'failed'"), _FINISHED_AT),
     State.DELAYED: _Order(sql.SQL("state = 'delayed'"), sql.SQL("process_at_ms")),
-    State.WAITING: _Order(
-        sql.SQL(f"state = 'waiting' AND priority = 0 AND NOT {_PAUSED}"), _NO_KEY
-    ),
-    State.PAUSED: _Order(sql.SQL(f"state = 'waiting' AND priority = 0 AND {_PAUSED}"), _NO_KEY),
-    State.PRIORITIZED: _Order(sql.SQL("state = 'waiting' AND priority > 0"), sql.SQL("priority")),
+    State.WAITING: _Order(sql.SQL(f"{_NOT_PRIORITIZED} AND NOT {_PAUSED}"), _PRIORITY),
+    State.PAUSED: _Order(sql.SQL(f"{_NOT_PRIORITIZED} AND {_PAUSED}"), _PRIORITY),
+    State.PRIORITIZED: _Order(sql.SQL("state = 'waiting' AND priority > 0"), _PRIORITY),
     State.WAITING_CHILDREN: _Order(sql.SQL("state = 'waiting-children'"), _NO_KEY),
 }
 _ALL = sql.SQL("true")
@@ -73,7 +74,7 @@ class _Listed(NamedTuple):
     """A job of a page: where it stands, and how long its UNBOUNDED fields are (bytes)."""
 
     id: str
-    key: int
+    key: int | None  # None: the row has no time, which BullMQ always writes
     seq: int
     sizes: tuple[int, ...]
 
@@ -253,6 +254,8 @@ class Scan:
                 self.complete = True
                 return
             last = fitting[-1]
+            if last.key is None:
+                return  # nothing is beyond it
 
     async def _list_behind(self, last: _Listed | None) -> list[_Listed]:
         beyond = _ALL
@@ -266,7 +269,7 @@ class Scan:
             queue=sendable(self._queue.raw_name),
             start=0,
             limit=SCAN_BATCH_SIZE,
-            key=0 if last is None else last.key,
+            key=None if last is None else last.key,
             seq=0 if last is None else last.seq,
         )
         return [_Listed.of(row) for row in rows]

@@ -15,7 +15,7 @@ SELECT at,
     SELECT FROM job WHERE queue = wanted_queue AND state = 'delayed' LIMIT %(more)s
   ) AS found),
   (SELECT count(*) FROM (
-    SELECT FROM job WHERE queue = wanted_queue AND state = 'waiting' AND priority = 0
+    SELECT FROM job WHERE queue = wanted_queue AND state = 'waiting' AND priority <= 0
     LIMIT %(more)s
   ) AS found),
   (SELECT count(*) FROM (

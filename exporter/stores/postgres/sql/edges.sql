@@ -4,7 +4,7 @@
 --
 -- Workers take waiting jobs in the order of priority and `seq`, which is negative for jobs added
 -- with `lifo`. So the oldest is the first of the others, the last of those, or the first of any
--- priority.
+-- priority, which may be negative.
 WITH RECURSIVE wanted AS (
   SELECT * FROM unnest(%(at)s::int[], %(names)s::text[], %(prioritized)s::bool[])
     AS wanted(at, wanted_queue, has_prioritized)
@@ -31,6 +31,10 @@ WITH RECURSIVE wanted AS (
     (SELECT * FROM job
       WHERE queue = wanted_queue AND state = 'waiting' AND priority = 0 AND seq < 0
       ORDER BY seq DESC LIMIT 5)
+    UNION ALL
+    (SELECT * FROM job
+      WHERE queue = wanted_queue AND state = 'waiting' AND priority < 0
+      ORDER BY priority, seq LIMIT 5)
   ) AS head
   UNION ALL
   SELECT at, head.* FROM priorities CROSS JOIN LATERAL (

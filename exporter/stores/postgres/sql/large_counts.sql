@@ -7,7 +7,7 @@ SELECT at,
     WHEN 'failed' THEN
       (SELECT count(*) FROM job WHERE queue = wanted_queue AND state = 'failed')
     WHEN 'waiting' THEN
-      (SELECT count(*) FROM job WHERE queue = wanted_queue AND state = 'waiting' AND priority = 0)
+      (SELECT count(*) FROM job WHERE queue = wanted_queue AND state = 'waiting' AND priority <= 0)
     WHEN 'prioritized' THEN
       (SELECT count(*) FROM job WHERE queue = wanted_queue AND state = 'waiting' AND priority > 0)
     WHEN 'active' THEN
