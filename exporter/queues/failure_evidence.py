@@ -7,12 +7,14 @@ longest time go first.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from exporter.queues.failure_reasons import FoldedReason
 from exporter.queues.reason_counts import FORGET_AFTER_MS
+from exporter.queues.redact import Redact
+from exporter.queues.text import text
 
 HOUR_MS = 3_600_000
 HOURS = 24
@@ -196,6 +198,22 @@ class FailureEvidence:
             self._resize(queue, kept.size)
             self._limit(base, queue)
 
+    def kept(self) -> Sequence[tuple[bytes, str]]:
+        """The reasons that are kept, as base of the queue and fingerprint."""
+        return tuple(self._order)
+
+    async def redact(self, base: bytes, fingerprint: str, redact: Redact) -> None:
+        """Hide in what is kept of a reason what is to be hidden now."""
+        queue = self._queues.get(base)
+        kept = queue and queue.reasons.get(fingerprint)
+        if not queue or not kept:
+            return
+        grown = await kept.redact(redact)
+        # Unless it had to go meanwhile.
+        if queue.reasons.get(fingerprint) is kept:
+            self._resize(queue, grown)
+            self._limit(base, queue)
+
     def _limit(self, base: bytes, queue: _QueueEvidence) -> None:
         while queue.size > self._max_queue_bytes:
             self._drop(base, next(iter(queue.reasons)))
@@ -371,6 +389,25 @@ class _Reason:
         reason._keep([JobEvidence(*job) for job in jobs])
         return reason
 
+    async def redact(self, redact: Redact) -> int:
+        """Hide what is to be hidden in all texts; returns by how much it has grown. Names and ids
+        of jobs are never hidden.
+        """
+        shown = await redact(self.reason.text)
+        while True:
+            jobs, counts = self._jobs, Counter[str]()
+            redacted = [await _redacted_job(job, redact) for job in jobs]
+            for source, number in tuple(self._sources.counts.items()):
+                counts[await _redacted_source(source, redact)] += number
+            if jobs is self._jobs:  # otherwise another one has failed meanwhile
+                break
+        before = self.size
+        self.reason = FoldedReason(shown, self.reason.fingerprint)
+        self._own_size = REASON_BYTES + _text_bytes(shown)
+        self._sources = _Names(counts.items())
+        self._keep(redacted)
+        return self.size - before
+
     def _find(self, raw_id: bytes) -> JobEvidence | None:
         return next((job for job in self._jobs if job.raw_id == raw_id), None)
 
@@ -392,6 +429,18 @@ class _Reason:
             for job in self._jobs
         )
         return self._own_size + self._names.size + self._sources.size + jobs
+
+
+async def _redacted_job(job: JobEvidence, redact: Redact) -> JobEvidence:
+    trace = job.trace and excerpt(await redact(text(job.trace)))
+    source = None if job.source is None else await _redacted_source(job.source, redact)
+    return job._replace(text=excerpt(await redact(text(job.text))), trace=trace, source=source)
+
+
+async def _redacted_source(source: str, redact: Redact) -> str:
+    """It is hidden by the name of its key in the job's data."""
+    shown = await redact({"ingestionSourceId": source})
+    return str(next(iter(shown.values())))
 
 
 def _text_bytes(text: str) -> int:

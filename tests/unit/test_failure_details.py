@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from exporter.queues.errors import StoreUnavailable
-from exporter.queues.failure_evidence import FailedAttempt, JobEvidence, excerpt
+from exporter.queues.failure_evidence import (
+    FailedAttempt,
+    FailureEvidence,
+    JobEvidence,
+    excerpt,
+)
 from exporter.queues.failure_reasons import fold
 from exporter.queues.jobs import Job
 from exporter.queues.queue import Queue, State
@@ -135,3 +140,39 @@ async def test_what_is_hidden_is_not_kept() -> None:
     again = FailureDetails(0, store.read, hidden)
     again.remember(details.memory(NOW))
     assert jobs_of(again) == [job]
+
+
+async def test_what_was_kept_before_redaction_was_turned_on_is_hidden_after_a_restart() -> None:
+    store = Store()
+    before = FailureDetails(NOW, store.read, plain)
+    store.add("1", "a secret", stacktrace=["at secret"])
+    store.add("3", "refused")
+    before.note(QUEUE, [attempt("1", "a secret"), attempt("2", "a secret")], NOW)
+    before.note(QUEUE, [attempt("3")], NOW)
+    store.add("2", "a secret", stacktrace=["at secret"])
+    await before.read_some()
+    assert "secret" in str(before.memory(NOW))
+
+    later = attempt("4", "a secret")._replace(text=excerpt("a [hidden], again"))
+
+    async def while_another_fails(value: Any) -> Any:
+        if value == "at secret" and later.raw_id not in {job.raw_id for job in jobs_of(after)}:
+            after.note(QUEUE, [later], NOW)
+        return await hidden(value)
+
+    after = FailureDetails(0, store.read, while_another_fails)
+    after.remember(before.memory(NOW))
+    await after.read_some()
+    assert "secret" not in str(after.memory(NOW))
+    by_id = {job.raw_id: (job.text, job.trace, job.source) for job in jobs_of(after)}
+    assert by_id == {
+        b"1": (b"a [hidden]", None, None),
+        b"2": (b"a [hidden]", b"at [hidden]", "[hidden]"),
+        b"3": (b"refused", b"last", "[hidden]"),
+        b"4": (b"a [hidden], again", None, None),
+    }
+    reasons = {each.reason.text for each in after.seen(QUEUE, NOW).reasons}
+    assert reasons == {"a [hidden]", "refused"}
+    copy = FailureEvidence(0)
+    copy.remember(after.memory(NOW))
+    assert copy.size == after._evidence.size

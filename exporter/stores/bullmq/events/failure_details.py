@@ -44,6 +44,8 @@ class FailureDetails:
         # The newest failure of each reason whose job was not read yet, by queue and fingerprint.
         self._waiting: dict[tuple[Queue, str], FailedAttempt] = {}
         self._woken = asyncio.Event()
+        # What was remembered and may hold what is to be hidden now.
+        self._unredacted: list[tuple[bytes, str]] = []
 
     def note(self, queue: Queue, attempts: Iterable[FailedAttempt], now: int) -> None:
         """Note failed attempts; the last of them are the newest."""
@@ -57,6 +59,7 @@ class FailureDetails:
     async def read_some(self) -> float:
         """Wait for jobs and read a batch of them; how long to rest then, in seconds."""
         await self._woken.wait()
+        await self._redact_remembered()
         batch = list(self._waiting.items())[:BATCH_SIZE]
         by_queue: dict[Queue, dict[bytes, FailedAttempt]] = {}
         for key, attempt in batch:
@@ -99,5 +102,15 @@ class FailureDetails:
         return self._evidence.memory(now)
 
     def remember(self, memory: Mapping[str, Any]) -> None:
-        """Go on from a `memory`."""
+        """Go on from a `memory`. It may be from before redaction was turned on, so the next
+        `read_some` hides in it what is to be hidden now.
+        """
         self._evidence.remember(memory)
+        self._unredacted = list(self._evidence.kept())
+        self._woken.set()
+
+    async def _redact_remembered(self) -> None:
+        while self._unredacted:
+            await self._evidence.redact(*self._unredacted[-1], self._redact)
+            self._unredacted.pop()
+            await asyncio.sleep(0)  # let requests run
