@@ -7,8 +7,8 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
-from functools import partial
+from contextlib import ExitStack, suppress
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.bullmq import History, StartWork, Work
 from tests.support.exporters import Exporter, StartExporter, spawn_exporter
-from tests.support.postgres import Database, PostgresServer, running_postgres
+from tests.support.postgres import DEBIAN, Database, PostgresServer, running_postgres
 from tests.support.programs import Spawn, spawning
 from tests.support.prometheus import Prometheus, start_prometheus
 from tests.support.servers import SERVERS, Server, running
@@ -111,21 +111,29 @@ def server(shared_server: Server) -> Server:
 
 
 @pytest.fixture(scope="session")
-def shared_postgres() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
-        yield server
+def postgres_of() -> Iterator[Callable[[str], PostgresServer]]:
+    """The PostgreSQL of a kind, which is started when it is first needed."""
+    with ExitStack() as stack:
+        yield cache(lambda kind: stack.enter_context(running_postgres(kind)))
 
 
 @pytest.fixture
-def database(shared_postgres: PostgresServer) -> Database:
-    """A database of a PostgreSQL with BullMQ's tables and no queue."""
-    return shared_postgres.create_database()
+def shared_postgres(postgres_of: Callable[[str], PostgresServer]) -> PostgresServer:
+    return postgres_of(DEBIAN)
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL that the test may stop."""
-    with running_postgres() as server:
+def database(
+    request: pytest.FixtureRequest, postgres_of: Callable[[str], PostgresServer]
+) -> Database:
+    """A database of a PostgreSQL with BullMQ's tables and no queue; see EACH_DATABASE."""
+    return postgres_of(getattr(request, "param", DEBIAN)).create_database()
+
+
+@pytest.fixture
+def own_postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """A PostgreSQL that the test may stop; see EACH_OWN."""
+    with running_postgres(getattr(request, "param", DEBIAN)) as server:
         yield server
 
 

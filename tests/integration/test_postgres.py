@@ -13,7 +13,7 @@ import trustme
 
 from tests.support.bullmq import StartWork, Work
 from tests.support.exporters import StartExporter, run_exporter
-from tests.support.postgres import Database, PostgresServer, pooled
+from tests.support.postgres import EACH_DATABASE, Database, PostgresServer, pooled
 from tests.support.readme import security_role
 from tests.support.servers import Server
 from tests.support.waiting import eventually
@@ -51,6 +51,7 @@ def _polls(exporter: Any) -> float:
     return number
 
 
+@EACH_DATABASE
 def test_the_role_of_the_documents_is_enough_and_nothing_is_written(
     database: Database, work: Work, role: str, start_exporter: StartExporter
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_flow_and_a_failed_job_are_shown_in_full(
     assert exporter.api.get("/v1/jobs/queues/children/jobs/%00").status == 404
 
 
+@EACH_DATABASE
 def test_ages_limits_schedulers_and_retention_are_exposed(
     database: Database, work: Work, start_exporter: StartExporter
 ) -> None:
@@ -197,6 +199,7 @@ def test_ages_limits_schedulers_and_retention_are_exposed(
         assert f"\nbullmq_{absent}" not in text
 
 
+@EACH_DATABASE
 def test_large_counts_are_counted_in_turn(
     database: Database, start_exporter: StartExporter
 ) -> None:

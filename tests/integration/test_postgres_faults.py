@@ -22,7 +22,7 @@ from exporter.stores.postgres.errors import PostgresUnavailable, ReplayConflict
 from exporter.stores.postgres.standby import Standby
 from tests.support.exporters import Exporter, StartExporter
 from tests.support.ports import free_port
-from tests.support.postgres import BY_PASSWORD, Database, PostgresServer, migrate
+from tests.support.postgres import BY_PASSWORD, EACH_OWN, Database, PostgresServer, migrate
 from tests.support.proxy import Proxy
 from tests.support.readme import security_role
 from tests.support.waiting import eventually
@@ -134,6 +134,7 @@ def role(database: Database) -> str:
     return name
 
 
+@EACH_OWN
 def test_a_server_that_is_killed_restarted_or_full_is_read_again(
     own_postgres: PostgresServer, watch: Watch
 ) -> None:
@@ -397,6 +398,7 @@ def test_bytes_that_are_not_utf_8_are_nothing_that_a_database_in_utf_8_has(
     watched.end()
 
 
+@EACH_OWN
 def test_a_standby_is_read_while_it_is_up_to_date_and_once_it_is_promoted(
     own_postgres: PostgresServer, watch: Watch
 ) -> None:

