@@ -17,9 +17,12 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from exporter.settings import PostgresSettings
+from exporter.stores.postgres import standby as standbys
 from exporter.stores.postgres.client import PostgresReader
 from exporter.stores.postgres.errors import PostgresUnavailable, ReplayConflict
-from exporter.stores.postgres.standby import Standby
+from exporter.stores.postgres.large_counts import LargeCounts
+from exporter.stores.postgres.poll import Poller
+from exporter.stores.postgres.schema import Schema
 from tests.support.exporters import Exporter, StartExporter
 from tests.support.ports import free_port
 from tests.support.postgres import BY_PASSWORD, EACH_OWN, Database, PostgresServer, migrate
@@ -400,9 +403,10 @@ def test_bytes_that_are_not_utf_8_are_nothing_that_a_database_in_utf_8_has(
 
 @EACH_OWN
 def test_a_standby_is_read_while_it_is_up_to_date_and_once_it_is_promoted(
-    own_postgres: PostgresServer, watch: Watch
+    own_postgres: PostgresServer, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One pair of servers for all that may happen to it."""
+    monkeypatch.setattr(standbys, "MAX_LAG_SECONDS", 0.1)
     database = own_postgres.create_database()
     with (
         own_postgres.running_standby() as server,
@@ -445,11 +449,11 @@ def _reader(database: Database, statement_ms: int = 200) -> PostgresReader:
 async def _lag(primary: Database, standby: Database) -> None:
     """A standby that is behind for longer than it may be is not read."""
     reader = _reader(standby)
-    check = Standby(reader, max_lag_seconds=0.1).check
+    poller = Poller(reader, Schema(reader), LargeCounts(reader), max_schedulers=0)
 
     async def refused() -> str | None:
         try:
-            await check()
+            await poller.poll((), configured=frozenset())
         except PostgresUnavailable as error:
             return str(error)
         return None

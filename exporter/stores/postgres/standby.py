@@ -24,8 +24,8 @@ class Standby:
     an archive or by a storage that is shared, neither can be known, and it is read as it is.
     """
 
-    def __init__(self, reader: PostgresReader, max_lag_seconds: float = MAX_LAG_SECONDS) -> None:
-        self._reader, self._max_lag_seconds = reader, max_lag_seconds
+    def __init__(self, reader: PostgresReader) -> None:
+        self._reader = reader
         self._not_replayed: tuple[float, int] | None = None  # since when, and up to where
         self._disconnected_since: float | None = None
 
@@ -41,14 +41,14 @@ class Standby:
             self._disconnected_since = None
         elif self._disconnected_since is None:
             self._disconnected_since = now
-        elif now - self._disconnected_since > self._max_lag_seconds:
+        elif now - self._disconnected_since > MAX_LAG_SECONDS:
             raise PostgresUnavailable(
                 f"{where} has lost its connection to the primary: what it holds may be old; see "
                 "primary_conninfo there"
             )
         if self._not_replayed is None or replayed >= self._not_replayed[1]:
             self._not_replayed = (now, received) if replayed < received else None
-        elif now - self._not_replayed[0] > self._max_lag_seconds:
+        elif now - self._not_replayed[0] > MAX_LAG_SECONDS:
             raise PostgresUnavailable(
                 f"{where} does not replay what it has received: what it holds is old; see "
                 "pg_get_wal_replay_pause_state() and max_standby_streaming_delay there"
