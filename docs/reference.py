@@ -112,7 +112,8 @@ POSTGRES_SOURCES = {
     "bullmq_scheduler_last_run_timestamp_seconds": "`added_at_ms` of the scheduler's next job, as in Redis",
     "bullmq_scheduler_interval_seconds": "`scheduler`",
     "bullmq_scheduler_info": "`scheduler`",
-    "bullmq_queue_workers": "`pg_stat_activity`: connections named by the queue; absent for names of more "
+    "bullmq_queue_workers": "`pg_stat_activity`: connections named by the queue; of a worker of BullMQ's "
+    "Python client, which names up to two, half are counted, rounded up; absent for names of queues of more "
     "than 60 bytes, or with other characters than those of ASCII, and on a standby. The same name in two schemas of a "
     "database is counted in both",
     "bullmq_worker_heartbeat_timestamp_seconds": None,

@@ -42,9 +42,13 @@ def all_collectors(reader: PostgresReader, settings: Settings) -> list[Collector
 class Workers:
     """Counts the connections that BullMQ's workers have named, by queue.
 
-    A worker names the connection by which it waits for jobs. PostgreSQL keeps 63 bytes of a name
-    and writes other characters than those of ASCII as `?`: the workers of queues with longer or
-    other names are not known.
+    A worker of Node names the connection by which it waits for jobs: `<queue>` or
+    `<queue>:w:<worker>` (6.7.0). One of Python puts `<schema>:` before it, and names that by which
+    it works as well: two, or one until it has waited and after the server was restarted (3.4.4).
+    So its workers are counted as half of their connections, which is the least that they can be.
+
+    PostgreSQL keeps 63 bytes of a name and writes other characters than those of ASCII as `?`: the
+    workers of queues with longer or other names are not known.
     """
 
     name = "workers"
@@ -54,7 +58,7 @@ class Workers:
 
     def __init__(self, reader: PostgresReader, settings: Settings) -> None:
         self.interval = settings.workers_interval
-        self._reader = reader
+        self._reader, self._schema = reader, settings.postgres.schema_name
 
     async def collect(
         self,
@@ -72,14 +76,29 @@ class Workers:
             raise PostgresRefused("it is a standby, and workers are connected to the primary")
         if len(rows) == MAX_NAMES:
             raise PostgresRefused(f"pg_stat_activity has more than {MAX_NAMES} different names")
-        workers: Counter[str] = Counter()
-        for name, number, *_ in rows:
-            workers[name.partition(WORKER)[0]] += number
+        workers, cut_off = self._count({name: number for name, number, *_ in rows})
         return {
             queue: workers[name]
             for queue in (reading.queue for reading in readings)
             if (name := _countable(queue)) is not None
+            and not any(f"{name}{WORKER}".startswith(start) for start in cut_off)
         }
+
+    def _count(self, connections: Mapping[str, int]) -> tuple[Counter[str], list[str]]:
+        """How many workers each queue has, by its name; and how the names of queues begin whose
+        workers of Python have names that are cut off.
+        """
+        workers, cut_off = Counter[str](), []
+        for name, number in connections.items():
+            own = name.removeprefix(f"{self._schema}:")
+            # No queue of Node has a colon in its name; one may have the name of the schema.
+            if own == name or name.startswith(f"{self._schema}{WORKER}"):
+                workers[name.partition(WORKER)[0]] += number
+            elif WORKER not in own and len(name) == MAX_NAME_BYTES:
+                cut_off.append(own)
+            else:
+                workers[own.partition(WORKER)[0]] += (number + 1) // 2
+        return workers, cut_off
 
     def forget(self) -> None:
         """Nothing is remembered."""
