@@ -58,6 +58,9 @@ def _parser() -> _Parser:
         help="validate, connect, list queues, exit (1 if there are none)",
     )
     mode.add_argument("--demo", action="store_true", help="run on a Valkey and queues of its own")
+    parser.add_argument(
+        "--postgres", action="store_true", help="with --demo: on a PostgreSQL in place of Valkey"
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
@@ -95,8 +98,10 @@ def _run(arguments: list[str], secrets: list[str]) -> None:
         parser.error("-- is not a value of an option")
     flags = {path: parsed[path] for path in FLAGS if parsed[path] is not None}
     if parsed["demo"]:
-        _demo(flags, parsed["config"])
+        _demo(flags, parsed["config"], in_postgres=parsed["postgres"])
         return
+    if parsed["postgres"]:
+        parser.error("--postgres only goes with --demo; queues in PostgreSQL: --postgres-url")
     settings = load(flags, os.environ, parsed["config"])
     secrets += settings.secrets()
     prepared = prepare(settings)
@@ -116,11 +121,14 @@ def _run(arguments: list[str], secrets: list[str]) -> None:
     asyncio.run(app.run(prepared, deadline=deadline))
 
 
-def _demo(flags: dict[str, str], config: Path | None) -> None:
+def _demo(flags: dict[str, str], config: Path | None, *, in_postgres: bool) -> None:
     try:
-        from exporter.demo import run_demo  # noqa: PLC0415 - an extra's packages
+        from exporter.demo import choose_store, run_demo  # noqa: PLC0415 - an extra's packages
+
+        running_store = choose_store(in_postgres=in_postgres)
     except ModuleNotFoundError as error:
+        extras = "demo,postgres" if in_postgres else "demo"
         raise SettingsError(
-            f"--demo needs the package {error.name}: pip install 'bullmq-exporter[demo]'"
+            f"--demo needs the package {error.name}: pip install 'bullmq-exporter[{extras}]'"
         ) from None
-    asyncio.run(run_demo(flags, config))
+    asyncio.run(run_demo(flags, config, running_store))

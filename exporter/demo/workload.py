@@ -16,6 +16,7 @@ from uuid import uuid4
 from bullmq import FlowProducer, Job, Queue, Worker
 
 from exporter.demo.services import add_to_index, fetch_from_gmail, fetch_from_imap, fetch_from_pst
+from exporter.demo.store import DemoStore
 
 # Open Archiver's (jobs/queues.ts), but for a shorter backoff: five attempts end within seconds.
 JOB_OPTIONS = {
@@ -32,7 +33,7 @@ SCHEDULERS = (
 )
 # Long enough for the alerts on failed jobs. In seconds.
 OUTAGE_FIRST, OUTAGE_EVERY, OUTAGE_LASTS = 20.0, 300.0, 120.0
-HEARTBEAT_EVERY, HEARTBEAT_TTL = 30, 600  # seconds, as in Open Archiver's workers/supervision.ts
+HEARTBEAT_EVERY = 30  # seconds, as in Open Archiver's workers/supervision.ts
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ SOURCES = {
 class Archive:
     """The queues of an Open Archiver, and how it fares."""
 
-    connection: dict[str, Any]
+    store: DemoStore
     queues: dict[str, Queue]
     flows: FlowProducer
     began: float = field(default_factory=time.monotonic)
@@ -77,26 +78,20 @@ class Archive:
 
 
 @asynccontextmanager
-async def open_archive(host: str, port: int) -> AsyncIterator[Archive]:
+async def open_archive(store: DemoStore) -> AsyncIterator[Archive]:
     """The queues with their schedulers; nobody works on them yet."""
-    # With a time limit redis-py sends by way of asyncio.wait_for, which up to Python 3.11 loses a
-    # cancellation that comes as it ends: the demo would not end. And 5 s, the default, are less
-    # than BullMQ's workers wait for a job.
-    connection = {"host": host, "port": port, "socket_timeout": None}
     async with AsyncExitStack() as stack:
         queues = {}
         for name in CONCURRENCY:
-            queue = Queue(name, {"connection": connection, "defaultJobOptions": JOB_OPTIONS})
+            queue = Queue(name, {**store.options, "defaultJobOptions": JOB_OPTIONS})
             stack.push_async_callback(queue.close)
             queues[name] = queue
-            # Node's Queue writes this when it is constructed, Python's does not.
-            meta = {"opts.maxLenEvents": 10_000, "version": "bullmq:5.56.3"}
-            await queue.client.hset(queue.keys["meta"], mapping=meta)
+            await store.write_meta(queue)
         for name, scheduler, repeat in SCHEDULERS:
             await queues[name].upsertJobScheduler(scheduler, repeat, opts=JOB_OPTIONS)
-        flows = FlowProducer(connection)
+        flows = FlowProducer(opts=store.options)
         stack.push_async_callback(flows.close)
-        yield Archive(connection, queues, flows)
+        yield Archive(store, queues, flows)
 
 
 async def work(archive: Archive) -> None:
@@ -106,7 +101,7 @@ async def work(archive: Archive) -> None:
         await asyncio.sleep(random.uniform(0.02, 0.8))
         return await PROCESSORS[job.name](archive, job)
 
-    options = {"connection": archive.connection, "autorun": False}
+    options = {**archive.store.options, "autorun": False}
     workers = [
         Worker(name, process, {**options, "concurrency": concurrency})
         for name, concurrency in CONCURRENCY.items()
@@ -124,9 +119,8 @@ async def work(archive: Archive) -> None:
 
 async def _heartbeat(archive: Archive) -> None:
     while True:
-        for name, queue in archive.queues.items():
-            now = int(time.time() * 1000)
-            await queue.client.set(f"oa:worker:{name}:alive", now, ex=HEARTBEAT_TTL)
+        for queue in archive.queues.values():
+            await archive.store.write_heartbeat(queue)
         await asyncio.sleep(HEARTBEAT_EVERY)
 
 

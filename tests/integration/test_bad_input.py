@@ -352,7 +352,7 @@ def run_here(arguments: list[str]) -> Ended:
         patch.setattr(os, "environ", clean_environment())
         patch.setattr(app, "run", started)
         patch.setattr(check, "check", checked)
-        patch.setattr(cli, "_demo", lambda *_: None)
+        patch.setattr(cli, "_demo", lambda *_, **__: None)
         patch.setattr(logs, "configure", lambda *_: None)
         patch.setattr(logging, "disable", lambda *_: None)
         with redirect_stdout(ended.out), redirect_stderr(ended.err):
@@ -365,7 +365,9 @@ def run_here(arguments: list[str]) -> Ended:
 
 
 texts = st.text(st.characters(exclude_categories=[], exclude_characters="\0"), max_size=20)
-flags = st.sampled_from([*FLAGS.values(), "--config", "--check", "--demo", "--version", "--help"])
+flags = st.sampled_from(
+    [*FLAGS.values(), "--config", "--check", "--demo", "--postgres", "--version", "--help"]
+)
 values = st.sampled_from(
     [
         *("", "-1", "0", "1", "nan", "inf", "5s", "--", "a,b", "info", "é", "\udcff", "%", "%s"),

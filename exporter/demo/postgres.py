@@ -1,0 +1,245 @@
+"""A PostgreSQL for the demo."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import psycopg
+from bullmq import Queue
+from bullmq.postgres.sql_loader import load_command
+from psycopg import sql
+from pydantic import SecretStr
+
+from exporter.demo.store import HOST, free_port
+from exporter.settings import PostgresSettings, Settings, SettingsError
+
+# Where Debian, PostgreSQL's own packages for Red Hat, and Homebrew have the programs, which are not
+# in PATH.
+PLACES = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "opt/homebrew/opt/postgresql@*/bin")
+MISSING = (
+    "--demo --postgres: no PostgreSQL is installed (initdb is neither in PATH nor in "
+    "/usr/lib/postgresql); Debian: apt-get install postgresql, macOS: brew install postgresql"
+)
+# BullMQ refuses older ones.
+MIN_VERSION = 13
+SUPERUSER, READER = "archive", "exporter"
+# The role that SECURITY.md names.
+READ_ONLY_ROLE = """
+CREATE ROLE {reader} LOGIN PASSWORD {password} CONNECTION LIMIT 5;
+ALTER ROLE {reader} SET default_transaction_read_only = on;
+GRANT USAGE ON SCHEMA bullmq TO {reader};
+GRANT SELECT ON ALL TABLES IN SCHEMA bullmq TO {reader};
+"""
+# What is kept for a demo need not outlive a crash, nor take much room.
+OPTIONS = (
+    *("fsync=off", "full_page_writes=off", "synchronous_commit=off", "wal_level=minimal"),
+    *("max_wal_senders=0", "max_wal_size=64MB", "min_wal_size=32MB", "shared_buffers=32MB"),
+    # Only by this port and with a password: others on this machine could have a superuser of
+    # PostgreSQL run programs.
+    *(f"listen_addresses={HOST}", "unix_socket_directories="),
+)
+START_SECONDS, STOP_SECONDS = 60.0, 10.0
+
+
+class PostgresStore:
+    """See DemoStore."""
+
+    reported = "after a minute the page says why."
+
+    def __init__(self, connection: dict[str, Any], version: int) -> None:
+        self.kind = f"a PostgreSQL {version}"
+        self._connection = connection
+        self.options: dict[str, Any] = {"connection": connection, "backend": "postgres"}
+
+    async def write_meta(self, queue: Queue) -> None:
+        meta = {"opts.maxLenEvents": "10000", "version": "bullmq:6.7.0"}
+        await queue.backend.connection.run(
+            load_command("set_queue_meta"), [queue.name, [*meta], [*meta.values()]]
+        )
+
+    async def write_heartbeat(self, queue: Queue) -> None:
+        """Open Archiver's is a key of Redis."""
+
+    async def settings_to_read(self, settings: Settings) -> Settings:
+        password = secrets.token_urlsafe(24)
+        role = sql.SQL(READ_ONLY_ROLE).format(
+            reader=sql.Identifier(READER), password=sql.Literal(password)
+        )
+        async with await psycopg.AsyncConnection.connect(**self._connection) as connection:
+            await connection.execute(role)
+        postgres = PostgresSettings(
+            host=HOST,
+            port=self._connection["port"],
+            database=self._connection["dbname"],
+            user=READER,
+            password=SecretStr(password),
+            tls=False,
+        )
+        return settings.model_copy(update={"postgres": postgres, "targets": ()})
+
+
+@asynccontextmanager
+async def running_postgres() -> AsyncIterator[PostgresStore]:
+    """A server that keeps nothing, gone with its directory when the context ends."""
+    programs = _find_programs()
+    # libpq, by which BullMQ's client connects, takes from these what it is not told, such as
+    # PGHOSTADDR: the user's own may name a real server.
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+    with TemporaryDirectory(prefix="bullmq-exporter-demo-") as directory:
+        server = _Server(programs, Path(directory))
+        starting = asyncio.create_task(asyncio.to_thread(server.start))
+        try:
+            # A thread cannot be cancelled: what it starts has to be waited for, to be ended.
+            version = await asyncio.shield(starting)
+            yield PostgresStore(server.connection, version)
+        finally:
+            await asyncio.wait({starting})
+            await asyncio.to_thread(server.stop)
+
+
+class _Programs(NamedTuple):
+    initdb: Path
+    postgres: Path
+
+
+def _find_programs() -> _Programs:
+    """Those in PATH, else the machine's newest. Raises SettingsError."""
+    found = [Path(initdb)] if (initdb := shutil.which("initdb")) else []
+    if not found:
+        everywhere = [each for place in PLACES for each in Path("/").glob(f"{place}/initdb")]
+        found = sorted(everywhere, key=_major_version)
+    if not found:
+        raise SettingsError(MISSING)
+    return _Programs(found[-1], found[-1].with_name("postgres"))
+
+
+class _Server:
+    """A PostgreSQL whose data are in a directory."""
+
+    def __init__(self, programs: _Programs, directory: Path) -> None:
+        self._programs, self._directory = programs, directory
+        self._data, self._log = directory / "data", directory / "log"
+        self.connection: dict[str, Any] = {
+            "host": HOST,
+            "port": free_port(),
+            "dbname": "postgres",
+            "user": SUPERUSER,
+            "password": secrets.token_urlsafe(24),
+        }
+        # In a session of its own: Ctrl-C goes to every process of the terminal's foreground group,
+        # and the workers still need PostgreSQL while they end.
+        self._options: dict[str, Any] = {
+            "cwd": directory,
+            "stdin": subprocess.DEVNULL,
+            "stderr": subprocess.STDOUT,
+            "start_new_session": True,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> int:
+        """Start it; its major version. Raises SettingsError."""
+        try:
+            self._become_nobody()
+            self._initialize()
+            settings = [argument for option in OPTIONS for argument in ("-c", option)]
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(  # noqa: S603 - the same
+                    [
+                        *(self._programs.postgres, "-D", self._data),
+                        *("-p", str(self.connection["port"]), *settings),
+                    ],
+                    stdout=log,
+                    **self._options,
+                )
+            return self._wait_until_it_accepts()
+        except (OSError, subprocess.SubprocessError) as error:
+            raise _does_not_start(str(error)) from None
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        # First in order: connections are ended. Then at once.
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            self._process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+                return
+
+    def _become_nobody(self) -> None:
+        """Root has it run as another user, since PostgreSQL refuses to run as root."""
+        if os.geteuid() != 0:
+            return
+        try:
+            nobody = pwd.getpwnam("nobody")
+        except KeyError:
+            raise _does_not_start("it refuses root, and there is no user nobody") from None
+        os.chown(self._directory, nobody.pw_uid, nobody.pw_gid)
+        self._options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+    def _initialize(self) -> None:
+        password = self._directory / "password"
+        password.touch(0o600)
+        password.write_text(self.connection["password"])
+        if (user := self._options.get("user")) is not None:
+            os.chown(password, user, self._options["group"])
+        done = subprocess.run(  # noqa: S603 - programs that were found above
+            [
+                *(self._programs.initdb, "--pgdata", self._data, "--username", SUPERUSER),
+                *("--auth", "scram-sha-256", "--pwfile", password, "--wal-segsize", "1"),
+                *("--encoding", "UTF8", "--no-locale", "--no-sync", "--no-instructions"),
+            ],
+            check=False,
+            stdout=subprocess.PIPE,
+            **self._options,
+        )
+        password.unlink()
+        if done.returncode != 0:
+            raise _does_not_start(_last_line(done.stdout))
+
+    def _wait_until_it_accepts(self) -> int:
+        assert self._process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                with psycopg.connect(**self.connection) as connection:
+                    version = connection.info.server_version // 10_000
+            except psycopg.OperationalError as error:
+                problem = str(error)
+            else:
+                if version < MIN_VERSION:
+                    raise _does_not_start(f"it is {version}, BullMQ needs {MIN_VERSION} or later")
+                return version
+            if self._process.poll() is not None:
+                raise _does_not_start(_last_line(self._log.read_bytes()))
+            if time.monotonic() > deadline:
+                raise _does_not_start(problem)
+            time.sleep(0.05)
+
+
+def _does_not_start(why: str) -> SettingsError:
+    return SettingsError(f"--demo: PostgreSQL does not start: {why}")
+
+
+def _last_line(output: bytes) -> str:
+    lines = output.decode(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "it says nothing")
+
+
+def _major_version(initdb: Path) -> int:
+    """Of programs in a directory such as `/usr/lib/postgresql/15/bin`."""
+    version = re.search("[0-9]+", initdb.parts[-3])
+    return int(version[0]) if version else 0
