@@ -1,4 +1,4 @@
-"""The compose file: rendered by Docker Compose, and what it starts run in a network of its own."""
+"""The compose files: rendered by Docker Compose, and what they start, in a network of its own."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.support.bullmq import StartWork
 from tests.support.exporters import clean_environment
 from tests.support.paths import ROOT
+from tests.support.postgres import Database, PostgresServer
 from tests.support.programs import DOCKER_COMPOSE, needs_root, newest, program
+from tests.support.readme import security_role
 from tests.support.rules import rules
 from tests.support.servers import binary_of
 from tests.support.waiting import eventually
@@ -38,19 +42,32 @@ JWT_SECRET=a-very-secret-key-that-you-should-change
 Rendered = dict[str, Any]
 
 
-def render(directory: Path, variables: str) -> Rendered:
-    """What Docker Compose makes of the file."""
+# What the role of SECURITY.md is given as its password.
+PASSWORD = "of-the-compose-test"
+POSTGRES_ENV = f"{ENV}POSTGRES_DB=open_archive\nEXPORTER_POSTGRES_PASSWORD={PASSWORD}\n"
+IN_POSTGRES = ("compose.yml", "compose.postgres.yml")
+
+
+def compose_config(
+    directory: Path, variables: str, files: Sequence[str]
+) -> subprocess.CompletedProcess[str]:
     env = directory / ".env"
     env.write_text(variables)
-    compose = [newest(DOCKER_COMPOSE)]
-    compose += ["--file", str(CONFIG / "compose.yml"), "--env-file", str(env)]
-    done = subprocess.run(
+    compose = [newest(DOCKER_COMPOSE), "--env-file", str(env)]
+    for file in files:
+        compose += ["--file", str(CONFIG / file)]
+    return subprocess.run(
         [*compose, "config", "--format=json"],
         env={"PATH": "", "HOME": str(directory)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def render(directory: Path, variables: str, files: Sequence[str] = ("compose.yml",)) -> Rendered:
+    """What Docker Compose makes of the files."""
+    done = compose_config(directory, variables, files)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, "it warns of nothing"
     return dict(json.loads(done.stdout))
@@ -78,6 +95,38 @@ def test_compose_takes_open_archivers_env_and_needs_none_of_it(tmp_path: Path) -
     }
     # The name that Docker Compose gives the network of a clone of Open Archiver.
     assert bare["networks"]["redis"]["name"] == "openarchiver_open-archiver-net"
+
+
+def test_with_postgres_nothing_of_redis_is_left_and_the_password_has_to_be_there(
+    tmp_path: Path,
+) -> None:
+    given = render(tmp_path, POSTGRES_ENV, IN_POSTGRES)
+    redis = render(tmp_path, ENV)
+    exporter, with_redis = (each["services"]["bullmq-exporter"] for each in (given, redis))
+    assert exporter["environment"] == {
+        "EXPORTER_POSTGRES_HOST": "postgres",
+        "EXPORTER_POSTGRES_PORT": "5432",
+        "EXPORTER_POSTGRES_DATABASE": "open_archive",
+        "EXPORTER_POSTGRES_SCHEMA_NAME": "bullmq",
+        "EXPORTER_POSTGRES_USER": "exporter",
+        "EXPORTER_POSTGRES_PASSWORD": PASSWORD,
+        "EXPORTER_POSTGRES_TLS": "false",
+        "JWT_SECRET": "a-very-secret-key-that-you-should-change",
+        "EXPORTER_API_KEY": "",
+        "EXPORTER_EVENTS_STATE_FILE": "/var/lib/bullmq-exporter/state",
+    }
+    assert exporter["networks"].keys() == {"default", "postgres"}
+    assert given["networks"].keys() == {"default", "postgres"}
+    assert given["networks"]["postgres"]["name"] == "openarchiver_open-archiver-net"
+    # All else is as without it.
+    for its in (exporter, with_redis):
+        del its["environment"], its["networks"]
+    assert given["services"] == redis["services"]
+
+    without = compose_config(tmp_path, ENV, IN_POSTGRES)
+    assert without.returncode != 0
+    assert "EXPORTER_POSTGRES_PASSWORD" in without.stderr
+    assert "of the role that can only read, see SECURITY.md" in without.stderr
 
 
 def test_every_file_that_is_mounted_is_there_and_nothing_is_open_to_others(
@@ -127,6 +176,7 @@ def test_its_prometheus_is_configured_as_the_one_without_compose(rendered: Rende
     )
 
 
+AS_NOBODY = "--reuid=nobody --regid=nogroup --clear-groups"
 LOOPBACK = """
 import fcntl, socket, struct
 with socket.socket() as sock:  # SIOCSIFFLAGS, IFF_UP
@@ -141,15 +191,15 @@ class Network:
     the compose file.
     """
 
-    def __init__(self, directory: Path, rendered: Rendered) -> None:
+    def __init__(self, directory: Path, rendered: Rendered, store: str, store_command: str) -> None:
         self._directory = directory
         self._rendered = rendered
         hosts = directory / "hosts"
-        hosts.write_text(f"127.0.0.1 localhost valkey {' '.join(rendered['services'])}\n")
+        hosts.write_text(f"127.0.0.1 localhost {store} {' '.join(rendered['services'])}\n")
         lines = [
             f"{sys.executable} -c {shlex.quote(LOOPBACK)}",
             f"mount --bind {hosts} /etc/hosts",
-            f"{binary_of('valkey')} --requirepass of-the-compose-test --save '' >/dev/null &",
+            f"{store_command} >/dev/null &",
             self._exporter(),
             self._in_debian("prometheus", "/usr/bin/prometheus"),
             self._in_debian("alertmanager", "/usr/bin/prometheus-alertmanager"),
@@ -215,15 +265,21 @@ class Network:
         self._process.wait()
 
 
+KEY = ("-H", "X-API-KEY: a-key-for-the-compose-test")
+
+
+def queues_of(network: Network) -> Any:
+    return network.curl("http://localhost:9539/v1/jobs/queues", *KEY)["queues"]
+
+
 def test_the_stack_reads_a_valkey_with_open_archivers_password(
     rendered: Rendered, tmp_path: Path
 ) -> None:
     needs_root("makes a network and mounts")
-    network = Network(tmp_path, rendered)
+    valkey = f"{binary_of('valkey')} --requirepass of-the-compose-test --save ''"
+    network = Network(tmp_path, rendered, "valkey", valkey)
     try:
-        key = ("-H", "X-API-KEY: a-key-for-the-compose-test")
-        queues = eventually(lambda: network.curl("http://localhost:9539/v1/jobs/queues", *key))
-        assert queues == {"queues": []}
+        assert eventually(lambda: [queues_of(network)]) == [[]]
 
         def prometheus(path: str) -> Any:
             return network.curl(f"http://localhost:9090/api/v1/{path}")["data"]
@@ -241,5 +297,30 @@ def test_the_stack_reads_a_valkey_with_open_archivers_password(
         assert active["url"] == "http://alertmanager:9093/api/v2/alerts"
         status = network.curl("http://localhost:9093/api/v2/status")
         assert "receiver: morning" in status["config"]["original"]
+    finally:
+        network.end()
+
+
+def test_the_stack_reads_a_postgres_with_the_role_of_the_documents(
+    own_postgres: PostgresServer, start_work: StartWork, tmp_path: Path
+) -> None:
+    needs_root("makes a network and mounts")
+    Database(own_postgres, "postgres").execute("CREATE DATABASE open_archive TEMPLATE with_bullmq")
+    archive = Database(own_postgres, "open_archive")
+    archive.execute(security_role("exporter", PASSWORD))
+    work = start_work("bullmq6", archive.url)
+    work.add("ingestion", "sync", 3, {})
+    work.close()
+    own_postgres.stop()
+
+    # As its image has it, other hosts need a password.
+    access = own_postgres.directory / "data" / "pg_hba.conf"
+    access.write_text("host all all all scram-sha-256\n")
+    rendered = render(tmp_path, POSTGRES_ENV, IN_POSTGRES)
+    command = own_postgres.command(port=5432)
+    network = Network(tmp_path, rendered, "postgres", f"setpriv {AS_NOBODY} {shlex.join(command)}")
+    try:
+        [queue] = eventually(lambda: queues_of(network))
+        assert (queue["name"], queue["counts"]["waiting"]) == ("ingestion", 3)
     finally:
         network.end()

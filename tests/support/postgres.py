@@ -152,23 +152,26 @@ class PostgresServer:
     def _program(self, name: str) -> str:
         return str(self._programs / name)
 
+    def command(self, port: int, *options: str) -> list[str]:
+        """What starts it, as a user that is not root."""
+        settings = [argument for option in (*OPTIONS, *options) for argument in ("-c", option)]
+        data = str(self.directory / "data")
+        return [self._program("postgres"), "-D", data, "-p", str(port), *settings]
+
     def start(self, *options: str) -> None:
         """Start it with these settings, such as `max_connections=10`, and wait until it accepts."""
-        settings = [argument for option in (*OPTIONS, *options) for argument in ("-c", option)]
-        eventually(lambda: self._starts(settings))
+        command = self.command(self.port, *options)
+        eventually(lambda: self._starts(command))
 
-    def _starts(self, settings: list[str]) -> bool:
+    def _starts(self, command: list[str]) -> bool:
         # One that follows one that was killed gives up while processes of that are still there.
         if self._process is None or self._process.poll() is not None:
-            self._spawn(settings)
+            self._spawn(command)
         return _accepts(Database(self, "postgres").url)
 
-    def _spawn(self, settings: list[str]) -> None:
+    def _spawn(self, command: list[str]) -> None:
         self._process = subprocess.Popen(
-            [
-                *(self._program("postgres"), "-D", str(self.directory / "data")),
-                *("-p", str(self.port), *settings),
-            ],
+            command,
             cwd=self.directory,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
