@@ -95,6 +95,13 @@ TARGETS: Values = {
         }
     },
 }
+POSTGRES: Values = merged(
+    secrets(by_value, "postgres.password"),
+    {
+        "config": {"postgres": {"host": "database", "database": "archive", "user": "exporter"}},
+        "networkPolicy": {"enabled": True, "egress": [{"ports": [{"port": 5432}, {"port": 53}]}]},
+    },
+)
 MONITORING: Values = {
     "serviceMonitor": {"enabled": True},
     "prometheusRule": {"enabled": True},
@@ -179,7 +186,8 @@ CASES: Mapping[str, Values] = {
     "least": LEAST,
     "secrets-by-value": merged(SENTINELS, MONITORING, secrets(by_value, *SETTABLE)),
     "existing-secrets": merged(SENTINELS, MONITORING, secrets(existing, *SETTABLE)),
-    "postgres": secrets(by_value, "postgres.url"),
+    "postgres": POSTGRES,
+    "postgres-url": secrets(by_value, "postgres.url"),
     "url": merged(secrets(by_value, "redis.url"), {"persistence": {"enabled": True}}),
     "targets": TARGETS,
     "everything": EVERYTHING,
@@ -438,7 +446,7 @@ def test_the_schema_allows_what_stands_in_the_values_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({}, "where is Redis? Set config.redis.host"),
+        ({}, "where are the queues? Set config.redis.host, or config.postgres.host"),
         ({"replicaCount": 2}, "additional properties 'replicaCount' not allowed"),
         ({"image": {"tga": "1"}}, "at '/image': additional properties 'tga' not allowed"),
         ({"ingress": {"enabled": "yes"}}, "at '/ingress/enabled': got string, want boolean"),
@@ -481,7 +489,8 @@ def examples(language: str) -> list[str]:
 def assert_the_exporter_takes(values: Values, root: Path) -> None:
     """With whatever is in the Secrets that they name."""
     others: dict[str, dict[str, str]] = {}
-    rendered = Rendered(values if "targets" in values.get("config", {}) else merged(LEAST, values))
+    somewhere = {"targets", "postgres"} & values.get("config", {}).keys()
+    rendered = Rendered(values if somewhere else merged(LEAST, values))
     for volume in rendered.pod["volumes"]:
         for source in volume.get("projected", {}).get("sources", []):
             for item in source["secret"]["items"]:
@@ -537,6 +546,23 @@ def test_every_secret_reaches_the_exporter(
     by_url = Container(Rendered(secrets(source, "redis.url")), others, tmp_path / "url").settings
     assert by_url.redis.password
     assert by_url.redis.password.get_secret_value() == "secret-within-the-url"
+
+
+@pytest.mark.parametrize("source", [by_value, existing])
+def test_the_secrets_of_postgres_reach_the_exporter(
+    source: Any, others: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    values = merged(POSTGRES, {"secrets": {"postgres": {"password": None}}})
+    values = merged(values, secrets(source, "postgres.password"))
+    settings = Container(Rendered(values), others, tmp_path / "all").settings
+    assert settings.in_postgres
+    assert settings.postgres.password
+    assert settings.postgres.password.get_secret_value() == HIDDEN["postgres.password"]
+    assert settings.postgres.password_file == tmp_path / f"all{DIRECTORY}/postgres.password"
+    by_url = Container(Rendered(secrets(source, "postgres.url")), others, tmp_path / "url").settings
+    assert by_url.postgres.password
+    assert by_url.postgres.password.get_secret_value() == "secret-within-the-url"
+    assert (by_url.postgres.host, by_url.postgres.database) == ("database", "archive")
 
 
 def test_the_secrets_of_targets_and_lists_reach_the_exporter(

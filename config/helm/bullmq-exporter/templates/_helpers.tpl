@@ -66,7 +66,7 @@ which settings are secret stands in values.yaml alone, as the names of `secrets`
 {{- $config := deepCopy .Values.config }}
 {{- $secrets := include "bullmq-exporter.secrets" . | fromYaml }}
 {{- if not (or $config.redis $config.postgres $config.targets .Values.secrets.redis.url .Values.secrets.postgres.url .Values.extraEnv) }}
-  {{- fail "where is Redis? Set config.redis.host, or another of config.redis; values.yaml says more" }}
+  {{- fail "where are the queues? Set config.redis.host, or config.postgres.host; values.yaml says more" }}
 {{- end }}
 {{- range $section, $settings := omit .Values.secrets "files" }}
   {{- $given := get $config $section | default dict }}
