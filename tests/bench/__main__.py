@@ -12,16 +12,18 @@ from pathlib import Path
 
 from tests.bench.events import full_rate, speed, steady
 from tests.bench.folding import folding
+from tests.bench.postgres import postgres
 from tests.bench.requests import beside_work, idle, pages, start
 from tests.bench.scrapes import SIZES, scrapes
 
-PARTS = ("scrapes", "api", "start", "events", "folding")
+PARTS = ("scrapes", "postgres", "api", "start", "events", "folding")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="make bench")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steady-seconds", type=int, default=600)
+    parser.add_argument("--postgres-seconds", type=int, default=60)
     parser.add_argument("--queues", type=int, nargs="*", default=list(SIZES), choices=SIZES)
     parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS)
     arguments = parser.parse_args()
@@ -30,6 +32,8 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores of {model}", flush=True)
     if "scrapes" in arguments.parts:
         scrapes(arguments.queues, arguments.rounds)
+    if "postgres" in arguments.parts:
+        postgres(arguments.rounds, arguments.postgres_seconds)
     if "api" in arguments.parts:
         pages(arguments.rounds)
         beside_work()

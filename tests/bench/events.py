@@ -109,7 +109,7 @@ def full_rate() -> None:
     """Two workers at full speed beside the exporter: is anything missed?"""
     with fresh_server() as server:
         workers = [load(server.port, f"busy-{number}") for number in range(2)]
-        with exporting(server) as exporter:
+        with exporting(server.url) as exporter:
             time.sleep(2)
             cpu = exporter.metrics.value("process_cpu_seconds_total") or 0
             for worker in workers:
@@ -131,7 +131,7 @@ def steady(seconds: int) -> None:
     with fresh_server() as server, server.client() as client:
         for number in range(1000):
             fill_one(client, number, 0)
-        with exporting(server) as exporter:
+        with exporting(server.url) as exporter:
             print(f"\n1,000 queues, 10 events a second in all, {seconds} s")
             time.sleep(2)
             began, jobs = time.monotonic(), 0

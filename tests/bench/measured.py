@@ -45,11 +45,11 @@ def fresh_server() -> Iterator[Server]:
 
 
 @contextmanager
-def exporting(server: Server, **variables: str) -> Iterator[Exporter]:
+def exporting(url: str, *flags: str, **variables: str) -> Iterator[Exporter]:
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "log"
         shipped = partial(start_process, python=SHIPPED)
-        exporter = spawn_exporter(server.url, log, start=shipped, **variables)
+        exporter = spawn_exporter(url, log, *flags, start=shipped, **variables)
         try:
             exporter.wait_ready()
             yield exporter

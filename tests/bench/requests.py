@@ -58,7 +58,7 @@ def pages(rounds: int) -> None:
     with fresh_server() as server, server.client() as client:
         _fail(client)
         for _ in range(rounds):
-            with exporting(server) as exporter:
+            with exporting(server.url) as exporter:
                 told[OURS].append(_loaded(port_of(exporter.api.url), exporter.process.pid))
             with peer("jobs.mjs", server.port) as (process, port):
                 told[EXPRESS].append(_loaded(port, process.pid))
@@ -160,11 +160,11 @@ def beside_work() -> None:
     with fresh_server() as server, server.client() as client:
         _fail(client)
         quiet = {"EXPORTER_POLL_INTERVAL": "3600", "EXPORTER_EVENTS_ENABLED": "false"}
-        with exporting(server, **quiet) as exporter:
+        with exporting(server.url, **quiet) as exporter:
             api = port_of(exporter.api.url)
             figures["quiet: nothing else to do"] = _one_client(api, 15).result()
         fill_queues(client, range(QUEUES))
-        with exporting(server) as exporter:
+        with exporting(server.url) as exporter:
             api = port_of(exporter.api.url)
             figures[f"{QUEUES:,} queues polled every 5 s"] = _one_client(api, 30).result()
             polled = exporter.metrics.value("bullmq_exporter_poll_duration_seconds_count")
@@ -219,7 +219,7 @@ def start(rounds: int) -> None:
         fill_queues(client, range(100))
         for _ in range(2 * rounds):
             began = time.perf_counter()
-            with exporting(server) as exporter:
+            with exporting(server.url) as exporter:
                 assert exporter.metrics.value("bullmq_up") == 1
                 took.append(time.perf_counter() - began)
     print(f"\nFrom start to a good /metrics, 100 queues: {spread(took)} s", flush=True)
@@ -229,7 +229,7 @@ def idle(seconds: int = 60) -> None:
     """What three queues cost where nothing happens, with the settings as they are."""
     with fresh_server() as server, server.client() as client:
         fill_queues(client, range(3))
-        with exporting(server) as exporter:
+        with exporting(server.url) as exporter:
             time.sleep(10)
             before = cpu_of(exporter.process.pid)
             for _ in range(seconds // 15):

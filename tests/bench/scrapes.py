@@ -106,7 +106,7 @@ def _ours(
 ) -> tuple[list[list[str]], bytes]:
     """Measures us; the commands that the script of a poll sends, and the page."""
     settings = {"EXPORTER_POLL_INTERVAL": str(PAUSE)}
-    with exporting(server, **settings) as exporter:
+    with exporting(server.url, **settings) as exporter:
         # In no other form than Prometheus asks for: each that is asked for is made ahead.
         scrape = Scraper(port_of(exporter.metrics.url))
         _begin_counters(scrape, client, queues)
