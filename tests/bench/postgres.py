@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
@@ -49,7 +47,10 @@ BULLMQ = "BullMQ 6.7.0's `exportPrometheusMetrics`"
 # Seconds: between two polls by default, between two scrapes, and between two jobs of a queue.
 POLL, SCRAPE, JOB = 5.0, 15.0, 2.0
 # As PostgreSQL is by default, except for the disk, which takes none of the CPU that is measured.
-SERVER = ("fsync=off", "shared_preload_libraries=pg_stat_statements")
+SERVER = (
+    *("full_page_writes=on", "synchronous_commit=on", "autovacuum=on"),
+    "shared_preload_libraries=pg_stat_statements",
+)
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,9 @@ def postgres(rounds: int, seconds: int) -> None:
     """`seconds` is how long each reader is measured in a round."""
     costs: dict[str, list[Cost]] = {}
     finished: list[float] = []
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        running_postgres(Path(directory) / "postgres", SERVER) as server,
-    ):
+    with running_postgres() as server:
+        server.stop()
+        server.start(*SERVER)
         database = server.create_database()
         _fill(database)
         [(version,)] = database.execute("SHOW server_version")
