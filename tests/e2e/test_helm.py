@@ -495,7 +495,8 @@ def assert_the_exporter_takes(values: Values, root: Path) -> None:
         for source in volume.get("projected", {}).get("sources", []):
             for item in source["secret"]["items"]:
                 secret = others.setdefault(source["secret"]["name"], {})
-                secret[item["key"]] = "long-enough-for-a-key"
+                is_url = item["key"] == "url"
+                secret[item["key"]] = POSTGRES_URL if is_url else "long-enough-for-a-key"
     assert Container(rendered, others, root).settings
 
 
