@@ -97,7 +97,7 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
-                "Polls: how long",
+                "Poll duration",
                 [
                     query(
                         quantile(0.5, "bullmq_exporter_poll_duration_seconds", "instance, target"),
@@ -129,7 +129,7 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
-                "Since the last search for queues",
+                "Time since the last search for queues",
                 [
                     query(
                         f"time() - max by (instance, target) (bullmq_exporter_last_discovery_timestamp_seconds{{{EXPORTERS}}} > 0)",
@@ -172,7 +172,7 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
-                "Clocks that differ from Redis's",
+                "Clock offsets",
                 [
                     query(
                         f"topk(10, max by (queue) ({sign}bullmq_queue_clock_offset_seconds{{{EXPORTERS}}})) > 1",
@@ -233,7 +233,7 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
-                "Since counters were saved",
+                "Time since counters were saved",
                 [
                     query(
                         f"time() - max by (instance, target) (bullmq_exporter_last_save_timestamp_seconds{{{EXPORTERS}}} > 0)",
@@ -251,7 +251,7 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
-                "Queues that are not watched",
+                "Unwatched queues",
                 [
                     query(
                         f"sum by (instance, target, reason) (bullmq_exporter_unwatched_queues{{{EXPORTERS}}})",
@@ -265,7 +265,7 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
-                "Slow reads: duration, and failures",
+                "Slow reads: duration and failures",
                 [
                     query(
                         f"max by (instance, target, collector) (bullmq_exporter_collector_duration_seconds{{{EXPORTERS}}})",
@@ -298,7 +298,7 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
-                "Jobs kept track of",
+                "Tracked jobs",
                 [
                     query(
                         f"sum by (instance, target) (bullmq_exporter_tracked_jobs{{{EXPORTERS}}})",
@@ -331,7 +331,7 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
-                "API: how long",
+                "API response time",
                 [
                     query(
                         quantile(0.5, "bullmq_exporter_api_request_duration_seconds", "route"),

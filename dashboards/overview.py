@@ -163,12 +163,12 @@ def dashboard() -> Dashboard:
                 unit="s",
                 colors=thresholds((None, GREEN), (300, AMBER), (1800, RED)),
                 nothing="Not known",
-                texts={"0": ("No job waits", GREEN)},
+                texts={"0": ("No waiting jobs", GREEN)},
             )
         )
         .with_panel(
             tile(
-                "Done per minute",
+                "Finished per minute",
                 f"sum({DONE}) {ELSE_NO_EVENT}".replace("$__rate_interval", "5m"),
                 "Jobs that were completed or failed for good, in all queues, over 5 minutes.",
                 unit=PER_MINUTE,
@@ -181,7 +181,7 @@ def dashboard() -> Dashboard:
                 "Alerts",
                 f'count(ALERTS{{{QUEUES},alertname=~"BullMQ.+",alertstate="firing"}})'
                 " or 0 * max(bullmq:links)",
-                "Alerts that fire now.",
+                "Alerts that are firing now.",
                 unit="none",
                 colors=thresholds((None, GREEN), (1, RED)),
                 nothing="The rules are not loaded",
@@ -190,7 +190,7 @@ def dashboard() -> Dashboard:
         .with_panel(firing_alerts(f'alertname=~"BullMQ.+",{QUEUES}', size=(24, 5)))
         .with_panel(
             rows(
-                "Queues, the worst first",
+                "Queues, worst first",
                 (
                     (
                         "State",
@@ -220,7 +220,7 @@ def dashboard() -> Dashboard:
                         colored("none", (None, "transparent"), (1, AMBER), (10, RED)),
                     ),
                     (
-                        "Share 1h",
+                        "Failure rate 1h",
                         SHARE_1H,
                         colored("percentunit", (None, "transparent"), (0.01, AMBER), (0.144, RED)),
                     ),
@@ -246,7 +246,7 @@ def dashboard() -> Dashboard:
                         {"unit": "short"},
                     ),
                     (
-                        "Done/min",
+                        "Finished/min",
                         DONE.replace("$__rate_interval", "5m"),
                         {"unit": "none", "decimals": 1},
                     ),
@@ -256,7 +256,7 @@ def dashboard() -> Dashboard:
                         colored("none", (None, AMBER), (1, "transparent")),
                     ),
                 ),
-                "One row for each queue. Share 1h: of the jobs that finished, those that failed. Click a name for the queue, or for its failed jobs. Empty "
+                "One row for each queue. Failure rate 1h: the share of finished jobs that failed. Click a name for the queue, or for its failed jobs. Empty "
                 "cells are not known, or there is none: no job waits, the server does not show workers.",
                 by="queue",
                 nothing=UNREADABLE,
@@ -308,7 +308,7 @@ def dashboard() -> Dashboard:
         )
         .with_panel(
             graph(
-                "Done per minute",
+                "Finished per minute",
                 [query(f"topk(20, {DONE})", "{{queue}}")],
                 "Jobs that were completed or failed for good. At each moment the 20 highest.",
                 unit=PER_MINUTE,
@@ -322,7 +322,7 @@ def dashboard() -> Dashboard:
                 [query(f"topk(20, {WAITS})", "{{queue}}")],
                 "Since when the oldest job has waited for a worker; no line where none waits. At each moment the 20 highest.",
                 unit="s",
-                nothing=f"No job waits, or {UNREADABLE}",
+                nothing=f"No waiting jobs, or {UNREADABLE}",
                 limits=thresholds((None, "transparent"), (1800, RED)),
                 links=LINKS,
             )

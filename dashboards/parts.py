@@ -375,7 +375,7 @@ def firing_alerts(selector: str, *, size: tuple[int, int]) -> table.Panel:
     panel = (
         describe(
             table.Panel(),
-            "Alerts that fire",
+            "Firing alerts",
             "The newest first. Click one for its runbook, or its queue.",
             "Nothing fires, or the rules are not loaded",
             size,

@@ -117,7 +117,7 @@ def tiles() -> list[Panel]:
             link=FAILED_JOBS,
         ),
         tile(
-            "Failed share, 1 h",
+            "Failure rate, 1 h",
             share("1h"),
             "The share of the jobs that finished within the last hour and failed for good.",
             unit="percentunit",
@@ -134,7 +134,7 @@ def tiles() -> list[Panel]:
             unit="s",
             colors=thresholds((None, GREEN), (300, AMBER), (1800, RED)),
             nothing="Not known",
-            texts={"0": ("No job waits", GREEN)},
+            texts={"0": ("No waiting jobs", GREEN)},
             width=3,
         ),
         tile(
@@ -169,7 +169,7 @@ def course() -> list[Panel]:
             ),
         ),
         graph(
-            "What happens, per minute",
+            "Job events per minute",
             [
                 query(per_minute("bullmq_job_added_total"), "added"),
                 query(per_minute("bullmq_job_completed_total"), "completed"),
@@ -184,7 +184,7 @@ def course() -> list[Panel]:
             links=(FAILED_JOBS,),
         ),
         graph(
-            "Adds without a job, per minute",
+            "Ignored adds per minute",
             [
                 query(per_minute("bullmq_job_deduplicated_total"), "deduplicated"),
                 query(per_minute("bullmq_job_duplicated_total"), "duplicated id"),
@@ -217,10 +217,10 @@ def course() -> list[Panel]:
             "Since when the oldest job has waited, or has been active; by how long a delayed one "
             "is overdue. No line: there is none.",
             unit="s",
-            nothing="No job waits, none is active; or Redis cannot be read",
+            nothing="No waiting or active jobs, or Redis cannot be read",
         ),
         graph(
-            "Failed of done",
+            "Failure rate",
             [query(share("5m"), "5 minutes"), query(share("1h"), "1 hour")],
             "The share of finished jobs that failed for good. At the lines an alert fires: 14.4% "
             "of an hour, 6% of six hours.",
@@ -236,7 +236,7 @@ def failures() -> list[Panel]:
     """Which jobs fail, and how long they can be looked at."""
     return [
         bars(
-            "Most failures by job name, in the time shown",
+            "Failures by job name",
             "topk(10, round(sum by (name)"
             f" (increase(bullmq_job_failed_total{{{QUEUE}}}[$__range]))) > 0)",
             "Which jobs fail. Click for the jobs with their reasons.",
@@ -246,7 +246,7 @@ def failures() -> list[Panel]:
             size=(8, 8),
         ),
         graph(
-            "Out of attempts, per minute",
+            "Retries exhausted per minute",
             [
                 query(
                     f"60 * sum by (name) (rate(bullmq_job_retries_exhausted_total{{{QUEUE}}}[$__rate_interval]))",
@@ -312,7 +312,7 @@ def reasons() -> list[Panel]:
             own_link=own,
         ),
         rows(
-            "Reasons, the most frequent first",
+            "Reasons, most frequent first",
             (
                 (
                     "Failed",
@@ -329,7 +329,7 @@ def reasons() -> list[Panel]:
                     },
                 ),
                 (
-                    "Tried again",
+                    "Retried",
                     f"round({by_reason(retried, '$__range', 'fingerprint')})",
                     {"unit": "none", "custom.width": 100},
                 ),
@@ -344,13 +344,13 @@ def reasons() -> list[Panel]:
                     {"unit": "dateTimeFromNow", "custom.width": 130},
                 ),
             ),
-            "Failed and tried again: in the time shown. Change: failures of the last hour, compared "
+            "Failed and retried: in the time shown. Change: failures of the last hour, compared "
             "with the hour before. First seen: anew after seven days without it. Click a reason for "
             "its jobs.",
             by="fingerprint",
             shown="reason",
             nothing=UNREASONED,
-            sort=("Failed", "Tried again"),
+            sort=("Failed", "Retried"),
             links=(
                 ("Jobs with this reason", reason_url(SELECTED, "${__data.fields.fingerprint}")),
             ),
@@ -473,7 +473,7 @@ def workers() -> list[Panel]:
             nothing="Redis does not show them",
         ),
         graph(
-            "Since the last heartbeat",
+            "Time since the last heartbeat",
             [
                 query(
                     f"time() - max(bullmq_worker_heartbeat_timestamp_seconds{{{QUEUE}}})",
@@ -548,7 +548,7 @@ def workers() -> list[Panel]:
             height=8,
         ),
         graph(
-            "Since the last run of each schedule",
+            "Time since the last run of each schedule",
             [
                 query(
                     f"time() - max by (scheduler) (bullmq_scheduler_last_run_timestamp_seconds{{{QUEUE}}})",

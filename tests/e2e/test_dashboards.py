@@ -157,16 +157,16 @@ MAY_BE_EMPTY = {
         "no queue of the demo has a limit",
     ),
     "Alerts": "annotations: nothing has to fire in a minute",
-    "Clocks that differ from Redis's": "all agree",
+    "Clock offsets": "all agree",
     "Events missed by queue, per minute": "none is missed",
     "Releases": "annotations: the demo is never released anew",
-    "Since counters were saved": "the demo has no state file",
+    "Time since counters were saved": "the demo has no state file",
     "Longest wait": "no job has to wait at the moment",
     "New reasons, 24 h": "none is for an hour after the start",
-    "Reasons, the most frequent first": "a column: the demo did not run an hour ago",
+    "Reasons, most frequent first": "a column: the demo did not run an hour ago",
     "Oldest jobs": "no job has to wait, be active or overdue at the moment",
-    "Since the last run of each schedule": "a schedule of the demo runs once a minute at most",
-    "Queues, the worst first": "some columns: no job has to wait or be active at the moment",
+    "Time since the last run of each schedule": "a schedule of the demo runs once a minute at most",
+    "Queues, worst first": "some columns: no job has to wait or be active at the moment",
 }
 
 
