@@ -12,27 +12,27 @@ from tests.rules.incidents.scoreboard import Score, scores
 TARGET = Path(__file__).parents[3] / "docs" / "alerts.md"
 HEAD = """\
 # How incidents are reported
-Each line is an incident that happened to somebody, as a history that is played to the shipped
-rules (`tests/rules/incidents`), with 0, 10 and 30% of the scrapes lost at random, by promtool of
+Each line is an incident that has happened somewhere. Its history (`tests/rules/incidents`) is run
+through the shipped rules with 0, 10 and 30% of the scrapes lost at random, by promtool of
 Prometheus 2 (0 and 10%) and 3 (30%). Notifications are counted by a model of Alertmanager's
-groups, inhibition and repeats with the shipped configuration; a test plays 13 of the incidents to
-Alertmanager 0.25 and to the newest one, and compares what they send. What an alert means and what
-to do: [runbooks](runbooks/README.md).
+groups, inhibition and repeats with the shipped configuration; a test sends 13 of the incidents to
+Alertmanager 0.25 and to the newest one, and compares what they send. The
+[runbooks](runbooks/README.md) say what an alert means and what to do.
 
-- **reported**: minutes from the beginning of the incident to the first notification, the slowest of
-  the three; in brackets the aim. "-": it is healthy, and must not be reported.
-- **pages**, **mails**: notifications that say something new, to `night` and to `morning`, the most
+- **reported**: minutes from the start of the incident to the first notification, the slowest of
+  the three; in brackets the target. "-": it is healthy, and must not be reported.
+- **pages**, **mails**: notifications with something new, to `night` and to `morning`, the maximum
   of the three; in brackets how many are allowed.
-- **repeats**: reminders of what is known, every 4 hours for pages, once a day for mails.
+- **repeats**: reminders of a known incident, every 4 hours for pages, once a day for mails.
 - **resolved**: minutes from its end to the last "Resolved". Alerts on failing jobs last half an
-  hour longer than their cause, since a cause that comes and goes is one page then.
+  hour longer than their cause, so that intermittent failures cause one page.
 
-`make scoreboard` measures anew and writes this page; to see one incident minute by minute:
+`make scoreboard` measures again and writes this page; to see one incident minute by minute:
 `.venv/bin/python -m tests.rules.incidents standstill -v`.
 
 """
 END = """
-One that is not as aimed has the sign (!); see `EXPECTED_TO_FAIL` in `tests/e2e/test_incidents.py`.
+An incident that misses its target is marked (!); see `EXPECTED_TO_FAIL` in `tests/e2e/test_incidents.py`.
 """
 
 
