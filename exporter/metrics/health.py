@@ -31,8 +31,8 @@ _EVENTS = (
     (
         GaugeMetricFamily,
         "bullmq_exporter_event_lag_seconds",
-        "How long before the last event of its stream the last one that was read was written, "
-        "for the stream that is the furthest behind.",
+        "Time between the last event that was read and the last one of its stream, for the stream "
+        "that is the furthest behind.",
         "lag",
     ),
     (
@@ -44,7 +44,7 @@ _EVENTS = (
     (
         CounterMetricFamily,
         "bullmq_exporter_untracked_jobs",
-        "Jobs that are counted, but not kept track of, since events.max_jobs was reached.",
+        "Jobs that are counted, but not tracked, because events.max_jobs was reached.",
         "untracked_jobs",
     ),
     (
@@ -58,7 +58,7 @@ _EVENTS = (
         GaugeMetricFamily,
         "bullmq_exporter_clock_offset_seconds",
         "By how much the exporter's clock is ahead of Redis's, below 0 if it is behind; absent "
-        "until events were read as they were written.",
+        "until events were read when they were written.",
         "clock_offset",
     ),
 )
@@ -111,7 +111,7 @@ class _Events(Collector):
         )
         errors = CounterMetricFamily(
             SAVE_ERRORS.removesuffix("_total"),
-            "Saves into events.state_file that failed, or could not begin because the one before "
+            "Saves of events.state_file that failed, or could not begin because the previous one "
             "had not ended; absent without a file.",
             labels=self._labels,
         )
@@ -199,7 +199,7 @@ class Health:
         self._up = self._gauge("bullmq_up", "1 if the last poll succeeded.")
         Gauge(
             "bullmq_exporter_build_info",
-            "Always 1; which exporter this is.",
+            "Always 1; the version of the exporter.",
             ["version", "python_version"],
             registry=self.registry,
         ).labels(__version__, platform.python_version()).set(1)
@@ -219,16 +219,16 @@ class Health:
         )
         self._last_poll = self._gauge(
             "bullmq_exporter_last_poll_timestamp_seconds",
-            "When the last poll that succeeded ended; 0 before the first.",
+            "When the last successful poll ended; 0 before the first.",
         )
         self._last_discovery = self._gauge(
             "bullmq_exporter_last_discovery_timestamp_seconds",
-            "When the queues were last searched for; 0 before, and where they are named.",
+            "When the queues were last searched for; 0 before that, and if they are named.",
         )
         self._queues = self._gauge("bullmq_exporter_queues", "Queues that are watched.")
         self._unreadable = self._gauge(
             "bullmq_exporter_unreadable_values",
-            "Values that the last poll had to leave out, such as keys of the wrong type.",
+            "Values that the last poll had to omit, such as keys of the wrong type.",
         )
         self._events_followed = self._gauge(
             "bullmq_exporter_events_followed",
@@ -262,8 +262,8 @@ class Health:
         )
         self.lockouts = Counter(
             "bullmq_exporter_lockouts_total",
-            "Times that a client sent too many wrong credentials; a client is counted at most once "
-            "in 5 minutes.",
+            "Clients that sent too many wrong credentials; a client is counted at most once in 5 "
+            "minutes.",
             ["port"],
             registry=self.registry,
         )

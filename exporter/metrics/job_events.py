@@ -19,7 +19,7 @@ FAMILIES: tuple[EventFamily, ...] = (
     EventCounter("bullmq_job_completed_total", "Jobs that were completed.", Count.COMPLETED),
     EventCounter(
         "bullmq_job_failed_total",
-        "Jobs that failed for good; failed attempts that are tried again are not among them.",
+        "Jobs that failed for good; failed attempts that are retried do not count.",
         Count.FAILED,
     ),
     EventCounter(
@@ -34,24 +34,24 @@ FAMILIES: tuple[EventFamily, ...] = (
     ),
     EventCounter(
         "bullmq_job_retries_exhausted_total",
-        "Jobs that failed with no attempt left; the other failed jobs were not to be tried again.",
+        "Jobs that failed in their last attempt; the others failed for good with attempts left.",
         Count.RETRIES_EXHAUSTED,
     ),
     EventCounter(
         "bullmq_job_deduplicated_total",
         "Adds that deduplication dropped, or that replaced a job that was not due yet; name is "
-        "that of the remaining job.",
+        "the name of the remaining job.",
         Count.DEDUPLICATED,
     ),
     EventCounter(
         "bullmq_job_duplicated_total",
-        "Adds without effect, because the queue already holds a job with the same id; name is that "
-        "of the existing job.",
+        "Adds without effect, because the queue already contains a job with the same id; name is "
+        "the name of the existing job.",
         Count.DUPLICATED,
     ),
     EventHistogram(
         "bullmq_job_wait_duration_seconds",
-        "How long jobs that could be taken waited until a worker took them, for each attempt.",
+        "Time for which ready jobs waited until a worker took them, for each attempt.",
         lambda layout: (layout.wait, layout.wait_bounds),
     ),
     EventHistogram(
@@ -87,7 +87,7 @@ FAMILIES: tuple[EventFamily, ...] = (
     ),
     ReasonGauge(
         "bullmq_job_failure_reason_first_seen_timestamp_seconds",
-        "Since when jobs or attempts fail for this reason; anew after seven days without it.",
+        "When a job or an attempt first failed for this reason; reset after seven days without it.",
         lambda seen: seen.first,
     ),
     ReasonGauge(
@@ -97,7 +97,7 @@ FAMILIES: tuple[EventFamily, ...] = (
     ),
     EventGauge(
         "bullmq_queue_failure_reasons_since_timestamp_seconds",
-        "Since when failures are counted by reason; absent before the first.",
+        "When the exporter began to count failures by reason; absent before the first failure.",
         lambda counted: None if counted.reasons is None else counted.reasons.since / 1000,
     ),
 )

@@ -32,7 +32,7 @@ Alertmanager 0.25 and to the newest one, and compares what they send. The
 
 """
 END = """
-An incident that misses its target is marked (!); see `EXPECTED_TO_FAIL` in `tests/e2e/test_incidents.py`.
+(!): it misses its target; see `EXPECTED_TO_FAIL` in `tests/e2e/test_incidents.py`.
 """
 
 
