@@ -144,16 +144,14 @@ def test_a_server_that_is_killed_restarted_or_full_is_read_again(
     database = own_postgres.create_database()
     database.execute(security_role("exporter", PASSWORD))
     watched = watch(database, database.url_of("exporter"))
-    starting = "the database system is (starting up|not yet accepting|in recovery)"
+    starting = "the database system is (starting up|not yet accepting|in recovery|shutting down)"
+    expected = ("Connection refused", "closed the connection|terminating", starting)
     own_postgres.stop(signal.SIGKILL)
-    with watched.outage("Connection refused", "closed the connection|terminating", starting):
+    with watched.outage(*expected):
         own_postgres.start()
-
-    # In order, with sessions ended; then with room for few connections.
-    own_postgres.stop()
-    own_postgres.start("max_connections=6", "superuser_reserved_connections=1")
-    watched.wait_until_back()
-    watched.outages = len(watched.exporter.outages)
+    own_postgres.stop()  # in order: sessions are ended
+    with watched.outage(*expected):
+        own_postgres.start("max_connections=6", "superuser_reserved_connections=1")
     database.execute("CREATE ROLE busy LOGIN")
     with ExitStack() as sessions:
 
@@ -246,6 +244,7 @@ def test_a_password_that_changes_is_read_from_its_file_without_a_restart(
     file.write_text(f"{PASSWORD}-2\n")
     database.execute(f"ALTER ROLE {role} PASSWORD '{PASSWORD}-2'")
     database.end_connections()
+    eventually(database.connections)
     watched.wait_until_back()
     watched.outages = len(watched.exporter.outages)
 

@@ -106,11 +106,19 @@ class Database:
         self.execute(f"SELECT add_jobs_bulk('{queue}', '{jobs}')")
 
     def end_connections(self, application_name: str = "bullmq-exporter") -> None:
-        """End the connections of this name, as an administrator or a restart does."""
+        """End the connections of this name and wait for their end, as a restart does."""
         self.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            f"WHERE application_name = '{application_name}'"
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
+            f"WHERE application_name = '{application_name}' AND datname = current_database()"
         )
+
+    def connections(self, application_name: str = "bullmq-exporter") -> int:
+        """How many there are of this name."""
+        [(number,)] = self.execute(
+            "SELECT count(*) FROM pg_stat_activity "
+            f"WHERE application_name = '{application_name}' AND datname = current_database()"
+        )
+        return int(number)
 
     def execute(self, statement: str, url: str | None = None) -> list[tuple[Any, ...]]:
         """Run statements, as superuser or as who the URL says, and return the rows of the last."""
