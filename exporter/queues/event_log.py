@@ -121,6 +121,9 @@ class Place:
     read: int = 0  # entries that were read since the last check
     # Where reading began by a clock that may have been wrong; until the first check.
     doubtful_start: bytes | None = None
+    # Entries beyond the position that were read before others that are written before them, where
+    # entries appear in another order than that of their numbers.
+    ahead: frozenset[int] = frozenset()
 
     def start(self, info: StreamInfo) -> None:
         """Begin behind the last entry."""
@@ -197,6 +200,12 @@ class Place:
         False for a time from which a queue is read that was not followed before.
         """
         return self.number is not None or self.first is not None
+
+    def restart(self) -> None:
+        """Go on by time alone: the log is another one, which may use the same numbers again."""
+        self.vanish()
+        self.position, self.number = b"%d-0" % milliseconds(self.position), None
+        self.ahead = frozenset()
 
     def has_gone_back(self, info: StreamInfo) -> bool:
         """Whether the newest entry is older than what was read: see `go_back`."""

@@ -12,7 +12,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from exporter.queues.event_log import Entry, Gap, Place, StreamInfo, milliseconds
+from exporter.queues.event_log import Entry, Gap, Place, milliseconds
 from exporter.queues.failure_evidence import FailedAttempt
 from exporter.queues.failure_reasons import FoldedReason
 from exporter.queues.job_facts import JobFacts
@@ -161,14 +161,13 @@ class QueueEventCounter:
 
     # Reading
 
-    def start(self, info: StreamInfo) -> None:
-        """Begin behind the last entry."""
-        self.place.start(info)
-        self._complete_since = milliseconds(info.last)
-        self._finished = [(self._complete_since, [])]
+    def start(self, since: int) -> None:
+        """Begin with what happens after a time (ms): all of it will be read."""
+        self._complete_since = since
+        self._finished = [(since, [])]
 
     def read(self, entries: Sequence[Entry]) -> None:
-        """Book these entries, and move on behind them."""
+        """Count these entries. The place is moved on by who calls this."""
         self._frozen = None
         self._read_at = time.monotonic()
         for entry_id, fields in entries:
@@ -179,14 +178,12 @@ class QueueEventCounter:
                 handle(self, entry_id, remembered_id(fields[3]), fields)
             elif fields[1] == b"cleaned":
                 self.cleaned = True
-        self.place.advance(entries)
 
     def pass_over(self, entries: Sequence[Entry]) -> None:
-        """Move on behind entries that could not be booked, or not all of them."""
+        """Take entries for missed that could not be counted, or not all of them."""
         self._frozen = None
         self.missed += len(entries)
         self.forget_all()  # what is known of jobs on their way may be wrong, as after a gap
-        self.place.advance(entries)
 
     def _added(self, _: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
         if len(fields) < 6:
@@ -316,16 +313,20 @@ class QueueEventCounter:
         return job
 
     def _retries_exhausted(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
-        # Written by the same script as the `failed` before it.
+        # Written together with the job's `failed`: in Redis just after it, in PostgreSQL those of
+        # other transactions may come between.
         last = self._last_failed
-        job = last[1] if last and last[0] == job_id else self._nameless_job(job_id)
-        job.tally.values[RETRIES_EXHAUSTED] += 1
+        tally = last[1].tally if last and last[0] == job_id else self._tally_of_job(job_id)
+        tally.values[RETRIES_EXHAUSTED] += 1
 
-    def _stalled(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
-        # The same script has written the job's `waiting`, `prev` = `active`, just before.
+    def _stalled(self, entry_id: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
+        # In Redis the same script has written the job's `waiting`, `prev` = `active`, just before.
         if self._ambiguous and self._ambiguous[-1].job_id == job_id:
             self._ambiguous.pop()
-        (self.jobs.get(job_id) or self._job(job_id)).tally.values[STALLED] += 1
+        job = self.jobs.get(job_id) or self._job(job_id)
+        job.tally.values[STALLED] += 1
+        if job.taken is not None:
+            job.ready, job.taken = entry_id, None  # in PostgreSQL this is all that it writes
 
     def _waiting_children(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
         if job := self.jobs.get(job_id):
@@ -670,6 +671,7 @@ class QueueEventCounter:
             "number": self.place.number,
             "first": self.place.first,
             "length": self.place.length,
+            "ahead": tuple(self.place.ahead),
             "missed": self.missed,
             "gaps": self.gaps,
             "finished": self._finished,
@@ -696,6 +698,7 @@ class QueueEventCounter:
         place.position, place.number = memory["position"], memory["number"]
         place.first, place.length = memory["first"], memory["length"]
         place.checked = place.position
+        place.ahead = frozenset(memory.get("ahead", ()))
         self.missed = memory["missed"]
         self._restored = True
         self.gaps = [Gap(*gap) for gap in memory["gaps"]]

@@ -41,8 +41,9 @@ class Saved(NamedTuple):
     queues: dict[bytes, Any]  # the memory of each by its base
     complete_until: int | None
     removed: FinishedJobs  # see Tallies
-    by_redis_clock: bool = False  # whether `complete_until` surely is, as ids of events are
+    by_server_clock: bool = False  # whether `complete_until` surely is, as ids of events are
     evidence: Mapping[str, Any] | None = None  # the memory of FailureEvidence
+    log_identity: str | None = None  # of which event log the positions are, where it has a name
 
 
 NOTHING_SAVED = Saved({}, None, FinishedJobs())
@@ -93,6 +94,7 @@ class _Queue(_Checked):
     debounced: bytes | None = None
     removed: tuple[int, int] = (0, 0)
     reasons: _QueueReasons | None = None
+    ahead: tuple[int, ...] = ()
 
 
 Hours = tuple[tuple[int, int], ...]
@@ -116,6 +118,7 @@ class _File(_Checked):
     by_redis_clock: bool = False
     removed: tuple[int, int] = (0, 0)
     bounds: tuple[tuple[int, ...], tuple[int, ...]]
+    log: str | None = None
     evidence: _Evidence | None = None
 
 
@@ -151,6 +154,7 @@ def decode(data: bytes, layout: Layout) -> Saved:
         FinishedJobs(*file.removed),
         file.by_redis_clock,
         memory.get(EVIDENCE),
+        file.log,
     )
 
 

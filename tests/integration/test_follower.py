@@ -647,9 +647,11 @@ def test_what_is_counted_while_the_state_is_written_is_not_in_it() -> None:
     counter = QueueEventCounter(QUEUE, layout, JobBudget(10), max_names=10)
     added: list[bytes] = [b"event", b"added", b"jobId", b"1", b"name", b"import"]
     counter.read([(b"1-0", added)])
+    counter.place.advance([(b"1-0", added)])
     memory = {"saved": 1, "bounds": layout.bounds, QUEUES: {QUEUE.base: counter.memory()}}
     parts = state_format.encode(memory)
     counter.read([(b"2-0", added)])
+    counter.place.advance([(b"2-0", added)])
     remembered = state_format.decode(b"".join(parts), layout).queues
     assert remembered[QUEUE.base]["position"] == b"1-0"
     assert remembered[QUEUE.base]["tallies"]["import"][Count.ADDED] == 1
@@ -920,7 +922,7 @@ async def test_a_key_that_holds_no_stream_and_an_outage_leave_all_other_gaps_not
 def test_jobs_that_find_no_room_after_a_restart_have_no_older_age() -> None:
     layout = Layout((100,), (100,))
     before = QueueEventCounter(QUEUE, layout, JobBudget(100), max_names=10)
-    before.start(StreamInfo(0, None, b"1000-0", 0))
+    before.start(1000)
     before.read(
         [
             (b"%d-0" % (2000 + job), [b"event", b"added", b"jobId", b"%d" % job, b"name", b"n"])
@@ -942,7 +944,7 @@ def test_events_that_are_passed_over_leave_nothing_that_is_known_of_jobs() -> No
 
     layout = Layout((100,), (100,))
     counter = QueueEventCounter(QUEUE, layout, room := JobBudget(100), max_names=10)
-    counter.start(StreamInfo(0, None, b"1000-0", 0))
+    counter.start(1000)
     counter.read([event(2000, "added", "taken"), event(2000, "active", "taken")])
     assert counter.ready_at(b"skipped", 90_000.0) == 1000  # before all events
     counter.pass_over([event(90_000, "waiting", "skipped"), event(90_000, "active", "taken")])

@@ -51,7 +51,7 @@ from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import ApiSettings, EventsSettings, RedisSettings, Settings
 from exporter.state.state_file import STALLED, StateFile
 from exporter.stores import open_store
-from exporter.stores.bullmq.events import check_rounds, stale_jobs
+from exporter.stores.bullmq.events import check_rounds
 from exporter.stores.bullmq.events import follower as following
 from exporter.stores.bullmq.events.follower import Follower
 from exporter.stores.bullmq.job_detail import MORE_FIELDS
@@ -59,6 +59,7 @@ from exporter.stores.bullmq.jobs import FIELDS, job_of
 from exporter.stores.bullmq.keys import events_key, heartbeat_key
 from exporter.stores.bullmq.request_reader import RequestReader
 from exporter.stores.bullmq.waiting import WaitingJobs
+from exporter.stores.events import stale_jobs
 from exporter.stores.redis.client import RedisReader
 from exporter.stores.request_reads import read_limits
 from exporter.web import serializers

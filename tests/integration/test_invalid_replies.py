@@ -27,11 +27,12 @@ from exporter.queues.queue import Queue
 from exporter.queues.snapshot import Outcome, Snapshot
 from exporter.queues.tallies import Count
 from exporter.settings import ApiSettings, EventsSettings, RedisSettings, Settings
-from exporter.stores.bullmq.events import check_rounds, stale_jobs
+from exporter.stores.bullmq.events import check_rounds
 from exporter.stores.bullmq.events import follower as following
 from exporter.stores.bullmq.events.follower import Follower
 from exporter.stores.bullmq.keys import events_key
 from exporter.stores.bullmq.store import BullmqStore
+from exporter.stores.events import stale_jobs
 from exporter.stores.redis.client import InvalidReply, RedisReader, RedisUnavailable
 from exporter.stores.redis.connections import _ReplyParser
 from exporter.web.api import api_app

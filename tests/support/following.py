@@ -13,10 +13,11 @@ import redis
 from exporter.queues.queue import Queue
 from exporter.queues.tallies import Count, FrozenTally, Tallies
 from exporter.settings import EventsSettings, RedisSettings
-from exporter.stores.bullmq.events import check_rounds, stale_jobs
+from exporter.stores.bullmq.events import check_rounds
 from exporter.stores.bullmq.events import follower as following
 from exporter.stores.bullmq.events.follower import Follower
 from exporter.stores.bullmq.keys import events_key
+from exporter.stores.events import stale_jobs
 from exporter.stores.redis.client import RedisReader
 
 QUEUE = Queue.named("bull", "ingestion")

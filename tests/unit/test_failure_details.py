@@ -15,7 +15,7 @@ from exporter.queues.failure_evidence import (
 from exporter.queues.failure_reasons import fold
 from exporter.queues.jobs import Job
 from exporter.queues.queue import Queue, State
-from exporter.stores.bullmq.events.failure_details import (
+from exporter.stores.events.failure_details import (
     BATCH_SIZE,
     MAX_WAITING,
     READS_PER_SECOND,

@@ -28,10 +28,11 @@ ALLOWED = {
     "stores.base": {"queues"},
     "stores.request_reads": {"queues", "concurrency", "settings"},
     "stores.retention": {"queues", "concurrency", "settings"},
+    "stores.events": {"queues", "concurrency", "state", "settings", "deadline"},
     "stores.redis": {"queues", "settings", "daemon_thread"},
     "stores.bullmq": {
-        *("stores.base", "stores.request_reads", "stores.retention", "stores.redis"),
-        *("queues", "concurrency", "state", "settings", "deadline"),
+        *("stores.base", "stores.request_reads", "stores.retention", "stores.events"),
+        *("stores.redis", "queues", "concurrency", "settings", "deadline"),
     },
     "stores.postgres": {
         *("stores.base", "stores.request_reads", "stores.retention"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from exporter.queues.event_log import Gap, StreamInfo
+from exporter.queues.event_log import Gap
 from exporter.queues.job_facts import NO_JOB, JobFacts
 from exporter.queues.queue import Queue, State
 from exporter.queues.queue_event_counter import (
@@ -29,7 +29,7 @@ class Events:
     def __init__(self, *, max_jobs: int = 100, max_names: int = 10) -> None:
         self.budget = JobBudget(max_jobs)
         self.counter = QueueEventCounter(QUEUE, LAYOUT, self.budget, max_names=max_names)
-        self.counter.start(StreamInfo(0, None, b"%d-0" % START, 0))
+        self.counter.start(START)
         self._number = 0
 
     def __call__(self, event: str, job_id: str = "1", *, at: int = 0, **more: str) -> Events:
@@ -42,7 +42,9 @@ class Events:
             *(part for pair in more.items() for part in pair),
         ]
         entry_id = b"%d-%d" % (START + at, self._number)
-        self.counter.read([(entry_id, [field.encode() for field in fields])])
+        entries = [(entry_id, [field.encode() for field in fields])]
+        self.counter.read(entries)
+        self.counter.place.advance(entries)
         return self
 
     def resolve(self, facts: JobFacts = NO_JOB) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
 from exporter.concurrency.batches import batched
 from exporter.concurrency.request_priority import RequestPriority
-from exporter.concurrency.supervision import supervise
 from exporter.deadline import Deadline
 from exporter.queues.event_log import (
     Entry,
@@ -23,23 +21,16 @@ from exporter.queues.event_log import (
     check_entries,
     milliseconds,
 )
-from exporter.queues.failure_evidence import SeenFailures, excerpt
-from exporter.queues.failure_reasons import fold
+from exporter.queues.failure_evidence import SeenFailures
 from exporter.queues.job_facts import number
 from exporter.queues.queue import Queue, State
-from exporter.queues.queue_event_counter import CLOCK_SKEW_MS, QueueEventCounter, ReadReason
+from exporter.queues.queue_event_counter import QueueEventCounter
 from exporter.queues.redact import Redact, unredacted
-from exporter.queues.tallies import FinishedJobs, Layout, QueueTallies, Tallies
-from exporter.queues.text import text
-from exporter.queues.tracked_jobs import JobBudget
+from exporter.queues.tallies import Tallies
 from exporter.settings import EventsSettings
-from exporter.state.hidden_reasons import hide_counts
-from exporter.state.state_file import StateFile
-from exporter.state.state_format import EVIDENCE, QUEUES
 from exporter.stores.bullmq.events import job_facts
 from exporter.stores.bullmq.events.backfill import Backfill
 from exporter.stores.bullmq.events.check_rounds import CheckRounds
-from exporter.stores.bullmq.events.failure_details import FailureDetails, ReadJobs, no_jobs
 from exporter.stores.bullmq.events.large_entries import (
     LARGE_ENTRY_BYTES,
     SCRIPT_STREAMS,
@@ -47,12 +38,14 @@ from exporter.stores.bullmq.events.large_entries import (
     Reading,
 )
 from exporter.stores.bullmq.events.read_size import MAX_READ_COST, ReadSize
-from exporter.stores.bullmq.events.redis_clock import RedisClock, to_monotonic
 from exporter.stores.bullmq.events.scarce_events import ScarceEvents
-from exporter.stores.bullmq.events.stale_jobs import Candidate, StaleJobs, forget_stale
 from exporter.stores.bullmq.events.stream_info import stream_info
 from exporter.stores.bullmq.keys import events_key
 from exporter.stores.bullmq.waiting import ready_by_hash
+from exporter.stores.events.event_counters import EventCounters
+from exporter.stores.events.failure_details import FailureDetails, ReadJobs, no_jobs
+from exporter.stores.events.resolver import Resolver
+from exporter.stores.events.stale_jobs import Candidate, StaleJobs, forget_stale
 from exporter.stores.redis.client import (
     RedisReader,
     RedisRefused,
@@ -68,9 +61,6 @@ log = logging.getLogger(__name__)
 # Bytes of a return value or a reason that cost as much as one entry: reads are kept to about 1 MB,
 # but for the first after jobs begin to return more.
 ENTRY_BYTES = 500
-
-# Removed queues of which position and counts are remembered.
-MAX_REMOVED_QUEUES = 2000
 
 # Waiting jobs of which no event was read, remembered until their events must have been read.
 MAX_UNSEEN_JOBS = 20_000
@@ -98,17 +88,8 @@ CHECK_BATCH_SIZE = 100
 # Entries that are counted before requests are served: 1 ms.
 COUNT_BATCH_SIZE = 300
 
-# Reasons that are folded before requests are served: up to 1 ms, as most of them are short.
-FOLD_BATCH_SIZE = 20
-
-# Counters that are copied before requests are served: a third of a ms.
-FREEZE_BATCH_SIZE = 100
-
 # While some streams are behind, seconds after which the others are read again.
 READ_ALL_INTERVAL_SECONDS = 0.3
-
-# How old counts may be that are published because newer ones are not saved yet.
-MAX_SAVED_AGE_SECONDS = 10.0
 
 # Consecutive reads without data after which their replies may be too large: something between us
 # and Redis may hold them back until they are complete.
@@ -147,38 +128,31 @@ class Follower:
         read_jobs: ReadJobs = no_jobs,
     ) -> None:
         self._redis = redis
-        self._settings = settings
-        self._queues = queues
-        self._searched_at = searched_at
-        self._not_watched_until = not_watched_until
         self._request_priority = request_priority or RequestPriority()
         self._deadline = deadline or Deadline()
         self._block = int(1000 * min(BLOCK, redis_timeout / 3))
-        self._redact = redact
         # None if failures are not counted by reason.
         self._details: FailureDetails | None = None
         if settings.max_reasons:
             self._details = FailureDetails(int(1000 * time.time()), read_jobs, redact)
-        self._layout = Layout(
-            *(
-                tuple(round(bound * 1000) for bound in bounds)
-                for bounds in (settings.wait_buckets, settings.process_buckets)
-            )
+        self._counts = EventCounters(
+            settings,
+            queues,
+            details=self._details,
+            redact=redact,
+            searched_at=searched_at,
+            not_watched_until=not_watched_until,
+            request_priority=self._request_priority,
+            stream_of=events_key,
         )
-        self._state_file = StateFile(settings.state_file) if settings.state_file else None
-        self._budget = JobBudget(settings.max_jobs)
-        self._known: tuple[Queue, ...] | None = None
-        self._counters: dict[Queue, QueueEventCounter] = {}
+        self._resolver = Resolver(
+            partial(job_facts.ask, redis),
+            self._details,
+            redact=redact,
+            request_priority=self._request_priority,
+            now=self._counts.now,
+        )
         self._by_stream: dict[bytes, QueueEventCounter] = {}
-        self._removed_queues: dict[Queue, QueueEventCounter] = {}
-        self._removed = FinishedJobs()  # in queues that were removed
-        self._remembered: dict[bytes, Any] = {}
-        # The time (epoch ms) up to which the loaded state file contains all queues.
-        # And whether that is surely by Redis's clock.
-        self._complete_until: tuple[int | None, bool] = (None, False)
-        # When the search began that found those in `_known`: by the host's and by the monotonic
-        # clock (ms).
-        self._searched: tuple[int, float] | None = None
         self._unreadable: set[Queue] = set()
         self._large = LargeEntries(redis)
         self._scarce = ScarceEvents(redis)
@@ -191,81 +165,42 @@ class Follower:
         self._all_due = 0.0
         self._checks = CheckRounds()
         self._stale_jobs = StaleJobs()
-        self._unsettled: list[QueueEventCounter] = []  # those that have `unresolved`
         self._ahead: set[QueueEventCounter] = set()  # those whose hashes may include unread events
-        self._events_read = self._uncertain_gaps = 0
-        self._clock = RedisClock()
         self._opened: dict[Queue, int] = {}  # in which pass a queue was first read
-        self._lag = 0.0
-        self._following = False
         self._passes = 0  # how often all streams were read to the end
         # Jobs that wait and are not known from events: in which pass they were first asked for.
         self._unseen: dict[tuple[Queue, bytes, float], int] = {}
-        self._consistent = asyncio.Lock()
-        self._backfill = Backfill(redis, self._scarce, self._consistent)
-        self._published: Tallies | None = None
-        self._published_until = 0.0  # monotonic
+        self._backfill = Backfill(redis, self._scarce, self._counts.consistent)
+
+    @property
+    def _counters(self) -> Mapping[Queue, QueueEventCounter]:
+        return self._counts.by_queue
 
     async def run(self) -> None:
         """Follow until cancelled, then save."""
-        try:
-            if self._state_file is not None:
-                await self._load(self._state_file)
-            async with asyncio.TaskGroup() as tasks:
-                if self._details is not None:
-                    read = self._details.read_some
-                    tasks.create_task(supervise("jobs that failed cannot be read", read))
-                follow, anew = self._run_step, self._begin_anew
-                await supervise("events cannot be followed", follow, failed=anew)
-        finally:
-            if self._state_file is not None:
-                # Not where nothing was followed: what happened before is still to be read then.
-                worth_saving = self._known is not None and not self._unsettled
-                memory = self._memory() if worth_saving else None
-                await self._state_file.close(memory, self._deadline)
-
-    async def _load(self, file: StateFile) -> None:
-        saved = await file.load(self._layout)
-        await hide_counts(saved.queues.values(), self._redact)
-        self._remembered = dict(saved.queues)
-        self._complete_until = (saved.complete_until, saved.by_redis_clock)
-        self._removed = saved.removed
-        if self._details is not None and saved.evidence is not None:
-            self._details.remember(saved.evidence)
+        await self._counts.run(
+            self._run_step,
+            failed=self._begin_anew,
+            resolver=self._resolver,
+            deadline=self._deadline,
+        )
 
     async def _run_step(self) -> float:
         with self._redis.understanding():
             return await self._step()
 
     def _begin_anew(self) -> None:
-        """Nothing is published after a step that failed, and all streams are checked after it."""
-        self._following = False
+        """After a step that failed all streams are checked."""
         self._read_size.begin_anew()
         self._checks.begin_anew()
 
     async def tallies(self) -> Tallies | None:
-        """What was counted so far; None while events cannot be followed.
+        """See EventCounters.tallies."""
+        return await self._counts.tallies()
 
-        With a state file it is what is saved, so that no counter goes back even if we are killed;
-        but if saving takes long or fails, it is what was counted up to now: an old count would say
-        that nothing happens.
-        """
-        file = self._state_file
-        async with self._consistent:
-            if not self._following:
-                return None
-            due = file is not None and file.due
-            if file is not None and not due and time.monotonic() < self._published_until:
-                return self._published
-            published_until = time.monotonic() + MAX_SAVED_AGE_SECONDS
-            frozen = await self._freeze()
-            memory = self._memory() if due else None
-        if file is not None and memory is not None:
-            await file.save(memory)
-        if file is not None:
-            frozen = replace(frozen, saves=file.saves)
-        self._published, self._published_until = frozen, published_until
-        return frozen
+    def seen_failures(self, queue: Queue) -> SeenFailures | None:
+        """What was seen of the queue's failures; None if that is not known."""
+        return self._counts.seen_failures(queue)
 
     def ready_times(self, queue: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:
         """When waiting jobs became ready, in ms; see QueueEventCounter.ready_at.
@@ -274,7 +209,7 @@ class Follower:
         """
         counter = self._counters.get(queue)
         unread = queue in self._behind or queue in self._unreadable
-        if counter is None or unread or not self._following:
+        if counter is None or unread or not self._counts.is_current:
             return ready_by_hash(queue, jobs)
         each = iter(jobs)
         return [
@@ -284,19 +219,18 @@ class Follower:
             for job_id, by_hash in zip(each, each, strict=True)
         ]
 
-    def seen_failures(self, queue: Queue) -> SeenFailures | None:
-        """What was seen of the queue's failures; None if that is not known."""
-        if self._details is None or not self._following or queue not in self._counters:
-            return None
-        return self._details.seen(queue, self._now())
-
     def compare_clock(self, queue: Queue, state: State, job_id: bytes, at: bytes) -> None:
         """Compare a worker's clock with Redis's; see CompareClock.
 
         Not while events are unread: the job may have been moved again.
         """
         counter, moved = self._counters.get(queue), number(at)
-        if counter is not None and moved > 0 and self._following and queue not in self._behind:
+        if (
+            counter is not None
+            and moved > 0
+            and self._counts.is_current
+            and queue not in self._behind
+        ):
             counter.compare_clock(state, job_id, moved)
 
     def _may_be_unread(
@@ -332,7 +266,9 @@ class Follower:
             self._checks.begin_if_due(now, self._counters.keys(), self._always_checked)
             asked = self._stale_jobs.take_batch(self._counters.values())
         # Before all streams are read: of a job that was gone by then no event is still to come.
-        exist = await self._redis.pipeline([each.command for each in asked])
+        exist = await self._redis.pipeline(
+            [(b"EXISTS", each.counter.queue.job_key(each.job_id)) for each in asked]
+        )
         # Where there is something left to do there is nothing to wait for; and while one command
         # waits for its streams, those of another would be trimmed.
         wait = len(followed) <= MAX_STREAMS and not self._behind and not self._backfill.is_running
@@ -342,15 +278,15 @@ class Follower:
         ]
         costs.append(await self._read_large(followed))
         cost = sum(each or 0 for each in costs)
-        self._lag = max((each.lag for each in self._behind.values()), default=0.0)
+        self._counts.lag = max((each.lag for each in self._behind.values()), default=0.0)
         if None not in costs:
             self._passes += whole
             forget_stale(asked, exist, self._behind)
         await self._backfill.run_page(self._counters, self._behind)
-        async with self._consistent:
+        async with self._counts.consistent:
             self._scarce.apply(self._behind)
         await self._scarce.ask()
-        self._following = True
+        self._counts.is_current = True
         if self._behind:
             return 0.0
         if self._large and not cost and all(each.stream in self._large for each in followed):
@@ -403,7 +339,7 @@ class Follower:
             for stream, read in entries.items():
                 check_entries(read, positions[stream])
         await self._request_priority.yield_to_requests()
-        async with self._consistent:
+        async with self._counts.consistent:
             most = self._read_size.count
             unfinished = {stream for stream, new in entries.items() if len(new) >= most}
             for counter, answer in zip(checked, answers, strict=True):
@@ -451,7 +387,7 @@ class Follower:
             due = self._due_large_checks(counters[:SCRIPT_STREAMS])
             reading = await self._large.read(counters, due)
             await self._request_priority.yield_to_requests()
-            async with self._consistent:
+            async with self._counts.consistent:
                 cost += await self._count_reading(reading)
                 await self._resolve()
             read = set(reading.counters)
@@ -475,6 +411,7 @@ class Follower:
         cost = await self._count_entries(reading.counters, reading.entries, reading.unfinished)
         for counter, unread in reading.unread.items():
             counter.pass_over(unread)
+            counter.place.advance(unread)
             self._checks.touch(counter.queue)
             log.warning("an event cannot be read: skipped", extra={"queue": counter.queue.name})
         self._log_large(reading)
@@ -537,21 +474,21 @@ class Follower:
             cost += len(new) + values // ENTRY_BYTES
             number += len(new)
             if new and self._is_read_up(counter.queue):
-                self._clock.note_event(milliseconds(new[-1][0]))
+                self._counts.clock.note_event(milliseconds(new[-1][0]))
             try:
                 counter.read(new)
             except Exception:
                 # Read again they would be counted twice, and stop us again.
                 log.exception("events passed over", extra={"queue": counter.queue.name})
                 counter.pass_over(new)
+            counter.place.advance(new)
             self._checks.touch(counter.queue)
             if counter.cleaned:
                 counter.cleaned = False
                 self._stale_jobs.check_soon(counter)
-            if counter.is_unresolved:
-                self._unsettled.append(counter)
+            self._resolver.note(counter)
         self._note_behind(counters, behind)
-        self._events_read += number
+        self._counts.events_read += number
         self._read_size.note(cost, number)
         return cost
 
@@ -573,43 +510,25 @@ class Follower:
 
     async def _keep_up_with_queues(self) -> bool:
         """Begin to follow the queues that have appeared; False before there are any to know of."""
-        queues, searched = self._queues(), self._searched_at()
-        if queues is None:
-            return False
-        self._note_search(searched)
-        if queues is self._known:
-            return True
-        first = self._known is None
-        new = [queue for queue in queues if queue not in self._counters]
-        counters = [self._open(queue) for queue in new]
-        if first and self._complete_until[0] is None:
-            # What was there before us is not counted.
-            await self._start_from_now(counters)
-        removed = self._counters.keys() - set(queues)
-        await self._look_for_deleted([self._counters[queue] for queue in removed])
-        for queue in removed:
-            gone = self._removed_queues[queue] = self._counters.pop(queue)
-            gone.put_away()
-            self._opened.pop(queue, None)
-            self._removed = self._removed.plus(gone.take_removed())
-            self._unreadable.discard(queue)
+        change = self._counts.find_change()
+        if change is None:
+            return self._counts.has_begun
+        await self._look_for_deleted(change.gone)
+        opened = [self._counts.open(queue) for queue in change.new]
+        if self._counts.begins_now:
+            await self._start_from_now(opened)
+        for gone in change.gone:
+            self._opened.pop(gone.queue, None)
+            self._unreadable.discard(gone.queue)
             self._large.forget(gone.stream)
             self._scarce.forget(gone)
-            self._behind.pop(queue, None)
+            self._behind.pop(gone.queue, None)
             self._ahead.discard(gone)
-            self._checks.forget(queue)
-        while len(self._removed_queues) > MAX_REMOVED_QUEUES:
-            del self._removed_queues[next(iter(self._removed_queues))]
-        self._counters |= {counter.queue: counter for counter in counters}
+            self._checks.forget(gone.queue)
+        self._opened |= dict.fromkeys(change.new, self._passes)
+        self._counts.apply(change, opened)
         self._by_stream = {counter.stream: counter for counter in self._counters.values()}
         self._backfill.restart(self._counters.values())
-        if first:
-            for base in self._remembered:
-                self._removed = self._removed.plus(self._take_removed(base))
-        self._known = queues
-        # Of queues that went while we were away: they may come back as well.
-        while len(self._remembered) > MAX_REMOVED_QUEUES:
-            del self._remembered[next(iter(self._remembered))]
         return True
 
     async def _look_for_deleted(self, counters: Iterable[QueueEventCounter]) -> None:
@@ -620,65 +539,17 @@ class Follower:
             if exists == 0:
                 self._note_deleted(counter)
 
-    def _take_removed(self, base: bytes) -> FinishedJobs:
-        """What finished in a queue that went while the exporter was not running."""
-        room = JobBudget(self._settings.max_jobs)  # its jobs take none from those of others
-        counter = QueueEventCounter(
-            Queue(base, "", ""),
-            self._layout,
-            room,
-            max_names=self._settings.max_names,
-            max_reasons=self._settings.max_reasons,
-        )
-        counter.remember(self._remembered[base])
-        removed = counter.take_removed()
-        self._remembered[base] = counter.memory()
-        return removed
-
-    def _open(self, queue: Queue) -> QueueEventCounter:
-        self._opened[queue] = self._passes
-        if before := self._removed_queues.pop(queue, None):
-            return before
-        counter = QueueEventCounter(
-            queue,
-            self._layout,
-            self._budget,
-            max_names=self._settings.max_names,
-            max_reasons=self._settings.max_reasons,
-            stream=events_key(queue),
-        )
-        if queue.base in self._remembered:
-            counter.remember(self._remembered.pop(queue.base))
-            return counter
-        # It appeared later, or was not watched then: older events do not count.
-        since, is_known = self._complete_until
-        if self._known is not None:
-            unwatched, is_known = self._not_watched_until(queue), self._clock.is_known
-            since = None if unwatched is None else self._clock.at(to_monotonic(unwatched))
-        if since is not None:
-            position = b"%d-0" % max(0, since - CLOCK_SKEW_MS)
-            counter.place.position, counter.place.number = position, None
-            if not is_known:
-                counter.place.doubtful_start = position
-        return counter
-
-    def _note_search(self, searched: int | None) -> None:
-        if searched is None:
-            self._searched = None
-        elif self._searched is None or self._searched[0] != searched:
-            # At once: later the host's clock may have been stepped.
-            self._searched = (searched, to_monotonic(searched))
-
     def _is_read_up(self, queue: Queue) -> bool:
         """Whether the last step read its stream to the end: what comes now was written since."""
-        was_read = self._following and queue not in self._behind
+        was_read = self._counts.is_current and queue not in self._behind
         return was_read and self._passes > self._opened.get(queue, self._passes)
 
     async def _start_from_now(self, counters: Sequence[QueueEventCounter]) -> None:
         for batch in batched(counters, CHECK_BATCH_SIZE):
             for counter, info in (await self._infos(batch)).items():
                 if isinstance(info, StreamInfo):
-                    counter.start(info)
+                    counter.place.start(info)
+                    counter.start(milliseconds(info.last))
                 elif "NOPERM" in str(info):
                     raise RedisRefused(f"Redis refused XINFO: {info}")
 
@@ -762,7 +633,7 @@ class Follower:
             return
         queue = counter.queue.name
         if counter.place.has_doubtful_start(info):
-            self._uncertain_gaps += 1
+            self._counts.uncertain_gaps += 1
             log.warning(
                 "older events are skipped, by a clock that may be wrong: some may not be counted",
                 extra={"queue": queue},
@@ -776,7 +647,7 @@ class Follower:
             anew = counter.place.go_back(info)
             # Of an older copy new entries cannot be distinguished from known ones; of a new stream
             # it is unknown what was unread in the one before.
-            self._uncertain_gaps += 1
+            self._counts.uncertain_gaps += 1
             log.warning(
                 "the events begin anew" if anew else "the events went back, those known are left",
                 extra={"queue": queue},
@@ -804,13 +675,13 @@ class Follower:
         return counter.place.read > 0 or counter.queue in self._behind
 
     def _note_deleted(self, counter: QueueEventCounter) -> None:
-        self._uncertain_gaps += self._was_written_to(counter)
+        self._counts.uncertain_gaps += self._was_written_to(counter)
         counter.place.vanish()
 
     def _note_gap(self, counter: QueueEventCounter, gap: Gap) -> None:
         details: dict[str, Any] = {"queue": counter.queue.name, "count": gap.missed}
         if isinstance(gap, UncertainGap):
-            self._uncertain_gaps += 1
+            self._counts.uncertain_gaps += 1
             details["at_least"] = True
         if not gap.missed:
             log.info(
@@ -825,73 +696,6 @@ class Follower:
 
     async def _resolve(self) -> None:
         """Ask for the names, and for what the events left open."""
-        while self._unsettled:
-            counter = self._unsettled[-1]
-            facts = await job_facts.ask(
-                self._redis,
-                counter.queue,
-                counter.unresolved(),
-                in_detail=counter.unresolved_in_detail(),
-                with_reason=counter.unresolved_reasons(),
-            )
-            # From here on nothing waits for Redis: what is counted is counted with its reason.
-            failed = counter.resolve(facts, await self._read_reasons(counter.unread_reasons(facts)))
-            self._unsettled.pop()
-            if self._details is not None:
-                self._details.note(counter.queue, failed, self._now())
+        async for counter in self._resolver.resolve():
             if counter.is_ahead:
                 self._ahead.add(counter)
-
-    async def _read_reasons(self, raw_reasons: Iterable[bytes]) -> dict[bytes, ReadReason | None]:
-        read: dict[bytes, ReadReason | None] = {}
-        for batch in batched(raw_reasons, FOLD_BATCH_SIZE):
-            for raw in batch:
-                # As the API does it: what is hidden must not show in a fingerprint either.
-                shown = await self._redact(text(raw))
-                folded = fold(shown)
-                read[raw] = ReadReason(folded, excerpt(shown)) if folded.text else None
-            await self._request_priority.yield_to_requests()
-        return read
-
-    def _now(self) -> int:
-        """Epoch ms, by Redis's clock as far as it is known."""
-        return self._clock.at(1000 * time.monotonic())
-
-    # Memory
-
-    async def _freeze(self) -> Tallies:
-        queues: dict[Queue, QueueTallies] = {}
-        for batch in batched(tuple(self._counters.values()), FREEZE_BATCH_SIZE):
-            queues.update({counter.queue: counter.freeze() for counter in batch})
-            # Requests are served; but what is saved must be what is exposed, at one moment.
-            if self._state_file is None:
-                await self._request_priority.yield_to_requests()
-        return Tallies(
-            layout=self._layout,
-            queues=queues,
-            events_read=self._events_read,
-            lag=self._lag,
-            tracked_jobs=self._budget.taken,
-            untracked_jobs=self._budget.refused,
-            uncertain_gaps=self._uncertain_gaps,
-            clock_offset=self._clock.offset,
-            removed=self._removed,
-        )
-
-    def _memory(self) -> dict[str, Any]:
-        return {
-            "saved": self._now(),
-            "searched": self._searched and self._clock.at(self._searched[1]),
-            "by_redis_clock": self._clock.is_known,
-            "removed": self._removed,
-            "bounds": self._layout.bounds,
-            EVIDENCE: None if self._details is None else self._details.memory(self._now()),
-            QUEUES: {
-                **self._remembered,
-                **{
-                    queue.base: counter.memory()
-                    for counters in (self._removed_queues, self._counters)
-                    for queue, counter in counters.items()
-                },
-            },
-        }

@@ -1,4 +1,6 @@
-"""Redis's clock, from the ids of events: the host's own may be wrong, or stepped."""
+"""The clock of the server that writes events, as they show it: the host's own may be wrong, or
+stepped.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,9 @@ MAX_LEAD_SPREAD_MS = 10_000
 
 
 class Lead(NamedTuple):
-    """By how much the monotonic clock was ahead of Redis's (ms), or a little more: from events that
-    were read as soon as they were written. The least and the most within one minute: an id is ahead
-    of Redis's clock where that was stepped back, or somebody chose it.
+    """By how much the monotonic clock was ahead of the server's (ms), or a little more: from events
+    that were read as soon as they were written. The least and the most within one minute: an id is
+    ahead of the server's clock where that was stepped back, or somebody chose it.
     """
 
     minute: int  # monotonic
@@ -25,14 +27,14 @@ class Lead(NamedTuple):
     most: float
 
 
-class RedisClock:
-    """Converts the monotonic clock to Redis's, as far as events have shown it."""
+class ServerClock:
+    """Converts the monotonic clock to the server's, as far as events have shown it."""
 
     def __init__(self) -> None:
         self._leads: deque[Lead] = deque(maxlen=LEAD_MINUTES)
 
     def note_event(self, written: int) -> None:
-        """Note by what time of Redis's clock (ms) an event came that was written just now."""
+        """Note by what time of the server's clock (ms) an event came that was written just now."""
         if written > MAX_SAFE_INTEGER:
             return  # no clock's time
         now = time.monotonic()
@@ -45,7 +47,7 @@ class RedisClock:
 
     @property
     def offset(self) -> float | None:
-        """By how much the host's clock is ahead of Redis's (seconds), or a little more."""
+        """By how much the host's clock is ahead of the server's (seconds), or a little more."""
         if not self._leads or self._leads[-1].most - self._leads[-1].least > MAX_LEAD_SPREAD_MS:
             return None
         return round(time.time() - time.monotonic() + self._leads[-1].least / 1000, 3)
@@ -60,7 +62,7 @@ class RedisClock:
         return most - least <= MAX_LEAD_SPREAD_MS
 
     def at(self, monotonic: float) -> int:
-        """A time of the monotonic clock (ms) by that of Redis, as ids of events have it, or a
+        """A time of the monotonic clock (ms) by that of the server, as ids of events have it, or a
         little earlier; by the host's clock before any event was read as it came.
 
         Where ids disagree, the earliest time: what came after a later one would not be counted, and

@@ -11,7 +11,6 @@ from exporter.queues.queue import Queue
 from exporter.queues.queue_event_counter import QueueEventCounter
 from exporter.queues.text import MAX_ID_BYTES
 from exporter.queues.tracked_jobs import TrackedJob
-from exporter.stores.redis.client import Command
 
 # Jobs of which one read asks whether they still exist, and how often all of them are asked for.
 EXISTS_BATCH_SIZE = 500
@@ -24,10 +23,6 @@ class Candidate(NamedTuple):
     counter: QueueEventCounter
     job_id: bytes
     job: TrackedJob
-
-    @property
-    def command(self) -> Command:
-        return (b"EXISTS", self.counter.queue.job_key(self.job_id))
 
 
 class StaleJobs:
@@ -53,7 +48,7 @@ class StaleJobs:
             self._candidates.extend(
                 Candidate(counter, job_id, job)
                 for job_id, job in counter.jobs.items()
-                if len(job_id) < MAX_ID_BYTES  # longer ones are not found in Redis by these
+                if len(job_id) < MAX_ID_BYTES  # longer ones are not found by these
             )
         count = min(EXISTS_BATCH_SIZE, len(self._candidates))
         return [self._candidates.popleft() for _ in range(count)]
@@ -62,7 +57,7 @@ class StaleJobs:
 def forget_stale(
     candidates: Sequence[Candidate], exist: Iterable[Any], behind: Container[Queue]
 ) -> None:
-    """Forget the jobs that are gone by the answers to their commands.
+    """Forget the jobs that are gone: those of which `exist` is 0 or False.
 
     Not in queues that have events to read: one of them may be the job's end. Nor one of the same id
     that was added meanwhile.

@@ -1,0 +1,1 @@
+"""What counting events needs in every store: counters over time, what they leave open, clocks."""
