@@ -412,13 +412,10 @@ class Settings(Watched):
         }
 
     def _for_its_store(self) -> Settings:
-        """The same for Redis. In PostgreSQL BullMQ has no prefix, the schema takes its place; and
-        events are not followed there.
-        """
+        """The same for Redis. In PostgreSQL BullMQ has no prefix: the schema takes its place."""
         if not self.in_postgres:
             return self
-        events = self.events.model_copy(update={"enabled": False})
-        return self.model_copy(update={"prefix": (self.postgres.schema_name,), "events": events})
+        return self.model_copy(update={"prefix": (self.postgres.schema_name,)})
 
     def secrets(self) -> Iterator[str]:
         """Every secret that was configured: what must never be shown."""

@@ -27,5 +27,5 @@ def open_store(
         # An extra brings its driver.
         from exporter.stores.postgres.store import PostgresStore  # noqa: PLC0415
 
-        return PostgresStore(settings, watched, request_priority)
+        return PostgresStore(settings, watched, request_priority, deadline=deadline, redact=redact)
     return BullmqStore(settings, watched, request_priority, deadline=deadline, redact=redact)

@@ -18,6 +18,10 @@ from exporter.settings import ApiSettings
 PART_TIMEOUTS = 2
 
 
+# What is read of jobs that have just failed.
+FAILED_LIMITS = ReadLimits(field_bytes=64 << 10, page_bytes=1 << 20)
+
+
 def read_limits(api: ApiSettings) -> ReadLimits:
     """How much a request may read."""
     return ReadLimits(api.max_field_bytes, api.max_page_bytes, api.search_seconds)

@@ -35,8 +35,8 @@ ALLOWED = {
         *("stores.redis", "queues", "concurrency", "settings", "deadline"),
     },
     "stores.postgres": {
-        *("stores.base", "stores.request_reads", "stores.retention"),
-        *("queues", "concurrency", "settings", "daemon_thread"),
+        *("stores.base", "stores.request_reads", "stores.retention", "stores.events"),
+        *("queues", "concurrency", "settings", "deadline", "daemon_thread"),
     },
     "stores": {
         *("stores.base", "stores.bullmq", "stores.postgres"),

@@ -20,12 +20,10 @@ from exporter.stores.bullmq.waiting import WaitingJobs
 from exporter.stores.redis.client import RedisReader, RedisUnavailable
 from exporter.stores.redis.connections import MAX_REPLIES_BYTES
 from exporter.stores.redis.eviction_policy import EvictionPolicy
-from exporter.stores.request_reads import RequestReads
+from exporter.stores.request_reads import FAILED_LIMITS, RequestReads
 
 # Connections for requests of the API; further requests wait for one, within the Redis time limit.
 API_CONNECTIONS = 8
-# What is read of jobs that have just failed.
-FAILED_LIMITS = ReadLimits(field_bytes=64 << 10, page_bytes=1 << 20)
 
 
 class RequestReader(RequestReads):

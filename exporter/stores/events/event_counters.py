@@ -12,6 +12,7 @@ from exporter.concurrency.batches import batched
 from exporter.concurrency.request_priority import RequestPriority
 from exporter.concurrency.supervision import supervise
 from exporter.deadline import Deadline
+from exporter.queues.event_log import BEGIN, milliseconds
 from exporter.queues.failure_evidence import SeenFailures
 from exporter.queues.queue import Queue
 from exporter.queues.queue_event_counter import CLOCK_SKEW_MS, QueueEventCounter
@@ -200,6 +201,19 @@ class EventCounters:
         # Of queues that went while we were away: they may come back as well.
         while len(self._remembered) > MAX_REMOVED_QUEUES:
             del self._remembered[next(iter(self._remembered))]
+
+    def restart(self) -> None:
+        """The event log is another one: what is in it counts by its time. How much of the one
+        before was unread is not known.
+        """
+        for counter in (*self.by_queue.values(), *self._gone.values()):
+            self.uncertain_gaps += counter.place.position != BEGIN
+            counter.forget_all()
+            counter.place.restart()
+        for memory in self._remembered.values():
+            self.uncertain_gaps += memory["position"] != BEGIN
+            position = b"%d-0" % milliseconds(memory["position"])
+            memory.update(position=position, number=None, ahead=())
 
     def _new_counter(self, queue: Queue, budget: JobBudget) -> QueueEventCounter:
         return QueueEventCounter(

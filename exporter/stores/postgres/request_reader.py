@@ -21,7 +21,7 @@ from exporter.stores.postgres.poll import Poller
 from exporter.stores.postgres.schedulers import read_scheduler_page
 from exporter.stores.postgres.schema import Schema
 from exporter.stores.postgres.statements import load_statement
-from exporter.stores.request_reads import RequestReads
+from exporter.stores.request_reads import FAILED_LIMITS, RequestReads
 
 EXISTING = load_statement("existing.sql")
 
@@ -130,6 +130,17 @@ class RequestReader(RequestReads):
             return await read_jobs(
                 self._postgres, queue, state, ids, limits=self._limits, without=without
             )
+
+    async def read_failed(self, queue: Queue, ids: Sequence[bytes]) -> Sequence[Job]:
+        """Those of these jobs that are still there, without return values and what is long."""
+        return await read_jobs(
+            self._postgres,
+            queue,
+            State.FAILED,
+            ids,
+            limits=FAILED_LIMITS,
+            without=("returnvalue",),
+        )
 
     async def existing(self, queue: Queue, ids: Sequence[bytes]) -> set[bytes]:
         """Which of these jobs are still there."""

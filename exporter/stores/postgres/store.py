@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from exporter.concurrency.request_priority import RequestPriority
+from exporter.deadline import Deadline
 from exporter.queues.queue import MAX_BASE_BYTES, Queue
+from exporter.queues.redact import Redact, unredacted
 from exporter.queues.remark import Remark, listed, missing_names
 from exporter.queues.snapshot import QueueReading
 from exporter.queues.watched_queues import WatchedQueues
@@ -16,6 +18,7 @@ from exporter.settings import Settings
 from exporter.stores.base import Findings
 from exporter.stores.postgres.client import PostgresReader, raw_text
 from exporter.stores.postgres.collectors import all_collectors
+from exporter.stores.postgres.events.follower import Follower
 from exporter.stores.postgres.large_counts import LargeCounts
 from exporter.stores.postgres.poll import Poller
 from exporter.stores.postgres.request_reader import RequestReader
@@ -28,24 +31,25 @@ QUEUES = load_statement("queues.sql")
 # Names that one search reads in addition to those that may be watched.
 MAX_OTHER_NAMES = 10_000
 
-WITHOUT_EVENTS = Remark(
-    logging.INFO,
-    "events are not followed in PostgreSQL",
-    "counters and durations of jobs are absent, alerts on them cannot fire; see docs/metrics.md",
-)
-
 
 class PostgresStore:
     """See stores.base.Store."""
 
     def __init__(
-        self, settings: Settings, watched: WatchedQueues, request_priority: RequestPriority
+        self,
+        settings: Settings,
+        watched: WatchedQueues,
+        request_priority: RequestPriority,
+        *,
+        deadline: Deadline | None = None,
+        redact: Redact = unredacted,
     ) -> None:
         self._settings = settings
         self.kind, self.address = "PostgreSQL", settings.store_address
         self.timeout = settings.postgres.timeout
-        self.limitations = (WITHOUT_EVENTS,)
-        # The poll has a connection of its own: requests of the API never delay it.
+        self.limitations: Sequence[Remark] = ()
+        # The poll and the events have a connection of their own: requests of the API never delay
+        # them.
         self._polling = PostgresReader(settings.postgres, connections=1)
         self._schema = Schema(self._polling)
         counts = LargeCounts(self._polling)
@@ -58,7 +62,19 @@ class PostgresStore:
         )
         self.collectors = all_collectors(self._polling, settings)
         self.reader = RequestReader(settings, watched, counts, read_limits(settings.api))
-        self.events = None
+        self.events: Follower | None = None
+        if settings.events.enabled:
+            self.events = Follower(
+                self._polling,
+                settings.events,
+                lambda: watched.queues,
+                request_priority=request_priority,
+                deadline=deadline,
+                searched_at=lambda: watched.searched_at,
+                not_watched_until=watched.not_watched_until,
+                redact=redact,
+                read_jobs=self.reader.read_failed,
+            )
 
     def understanding(self) -> AbstractContextManager[None]:
         return self._polling.understanding()

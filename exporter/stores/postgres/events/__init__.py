@@ -1,0 +1,1 @@
+"""Follows the events of queues in PostgreSQL."""

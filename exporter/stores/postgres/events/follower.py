@@ -1,0 +1,466 @@
+"""Follows the events of all queues in PostgreSQL, and keeps their counters."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from exporter.concurrency.batches import batched
+from exporter.concurrency.request_priority import RequestPriority
+from exporter.deadline import Deadline
+from exporter.queues.event_log import BEGIN, Entry, milliseconds, order
+from exporter.queues.failure_evidence import SeenFailures
+from exporter.queues.queue import Queue
+from exporter.queues.queue_event_counter import QueueEventCounter
+from exporter.queues.redact import Redact, unredacted
+from exporter.queues.tallies import Tallies
+from exporter.queues.text import MAX_SAFE_INTEGER
+from exporter.settings import EventsSettings
+from exporter.stores.events.event_counters import EventCounters
+from exporter.stores.events.failure_details import FailureDetails, ReadJobs, no_jobs
+from exporter.stores.events.resolver import Resolver
+from exporter.stores.events.stale_jobs import Candidate, StaleJobs, forget_stale
+from exporter.stores.postgres.client import PostgresReader, Row, raw_text, sendable
+from exporter.stores.postgres.errors import PostgresRefused
+from exporter.stores.postgres.events import job_facts
+from exporter.stores.postgres.events.commit_horizon import CommitHorizon
+from exporter.stores.postgres.statements import load_statement
+
+log = logging.getLogger(__name__)
+
+WRITERS, LOG, EVENTS, EDGES, EXISTING = map(
+    load_statement,
+    ("event_writers.sql", "event_log.sql", "events.sql", "event_edges.sql", "existing.sql"),
+)
+
+# Queues of one statement, and events of one: so many of each queue, and the more the fewer queues.
+QUEUE_BATCH_SIZE = 200
+MAX_EVENTS = 5000
+MIN_EVENTS = 25
+
+# Seconds between two rounds of all queues, if a round takes no more than a twentieth of that; then
+# it is so much longer, up to the most.
+ROUND_INTERVAL_SECONDS = 1.0
+MAX_ROUND_INTERVAL_SECONDS = 5.0
+PACE = 19.0
+# Seconds of a round in which queues that have more to read are read on.
+CATCH_UP_SECONDS = 1.0
+# Before there are any queues to know of.
+PAUSE = 0.1
+
+# Seconds between two looks at the edges of all queues, which show whether ids went back.
+EDGES_INTERVAL_SECONDS = 60.0
+
+# A transaction that may have written events is waited for until so many ids were given to others.
+# BullMQ keeps events up to 10,000 ids behind the newest, as a rule: older ones would be gone.
+MAX_OPEN_IDS = 20_000
+
+# How many ids behind the newest one of a queue BullMQ keeps events, unless `meta` says otherwise.
+KEPT_IDS = 10_000
+
+# Seconds after which a gap of a queue is logged again.
+GAP_TTL_SECONDS = 600.0
+
+# Characters of a text of an event that are read.
+MAX_LENGTH = 65_536
+
+
+class Edges(NamedTuple):
+    """The ids of a queue's first and last event, and how far back ids are kept behind the last."""
+
+    first: int | None
+    last: int | None
+    kept: int | None  # None: all are
+
+    @classmethod
+    def of(cls, row: Row) -> Edges:
+        _, first, last, kept = row
+        number = int(kept) if kept is not None and kept.isdecimal() else KEPT_IDS
+        return cls(first, last, number or None)
+
+
+class Follower:
+    """Counts what happens to jobs. See the Redis store's, which is given the same."""
+
+    def __init__(
+        self,
+        reader: PostgresReader,
+        settings: EventsSettings,
+        queues: Callable[[], tuple[Queue, ...] | None],
+        *,
+        request_priority: RequestPriority | None = None,
+        deadline: Deadline | None = None,
+        searched_at: Callable[[], int | None] = lambda: None,
+        not_watched_until: Callable[[Queue], int | None] = lambda _: None,
+        redact: Redact = unredacted,
+        read_jobs: ReadJobs = no_jobs,
+    ) -> None:
+        self._reader = reader
+        self._request_priority = request_priority or RequestPriority()
+        self._deadline = deadline or Deadline()
+        details = None
+        if settings.max_reasons:
+            details = FailureDetails(int(1000 * time.time()), read_jobs, redact)
+        self._counts = EventCounters(
+            settings,
+            queues,
+            details=details,
+            redact=redact,
+            searched_at=searched_at,
+            not_watched_until=not_watched_until,
+            request_priority=self._request_priority,
+        )
+        self._resolver = Resolver(
+            partial(job_facts.ask, reader),
+            details,
+            redact=redact,
+            request_priority=self._request_priority,
+            now=self._counts.now,
+        )
+        self._horizon = CommitHorizon()
+        self._stale_jobs = StaleJobs()
+        self._newest = 0  # the highest id that was read
+        # The last id read of queues that have more to read.
+        self._behind: dict[Queue, int] = {}
+        self._unread: set[Queue] = set()  # those of which not all was read since they were opened
+        self._edges: dict[Queue, Edges] = {}
+        self._edges_due = 0.0  # monotonic
+        self._is_checked = False  # whether this is the log that was read before
+        self._table = 0
+        self._latest: dict[Queue, int] = {}  # when the newest event was written (ms), until noted
+        # Those whose facts may include events that are unread.
+        self._ahead: set[QueueEventCounter] = set()
+        # When a gap of a queue was last found (monotonic): the log reports the first of many.
+        self._gaps: dict[Queue, float] = {}
+
+    async def run(self) -> None:
+        """Follow until cancelled, then save."""
+        await self._counts.run(
+            self._run_round,
+            failed=self._begin_anew,
+            resolver=self._resolver,
+            deadline=self._deadline,
+        )
+
+    async def tallies(self) -> Tallies | None:
+        """See EventCounters.tallies."""
+        return await self._counts.tallies()
+
+    def seen_failures(self, queue: Queue) -> SeenFailures | None:
+        """What was seen of the queue's failures; None if that is not known."""
+        return self._counts.seen_failures(queue)
+
+    @property
+    def _counters(self) -> Mapping[Queue, QueueEventCounter]:
+        return self._counts.by_queue
+
+    async def _run_round(self) -> float:
+        with self._reader.understanding():
+            return await self._round()
+
+    def _begin_anew(self) -> None:
+        """After a round that failed: the server may be another one."""
+        self._horizon.note_failed()
+        self._is_checked = False
+        self._edges_due = 0.0
+
+    # One round
+
+    async def _round(self) -> float:
+        """Read once what is new of all queues; how long to rest then, in seconds."""
+        began = time.monotonic()
+        await self._resolve()
+        await self._look()
+        if await self._keep_up_with_queues() is False:
+            return PAUSE
+        counters = tuple(self._counters.values())
+        await self._check_edges(counters)
+        asked = self._stale_jobs.take_batch(counters)
+        # Before the events are read: of a job that was gone by then no event is still to come.
+        exist = await self._existing(asked)
+        for batch in batched(counters, QUEUE_BATCH_SIZE):
+            await self._read(batch, [self._start(counter) for counter in batch])
+        async with self._counts.consistent:
+            self._note_complete(counters)
+        while self._behind and time.monotonic() < began + CATCH_UP_SECONDS:
+            behind = [self._counters[queue] for queue in self._behind][:QUEUE_BATCH_SIZE]
+            await self._read(behind, [self._behind[counter.queue] for counter in behind])
+        forget_stale(asked, exist, self._behind)
+        self._counts.lag = self._lag()
+        self._counts.is_current = True
+        if self._behind:
+            return 0.0
+        took = time.monotonic() - began
+        return min(max(ROUND_INTERVAL_SECONDS, PACE * took), MAX_ROUND_INTERVAL_SECONDS)
+
+    def _lag(self) -> float:
+        """Seconds from the last event read to now, of the queue that is behind most."""
+        now = self._counts.now()
+        return max((now - self._latest.get(queue, now) for queue in self._behind), default=0) / 1000
+
+    async def _look(self) -> None:
+        """Note who may have written events that cannot be seen yet. Raises PostgresUnavailable."""
+        [(is_standby, table, now, writers)] = await self._reader.read(WRITERS)
+        if is_standby:
+            raise PostgresRefused(
+                f"PostgreSQL at {self._reader.settings.address} is a standby, which does not know "
+                "what is still to be committed: counters of jobs are absent; connect to the primary"
+            )
+        self._counts.clock.note_event(now)
+        if not self._is_checked or table != self._table:
+            [(identity,)] = await self._reader.read(LOG)
+            await self._note_log(identity)
+            self._is_checked, self._table = True, table
+        self._horizon.look(writers, self._newest)
+        if self._horizon.give_up(self._newest - MAX_OPEN_IDS):
+            self._counts.uncertain_gaps += 1
+            log.warning(
+                "a transaction that writes events is open for very long: what it has written may "
+                "not be counted"
+            )
+
+    async def _note_log(self, identity: str) -> None:
+        known = self._counts.log_identity
+        if known is not None and known != identity:
+            log.warning(
+                "the events are those of another server, a promoted or restored one, or of new "
+                "tables: those written since the last one that was read are counted"
+            )
+            await self._restart()
+        self._counts.log_identity = identity
+
+    async def _restart(self) -> None:
+        """The ids of events are those of another log."""
+        async with self._counts.consistent:
+            for queue, latest in self._latest.items():
+                place = self._counters[queue].place
+                at, complete = order(place.position)
+                place.position = b"%d-%d" % (max(at, latest), complete)
+            self._counts.restart()
+            self._horizon = CommitHorizon()
+            self._newest = 0
+            self._behind.clear()
+            self._latest.clear()
+            self._unread = set(self._counters)
+
+    async def _keep_up_with_queues(self) -> bool:
+        """Begin to follow the queues that have appeared; False before there are any to know of."""
+        change = self._counts.find_change()
+        if change is None:
+            return self._counts.has_begun
+        edges = await self._read_edges(change.new)
+        opened = [self._counts.open(queue) for queue in change.new]
+        for counter in opened if self._counts.begins_now else ():
+            # What was there before us is not counted.
+            now, last = self._counts.now(), edges[counter.queue].last
+            if last is not None:
+                counter.place.position, counter.place.number = b"%d-%d" % (now, last), last
+            counter.start(now)
+        for counter in opened:
+            self._newest = max(self._newest, counter.place.number or 0)
+        for gone in change.gone:
+            self._behind.pop(gone.queue, None)
+            self._unread.discard(gone.queue)
+            self._edges.pop(gone.queue, None)
+            self._latest.pop(gone.queue, None)
+            self._gaps.pop(gone.queue, None)
+            self._ahead.discard(gone)
+        self._unread.update(change.new)
+        self._edges |= edges
+        self._counts.apply(change, opened)
+        return True
+
+    async def _existing(self, asked: Sequence[Candidate]) -> list[bool]:
+        by_queue: dict[Queue, list[bytes]] = {}
+        for each in asked:
+            by_queue.setdefault(each.counter.queue, []).append(each.job_id)
+        found: set[tuple[Queue, bytes]] = set()
+        for queue, job_ids in by_queue.items():
+            texts = [text for text in map(sendable, job_ids) if text is not None]
+            rows = await self._reader.read(EXISTING, queue=sendable(queue.raw_name), ids=texts)
+            found.update((queue, raw_text(job_id)) for (job_id,) in rows)
+        return [(each.counter.queue, each.job_id) in found for each in asked]
+
+    async def _resolve(self) -> None:
+        """Ask for the names, and for what the events left open."""
+        async for counter in self._resolver.resolve():
+            if counter.is_ahead:
+                self._ahead.add(counter)
+
+    # Reading
+
+    def _start(self, counter: QueueEventCounter) -> int:
+        """Behind which id a round reads a queue; events that were read are not read again."""
+        _, complete = order(counter.place.position)
+        if self._horizon.again or counter.queue in self._unread:
+            return complete
+        recent = self._horizon.recent
+        return max(complete, min(recent, self._behind.get(counter.queue, recent)))
+
+    async def _read(self, counters: Sequence[QueueEventCounter], starts: Sequence[int]) -> None:
+        """Read and count what is new of these queues, behind the ids where they start."""
+        await self._request_priority.yield_to_requests()
+        most = max(MIN_EVENTS, MAX_EVENTS // len(counters))
+        rows = await self._reader.read(
+            EVENTS,
+            at=[*range(len(counters))],
+            names=[sendable(counter.queue.raw_name) for counter in counters],
+            after=starts,
+            read=[
+                number
+                for counter, start in zip(counters, starts, strict=True)
+                for number in counter.place.ahead
+                if number > start
+            ],
+            most=most,
+            length=MAX_LENGTH,
+        )
+        found: dict[QueueEventCounter, list[Row]] = {counter: [] for counter in counters}
+        for at, *event in rows:
+            found[counters[at]].append(tuple(event))
+        suspects = [
+            counter.queue
+            for counter, start in zip(counters, starts, strict=True)
+            if found[counter] and self._may_be_trimmed(counter, start, found[counter][-1][0])
+        ]
+        edges = await self._read_edges(suspects)
+        await self._request_priority.yield_to_requests()
+        async with self._counts.consistent:
+            for (counter, events), start in zip(found.items(), starts, strict=True):
+                first = edges[counter.queue].first if counter.queue in edges else None
+                if first is not None and first > (start or counter.place.number or 0):
+                    self._note_gap(counter)
+                self._count(counter, events)
+                if len(events) < most:
+                    self._behind.pop(counter.queue, None)
+                else:
+                    self._behind[counter.queue] = events[-1][0]
+            for counter in self._ahead.intersection(counters):
+                if counter.queue not in self._behind:
+                    self._ahead.remove(counter)
+                    counter.note_caught_up()
+            await self._resolve()
+
+    def _count(self, counter: QueueEventCounter, events: Sequence[Row]) -> None:
+        if not events:
+            return
+        queue, place = counter.queue, counter.place
+        since = self._counted_until(counter)
+        entries = [entry for event in events if milliseconds((entry := _entry(event))[0]) > since]
+        try:
+            counter.read(entries)
+        except Exception:
+            # Read again they would be counted twice, and stop us again.
+            log.exception("events passed over", extra={"queue": queue.name})
+            counter.pass_over(entries)
+        self._counts.events_read += len(entries)
+        ids = [event[0] for event in events]
+        place.ahead |= {*ids}
+        place.number = max(place.number or 0, ids[-1])
+        self._newest = max(self._newest, place.number)
+        latest = max((milliseconds(entry_id) for entry_id, _ in entries), default=0)
+        self._latest[queue] = max(self._latest.get(queue, 0), latest)
+        if counter.cleaned:
+            counter.cleaned = False
+            self._stale_jobs.check_soon(counter)
+        self._resolver.note(counter)
+
+    def _counted_until(self, counter: QueueEventCounter) -> int:
+        """Up to which time (ms) events of a queue do not count, where their ids do not show it: it
+        was not watched then, or the log was another one. -1 otherwise.
+        """
+        at, complete = order(counter.place.position)
+        return at if complete == 0 and counter.place.position != BEGIN else -1
+
+    def _note_complete(self, counters: Iterable[QueueEventCounter]) -> None:
+        """After a round of all queues: note up to where nothing is unread, and which events beyond
+        that were read.
+        """
+        for counter in counters:
+            queue, place = counter.queue, counter.place
+            at, before = order(place.position)
+            complete = self._horizon.complete
+            if (last := self._behind.get(queue)) is not None:
+                if self._counted_until(counter) >= 0:
+                    continue  # the time matters until all is read
+                complete = min(complete, last)
+            else:
+                self._unread.discard(queue)
+            if queue in self._latest:
+                counter.note_check()
+            if complete > before or (before and queue in self._latest):
+                at = max(at, self._latest.pop(queue, 0))
+                place.position = b"%d-%d" % (at, max(before, complete))
+                if place.ahead:
+                    place.ahead = frozenset(each for each in place.ahead if each > complete)
+        self._horizon.note_done()
+
+    # Edges
+
+    async def _check_edges(self, counters: Sequence[QueueEventCounter]) -> None:
+        """Now and then: whether ids of a queue went back, and how many events it keeps."""
+        if time.monotonic() < self._edges_due:
+            return
+        self._edges = await self._read_edges([counter.queue for counter in counters])
+        self._edges_due = time.monotonic() + EDGES_INTERVAL_SECONDS
+        for counter in counters:
+            counter.note_check()
+            last = self._edges[counter.queue].last
+            if last is not None and last < (counter.place.number or 0):
+                log.warning(
+                    "the ids of events went back: those written since the last one that was read "
+                    "are counted",
+                    extra={"queue": counter.queue.name},
+                )
+                await self._restart()
+                return
+
+    async def _read_edges(self, queues: Sequence[Queue]) -> dict[Queue, Edges]:
+        edges: dict[Queue, Edges] = {}
+        for batch in batched(queues, QUEUE_BATCH_SIZE):
+            await self._request_priority.yield_to_requests()
+            rows = await self._reader.read(
+                EDGES,
+                at=[*range(len(batch))],
+                names=[sendable(queue.raw_name) for queue in batch],
+            )
+            edges |= {batch[row[0]]: Edges.of(row) for row in rows}
+        return edges
+
+    def _may_be_trimmed(self, counter: QueueEventCounter, start: int, last: int) -> bool:
+        """Whether events behind the one where reading starts may be deleted already.
+
+        BullMQ deletes those whose ids are so far behind that of a new event (publish_event); the
+        ids of all queues are from one sequence.
+        """
+        edges = self._edges.get(counter.queue)
+        kept = edges.kept if edges else KEPT_IDS
+        read = start or counter.place.number
+        return read is not None and read > 0 and kept is not None and last - kept > read
+
+    def _note_gap(self, counter: QueueEventCounter) -> None:
+        """Events may have been deleted before they were read. How many, no id shows."""
+        counter.forget_all()
+        self._counts.uncertain_gaps += 1
+        now, queue = time.monotonic(), counter.queue
+        before, self._gaps[queue] = self._gaps.get(queue), now
+        if before is None or now > before + GAP_TTL_SECONDS:
+            log.warning(
+                "events may have been missed: they were deleted before they were read",
+                extra={"queue": queue.name},
+            )
+
+
+def _entry(event: Row) -> Entry:
+    """As entries of a stream are: fields and values in turn."""
+    number, kind, at, job_id, name, prev, reason = event
+    fields = [b"event", raw_text(kind)]
+    if job_id is not None:
+        fields += [b"jobId", raw_text(job_id)]
+    for field, value in ((b"name", name), (b"failedReason", reason), (b"prev", prev)):
+        if value is not None:
+            fields += [field, raw_text(value)]
+    return b"%d-%d" % (min(max(at, 0), MAX_SAFE_INTEGER), number), fields
