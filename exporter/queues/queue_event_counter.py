@@ -181,9 +181,13 @@ class QueueEventCounter:
 
     def pass_over(self, entries: Sequence[Entry]) -> None:
         """Take entries for missed that could not be counted, or not all of them."""
+        self.note_missed(len(entries))
+
+    def note_missed(self, number: int) -> None:
+        """Events were not counted: what is known of jobs on their way may be wrong."""
         self._frozen = None
-        self.missed += len(entries)
-        self.forget_all()  # what is known of jobs on their way may be wrong, as after a gap
+        self.missed += number
+        self.forget_all()
 
     def _added(self, _: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
         if len(fields) < 6:
@@ -571,10 +575,8 @@ class QueueEventCounter:
     # Gaps
 
     def note_gap(self, gap: Gap) -> None:
-        """Events are missing: what is known of jobs on their way may be wrong."""
-        self._frozen = None
-        self.missed += gap.missed
-        self.forget_all()
+        """Note a gap that `backfill` may fill."""
+        self.note_missed(gap.missed)
         self.gaps.append(gap)
         self.gap_noted_at = time.monotonic()
         if len(self.gaps) > MAX_GAPS:

@@ -12,10 +12,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from exporter.queues.queue import Queue
+from exporter.queues.tallies import Count, Tallies
+from exporter.settings import EventsSettings, PostgresSettings
+from exporter.stores.postgres.client import PostgresReader
+from exporter.stores.postgres.events import follower
+from exporter.stores.postgres.events.follower import Follower
 from tests.support.bullmq import StartWork, Work
 from tests.support.counters import assert_counted, told, total, wait_following
 from tests.support.exporters import Exporter, StartExporter
-from tests.support.postgres import Database, PostgresServer, pooled
+from tests.support.postgres import SUPERUSER, Database, PostgresServer, pooled
 from tests.support.waiting import eventually
 
 UNCERTAIN = "bullmq_exporter_uncertain_gaps_total"
@@ -100,14 +106,16 @@ class Producers:
     def run(self, seed: int, transactions: int) -> None:
         chance = random.Random(seed)
         with psycopg.connect(self._url, options="-c search_path=bullmq") as connection:
-            for _ in range(transactions):
+            for number in range(transactions):
                 added: Counter[str] = Counter()
-                for _ in range(chance.randint(1, 4)):
+                for job in range(chance.randint(1, 4)):
                     queue = chance.choice(self._queues)
+                    # With an id of its own: BullMQ takes others from a sequence that it creates
+                    # first, and transactions wait for each other.
                     connection.execute(
-                        "SELECT add_job(%s, NULL, 'send', '{}', '{}', 0, 0, 0, 1, NULL, NULL, NULL,"
+                        "SELECT add_job(%s, %s, 'send', '{}', '{}', 0, 0, 0, 1, NULL, NULL, NULL,"
                         " NULL, NULL, false)",
-                        (queue,),
+                        (queue, f"{seed}-{number}-{job}"),
                     )
                     added[queue] += 1
                     time.sleep(chance.choice((0, 0, 0.01, 0.05, 0.3)))
@@ -216,8 +224,9 @@ def test_what_was_trimmed_unread_is_said(
     # Of `quiet` its first events are still there: nothing of it can be missing.
     eventually(lambda: added(again) == {"mail": 5 + kept, "quiet": 2})
     assert again.metrics.value(UNCERTAIN) == 1
-    [line] = again.lines("events may have been missed: they were deleted before they were read")
-    assert line["queue"] == "mail"
+    [line] = again.lines("events were missed")
+    assert (line["queue"], line["count"], line["at_least"]) == ("mail", 1, True)
+    assert again.metrics.samples(MISSED) == {("mail",): 1, ("quiet",): 0}
 
 
 def test_another_log_in_the_place_of_the_old_one_is_counted_by_its_time(
@@ -234,7 +243,7 @@ def test_another_log_in_the_place_of_the_old_one_is_counted_by_its_time(
     exporter = follow(start_exporter, database.url, state)
     work.add("mail", "send", 3, {})
     eventually(lambda: added(exporter) == {"mail": 3})
-    with own_postgres.running_standby(tmp_path / "standby") as standby:
+    with own_postgres.running_standby() as standby:
         copy = Database(standby, database.name)
         copy.execute("SELECT pg_wal_replay_pause()")
         work.add("mail", "send", 4, {})  # lost with the primary
@@ -307,7 +316,7 @@ def test_a_standby_has_no_counters_and_says_why(
     database = own_postgres.create_database()
     work = start_work("bullmq6", database.url)
     work.add("mail", "send", 3, {})
-    with own_postgres.running_standby(tmp_path / "standby") as standby:
+    with own_postgres.running_standby() as standby:
         url = Database(standby, database.name).url
         exporter = start_exporter("", "--postgres-url", url)
         [line] = eventually(lambda: exporter.lines("events cannot be followed"))
@@ -323,7 +332,7 @@ def test_a_standby_has_no_counters_and_says_why(
 def test_events_are_followed_through_a_pooler(
     database: Database, start_exporter: StartExporter, work: Work, tmp_path: Path
 ) -> None:
-    with pooled(database, tmp_path) as url:
+    with pooled(database) as url:
         exporter = follow(start_exporter, url)
         work.add("mail", "send", 30, {"removeOnComplete": True})
         work.work("mail", {"concurrency": 3})
@@ -356,3 +365,40 @@ def test_what_is_long_and_odd_in_events_is_counted(
     eventually(lambda: told(exporter).get("mail", {}).get("send") == {"added": 2})
     assert told(exporter)["mail"].keys() <= {"send", "__unknown__"}
     assert_none_in_doubt(exporter)
+
+
+async def test_a_transaction_that_is_open_for_too_long_is_waited_for_no_longer(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(follower, "MAX_OPEN_IDS", 10)
+    queue = Queue.named("bullmq", "mail")
+    settings = PostgresSettings(
+        host="127.0.0.1",
+        port=database.server.port,
+        database=database.name,
+        user=SUPERUSER,
+        tls=False,
+    )
+    reader = PostgresReader(settings, connections=1)
+    follows = Follower(reader, EventsSettings(), lambda: (queue,))
+    publish = """SELECT publish_event('mail', 'added', '{"jobId": "1", "name": "send"}')"""
+
+    async def rounds() -> Tallies:
+        for _ in range(3):
+            await follows._run_round()
+        found = await follows.tallies()
+        assert found is not None
+        return found
+
+    await rounds()
+    with psycopg.connect(database.url, options="-c search_path=bullmq") as connection:
+        connection.execute(publish)
+        database.execute(publish)
+        assert (await rounds()).uncertain_gaps == 0
+        database.execute(f"{publish} FROM generate_series(1, 20)")
+        tallies = await rounds()
+        assert tallies.uncertain_gaps == 1
+        assert len([line for line in caplog.messages if "open for very long" in line]) == 1
+        connection.rollback()
+    assert (await rounds()).queues[queue].by_name["send"].values[Count.ADDED] == 21
+    await reader.close()

@@ -442,15 +442,14 @@ class Follower:
         return read is not None and read > 0 and kept is not None and last - kept > read
 
     def _note_gap(self, counter: QueueEventCounter) -> None:
-        """Events may have been deleted before they were read. How many, no id shows."""
-        counter.forget_all()
+        """Events were deleted, and some of them unread: at least one. How many, no id shows."""
+        counter.note_missed(1)
         self._counts.uncertain_gaps += 1
         now, queue = time.monotonic(), counter.queue
         before, self._gaps[queue] = self._gaps.get(queue), now
         if before is None or now > before + GAP_TTL_SECONDS:
             log.warning(
-                "events may have been missed: they were deleted before they were read",
-                extra={"queue": queue.name},
+                "events were missed", extra={"queue": queue.name, "count": 1, "at_least": True}
             )
 
 
