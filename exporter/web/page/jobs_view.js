@@ -279,7 +279,7 @@ function jobColumns(address, jobs) {
     { label: "Attempts", kind: "number", cell: ({ attemptsMade }) => attemptsMade ?? "–" },
     { label: "Added", kind: "time", cell: ({ timestamp }) => time(timestamp) },
     status === "active" && {
-      label: "Taken",
+      label: "Started",
       kind: "time",
       cell: ({ processedOn }) => time(processedOn),
     },
