@@ -220,13 +220,13 @@ def dashboard() -> Dashboard:
                         colored("none", (None, "transparent"), (1, AMBER), (10, RED)),
                     ),
                     (
-                        "Failure rate 1h",
+                        "Failed % 1h",
                         SHARE_1H,
                         colored("percentunit", (None, "transparent"), (0.01, AMBER), (0.144, RED)),
                     ),
                     ("Ready", READY_BY_QUEUE, {"unit": "short"}),
                     (
-                        "Oldest wait",
+                        "Longest wait",
                         WAITS,
                         colored("s", (None, "transparent"), (300, AMBER), (1800, RED)),
                     ),
@@ -236,7 +236,7 @@ def dashboard() -> Dashboard:
                         {"unit": "short"},
                     ),
                     (
-                        "Oldest run",
+                        "Longest run",
                         RUNS,
                         colored("s", (None, "transparent"), (3600, AMBER)),
                     ),
@@ -256,11 +256,11 @@ def dashboard() -> Dashboard:
                         colored("none", (None, AMBER), (1, "transparent")),
                     ),
                 ),
-                "One row for each queue. Failure rate 1h: the share of finished jobs that failed. Click a name for the queue, or for its failed jobs. Empty "
+                "One row for each queue. Failed % 1h: the share of finished jobs that failed within an hour. Click a name for the queue, or for its failed jobs. Empty "
                 "cells are not known, or there is none: no job waits, the server does not show workers.",
                 by="queue",
                 nothing=UNREADABLE,
-                sort=("Alerts", "Failed 15m", "Oldest wait", "Ready"),
+                sort=("Alerts", "Failed 15m", "Longest wait", "Ready"),
                 links=(("This queue", queue_url(CELL)), ("Failed jobs", jobs_url(CELL, "failed"))),
             )
         )
