@@ -228,4 +228,4 @@ def test_errors_on_stderr_are_blotted_as_the_log_is() -> None:
     assert host not in hidden.stderr
     assert "Redis at [redacted]:6379" in hidden.stderr
     assert MISPLACED not in url.stderr
-    assert "REDIS_HOST: must be a name or an address alone" in url.stderr
+    assert "REDIS_HOST: must be only a name or an address" in url.stderr
