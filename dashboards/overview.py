@@ -56,7 +56,7 @@ def until(end: str) -> str:
 
 
 RATE_LIMITED = until("bullmq_queue_rate_limited_until_timestamp_seconds")
-# As BullMQQueueStandsStill, but told at once: that alert waits for 5 minutes more.
+# As BullMQQueueStandsStill, but shown at once: that alert waits for 5 minutes more.
 STANDS_STILL = " unless ".join(
     [
         f"(min_over_time(({READY})[3m:30s]) > 0)",

@@ -104,7 +104,7 @@ def thresholds(*steps: tuple[float | None, str]) -> build.ThresholdsConfig:
 
 
 def describe(panel: P, title: str, description: str, nothing: str, size: tuple[int, int]) -> P:
-    """What every panel has: a title, what it tells, what no data means, and its width and height."""
+    """What every panel has: a title, what it shows, what no data means, and its width and height."""
     width, height = size
     return (
         panel.title(title)

@@ -253,7 +253,7 @@ def _labels(family: Family) -> Sequence[str]:
 
 def _own() -> Iterator[list[str]]:
     health = Health()
-    # A family tells its labels once it has a sample.
+    # A family has its labels once it has a sample.
     health.api_requests.labels("", "").inc()
     health.api_durations.labels("").observe(0)
     tallies = Tallies(

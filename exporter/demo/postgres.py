@@ -98,7 +98,7 @@ class PostgresStore:
 async def running_postgres() -> AsyncIterator[PostgresStore]:
     """A server that keeps nothing, gone with its directory when the context ends."""
     programs = choose_programs()
-    # libpq, by which BullMQ's client connects, takes from these what it is not told, such as
+    # libpq, by which BullMQ's client connects, takes from these what it is not reported, such as
     # PGHOSTADDR: the user's own may name a real server.
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]

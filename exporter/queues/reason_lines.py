@@ -53,7 +53,7 @@ def essence(reason: str) -> str:
     if "<" in text and (page := _HTML.search(text)):
         text = text[: page.start()] + _heading(text, page.start())
     if "\n" in text:
-        text = _telling_lines(text)
+        text = _significant_lines(text)
     line = " ".join(text.split())
     if not line.isprintable():
         line = "".join(each for each in line if each.isprintable())
@@ -92,7 +92,7 @@ def _last_exception(text: str) -> str:
     return text
 
 
-def _telling_lines(text: str) -> str:
+def _significant_lines(text: str) -> str:
     kept: list[str] = []
     cause: str | None = None
     for line in text.splitlines():

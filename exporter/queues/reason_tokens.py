@@ -256,7 +256,7 @@ def _fold_word(found: re.Match[str]) -> str:
     end = word[len(core) :]
     if text[start - 1 : start] == "=":
         before = _word_before(text, start)
-        return (_fold_value(core, before, text, start) if _is_telling(before) else "<*>") + end
+        return (_fold_value(core, before, text, start) if _is_significant(before) else "<*>") + end
     if _LETTERS_AND_SIGNS.fullmatch(core):
         if core in _LITERALS and _sign_before(text, start) == ":":
             return "<*>" if _ENDS_VALUE.match(text, found.end()) else word
@@ -265,7 +265,7 @@ def _fold_word(found: re.Match[str]) -> str:
     return _fold_value(core, _word_before(text, start), text, start) + end if core else word
 
 
-def _is_telling(name: str) -> bool:
+def _is_significant(name: str) -> bool:
     """Whether the value of this name says what failed: `code=7`, not `user=7`."""
     return name == "port" or any(
         name in words for words in (CODE_WORDS, STATUS_WORDS, NAME_WORDS, SENTENCE_WORDS)

@@ -24,7 +24,7 @@ EVENTS_OF_A_JOB = 4  # added, waiting, active, completed
 
 
 def load(port: int, queue: str) -> Node:
-    """A process with jobs on a queue, and a worker that begins when it is told `go`."""
+    """A process with jobs on a queue, and a worker that begins with `go`."""
     node = Node("load.mjs", "bullmq5", str(port), queue, str(JOBS), str(CONCURRENCY))
     assert node.first_words == "added"
     return node
@@ -164,7 +164,7 @@ def fill_one(client: redis.Redis, queue: int, job: int) -> None:
 
 
 def settle(exporter: Exporter) -> None:
-    """Wait for the last reads, their checks, and the polls that tell of them.
+    """Wait for the last reads, their checks, and the polls that report them.
 
     A new series is 0 in the first scrape that sees it.
     """

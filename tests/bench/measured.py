@@ -79,7 +79,7 @@ def port_of(url: str) -> int:
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds of CPU that a process has used; its `stat` would tell hundredths."""
+    """Seconds of CPU that a process has used; its `stat` has hundredths."""
     used = 0
     for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         with suppress(FileNotFoundError):  # it has ended
@@ -168,8 +168,8 @@ class Meter:
 
 def redis_cpu(client: redis.Redis) -> float:
     """Seconds that Redis has used, without its threads that free memory."""
-    told = client.info("cpu")
-    return float(told["used_cpu_user_main_thread"] + told["used_cpu_sys_main_thread"])
+    info = client.info("cpu")
+    return float(info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"])
 
 
 def idle_of(client: redis.Redis) -> float:

@@ -54,16 +54,16 @@ class Load(NamedTuple):
 
 def pages(rounds: int) -> None:
     """Pages of 100 jobs of 5,000 that failed, for 50 clients at once."""
-    told: dict[str, list[Load]] = defaultdict(list)
+    measured: dict[str, list[Load]] = defaultdict(list)
     with fresh_server() as server, server.client() as client:
         _fail(client)
         for _ in range(rounds):
             with exporting(server.url) as exporter:
-                told[OURS].append(_loaded(port_of(exporter.api.url), exporter.process.pid))
+                measured[OURS].append(_loaded(port_of(exporter.api.url), exporter.process.pid))
             with peer("jobs.mjs", server.port) as (process, port):
-                told[EXPRESS].append(_loaded(port, process.pid))
+                measured[EXPRESS].append(_loaded(port, process.pid))
     rows = []
-    for name, loads in told.items():
+    for name, loads in measured.items():
         figures = Load(*map(median, zip(*loads, strict=True)))
         rows.append(
             (
@@ -79,7 +79,9 @@ def pages(rounds: int) -> None:
         ("", "pages a second", "p50 ms", "p99 ms", "CPU ms a page"),
         rows,
     )
-    ratios = [ours.pages / its.pages for ours, its in zip(told[OURS], told[EXPRESS], strict=True)]
+    ratios = [
+        ours.pages / its.pages for ours, its in zip(measured[OURS], measured[EXPRESS], strict=True)
+    ]
     print(f"\nThroughput, ratio of each round: {spread(ratios, 1)}", flush=True)
 
 

@@ -88,9 +88,9 @@ def _in_turn(
                     scrape = Scraper(port)
                     scrape()
                     meter = Meter(process.pid, client, idle)
-                    told = [_later(scrape) for _ in range(number)]
+                    scraped = [_later(scrape) for _ in range(number)]
                     costs[name].append(
-                        meter.cost(number, [took for took, _ in told], len(told[-1][1]))
+                        meter.cost(number, [took for took, _ in scraped], len(scraped[-1][1]))
                     )
             costs[HIREDIS].append(_raw(server, client, commands, number, idle))
     return costs
@@ -113,15 +113,15 @@ def _ours(
         commands = _commands_of_a_poll(server, scrape)
         polls, seconds = _polls(scrape)
         meter = Meter(exporter.process.pid, client, idle)
-        told = [_later(scrape) for _ in range(number)]
-        cost = meter.cost(1, [took for took, _ in told], len(told[-1][1]))
+        scraped = [_later(scrape) for _ in range(number)]
+        cost = meter.cost(1, [took for took, _ in scraped], len(scraped[-1][1]))
         now_polls, now_seconds = _polls(scrape)
         polled, spent = now_polls - polls, now_seconds - seconds
         cost.poll = 1000 * spent / polled
         for what in ("cpu", "redis_cpu", "commands"):
             setattr(cost, what, getattr(cost, what) / polled)
         costs[OURS].append(cost)
-        return commands, told[-1][1]
+        return commands, scraped[-1][1]
 
 
 def _later(scrape: Scraper) -> tuple[float, bytes]:
@@ -248,8 +248,8 @@ def _show(queues: int, costs: dict[str, list[Cost]]) -> None:
         ("time of a poll", "poll", (HIREDIS,)),
         ("memory", "memory", (BULLMQ, NAIVE)),
     ):
-        told = "; ".join(f"{ratios(what, other)} of {other}" for other in others)
-        print(f"- {text}: {told}", flush=True)
+        comparison = "; ".join(f"{ratios(what, other)} of {other}" for other in others)
+        print(f"- {text}: {comparison}", flush=True)
 
 
 def _figure(cost: Cost, what: str) -> float:

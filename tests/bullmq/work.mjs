@@ -4,7 +4,7 @@
 //   ["add", queue, name, count, options]   adds jobs; data.i counts them
 //   ["addJobs", queue, jobs]               adds them, as Queue.addBulk takes them
 //   ["flow", tree]                         adds a parent with its children
-//   ["work", queue, options]               starts a worker; its truth is told by `truth`
+//   ["work", queue, options]               starts a worker; `truth` returns its truth
 //   ["settle"]                             waits until no job is waiting, active or delayed
 //   ["call", queue, method, ...args]       calls a method of the queue
 //   ["retry", queue, id]                   retries a failed job by hand

@@ -46,7 +46,7 @@ def test_a_spike_is_one_notification_of_a_reason_that_it_leads_to_though_its_job
     work.addJobs("ingestion", [removed] * 20)
     work.add("ingestion", "unrecoverable", 5)
     work.settle()
-    [first] = arrives(lambda: inbox.told("firing", "BullMQFailedJobsSpike"))
+    [first] = arrives(lambda: inbox.webhooks_of("firing", "BullMQFailedJobsSpike"))
     assert first["groupLabels"] == {"job": "bullmq", "queue": "ingestion"}
     texts = annotations_of(first, "BullMQFailedJobsSpike")
     # The first evaluation may have seen a part of them.
@@ -71,7 +71,7 @@ def test_a_spike_is_one_notification_of_a_reason_that_it_leads_to_though_its_job
     tab.close()
 
     firing = f"FIRING {texts['summary']}: {texts['top_reasons']}"
-    # By now it may be over, and that be told as well.
+    # By now it may be over, and that have been sent as well.
     [chat] = arrives(lambda: [each for each in inbox.chats if title(each).startswith("FIRING")])
     [attachment] = chat["attachments"]
     assert attachment["title"] == firing.replace("<", "&lt;").replace(">", "&gt;")
@@ -92,8 +92,8 @@ def test_a_spike_is_one_notification_of_a_reason_that_it_leads_to_though_its_job
         assert texts[link].replace("&", "&amp;") in html
     assert texts["top_jobs"] in plain
 
-    arrives(lambda: inbox.told("resolved", "BullMQFailedJobsSpike"))
-    assert len(inbox.told("firing", "BullMQFailedJobsSpike")) == 1
+    arrives(lambda: inbox.webhooks_of("resolved", "BullMQFailedJobsSpike"))
+    assert len(inbox.webhooks_of("firing", "BullMQFailedJobsSpike")) == 1
     # Mails of other alerts, to which it gave way, may come before that of its end.
     [over] = arrives(lambda: inbox.mails_of("Resolved ingestion: "))
     assert "jobs failed within 5 minutes" in over["Subject"]
@@ -128,15 +128,15 @@ def test_a_stopped_worker_is_one_notification_and_its_return_resolves_it(
     worker.close()
     application.add("indexing", "index-email-batch", 40)
 
-    still = arrives(lambda: inbox.told("firing", "BullMQNoWorker"))[0]
+    still = arrives(lambda: inbox.webhooks_of("firing", "BullMQNoWorker"))[0]
     texts = annotations_of(still, "BullMQNoWorker")
     assert texts["summary"] == "indexing has no worker, and 40 jobs to do, delayed ones included"
     assert "No worker of the queue is connected to Redis" in texts["description"]
     page = linked_jobs(monitored.exporter, texts)
     assert page.json["pagination"]["totalJobs"] == 40
     assert {webhook["groupKey"] for webhook in inbox.webhooks} == {still["groupKey"]}
-    told = {alert["labels"]["alertname"] for alert in still["alerts"]}
-    assert told == {"BullMQNoWorker"}, "it says more than BullMQQueueStandsStill"
+    names = {alert["labels"]["alertname"] for alert in still["alerts"]}
+    assert names == {"BullMQNoWorker"}, "it says more than BullMQQueueStandsStill"
 
     application.work("indexing")
     application.settle()
@@ -144,7 +144,7 @@ def test_a_stopped_worker_is_one_notification_and_its_return_resolves_it(
     assert {alert["labels"]["alertname"] for alert in last[-1]["alerts"]} >= {"BullMQNoWorker"}
 
 
-def test_a_dead_redis_or_exporter_is_one_notification_and_no_recovery_of_what_was_told(
+def test_a_dead_redis_or_exporter_is_one_notification_and_no_recovery_of_what_was_sent(
     inbox: Inbox, own_server: Server, start_work: StartWork, monitored: Monitored
 ) -> None:
     application = start_work("bullmq5", own_server.port)
@@ -152,26 +152,32 @@ def test_a_dead_redis_or_exporter_is_one_notification_and_no_recovery_of_what_wa
         application.add(f"queue-{number}", "a-job", 1)
     application.add("stuck", "a-job", 7)
     # All that there is to say of them is said.
-    arrives(lambda: len(inbox.groups_told("BullMQNoWorker")) == 4)
+    arrives(lambda: len(inbox.groups_of("BullMQNoWorker")) == 4)
     application.close()
     before = len(inbox.webhooks)
 
     own_server.stop()
-    [told] = arrives(lambda: inbox.told("firing", "BullMQRedisUnreachable"))
-    assert [alert["labels"]["alertname"] for alert in told["alerts"]] == ["BullMQRedisUnreachable"]
+    [notification] = arrives(lambda: inbox.webhooks_of("firing", "BullMQRedisUnreachable"))
+    assert [alert["labels"]["alertname"] for alert in notification["alerts"]] == [
+        "BullMQRedisUnreachable"
+    ]
     minutes_pass(12)  # keep_firing_for is over, and so are two of Alertmanager's group_intervals
     # At this speed a scrape that a busy machine answers seconds late is lost for minutes.
-    late = inbox.told("firing", "BullMQExporterDown") + inbox.told("resolved", "BullMQExporterDown")
-    assert [each for each in inbox.webhooks[before:] if each not in late] == [told]
+    late = inbox.webhooks_of("firing", "BullMQExporterDown") + inbox.webhooks_of(
+        "resolved", "BullMQExporterDown"
+    )
+    assert [each for each in inbox.webhooks[before:] if each not in late] == [notification]
 
     own_server.start()
-    arrives(lambda: inbox.told("resolved", "BullMQRedisUnreachable"))
+    arrives(lambda: inbox.webhooks_of("resolved", "BullMQRedisUnreachable"))
     minutes_pass(3)
-    assert not inbox.told("resolved", "BullMQNoWorker"), "the queue still stands"
+    assert not inbox.webhooks_of("resolved", "BullMQNoWorker"), "the queue still stands"
 
-    before = len(inbox.told("firing", "BullMQExporterDown"))
+    before = len(inbox.webhooks_of("firing", "BullMQExporterDown"))
     monitored.exporter.terminate()
-    [told] = arrives(lambda: inbox.told("firing", "BullMQExporterDown")[before:])
-    assert [alert["labels"]["alertname"] for alert in told["alerts"]] == ["BullMQExporterDown"]
+    [notification] = arrives(lambda: inbox.webhooks_of("firing", "BullMQExporterDown")[before:])
+    assert [alert["labels"]["alertname"] for alert in notification["alerts"]] == [
+        "BullMQExporterDown"
+    ]
     minutes_pass(12)
-    assert not inbox.told("resolved", "BullMQNoWorker"), "nobody knows"
+    assert not inbox.webhooks_of("resolved", "BullMQNoWorker"), "nobody knows"

@@ -1,4 +1,4 @@
-"""The Alertmanager configuration: it is valid, tells the right people, and reads well."""
+"""The Alertmanager configuration: it is valid, notifies the right people, and reads well."""
 
 from __future__ import annotations
 
@@ -279,9 +279,9 @@ def test_the_configuration_escapes_each_field_of_slack_and_formats_none() -> Non
 
 
 def test_a_name_is_only_text_in_html(tmp_path: Path) -> None:
-    told = odd_alert()
-    told["annotations"]["dashboard_url"] = "javascript:alert(1)"
-    html = render("bullmq.email.html", tmp_path, told, kind="html", address="http://am:9093")
+    unsafe = odd_alert()
+    unsafe["annotations"]["dashboard_url"] = "javascript:alert(1)"
+    html = render("bullmq.email.html", tmp_path, unsafe, kind="html", address="http://am:9093")
     assert "<script>" not in html
     assert 'href="javascript' not in html
     assert "&lt;!channel&gt; *bold*" in html

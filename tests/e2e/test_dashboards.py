@@ -123,7 +123,7 @@ def test_a_query_of_a_series_that_is_not_there_is_refused() -> None:
         query("rate(bullmq_job_faild_total[5m])")
 
 
-# What the exporter tells and no dashboard shows.
+# What the exporter reports and no dashboard shows.
 NOT_SHOWN = {
     "bullmq_queue_info": "for joins",
     "bullmq_scheduler_info": "for joins",

@@ -165,7 +165,7 @@ def test_sigterm_ends_it_as_well(start_demo: StartDemo, flags: tuple[str, ...], 
     demo.ends_cleanly()
 
 
-def test_a_taken_port_is_told_in_one_line_and_nothing_is_left(start_demo: StartDemo) -> None:
+def test_a_taken_port_is_reported_in_one_line_and_nothing_is_left(start_demo: StartDemo) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
         demo = start_demo(f"127.0.0.1:{port}", ready=False)

@@ -256,18 +256,18 @@ def answers(
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the exporter and BullMQ's own exportPrometheusMetrics() tell of the same queues."""
+class Exported:
+    """What the exporter and BullMQ's own exportPrometheusMetrics() report about the same queues."""
 
     page: str
     theirs: dict[str, str]  # by queue
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
     """For each BullMQ a queue, named as its package, with paused jobs; and one whose worker has no
     `metrics`."""
-    directory = tmp_path_factory.mktemp("told")
+    directory = tmp_path_factory.mktemp("exported")
     works: list[Work] = []
     with running("valkey", directory) as server:
         exporter = spawn_exporter(
@@ -293,8 +293,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
                 work.add(name, "mail", 4)
                 for queue in (name, f"{name}-plain"):
                     theirs[queue] = work.call(queue, "exportPrometheusMetrics")
-            eventually(lambda: _is_told(exporter, theirs))
-            yield Told(exporter.metrics.get("/metrics").text, theirs)
+            eventually(lambda: _is_exported(exporter, theirs))
+            yield Exported(exporter.metrics.get("/metrics").text, theirs)
         finally:
             exporter.process.kill()
             exporter.process.wait()
@@ -302,7 +302,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
                 work.close()
 
 
-def _is_told(exporter: Exporter, queues: dict[str, str]) -> bool:
+def _is_exported(exporter: Exporter, queues: dict[str, str]) -> bool:
     value = exporter.metrics.value
     return all(
         value("bullmq_job_completed_total", queue=queue, name="mail") == 5
@@ -312,7 +312,9 @@ def _is_told(exporter: Exporter, queues: dict[str, str]) -> bool:
     )
 
 
-def test_what_bullmqs_own_export_tells_is_what_the_table_says_for_each_version(told: Told) -> None:
+def test_what_bullmqs_own_export_exposes_is_what_the_table_says_for_each_version(
+    exported: Exported,
+) -> None:
     table = rows(section(MOVING, "exportPrometheusMetrics"), "theirs (labels)")
     versions = {
         json.loads((BULLMQ / "node_modules" / name / "package.json").read_text())["version"]: name
@@ -326,7 +328,7 @@ def test_what_bullmqs_own_export_tells_is_what_the_table_says_for_each_version(t
             if version in since.split(", ")
         }
         assert written == {
-            (sample.name, ", ".join(sample.labels)) for sample in samples(told.theirs[queue])
+            (sample.name, ", ".join(sample.labels)) for sample in samples(exported.theirs[queue])
         }
 
 
@@ -338,25 +340,27 @@ def counts(page: str, queue: str) -> dict[str, float]:
     }
 
 
-def test_the_counts_are_those_of_bullmqs_own_export_but_for_paused_jobs_of_6(told: Told) -> None:
+def test_the_counts_are_those_of_bullmqs_own_export_but_for_paused_jobs_of_6(
+    exported: Exported,
+) -> None:
     for queue in ("bullmq5", "bullmq5-plain"):
-        assert counts(told.page, queue) == counts(told.theirs[queue], queue)
+        assert counts(exported.page, queue) == counts(exported.theirs[queue], queue)
     for queue, paused in (("bullmq6", 4), ("bullmq6-plain", 0)):
-        here, theirs = counts(told.page, queue), counts(told.theirs[queue], queue)
+        here, theirs = counts(exported.page, queue), counts(exported.theirs[queue], queue)
         assert here.keys() - theirs.keys() == {"paused"}
         assert (here.pop("paused"), here.pop("waiting")) == (paused, 0)
         assert theirs.pop("waiting") == paused
         assert here == theirs
 
 
-def test_the_counters_of_bullmqs_own_export_need_the_workers_option(told: Told) -> None:
+def test_the_counters_of_bullmqs_own_export_need_the_workers_option(exported: Exported) -> None:
     for metric, number in (("bullmq_job_completed_total", 5), ("bullmq_job_failed_total", 2)):
         for queue, theirs in (("bullmq6", number), ("bullmq6-plain", 0)):
-            [sample] = [each for each in samples(told.theirs[queue]) if each.name == metric]
+            [sample] = [each for each in samples(exported.theirs[queue]) if each.name == metric]
             assert sample.value == theirs
             here = [
                 each.value
-                for each in samples(told.page)
+                for each in samples(exported.page)
                 if each.name == metric and each.labels["queue"] == queue
             ]
             assert sum(here) == number
@@ -370,7 +374,9 @@ OLD_NAMES = [
 ]
 
 
-def test_old_names_come_back_with_the_labels_that_they_had(told: Told, tmp_path: Path) -> None:
+def test_old_names_come_back_with_the_labels_that_they_had(
+    exported: Exported, tmp_path: Path
+) -> None:
     labels = {
         metric: re.findall(r"\((.*)\)", row[0])[0].split(", ")
         for heading in ("bullmq-prometheus", "bull_exporter")
@@ -383,20 +389,20 @@ def test_old_names_come_back_with_the_labels_that_they_had(told: Told, tmp_path:
     asked = {
         metric: f'group without (job, instance) ({metric}{{queue="bullmq5"}})' for metric in labels
     }
-    got = answers([*asked.values()], series(told.page, "a"), tmp_path / "test", old)
+    got = answers([*asked.values()], series(exported.page, "a"), tmp_path / "test", old)
     for metric, expression in asked.items():
         [(found, _)] = got[expression]
         assert found.keys() == set(labels[metric]), metric
 
 
-def test_what_stands_for_a_metric_of_others_is_told(told: Told, tmp_path: Path) -> None:
+def test_what_stands_for_a_metric_of_others_is_reported(exported: Exported, tmp_path: Path) -> None:
     expressions = {
         expression
         for row in rows(MOVING, "theirs (labels)")
         for expression in code(row[-1])
         if expression.startswith(("bullmq_", "sum", "1000"))
     }
-    got = answers([*expressions], series(told.page, "a"), tmp_path / "test")
+    got = answers([*expressions], series(exported.page, "a"), tmp_path / "test")
     assert [expression for expression, found in got.items() if not found] == []
 
 
@@ -452,13 +458,13 @@ def test_each_of_two_exporters_counts_every_job(
         eventually(lambda of=exporter: counted(of) == [7, 7])
 
 
-def test_sums_over_two_exporters_are_twice_what_one_tells_where_the_table_says_so(
-    told: Told, tmp_path: Path
+def test_sums_over_two_exporters_are_twice_what_one_exposes_where_the_table_says_so(
+    exported: Exported, tmp_path: Path
 ) -> None:
     table = {code(asked)[0]: says for asked, says in rows(SCALING, "asked for")}
     wholes = {f"sum({expression})": says for expression, says in table.items()}
     one, two = (
-        answers([*wholes], series(told.page, *names), tmp_path / "test", *RULES.glob("*.yml"))
+        answers([*wholes], series(exported.page, *names), tmp_path / "test", *RULES.glob("*.yml"))
         for names in (("a",), ("a", "b"))
     )
     for expression, says in wholes.items():
@@ -467,7 +473,9 @@ def test_sums_over_two_exporters_are_twice_what_one_tells_where_the_table_says_s
         assert with_two / with_one == pytest.approx({"once": 1, "twice": 2}[says]), expression
 
 
-def test_dashboards_sum_over_the_exporters_that_are_chosen(told: Told, tmp_path: Path) -> None:
+def test_dashboards_sum_over_the_exporters_that_are_chosen(
+    exported: Exported, tmp_path: Path
+) -> None:
     [ready] = [
         expression
         for title, expression in queries(BOARDS["bullmq-overview"])
@@ -531,7 +539,7 @@ def test_a_queue_has_as_many_series_as_the_table_says(
             ]
         )
 
-    def are_told() -> bool:
+    def are_exported() -> bool:
         idle, most, scheduler, reason, name = rows(SCALING, "in Redis there is")
         assert counted("idle") == int(idle[1])
         assert counted("ingestion") == int(most[1])
@@ -541,7 +549,7 @@ def test_a_queue_has_as_many_series_as_the_table_says(
         assert counted("ingestion", "name") == 4 * int(name[1])
         return True
 
-    eventually(are_told)
+    eventually(are_exported)
     address = exporter.metrics.url.removeprefix("http://")
     [commands] = blocks(section(SCALING, "Many queues in one Redis"), "sh")
     said = subprocess.run(

@@ -444,7 +444,7 @@ def test_the_schema_allows_what_stands_in_the_values_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "expected"),
     [
         ({}, "where are the queues? Set config.redis.host, or config.postgres.host"),
         ({"replicaCount": 2}, "additional properties 'replicaCount' not allowed"),
@@ -478,8 +478,8 @@ def test_the_schema_allows_what_stands_in_the_values_and_nothing_else() -> None:
         ),
     ],
 )
-def test_what_is_wrong_in_the_values_is_told(values: Values, told: str) -> None:
-    assert told in refusal(values)
+def test_what_is_wrong_in_the_values_is_reported(values: Values, expected: str) -> None:
+    assert expected in refusal(values)
 
 
 def examples(language: str) -> list[str]:
@@ -617,15 +617,15 @@ def test_no_secret_stands_outside_of_secrets() -> None:
     ):
         held = {value for data in rendered.secrets.values() for value in data.values()}
         assert held - {"prometheus"} == hidden
-        told = rendered.notes + "".join(
+        output = rendered.notes + "".join(
             json.dumps(manifest, ensure_ascii=False)
             for manifest in rendered.manifests
             if manifest["kind"] != "Secret"
         )
         for secret in hidden:
-            assert secret not in told
-            assert b64encode(secret.encode()).decode() not in told
-            assert json.dumps(secret) not in told
+            assert secret not in output
+            assert b64encode(secret.encode()).decode() not in output
+            assert json.dumps(secret) not in output
 
 
 @pytest.mark.parametrize(
@@ -639,11 +639,11 @@ def test_no_secret_stands_outside_of_secrets() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_secret_in_the_config_is_refused_and_not_repeated(path: str, config: Values) -> None:
-    told = refusal(merged(LEAST, {"config": config}))
-    assert f"config.{path}: everybody may read a ConfigMap" in told
-    assert (f"set secrets.{path}" if path in SECRETS else "use secrets.files") in told
-    assert "secret of" not in told
-    assert URL not in told
+    message = refusal(merged(LEAST, {"config": config}))
+    assert f"config.{path}: everybody may read a ConfigMap" in message
+    assert (f"set secrets.{path}" if path in SECRETS else "use secrets.files") in message
+    assert "secret of" not in message
+    assert URL not in message
 
 
 def test_the_pod_is_replaced_when_its_settings_or_secrets_change() -> None:
@@ -743,14 +743,14 @@ def test_alerts_lead_to_the_ingress_where_there_is_one() -> None:
 
 
 def test_a_limit_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    told = refusal(merged(LEAST, MONITORING, {"limits": {"failed_job": "20 * bullmq:queue"}}))
-    assert f"limits.failed_job: no such limit; there are {', '.join(limits())}" in told
+    message = refusal(merged(LEAST, MONITORING, {"limits": {"failed_job": "20 * bullmq:queue"}}))
+    assert f"limits.failed_job: no such limit; there are {', '.join(limits())}" in message
 
 
 @pytest.mark.parametrize("name", limits())
 def test_a_limit_that_would_silence_its_alert_is_refused(name: str) -> None:
-    told = refusal(merged(LEAST, MONITORING, {"limits": {name: "20"}}))
-    assert f"limits.{name}: it has to hold " in told
+    message = refusal(merged(LEAST, MONITORING, {"limits": {name: "20"}}))
+    assert f"limits.{name}: it has to hold " in message
 
 
 def test_the_series_go_on_when_the_pod_is_replaced() -> None:
@@ -837,8 +837,8 @@ def test_the_container_answers_its_probes_and_lets_in_who_has_the_key(tmp_path: 
             assert probe("liveness") == 200
             assert ports["api"].get("/v1/jobs/queues", X_API_KEY=key).status == 200
             assert ports["api"].get("/v1/jobs/queues", X_API_KEY=f"{key}?").status == 401
-            [told] = re.findall("exec .+ -- bullmq-exporter (.+)", rendered.notes)
-            check = [*command[:3], *shlex.split(container.here(told))]
+            [command_line] = re.findall("exec .+ -- bullmq-exporter (.+)", rendered.notes)
+            check = [*command[:3], *shlex.split(container.here(command_line))]
             checked = subprocess.run(
                 check, env=environment, capture_output=True, text=True, check=False
             )

@@ -128,8 +128,8 @@ def test_the_image_watches_real_queues_read_only_and_without_rights(
     with container.exporter(tmp_path / "log", **environment) as exporter:
         exporter.wait_ready()
         for state, count in made.truth["counts"].items():
-            told = exporter.metrics.value("bullmq_job_count", queue="ingestion", state=state)
-            assert told == count, state
+            exposed = exporter.metrics.value("bullmq_job_count", queue="ingestion", state=state)
+            assert exposed == count, state
         listed = exporter.api.get("/v1/jobs/queues").json
         assert [queue["name"] for queue in listed["queues"]] == ["ingestion"]
         for file in ("page.js", "vendor/preact.js", "vendor/preact.LICENSE.txt"):

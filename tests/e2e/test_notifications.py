@@ -61,13 +61,13 @@ def test_no_name_of_a_queue_or_a_job_changes_what_a_notification_is(
     binary = newest("prometheus-alertmanager") if newer else ""
     alertmanager = start_alertmanager(spawn, tmp_path, inbox, binary)
     odd = odd_alert()
-    told = {key: odd[key] for key in ("labels", "annotations")}
-    told["labels"] = {**told["labels"], "queue": ODD_NAME}
+    sent = {key: odd[key] for key in ("labels", "annotations")}
+    sent["labels"] = {**sent["labels"], "queue": ODD_NAME}
     long = {
-        "labels": {**told["labels"], "queue": "long"},
-        "annotations": {**told["annotations"], "summary": f"{'long' * 2000}: 45 jobs failed"},
+        "labels": {**sent["labels"], "queue": "long"},
+        "annotations": {**sent["annotations"], "summary": f"{'long' * 2000}: 45 jobs failed"},
     }
-    eventually(lambda: send(alertmanager, [told, long]))
+    eventually(lambda: send(alertmanager, [sent, long]))
 
     # A mail server refuses what has too long a line, aiosmtpd too.
     def arrived() -> bool:
@@ -78,7 +78,7 @@ def test_no_name_of_a_queue_or_a_job_changes_what_a_notification_is(
     [attachment] = chat["attachments"]
     assert attachment["title"].startswith("FIRING &lt;!channel&gt; *bold*")
     assert attachment["title"] == attachment["fallback"]
-    assert attachment["title_link"] == told["annotations"]["jobs_url"]
+    assert attachment["title_link"] == sent["annotations"]["jobs_url"]
     assert attachment["mrkdwn_in"] == ["pretext"]
     assert "<!" not in json.dumps(chat)
     assert attachment["title"].isprintable()
@@ -91,7 +91,7 @@ def test_no_name_of_a_queue_or_a_job_changes_what_a_notification_is(
     text, html = part(mail, "plain"), part(mail, "html")
     assert not [line for line in text.splitlines() if line.startswith("Bcc")]
     [runbook] = [line for line in text.splitlines() if line.startswith("Runbook:")]
-    assert runbook.split() == ["Runbook:", told["annotations"]["runbook_url"]]
+    assert runbook.split() == ["Runbook:", sent["annotations"]["runbook_url"]]
     assert "<script>" not in html
 
     # Programs get the names as they are.
@@ -99,7 +99,7 @@ def test_no_name_of_a_queue_or_a_job_changes_what_a_notification_is(
         alert["labels"]["queue"]: alert for [alert] in (w["alerts"] for w in inbox.webhooks)
     }
     assert webhooks.keys() == {ODD_NAME, "long"}
-    assert webhooks[ODD_NAME]["annotations"] == told["annotations"]
+    assert webhooks[ODD_NAME]["annotations"] == sent["annotations"]
 
 
 def test_200_queues_that_are_removed_are_one_notification_and_so_are_all_of_a_flushed_redis(
@@ -124,21 +124,21 @@ def test_200_queues_that_are_removed_are_one_notification_and_so_are_all_of_a_fl
     assert f"the first by name are {', '.join(tenants[:10])}. " in part(mail, "plain")
     arrives(lambda: value("count(bullmq:queue_gone_together)") == 200)
     arrives(lambda: not monitored.prometheus.query('ALERTS{alertname="BullMQQueueGone"}'))
-    assert inbox.told("firing", "BullMQQueuesGone") == [], "nobody is woken"
+    assert inbox.webhooks_of("firing", "BullMQQueuesGone") == [], "nobody is woken"
 
     with own_server.client() as client:
         client.flushall()
-    [told] = arrives(lambda: inbox.told("firing", "BullMQQueuesGone"))
-    summary = annotations_of(told, "BullMQQueuesGone")["summary"]
+    [notification] = arrives(lambda: inbox.webhooks_of("firing", "BullMQQueuesGone"))
+    summary = annotations_of(notification, "BullMQQueuesGone")["summary"]
     assert summary == "All 201 queues are gone from Redis"
-    assert told["commonLabels"]["severity"] == "critical"
+    assert notification["commonLabels"]["severity"] == "critical"
     assert [each["Subject"] for each in arrives(lambda: mails()[1:])] == [f"FIRING {summary}"]
     single = 'max_over_time(ALERTS{alertname="BullMQQueueGone",alertstate="firing"}[1h])'
     assert monitored.prometheus.query(single) == []
 
 
 @pytest.mark.parametrize(("severity", "silenced"), [("critical", True), ("warning", False)])
-def test_what_follows_from_an_empty_redis_is_not_told_again(
+def test_what_follows_from_an_empty_redis_is_not_sent_again(
     severity: str, silenced: bool, inbox: Inbox, spawn: Spawn, tmp_path: Path
 ) -> None:
     alertmanager = start_alertmanager(spawn, tmp_path, inbox)
@@ -151,5 +151,5 @@ def test_what_follows_from_an_empty_redis_is_not_told_again(
     elsewhere = {"labels": {**follow[1]["labels"], "target": "us", "alertname": "BullMQQueueGone"}}
     eventually(lambda: send(alertmanager, [gone, *follow, elsewhere]))
     eventually(lambda: len(inbox.mails) == (2 if silenced else 4))
-    told = {"BullMQQueueGone", "BullMQNoQueues"} if silenced else set()
-    assert inhibited(alertmanager) == told
+    expected = {"BullMQQueueGone", "BullMQNoQueues"} if silenced else set()
+    assert inhibited(alertmanager) == expected

@@ -598,7 +598,7 @@ def test_the_page_itself_uses_up_no_request(
         expect(page.locator("#range")).to_have_text("1 to 25 of 60")
 
 
-def test_queues_of_several_prefixes_are_told_apart(
+def test_queues_of_several_prefixes_are_distinguished(
     server: Server, start_work: StartWork, start_exporter: StartExporter, visit: Visit
 ) -> None:
     for prefix, number in (("eu", 2), ("us", 3)):
@@ -614,7 +614,7 @@ def test_queues_of_several_prefixes_are_told_apart(
     expect(page.locator("#traces")).to_contain_text("work.mjs")
 
 
-def test_queues_of_several_targets_are_told_apart_and_what_is_away_is_said(
+def test_queues_of_several_targets_are_distinguished_and_what_is_away_is_said(
     server: Server,
     own_server: Server,
     start_work: StartWork,

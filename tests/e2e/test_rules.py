@@ -107,7 +107,7 @@ def test_the_prometheus_rule_of_kubernetes_is_made_from_the_same_rules(tmp_path:
 
 
 def test_a_queue_can_have_its_own_limit_as_limits_yml_says(tmp_path: Path) -> None:
-    """Two queues stand still; that of one is not to be told."""
+    """Two queues stand still; that of one is not to be reported."""
     for file in RULES.glob("*.yml"):
         (tmp_path / file.name).write_text(file.read_text())
     limits = (tmp_path / "limits.yml").read_text()
@@ -175,8 +175,8 @@ def test_a_healthy_week_raises_nothing(tmp_path: Path) -> None:
     assert fired(tmp_path, Week()) == set()
 
 
-def test_an_hour_of_that_week_without_workers_is_told(tmp_path: Path) -> None:
-    """What the test above says is worth something: its week would tell."""
+def test_an_hour_of_that_week_without_workers_is_reported(tmp_path: Path) -> None:
+    """What the test above says is worth something: its week would show it."""
     week = Week(days=1)
     week.stop_workers("indexing", day=0, hour=12, minutes=60)
     assert fired(tmp_path, week) == {

@@ -92,7 +92,7 @@ def test_the_workers_of_another_database_are_not_counted(
     assert there.metrics.value("bullmq_queue_workers", queue="ingestion") == 0
 
 
-def test_a_search_for_queues_that_is_refused_is_told(
+def test_a_search_for_queues_that_is_refused_is_reported(
     own_server: Server, start_exporter: StartExporter
 ) -> None:
     with own_server.client() as admin:

@@ -55,7 +55,7 @@ def test_a_job_that_was_given_back_waits_from_then_on(
 ) -> None:
     state = {"EXPORTER_EVENTS_STATE_FILE": str(tmp_path / "state")}
     exporter = wait_following(start_exporter(server.url, **state))
-    # It was taken two hours ago, as far as its hash tells, by a worker that is killed.
+    # It was taken two hours ago, as far as its hash shows, by a worker that is killed.
     killed = start_work(version, server.port, clock="-2h")
     killed.add("q", "stalls", 1, {"jobId": "the-job"})
     killed.work("q", {"lockDuration": 600_000})

@@ -415,7 +415,7 @@ def test_what_the_document_allows_is_answered_and_what_it_does_not_is_refused(
     assert "a request failed" not in exporter.log
 
 
-def test_an_address_that_asks_too_often_is_told_to_wait(
+def test_an_address_that_asks_too_often_has_to_wait(
     server: Server, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(server.url, EXPORTER_API_RATE_LIMIT="5")

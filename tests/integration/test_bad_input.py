@@ -36,8 +36,8 @@ DASHES = (
 )
 
 
-def assert_refused(result: subprocess.CompletedProcess[str], *told: str) -> None:
-    """Ended with one line on stderr that has all of `told`, and no secret."""
+def assert_refused(result: subprocess.CompletedProcess[str], *expected: str) -> None:
+    """Ended with one line on stderr that has all of `expected`, and no secret."""
     shown = f"exit code {result.returncode}, stderr:\n{result.stderr}"
     assert result.returncode == 2, shown
     assert result.stdout == "", shown
@@ -45,7 +45,7 @@ def assert_refused(result: subprocess.CompletedProcess[str], *told: str) -> None
     assert result.stderr.startswith("bullmq-exporter: "), shown
     assert "Traceback" not in result.stderr, shown
     assert "hunter2" not in result.stderr, shown
-    missing = [part for part in told if part not in result.stderr]
+    missing = [part for part in expected if part not in result.stderr]
     assert not missing, f"not said: {missing}; {shown}"
 
 
@@ -53,7 +53,7 @@ def assert_refused(result: subprocess.CompletedProcess[str], *told: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         (b"prefix: b\xfcll", ["is not UTF-8"]),
         (b"redis:\n\thost: a", ["is not valid YAML", "line 2, column 1"]),
@@ -68,10 +68,10 @@ def assert_refused(result: subprocess.CompletedProcess[str], *told: str) -> None
         (b"api: {key: hunter2}", ["api.key: must have at least 16 characters"]),
     ],
 )
-def test_a_file_that_cannot_be_used(content: bytes, told: list[str], tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_used(content: bytes, expected: list[str], tmp_path: Path) -> None:
     file = tmp_path / "exporter.yml"
     file.write_bytes(content)
-    assert_refused(run_exporter("--config", str(file)), str(file), *told)
+    assert_refused(run_exporter("--config", str(file)), str(file), *expected)
 
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_directory_in_place_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "expected"),
     [
         (["--redis-urll", "redis://:hunter2@h"], ["unknown option --redis-urll", "--redis-url?"]),
         (["--password=hunter2"], ["unknown option --password", "--help lists the options"]),
@@ -107,12 +107,12 @@ def test_a_directory_in_place_of_a_file(tmp_path: Path) -> None:
         (["--prefix", "bull:"], ["--prefix", "ends in a colon"]),
     ],
 )
-def test_a_bad_flag(flags: list[str], told: list[str]) -> None:
-    assert_refused(run_exporter(*flags), *told)
+def test_a_bad_flag(flags: list[str], expected: list[str]) -> None:
+    assert_refused(run_exporter(*flags), *expected)
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "expected"),
     [
         ({"REDIS_PORT": "65536"}, ["REDIS_PORT: must be at most 65535"]),
         ({"REDIS_PORT": "abc"}, ["REDIS_PORT: must be a whole number, not 'abc'"]),
@@ -134,8 +134,8 @@ def test_a_bad_flag(flags: list[str], told: list[str]) -> None:
         ),
     ],
 )
-def test_a_bad_variable(variables: dict[str, str], told: list[str]) -> None:
-    assert_refused(run_exporter(**variables), *told)
+def test_a_bad_variable(variables: dict[str, str], expected: list[str]) -> None:
+    assert_refused(run_exporter(**variables), *expected)
 
 
 def test_a_variable_that_is_no_text() -> None:
@@ -257,8 +257,8 @@ def test_what_is_right_is_accepted(redis: Redis) -> None:
 
 def test_no_server_at_all() -> None:
     url = f"redis://:hunter2@127.0.0.1:{free_port()}"
-    told = ["127.0.0.1", "Connection refused", "see redis.host (REDIS_HOST, --redis-url)"]
-    assert_refused(run_exporter("--check", "--redis-url", url), *told)
+    expected = ["127.0.0.1", "Connection refused", "see redis.host (REDIS_HOST, --redis-url)"]
+    assert_refused(run_exporter("--check", "--redis-url", url), *expected)
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "a" * 64])
@@ -280,14 +280,18 @@ def test_a_server_that_is_something_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize("user", ["", "nobody"])
 def test_a_wrong_password(redis: Redis, user: str) -> None:
     result = run_exporter("--check", "--redis-url", f"redis://{user}:{WRONG}@{redis.plain}")
-    told = ["refused the credentials", "redis.user (REDIS_USER)", "redis.password (REDIS_PASSWORD)"]
-    assert_refused(result, redis.plain, *told)
+    expected = [
+        "refused the credentials",
+        "redis.user (REDIS_USER)",
+        "redis.password (REDIS_PASSWORD)",
+    ]
+    assert_refused(result, redis.plain, *expected)
 
 
 def test_no_password_where_one_is_wanted(redis: Redis) -> None:
     result = run_exporter("--check", "--redis-url", f"redis://{redis.plain}")
-    told = ["requires a password", "redis.user (REDIS_USER)", "redis.password (REDIS_PASSWORD)"]
-    assert_refused(result, redis.plain, *told)
+    expected = ["requires a password", "redis.user (REDIS_USER)", "redis.password (REDIS_PASSWORD)"]
+    assert_refused(result, redis.plain, *expected)
 
 
 @pytest.mark.parametrize("user", ["writer", "keyless"])
@@ -324,8 +328,12 @@ def test_a_certificate_that_is_not_trusted(redis: Redis, why: str) -> None:
         f"rediss://:{PASSWORD}@{address}",
         EXPORTER_REDIS_TLS_CA=authority or "",
     )
-    told = ["certificate was not accepted", "EXPORTER_REDIS_TLS_CA", "EXPORTER_REDIS_TLS_VERIFY"]
-    assert_refused(result, address, *told)
+    expected = [
+        "certificate was not accepted",
+        "EXPORTER_REDIS_TLS_CA",
+        "EXPORTER_REDIS_TLS_VERIFY",
+    ]
+    assert_refused(result, address, *expected)
 
 
 # Anything at all

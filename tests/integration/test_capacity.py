@@ -117,7 +117,7 @@ async def test_a_request_has_one_time_limit_however_many_reads_it_takes(
     assert (status, body) == (503, {"message": StoreUnavailable.public})
 
 
-async def test_who_finds_no_free_connection_is_told_so_while_redis_answers(
+async def test_who_finds_no_free_connection_is_answered_so_while_redis_answers(
     front: LyingServer,
 ) -> None:
     def lie(kind: bytes, _: bytes) -> None:
@@ -142,7 +142,7 @@ async def test_who_finds_no_free_connection_is_told_so_while_redis_answers(
     await reader.close()
 
 
-async def test_a_client_over_capacity_is_told_the_true_reason(front: LyingServer) -> None:
+async def test_a_client_over_capacity_gets_the_true_reason(front: LyingServer) -> None:
     def lie(kind: bytes, _: bytes) -> None:
         if kind == b"page.lua":
             time.sleep(0.5)

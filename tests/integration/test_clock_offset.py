@@ -1,4 +1,4 @@
-"""By how much clocks differ from Redis's, from jobs and the events that tell of them."""
+"""By how much clocks differ from Redis's, from jobs and the events that report them."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ NAMES = ("workers", "retention", "schedulers", "missing_jobs")
 
 
 class Facts:
-    """A collector whose run ends as it is told."""
+    """A collector whose run ends as its test says."""
 
     interval = 60.0
     problem = "facts cannot be read"

@@ -92,7 +92,7 @@ def test_a_client_certificate_and_the_name_of_the_servers(
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "expected"),
     [
         ({"EXPORTER_REDIS_TLS_CERT": "x.pem"}, "set both or none"),
         ({"EXPORTER_REDIS_SENTINELS": "a:1"}, "redis.sentinel_master"),
@@ -107,10 +107,10 @@ def test_a_client_certificate_and_the_name_of_the_servers(
         ({"EXPORTER_REDIS_URL": "unix://"}, "unix://"),
     ],
 )
-def test_what_does_not_go_together_is_refused(variables: dict[str, str], told: str) -> None:
+def test_what_does_not_go_together_is_refused(variables: dict[str, str], expected: str) -> None:
     with pytest.raises(SettingsError, match=r"^[^\n]+$") as refused:
         load({}, variables)
-    assert told in str(refused.value)
+    assert expected in str(refused.value)
 
 
 def test_a_url_stands_for_socket_and_sentinels_of_other_sources(tmp_path: Path) -> None:
@@ -352,14 +352,14 @@ def test_resp3_is_spoken(kind: str, tmp_path: Path, start_exporter: StartExporte
             exporter = start_exporter(server.url, REDIS_PASSWORD="a-password")
             eventually(lambda: exporter.metrics.samples("bullmq_queue_workers"))
             listed = str(client.execute_command("CLIENT", "LIST"))
-        # 6.2 speaks it as well, but does not tell.
+        # 6.2 speaks it as well, but does not say so.
         assert re.search(r"name=bullmq-exporter .*? resp=3", listed) or kind == "redis-6.2", listed
 
 
-async def test_both_protocols_tell_the_same(shared_server: Server) -> None:
+async def test_both_protocols_report_the_same(shared_server: Server) -> None:
     """Scores as text, maps as maps: what the servers of each protocol say is read alike."""
     scores = {"a": 1795482933152, "b": 0.1, "c": -7, "d": float("inf"), "e": 2**53 + 2, "f": 1e300}
-    told = []
+    replies = []
     for protocol in (2, 3):
         async with redis.asyncio.Redis(port=shared_server.port, protocol=protocol) as client:
             client.response_callbacks.clear()
@@ -368,9 +368,9 @@ async def test_both_protocols_tell_the_same(shared_server: Server) -> None:
             await client.xadd("stream", {"event": "added"}, id="5-1")
             row = await client.execute_command("ZRANGE", "scores", 0, -1, "WITHSCORES")
             info = await client.execute_command("XINFO", "STREAM", "stream")
-            told.append((scored(row), stream_info(info)))
-    assert told[0] == told[1]
-    assert dict(told[0][0])[b"a"] == b"1795482933152"
+            replies.append((scored(row), stream_info(info)))
+    assert replies[0] == replies[1]
+    assert dict(replies[0][0])[b"a"] == b"1795482933152"
 
 
 async def test_who_waits_for_a_connection_gets_it_in_turn(shared_server: Server) -> None:
@@ -641,7 +641,7 @@ def test_a_cluster_whose_slot_moves_and_whose_node_dies(
         assert "BullMQNoWorker and BullMQWorkerHeartbeatGone cannot fire" in line["detail"]
         assert exporter.api.get("/v1/jobs/queues/mail/jobs/1").status == 200
 
-        # Without being told that it is a cluster it says so, rather than that there are no queues.
+        # Without knowing that it is a cluster it says so, rather than that there are no queues.
         untold = start_exporter(
             others[0].url, ready=False, EXPORTER_PREFIX="{bull}", EXPORTER_QUEUES="mail"
         )

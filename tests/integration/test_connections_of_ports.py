@@ -345,13 +345,15 @@ def test_heads_behind_a_page_that_nobody_reads_take_a_bounded_memory(
         assert exporter.peak_mib < peak + 60
 
 
-def test_a_head_that_is_too_large_is_told_so(server: Server, start_exporter: StartExporter) -> None:
+def test_a_head_that_is_too_large_is_answered_as_such(
+    server: Server, start_exporter: StartExporter
+) -> None:
     exporter = start_exporter(server.url)
     fitting = request("/", "Connection: close", *(f"X-{n}: {'x' * 7000}" for n in range(4)))
-    for sent, told in ((fitting, b"200"), (LARGE_HEAD[:60_000], b"431")):
+    for sent, status in ((fitting, b"200"), (LARGE_HEAD[:60_000], b"431")):
         with connect(exporter.metrics) as sock:
             sock.sendall(sent)
-            assert sock.makefile("rb").readline().split()[1] == told
+            assert sock.makefile("rb").readline().split()[1] == status
     # A body is dropped, and does not cost the answer.
     body = b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"b" * 100_000
     with connect(exporter.metrics) as sock:

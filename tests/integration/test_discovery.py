@@ -254,7 +254,7 @@ def test_a_queue_that_was_left_out_is_not_counted_for_what_was_before(
         assert exporter.metrics.value(missed, queue="b") == 0
 
 
-def test_prefixes_of_a_pattern_are_told_apart_everywhere(
+def test_prefixes_of_a_pattern_are_distinguished_everywhere(
     server: Server, start_exporter: StartExporter
 ) -> None:
     make_queues(server, "{t1}:mail", "{t2}:mail", "{t2}:test-1", "other:mail")
@@ -262,8 +262,8 @@ def test_prefixes_of_a_pattern_are_told_apart_everywhere(
         client.lpush("{t2}:mail:wait", "7")
         client.hset("{t2}:mail:7", mapping={"name": "send", "data": "{}"})
     exporter = start_exporter(server.url, "--prefix", "{t*}", EXPORTER_QUEUES_EXCLUDE="test-*")
-    told = exporter.metrics.samples("bullmq_job_count", state="waiting")
-    assert told == {("{t1}", "mail"): 0, ("{t2}", "mail"): 1}
+    reported = exporter.metrics.samples("bullmq_job_count", state="waiting")
+    assert reported == {("{t1}", "mail"): 0, ("{t2}", "mail"): 1}
     unwatched = exporter.metrics.samples("bullmq_exporter_unwatched_queues")
     assert unwatched == {
         ("max_queues",): 0,

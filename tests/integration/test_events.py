@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from exporter.queues.queue_event_counter import CLOCK_SKEW_MS
 from tests.support.bullmq import StartWork
-from tests.support.counters import Truth, assert_counted, told, total, wait_following
+from tests.support.counters import Truth, assert_counted, reported, total, wait_following
 from tests.support.exporters import Exporter, StartExporter
 from tests.support.programs import faked_time
 from tests.support.prometheus import StartPrometheus
@@ -66,7 +66,7 @@ def test_the_counters_are_what_the_workers_wrote_down(
         work.add(queue, "fails-first", 150, {**backoff, **keep, "delay": 20})
         work.add(queue, "unrecoverable", 50, {**retries, **keep})
         work.add(queue, "delays-itself", 15, {**retries, **keep, "removeOnComplete": False})
-    # Of those that are removed at once nothing tells that they were no failed attempts.
+    # Of those that are removed at once nothing shows that they were no failed attempts.
     work.add("deletion", "rate-limits", 1, retries)
     for queue in ("ingestion", "indexing", "deletion"):
         options = {"concurrency": 20, "lockDuration": 30_000, "stalledInterval": 200}
@@ -121,7 +121,7 @@ async def test_jobs_of_the_python_client_are_counted_as_they_ended(
     assert ends == {("works", "completed"): 10, ("fails-first", "completed"): 10}
 
     def right() -> bool:
-        assert told(exporter).get("counted-from-python") == {
+        assert reported(exporter).get("counted-from-python") == {
             "works": {"added": 10, "completed": 10},
             "fails-first": {"added": 10, "retried": 10, "completed": 10},
             "fails": {"added": 10, "retried": 10, "failed": 10, "retries_exhausted": 10},
@@ -199,13 +199,13 @@ def test_a_killed_exporter_goes_on_where_it_was_and_counts_what_happened_meanwhi
     for _ in range(3):
         add_some()
         time.sleep(1.2)
-        before = told(exporter)
+        before = reported(exporter)
         exporter.process.kill()
         exporter.process.wait()
         add_some()
         time.sleep(0.5)
         exporter = start_exporter(server.url, **state)
-        after: Truth = eventually(lambda: told(exporter))  # noqa: B023
+        after: Truth = eventually(lambda: reported(exporter))  # noqa: B023
         for queue, names in before.items():
             for name, counts in names.items():
                 for what, count in counts.items():
@@ -326,7 +326,7 @@ def test_without_a_state_file_counters_begin_at_zero_with_what_happens_from_now_
     work = start_work("bullmq5", server.port)
     work.add("ingestion", "plain", 5)
     work.add("ingestion", "fails", 5)
-    with server.client() as client:  # a job whose name nobody can tell
+    with server.client() as client:  # a job whose name nobody knows
         client.lpush("bull:ingestion:wait", "nobody-knows")
         client.hset("bull:ingestion:nobody-knows", "data", "{}")
     exporter = start_exporter(server.url)
@@ -335,7 +335,7 @@ def test_without_a_state_file_counters_begin_at_zero_with_what_happens_from_now_
     expected = {"plain": {"completed": 5}, "fails": {"failed": 5, "retries_exhausted": 5}}
 
     def right() -> bool:
-        of_queue = dict(told(exporter).get("ingestion", {}))
+        of_queue = dict(reported(exporter).get("ingestion", {}))
         assert of_queue.pop("__unknown__", None) == {"completed": 1}
         return of_queue == expected
 
@@ -365,7 +365,7 @@ def test_failures_that_were_trimmed_unread_are_counted_by_what_is_kept(
     truth = work.settle()["ingestion"]
 
     def right() -> bool:
-        now = told(exporter).get("ingestion", {})  # none while Redis has not answered in time
+        now = reported(exporter).get("ingestion", {})  # none while Redis has not answered in time
         for name in ("plain", "fails"):
             for what in ("completed", "failed"):
                 assert now.get(name, {}).get(what) == truth[name].get(what), (name, what)
@@ -450,7 +450,7 @@ def test_emptied_and_obliterated_queues_are_counted_on(
     work.add("ingestion", "plain", 30)
     work.work("indexing")
     work.add("indexing", "plain", 10)
-    eventually(lambda: told(exporter).get("ingestion") == {"plain": {"added": 30}})
+    eventually(lambda: reported(exporter).get("ingestion") == {"plain": {"added": 30}})
     work.call("ingestion", "obliterate", {"force": True})
     work.add("ingestion", "plain", 7)
 
@@ -564,16 +564,16 @@ def test_a_key_that_is_no_stream_is_left_out_and_said_once(
         client.set("bull:broken:events", "no stream")
         exporter = wait_following(start_exporter(server.url))
         work.work("ingestion")
-        eventually(lambda: told(exporter).get("ingestion") == {"plain": {"completed": 1}})
+        eventually(lambda: reported(exporter).get("ingestion") == {"plain": {"completed": 1}})
         assert exporter.metrics.value("bullmq_up") == 1
         [line] = eventually(lambda: exporter.lines("events unreadable; skipped"))
         assert line["queue"] == "broken"
         client.delete("bull:broken:events")
     work.add("broken", "plain", 3)
-    eventually(lambda: told(exporter).get("broken"))
+    eventually(lambda: reported(exporter).get("broken"))
 
 
-def test_without_the_right_to_read_streams_counters_are_absent_and_all_else_is_told(
+def test_without_the_right_to_read_streams_counters_are_absent_and_all_else_is_reported(
     own_server: Server, start_exporter: StartExporter, start_work: StartWork
 ) -> None:
     work = start_work("bullmq5", own_server.port)
@@ -601,7 +601,7 @@ def test_without_the_right_to_read_streams_counters_are_absent_and_all_else_is_t
     assert exporter.metrics.value("bullmq_exporter_events_followed") == 1
 
 
-def test_of_each_target_is_told_whether_its_events_are_followed(
+def test_of_each_target_is_reported_whether_its_events_are_followed(
     server: Server, start_exporter: StartExporter, tmp_path: Path
 ) -> None:
     config = tmp_path / "exporter.yml"
@@ -613,8 +613,8 @@ def test_of_each_target_is_told_whether_its_events_are_followed(
     exporter = start_exporter("", f"--config={config}")
 
     def followed() -> dict[str, float]:
-        told = exporter.metrics.samples("bullmq_exporter_events_followed")
-        return {target: value for (target,), value in told.items()}
+        reported = exporter.metrics.samples("bullmq_exporter_events_followed")
+        return {target: value for (target,), value in reported.items()}
 
     eventually(lambda: followed().get("one") == 1)
     assert followed() == {"one": 1, "away": 0}

@@ -108,7 +108,7 @@ def test_no_reason_and_no_trace_takes_long(part: str) -> None:
 
 
 def reasons(number: int) -> list[tuple[int, str]]:
-    """A fault of 40, and a reason as it would be told then."""
+    """A fault of 40, and a reason as it would be reported then."""
     chance = random.Random(7)
     made = []
     for _ in range(number):
@@ -136,8 +136,8 @@ def reasons(number: int) -> list[tuple[int, str]]:
 def test_5000_failed_jobs_are_grouped_by_their_40_reasons(
     server: Server, start_exporter: StartExporter, start_work: StartWork, version: str
 ) -> None:
-    told = reasons(5000)
-    truth = Counter(fault for fault, _ in told)
+    given = reasons(5000)
+    truth = Counter(fault for fault, _ in given)
     assert len(truth) == 40
     work = start_work(version, server.port)
     work.addJobs(
@@ -148,7 +148,7 @@ def test_5000_failed_jobs_are_grouped_by_their_40_reasons(
                 "data": {"reason": reason, "ingestionSourceId": f"source-{fault}"},
                 "opts": {"attempts": 1 + fault % 2},
             }
-            for fault, reason in told
+            for fault, reason in given
         ],
     )
     work.work("ingestion", {"concurrency": 100})
@@ -517,7 +517,7 @@ def test_the_place_of_a_relative_is_found_where_prefixes_hold_colons() -> None:
     assert JobKey.parsed(b"us:mail:7", prefixes) == JobKey("us", "mail", b"7")
 
 
-def test_ages_of_queues_are_told_when_asked_for(
+def test_ages_of_queues_are_returned_when_asked_for(
     server: Server, start_exporter: StartExporter, start_work: StartWork
 ) -> None:
     work = start_work("bullmq5", server.port)

@@ -1,4 +1,4 @@
-"""Whatever fails in Redis or on the way to it: the truth is told, at once, and all is counted.
+"""Whatever fails in Redis or on the way to it: the truth is reported, at once, and all is counted.
 
 In every test a real BullMQ works, and clients read /metrics and the API all the time: `Clients`
 judges each answer, so what only shows for a moment is seen as well. docs/reliability.md says what
@@ -25,9 +25,9 @@ import pytest
 import redis
 
 from tests.support.bullmq import StartWork, Work
-from tests.support.counters import assert_counted, told, total, wait_following
+from tests.support.counters import assert_counted, reported, total, wait_following
 from tests.support.exporters import Exporter, StartExporter
-from tests.support.job_counts import expected_counts, told_counts
+from tests.support.job_counts import expected_counts, reported_counts
 from tests.support.programs import program
 from tests.support.proxy import Proxy
 from tests.support.servers import Server, running
@@ -100,7 +100,7 @@ class Clients:
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """Redis cannot be read in this block: as soon as that is known, everybody is told so."""
+        """Redis cannot be read in this block: as soon as that is known, all say so."""
         value = self.exporter.metrics.value
         eventually(lambda: value("bullmq_up") == 0)
         # The API reads by itself, and may be a moment later.
@@ -179,22 +179,22 @@ class Clients:
 
         return ask
 
-    def _judge(self, path: str, told: Any) -> None:
+    def _judge(self, path: str, reported: Any) -> None:
         if self._emptied:
             return
         if path == QUEUES:
-            [queue] = told["queues"]
+            [queue] = reported["queues"]
             assert None not in queue["counts"].values()
             self._grows(path, queue["counts"]["completed"])
         elif path == JOBS:
-            jobs = told["pagination"]["totalJobs"]
-            assert len(told["jobs"]) == min(20, jobs)
+            jobs = reported["pagination"]["totalJobs"]
+            assert len(reported["jobs"]) == min(20, jobs)
             self._grows(path, jobs)
         elif path == FAILURES:
-            assert told["complete"] and told["seen"] == told["failed"]
-            self._grows(path, told["failed"])
+            assert reported["complete"] and reported["seen"] == reported["failed"]
+            self._grows(path, reported["failed"])
         else:
-            assert told["job"]["id"] == "1"
+            assert reported["job"]["id"] == "1"
 
     def _grows(self, what: str, value: float) -> None:
         """BullMQ keeps every job here: a number that falls is false."""
@@ -237,7 +237,7 @@ class Stack:
         truth = self.work.settle()
         counts = expected_counts({"counts": self.work.call(QUEUE, "getJobCounts")}, paused=False)
         eventually(lambda: self.exporter.metrics.value("bullmq_up") == 1)
-        eventually(lambda: told_counts(self.exporter, QUEUE) == counts)
+        eventually(lambda: reported_counts(self.exporter, QUEUE) == counts)
         eventually(lambda: self.exporter.metrics.value("bullmq_queue_workers", queue=QUEUE) == 1)
         [queue] = self.exporter.api.get(QUEUES).json["queues"]
         assert queue["counts"] == counts
@@ -257,14 +257,14 @@ class Stack:
         assert kept.total() == self.added.total()
         counted = {
             (name, what): number
-            for name, of_name in told(self.exporter).get(QUEUE, {}).items()
+            for name, of_name in reported(self.exporter).get(QUEUE, {}).items()
             for what, number in of_name.items()
             if what in ("added", "completed", "failed")
         }
         assert counted == kept | {(name, "added"): n for name, n in self.added.items()}
         return True
 
-    def assert_told_once(self, reason: str, *, others: str = "") -> None:
+    def assert_logged_once(self, reason: str, *, others: str = "") -> None:
         """One line when the outage began, with this reason, and one when it ended.
 
         Where some of the polls may fail in `others` ways too, one further line for each of them.
@@ -282,7 +282,7 @@ class Stack:
         assert self.exporter.log.count('"level": "error"') == len(reasons)
 
     def assert_quiet(self) -> None:
-        """There was no outage, and none was told."""
+        """There was no outage, and none was reported."""
         assert self.exporter.lines("Redis is unavailable") == []
         assert "Traceback" not in self.exporter.log
 
@@ -300,7 +300,7 @@ def begin(start_exporter: StartExporter, start_work: StartWork) -> Begin:
         work = start_work("bullmq5", server.port)
         work.work(QUEUE, WORKER)
         exporter.wait_ready()
-        eventually(lambda: told_counts(exporter, QUEUE))
+        eventually(lambda: reported_counts(exporter, QUEUE))
         stack = Stack(wait_following(exporter), work, server)
         stack.add_some()
         assert_counted(exporter, work.settle())
@@ -385,10 +385,10 @@ def test_redis_killed_and_started_with_its_data_is_an_outage_that_loses_nothing(
             pass
         either.start()
         stack.assert_truth(disturbed=True)
-    stack.assert_told_once(GONE, others=GONE)
+    stack.assert_logged_once(GONE, others=GONE)
 
 
-def test_redis_killed_and_started_empty_is_told_as_empty_and_counted_on(
+def test_redis_killed_and_started_empty_is_reported_as_empty_and_counted_on(
     own: Server, begin: Begin, tmp_path: Path
 ) -> None:
     stack = begin(own)
@@ -402,14 +402,14 @@ def test_redis_killed_and_started_empty_is_told_as_empty_and_counted_on(
         eventually(lambda: stack.exporter.metrics.value("bullmq_up") == 1)
         stack.add_some()
         stack.assert_truth()
-        [completed] = {told_counts(stack.exporter, QUEUE)["completed"]}
+        [completed] = {reported_counts(stack.exporter, QUEUE)["completed"]}
         # The gauge is of what is there, the counter of all that there ever was.
         assert completed == before[QUEUE]["plain"]["completed"] == 20
         assert stack.ends("completed") == 40
-    stack.assert_told_once(GONE, others=GONE)
+    stack.assert_logged_once(GONE, others=GONE)
 
 
-def test_redis_flushed_while_it_runs_is_told_as_empty_and_counted_on(
+def test_redis_flushed_while_it_runs_is_reported_as_empty_and_counted_on(
     own: Server, begin: Begin
 ) -> None:
     stack = begin(own)
@@ -421,10 +421,10 @@ def test_redis_flushed_while_it_runs_is_told_as_empty_and_counted_on(
         for times in (1, 2):
             admin.flushall()
             # A worker's look for stalled jobs may have made an empty queue of it again.
-            eventually(lambda: not any(told_counts(stack.exporter, QUEUE).values()))
+            eventually(lambda: not any(reported_counts(stack.exporter, QUEUE).values()))
             stack.add_some()
             stack.assert_truth()
-            assert told_counts(stack.exporter, QUEUE)["completed"] == 20
+            assert reported_counts(stack.exporter, QUEUE)["completed"] == 20
             assert stack.ends("completed") == 20 * (times + 1)  # with those of the beginning
     stack.assert_quiet()
 
@@ -453,7 +453,7 @@ def test_redis_that_loads_its_data_is_an_outage_until_it_has(tmp_path: Path, beg
             starting.join()
             stack.add_some()
             stack.assert_truth()
-        stack.assert_told_once("loading", others=f"{GONE}|did not answer within 2 s")
+        stack.assert_logged_once("loading", others=f"{GONE}|did not answer within 2 s")
 
 
 def reasons_of(exporter: Exporter) -> list[str]:
@@ -476,7 +476,7 @@ def test_redis_paused_for_longer_than_the_timeout_is_an_outage(own: Server, begi
         finally:
             own.resume()
         stack.assert_truth(disturbed=True)
-    stack.assert_told_once("did not answer within 2 s")
+    stack.assert_logged_once("did not answer within 2 s")
 
 
 def test_redis_asleep_by_a_command_of_somebody_else_is_an_outage(own: Server, begin: Begin) -> None:
@@ -492,7 +492,7 @@ def test_redis_asleep_by_a_command_of_somebody_else_is_an_outage(own: Server, be
             pass
         sleeping.join()
         stack.assert_truth(disturbed=True)
-    stack.assert_told_once("did not answer within 2 s")
+    stack.assert_logged_once("did not answer within 2 s")
 
 
 def test_redis_busy_with_an_endless_script_of_somebody_else_is_an_outage(
@@ -523,7 +523,7 @@ def test_redis_busy_with_an_endless_script_of_somebody_else_is_an_outage(
             endless.join()
         stack.assert_truth(disturbed=True)
     # Where the first poll came before Redis said that it is busy, it did not answer.
-    stack.assert_told_once("BUSY", others="did not answer within 2 s")
+    stack.assert_logged_once("BUSY", others="did not answer within 2 s")
 
 
 # The server refuses
@@ -571,14 +571,14 @@ def test_a_redis_that_refuses_to_write_is_read_on(
             end = begin_to_refuse(admin, directory)
             with pytest.raises(redis.RedisError, match=error):
                 admin.set("any", "thing")
-            # BullMQ stands still, or nearly so; that is told.
-            eventually(lambda: told_counts(stack.exporter, QUEUE) == counts_in(server))
+            # BullMQ stands still, or nearly so; that is reported.
+            eventually(lambda: reported_counts(stack.exporter, QUEUE) == counts_in(server))
             end()
             stack.assert_truth(disturbed=True)
         stack.assert_quiet()
 
 
-def test_a_replica_is_read_while_its_primary_is_there_and_told_as_stale_when_it_says_so(
+def test_a_replica_is_read_while_its_primary_is_there_and_reported_as_stale_when_it_says_so(
     tmp_path: Path, begin: Begin
 ) -> None:
     (tmp_path / "primary").mkdir()
@@ -600,7 +600,7 @@ def test_a_replica_is_read_while_its_primary_is_there_and_told_as_stale_when_it_
                 admin.set("any", "thing")
             stack.add_some()
             assert_counted(stack.exporter, stack.work.settle())
-            eventually(lambda: told_counts(stack.exporter, QUEUE) == counts_in(primary))
+            eventually(lambda: reported_counts(stack.exporter, QUEUE) == counts_in(primary))
         stack.assert_quiet()
 
         primary.stop()
@@ -609,9 +609,9 @@ def test_a_replica_is_read_while_its_primary_is_there_and_told_as_stale_when_it_
         primary.start()
         stack.add_some()
         assert_counted(stack.exporter, stack.work.settle())
-        eventually(lambda: told_counts(stack.exporter, QUEUE) == counts_in(primary))
+        eventually(lambda: reported_counts(stack.exporter, QUEUE) == counts_in(primary))
         # While the replica takes over the data anew it may say that it is loading.
-        stack.assert_told_once("Link with MASTER is down", others=f"{GONE}|loading")
+        stack.assert_logged_once("Link with MASTER is down", others=f"{GONE}|loading")
         assert total(stack.exporter, "bullmq_exporter_events_missed_total") == 0
 
 
@@ -624,7 +624,7 @@ def test_a_redis_with_too_many_clients_is_an_outage(reader: Reader) -> None:
             stack.add_some()
         admin.config_set("maxclients", 10_000)
         stack.assert_truth()
-    stack.assert_told_once("max number of clients")
+    stack.assert_logged_once("max number of clients")
 
 
 # Who may read
@@ -651,7 +651,7 @@ def test_rights_withdrawn_are_an_outage_that_ends_when_they_are_given_back(
             stack.add_some()
         admin.execute_command("ACL", "SETUSER", "reader", *given_back.split())
         stack.assert_truth()
-    stack.assert_told_once(reason)
+    stack.assert_logged_once(reason)
     assert "a-password" not in stack.exporter.log
 
 
@@ -671,7 +671,7 @@ def test_without_the_right_to_scripts_there_is_an_outage_while_jobs_wait(
         eventually(lambda: up() == 1)
 
 
-def test_a_job_that_may_not_be_read_is_not_told_as_gone(reader: Reader) -> None:
+def test_a_job_that_may_not_be_read_is_not_reported_as_gone(reader: Reader) -> None:
     admin, stack = reader
     # Other than the poll's scripts, which take it for a value that they leave out.
     admin.execute_command("ACL", "SETUSER", "reader", "-hmget")
@@ -682,7 +682,7 @@ def test_a_job_that_may_not_be_read_is_not_told_as_gone(reader: Reader) -> None:
     assert {stack.exporter.api.get(path).status for path in PATHS} == {200}
 
 
-def test_failed_jobs_that_may_not_be_listed_are_not_told_as_none(reader: Reader) -> None:
+def test_failed_jobs_that_may_not_be_listed_are_not_reported_as_none(reader: Reader) -> None:
     admin, stack = reader
     admin.execute_command("ACL", "SETUSER", "reader", "-@read")
     for path in (JOBS, FAILURES):
@@ -706,7 +706,7 @@ def test_a_password_that_is_changed_is_an_outage_until_it_is_valid_again(reader:
             stack.add_some()
         admin.execute_command("ACL", "SETUSER", "reader", ">a-password")
         stack.assert_truth()
-    stack.assert_told_once("refused the credentials .*REDIS_PASSWORD")
+    stack.assert_logged_once("refused the credentials .*REDIS_PASSWORD")
     assert "a-password" not in stack.exporter.log
 
 
@@ -728,13 +728,13 @@ def test_reasons_that_come_by_turns_are_each_logged_once(reader: Reader) -> None
             eventually(lambda: failed() >= before + 2)  # the second began after that
         admin.execute_command("ACL", "SETUSER", "reader", "on", "%R~bull:*")
         stack.assert_truth()
-    stack.assert_told_once("refused the credentials", others="does not let user 'reader' read")
+    stack.assert_logged_once("refused the credentials", others="does not let user 'reader' read")
 
 
 # The host
 
 
-def test_a_clock_that_is_stepped_changes_nothing_that_is_told(
+def test_a_clock_that_is_stepped_changes_nothing_that_is_reported(
     own: Server, begin: Begin, tmp_path: Path
 ) -> None:
     program("faketime", "faketime")
@@ -766,7 +766,7 @@ def test_a_clock_that_is_stepped_changes_nothing_that_is_told(
         eventually(lambda n=polls: value("bullmq_exporter_poll_duration_seconds_count") >= n + 5)
         stack.work.settle()
         assert_counted(stack.exporter, stack.work.settle())
-        eventually(lambda: told_counts(stack.exporter, QUEUE) == counts_in(own))
+        eventually(lambda: reported_counts(stack.exporter, QUEUE) == counts_in(own))
         assert value(since, queue="idle") == added / 1000
         assert value("bullmq_job_wait_duration_seconds_sum", queue=QUEUE, name="plain") < 600
         assert {stack.exporter.api.get(path).status for path in PATHS} == {200}
@@ -835,7 +835,7 @@ def test_a_network_that_fails_is_an_outage_and_what_happened_meanwhile_is_counte
         backfill()
         stack.add_some()
         stack.assert_truth()
-    stack.assert_told_once(reason, others=f"{GONE}|did not answer within 2 s")
+    stack.assert_logged_once(reason, others=f"{GONE}|did not answer within 2 s")
 
 
 def test_a_network_that_is_slow_within_the_timeout_changes_nothing(

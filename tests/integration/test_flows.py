@@ -38,7 +38,7 @@ def children(exporter: Exporter, parent: str) -> dict[str, tuple[str, Any, Any]]
 
 
 @pytest.mark.parametrize("version", ["bullmq5", "bullmq6"])
-def test_a_parent_tells_what_became_of_each_child(
+def test_a_parent_reports_what_became_of_each_child(
     server: Server, start_exporter: StartExporter, start_work: StartWork, version: str
 ) -> None:
     work = start_work(version, server.port)
@@ -88,8 +88,8 @@ def test_a_parent_tells_what_became_of_each_child(
     [since] = exporter.metrics.samples(OLDEST).values()
     assert before - 1 <= since <= after + 1
     queues = exporter.api.get("/v1/jobs/queues?detail=true").json["queues"]
-    told = {queue["name"]: queue["oldestWaitingChildren"] for queue in queues}
-    assert told == {
+    reported = {queue["name"]: queue["oldestWaitingChildren"] for queue in queues}
+    assert reported == {
         "parents": round(since * 1000),
         **dict.fromkeys(("children", "slow", "idle")),
     }
@@ -156,18 +156,18 @@ def test_children_are_looked_up_in_bounded_batches_and_long_reasons_are_cut(
         client.zadd("bull:children:failed", {"c98": 1})
         client.hset("bull:children:c98", "failedReason", "r" * 100_000)
         client.delete("bull:children:c97")
-    told = children_of(start_exporter(server.url))
-    assert [told.pop(each) for each in ("c97", "c98", "c99")] == [
+    reported = children_of(start_exporter(server.url))
+    assert [reported.pop(each) for each in ("c97", "c98", "c99")] == [
         ("removed", None),
         ("failed", "[left out: 100000 bytes]"),
-        ("waiting", None),  # in no list, which a look at the ends cannot tell
+        ("waiting", None),  # in no list, which a look at the ends cannot show
     ]
-    assert set(told.values()) == {("waiting", None)}
-    assert len(told) == 97
+    assert set(reported.values()) == {("waiting", None)}
+    assert len(reported) == 97
 
 
 def children_of(exporter: Exporter) -> dict[str, tuple[Any, Any]]:
-    return {name: told[1:] for name, told in children(exporter, "1").items()}
+    return {name: reported[1:] for name, reported in children(exporter, "1").items()}
 
 
 def test_a_value_that_is_no_time_is_left_out_and_said(

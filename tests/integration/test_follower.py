@@ -267,7 +267,7 @@ async def test_a_failover_to_a_replica_that_lagged_counts_nothing_twice(
             write(after, 2000, "added", "64", name="import")
             tallies = await until(lambda now: count(now, Count.ADDED) >= 61)
             await asyncio.sleep(0.3)
-    # The four that came before the change was noticed are not told from those of the copy.
+    # The four that came before the change was noticed are not distinguished from those of the copy.
     assert count(tallies, Count.ADDED) == 61
 
 
@@ -678,7 +678,7 @@ def entries(*ids: int) -> list[Entry]:
 
 
 def info(length: int, first: int, last: int) -> StreamInfo:
-    """What a server before Redis 7.0 tells: not how many entries were ever added."""
+    """What a server before Redis 7.0 reports: not how many entries were ever added."""
     return StreamInfo(length, b"%d-0" % first if length else None, b"%d-0" % last, None)
 
 
@@ -935,7 +935,7 @@ def test_jobs_that_find_no_room_after_a_restart_have_no_older_age() -> None:
 
 
 def test_events_that_are_passed_over_leave_nothing_that_is_known_of_jobs() -> None:
-    """As a gap does: a job that the skipped events tell of may be ready since then alone, and one
+    """As a gap does: a job that the skipped events report may be ready since then alone, and one
     that is tracked may have been taken again.
     """
 

@@ -366,16 +366,16 @@ def samples_of(page: str, parse: Callable[[str], Iterable[Any]]) -> Samples:
 
 
 def of_sound(page: str, parse: Callable[[str], Iterable[Any]] = text_format) -> Samples:
-    """What a poll tells of the queue `sound`."""
+    """What a poll reports about the queue `sound`."""
     samples = samples_of(page, parse)
     assert samples["bullmq_up", frozenset()] == 1
     labels = frozenset({("prefix", SOUND.prefix), ("queue", SOUND.name)})
     for state, number in SOUND_COUNTS.items():
         assert samples["bullmq_job_count", labels | {("state", state)}] == number
     return {
-        (name, told): value
-        for (name, told), value in samples.items()
-        if labels <= told and ("name" not in dict(told)) and "missed" not in name
+        (name, reported): value
+        for (name, reported), value in samples.items()
+        if labels <= reported and ("name" not in dict(reported)) and "missed" not in name
     }
 
 
@@ -443,9 +443,9 @@ def paths_of(
 
 
 class Faults(logging.Handler):
-    """Keeps the log's lines that tell of a fault of ours."""
+    """Keeps the log's lines that report a fault of ours."""
 
-    # Polls, the follower and the API catch what they did not foresee: only the log tells.
+    # Polls, the follower and the API catch what they did not foresee: only the log shows it.
     SAYINGS = (
         *("a poll failed", "a request failed", "events passed over", "events cannot be followed"),
         *("queues cannot be searched for", "the state file", "requests cannot be answered"),
@@ -548,7 +548,7 @@ class Inside:
         return b"".join(page.text(1000)).decode()
 
     async def assert_pages(self, outcome: Outcome, tallies: Tallies | None = None) -> None:
-        """Both forms can be read, and tell of `sound` what they always tell."""
+        """Both forms can be read, and report about `sound` what they always report."""
         assert of_sound(await self.page(outcome, tallies)) == self.sound
         page = await self.page(outcome, tallies, "application/openmetrics-text")
         assert of_sound(page, openmetrics_format) == self.sound
@@ -622,7 +622,7 @@ def inside(quiet_server: Server, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @examples(80)
 @given(queues=st.lists(filled(), min_size=1, max_size=2))
-def test_a_poll_and_a_scrape_tell_of_the_other_queues_what_they_always_tell(
+def test_a_poll_and_a_scrape_report_of_the_other_queues_what_they_always_report(
     inside: Inside, queues: list[Filled]
 ) -> None:
     put_all(inside.client, queues)
@@ -695,8 +695,8 @@ def test_what_is_read_of_a_job_can_be_written(fields: dict[bytes, bytes], source
         name: fields.get(name.encode()) for name in (*FIELDS, *MORE_FIELDS)
     }
     began = time.thread_time()
-    told = wanted | {"data": source}
-    job = job_of(b"1", State.FAILED, [told[field] for field in FIELDS])
+    job_fields = wanted | {"data": source}
+    job = job_of(b"1", State.FAILED, [job_fields[field] for field in FIELDS])
     reason = fold_reason(job)
     innermost_frame(job.stacktrace)
     # Not a measurement: what backtracks takes seconds or minutes, all else milliseconds.
@@ -743,8 +743,8 @@ def take(client: redis.Redis, key: bytes, step: tuple[Any, ...]) -> None:
                 client.delete(key)
                 put(client, key, value)
             case ("set id", added):
-                told = client.execute_command("XINFO", "STREAM", key)
-                last = dict(zip(told[::2], told[1::2], strict=True))[b"last-generated-id"]
+                info = client.execute_command("XINFO", "STREAM", key)
+                last = dict(zip(info[::2], info[1::2], strict=True))[b"last-generated-id"]
                 counted = ("ENTRIESADDED", added, "MAXDELETEDID", "0-0")
                 client.execute_command("XSETID", key, last, *counted)
 
@@ -802,7 +802,7 @@ async def sound_event(inside: Inside, follower: Follower, number: int) -> Tallie
     inside.client.execute_command("XADD", events_key(SOUND), "*", *fields)
     return await until(
         follower,
-        lambda told: told.queues[SOUND].by_name["import"].values[Count.ADDED] == number,
+        lambda tallies: tallies.queues[SOUND].by_name["import"].values[Count.ADDED] == number,
     )
 
 
@@ -817,7 +817,7 @@ async def until(follower: Follower, check: Callable[[Tallies], bool]) -> Tallies
     pytest.fail(f"not so within a minute: {tallies}")
 
 
-# Real Prometheus as the judge of what is told.
+# Real Prometheus as the judge of what is reported.
 
 # What formats and their readers take for something else, and what is no text at all.
 PIECES = (
@@ -881,7 +881,7 @@ def test_prometheus_2_and_3_take_every_page_whatever_redis_holds(
     inside: Inside, spawn: Spawn, tmp_path: Path
 ) -> None:
     pages: dict[str, Page] = {}
-    told: dict[str, set[Series]] = {}
+    reported: dict[str, set[Series]] = {}
     exemplars = 0
 
     @examples(40)
@@ -899,7 +899,7 @@ def test_prometheus_2_and_3_take_every_page_whatever_redis_holds(
                 each.labels["name"] for each in samples if each.name == JOBS
             }
             pages[path] = Page(content_type, text_.encode())
-            told[path] = {
+            reported[path] = {
                 # An empty label is none to Prometheus.
                 frozenset({("__name__", each.name), *((k, v) for k, v in each.labels.items() if v)})
                 for each in samples
@@ -918,7 +918,7 @@ def test_prometheus_2_and_3_take_every_page_whatever_redis_holds(
             )
             for path, verdict in verdicts.items():
                 assert not verdict.error, (version, pages[path])
-                assert verdict.series == told[path]
+                assert verdict.series == reported[path]
                 lines = pages[path].body.decode().split("\n")
                 assert verdict.samples == sum(bool(line) and line[0] != "#" for line in lines)
 
@@ -940,9 +940,11 @@ async def pages_of(inside: Inside, queue: Labelled) -> dict[str, str]:
         wanted = Queue.named(queue.prefix, queue.name)
         tallies = await until(
             follower,
-            lambda told: (
+            lambda tallies: (
                 len(queue.jobs)
-                == sum(each.values[Count.FAILED] for each in told.queues[wanted].by_name.values())
+                == sum(
+                    each.values[Count.FAILED] for each in tallies.queues[wanted].by_name.values()
+                )
             ),
         )
     return {form: await inside.page(outcome, tallies, form) for form in (TEXT, OPENMETRICS)}
@@ -1059,7 +1061,7 @@ def test_durations_beyond_64_bits_do_not_end_an_exporter_with_a_state_file(
 def test_no_value_of_a_queue_makes_every_scrape_long(
     server: Server, start_exporter: StartExporter
 ) -> None:
-    """Of a job's name 200 bytes are told; of a version and of a scheduler's name all."""
+    """Of a job's name 200 bytes are reported; of a version and of a scheduler's name all."""
     with server.client() as client:
         client.hset("bull:q:meta", "version", b"v" * 500_000)
         client.zadd("bull:q:repeat", {b"%d" % i + b"s" * 100_000: NOW for i in range(5)})

@@ -53,7 +53,7 @@ def asking(exporter: Exporter) -> Callable[..., Answer]:
     return ask
 
 
-def test_who_guesses_is_told_to_wait_and_whoever_has_the_key_gets_in(
+def test_who_guesses_has_to_wait_and_whoever_has_the_key_gets_in(
     server: Server, start_exporter: StartExporter
 ) -> None:
     exporter = start_exporter(

@@ -103,12 +103,12 @@ class Lies:
     """Answers every command of one kind with the same."""
 
     def __init__(self, kind: bytes, reply: bytes) -> None:
-        self.kind, self.reply, self.told = kind, reply, 0
+        self.kind, self.reply, self.sent = kind, reply, 0
 
     def __call__(self, kind: bytes, _: bytes) -> bytes | None:
         if kind != self.kind:
             return None
-        self.told += 1
+        self.sent += 1
         return self.reply
 
 
@@ -194,7 +194,7 @@ async def test_a_request_is_answered_503_and_the_next_one_is_answered(
                 status, body = await ask(path)
                 assert status in (200, 404, 503), (path, reply)
                 if status == 503:
-                    assert lies.told
+                    assert lies.sent
                     assert body["message"] in (InvalidReply.public, RedisUnavailable.public)
                 truth(lying)
                 assert (await ask(path))[0] == 200, (path, reply)
@@ -328,9 +328,9 @@ async def test_events_are_counted_once_whatever_is_answered_between(
                 waits = {"event": "waiting", "jobId": f"waits-{written}", "prev": "active"}
                 client.xadd(events_key(queue), waits)
                 await step()
-                if lies.told:
+                if lies.sent:
                     break
-            assert lies.told, (kind, reply)
+            assert lies.sent, (kind, reply)
             truth(lying)
             tallies = None
             for _ in range(20):
@@ -365,12 +365,12 @@ def test_a_target_that_lies_harms_no_other_one(
         eventually(lambda: value("bullmq_exporter_events_followed", target="bad"))
         eventually(lambda: value("bullmq_exporter_events_followed", target="good"))
         turns = itertools.cycle(REPLIES)
-        told: Counter[bytes] = Counter()
+        sent: Counter[bytes] = Counter()
 
         def lie(kind: bytes, _: bytes) -> bytes | None:
             if kind in (b"HELLO", b"PING"):
                 return None
-            told[kind] += 1
+            sent[kind] += 1
             # Otherwise nothing would be asked that depends on an answer.
             return next(turns) if random.random() < 0.5 else None
 
@@ -391,7 +391,7 @@ def test_a_target_that_lies_harms_no_other_one(
                     assert answer.status in (200, 404, 503), path
                 assert value("bullmq_up", target="good") == 1
                 assert value("bullmq_job_count", target="good", queue="mail", state="failed") == 1
-                enough = all(told[kind] > 3 for kind in (b"SCAN", b"XREAD", b"page.lua"))
+                enough = all(sent[kind] > 3 for kind in (b"SCAN", b"XREAD", b"page.lua"))
                 return enough and polls() > before + 10 and added >= 20
 
             eventually(harms_nobody)

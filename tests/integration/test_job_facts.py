@@ -18,7 +18,7 @@ KEY = "bull:ingestion:1"
 
 
 class Overtaken(RedisReader):
-    """Lets a worker move the job after the first commands, and after later ones as often as told.
+    """Lets a worker move the job after the first commands, and after later ones as often as asked.
 
     Its answers are those that Redis gives where other clients' commands come between ours.
     """

@@ -60,7 +60,7 @@ def test_it_starts_while_redis_is_down_and_sees_it_come(
     assert len(exporter.lines("Redis is unavailable")) == 1
 
 
-def test_redis_stopped_and_started_under_load_is_told_and_survived(
+def test_redis_stopped_and_started_under_load_is_reported_and_survived(
     own_server: Server, start_exporter: StartExporter
 ) -> None:
     make_queue(own_server, jobs=200)
@@ -144,7 +144,7 @@ def test_a_redis_that_hangs_costs_a_timeout_never_a_hang(
         assert [job["id"] for job in page["jobs"]] == ["0", "1", "2"]
 
 
-def test_the_log_tells_when_the_reason_of_an_outage_changes(
+def test_the_log_reports_when_the_reason_of_an_outage_changes(
     tmp_path: Path, start_exporter: StartExporter
 ) -> None:
     server = Server(binary_of("valkey"), tmp_path)
@@ -202,10 +202,10 @@ def test_a_server_that_only_looks_like_redis_is_an_outage_not_an_end(
         assert "REDIS_HOST" in line
 
 
-def test_a_redis_too_slow_to_be_told_truly_is_an_outage(
+def test_a_redis_too_slow_to_be_read_in_time_is_an_outage(
     own_server: Server, start_exporter: StartExporter
 ) -> None:
-    """Each batch within its limit, but all of them together older than may be told."""
+    """Each batch within its limit, but all of them together older than may be reported."""
     with own_server.client() as client:
         for number in range(200):
             client.hset(f"bull:q{number}:meta", "version", "bullmq:5.56.3")
@@ -271,7 +271,7 @@ def connections_to(port: int) -> int:
     return sum(row[2].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 
 
-async def test_it_ends_whatever_it_was_doing_when_it_was_told_to(server: Server) -> None:
+async def test_it_ends_whatever_it_was_doing_when_it_is_asked_to(server: Server) -> None:
     settings = load(
         {"metrics.listen": "127.0.0.1:0", "api.listen": "127.0.0.1:0", "redis.url": server.url},
         {"EXPORTER_API_KEY": API_KEY, "EXPORTER_POLL_INTERVAL": "0.1"},

@@ -131,7 +131,7 @@ REQUESTS = (
 )
 
 
-def test_no_answer_tells_the_versions_of_what_it_runs_on(exporter: Exporter) -> None:
+def test_no_answer_reports_the_versions_of_what_it_runs_on(exporter: Exporter) -> None:
     for client, asked in product((exporter.metrics, exporter.api), REQUESTS):
         host, port = client.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as connection:

@@ -77,7 +77,7 @@ def test_jobs_without_data_are_counted_and_the_page_says_how_many(
     assert line["maxmemory_policy"] == "allkeys-lru"
 
 
-def test_a_user_who_may_not_read_info_is_told_all_but_the_policy(
+def test_a_user_who_may_not_read_info_sees_all_but_the_policy(
     server: Server, start_exporter: StartExporter
 ) -> None:
     with server.client() as client:
@@ -96,8 +96,8 @@ def test_a_user_who_may_not_read_info_is_told_all_but_the_policy(
         exporter = start_exporter(server.url, REDIS_USER="reads-bull", REDIS_PASSWORD="secret")
         eventually(lambda: missing(exporter, "mail") == {"waiting": 1})
         for _ in range(3):
-            told = page(exporter, "status=waiting")
-            assert (told["missing"], told["maxmemoryPolicy"]) == (1, None)
+            answer = page(exporter, "status=waiting")
+            assert (answer["missing"], answer["maxmemoryPolicy"]) == (1, None)
         refused = client.execute_command("ACL", "LOG")
     objects = [dict(zip(entry[::2], entry[1::2], strict=True)) for entry in refused]
     # Once by each of the two who ask; CLIENT is for counting workers.

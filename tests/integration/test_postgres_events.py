@@ -19,7 +19,7 @@ from exporter.stores.postgres.client import PostgresReader
 from exporter.stores.postgres.events import follower
 from exporter.stores.postgres.events.follower import Follower
 from tests.support.bullmq import StartWork, Work
-from tests.support.counters import assert_counted, told, total, wait_following
+from tests.support.counters import assert_counted, reported, total, wait_following
 from tests.support.exporters import Exporter, StartExporter
 from tests.support.postgres import SUPERUSER, Database, PostgresServer, pooled
 from tests.support.waiting import eventually
@@ -140,7 +140,7 @@ def added(exporter: Exporter) -> dict[str, int]:
     """How many jobs were added, by queue."""
     return {
         queue: number
-        for queue, names in told(exporter).items()
+        for queue, names in reported(exporter).items()
         if (number := names.get("send", {}).get("added"))
     }
 
@@ -362,8 +362,8 @@ def test_what_is_long_and_odd_in_events_is_counted(
     )
     database.execute("INSERT INTO event (queue, event, created_at_ms) VALUES ('mail', 'x', -5)")
     work.add("mail", "send", 1, {})
-    eventually(lambda: told(exporter).get("mail", {}).get("send") == {"added": 2})
-    assert told(exporter)["mail"].keys() <= {"send", "__unknown__"}
+    eventually(lambda: reported(exporter).get("mail", {}).get("send") == {"added": 2})
+    assert reported(exporter)["mail"].keys() <= {"send", "__unknown__"}
     assert_none_in_doubt(exporter)
 
 

@@ -56,14 +56,14 @@ class Watched:
         self.wait_until_down(api=api)
         yield
         self.wait_until_back()
-        told = self.exporter.outages[self.outages :]
-        self.outages += len(told)
-        assert 1 <= len(told[0]) <= len(reasons), told
-        for reason in (reason for outage in told for reason in outage):
+        reported = self.exporter.outages[self.outages :]
+        self.outages += len(reported)
+        assert 1 <= len(reported[0]) <= len(reasons), reported
+        for reason in (reason for outage in reported for reason in outage):
             assert any(re.search(each, reason) for each in reasons), reason
 
     def wait_until_down(self, *, api: bool = True) -> None:
-        """Nothing is exposed of any queue, and clients are told so."""
+        """Nothing is exposed of any queue, and clients get that answer."""
         eventually(lambda: self.exporter.metrics.value("bullmq_up") == 0)
         families = self.exporter.metrics.families().values()
         samples = [sample for family in families for sample in family.samples]

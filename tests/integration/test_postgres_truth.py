@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tests.support.bullmq import History
 from tests.support.exporters import StartExporter
 from tests.support.postgres import EACH_DATABASE, Database
-from tests.support.truth import assert_told_truly
+from tests.support.truth import assert_truth_is_reported
 
 MakeHistory = Callable[..., History]
 FINISHED = ("completed", "failed")
@@ -20,6 +20,8 @@ def test_every_count_and_every_job_in_postgres_is_what_bullmq_says(
     made = history("bullmq6", database.url, "mail")
     exporter = start_exporter("", "--postgres-url", database.url)
 
-    assert_told_truly(exporter, "mail", made.truth, paused=False, tied_states=FINISHED)
-    assert_told_truly(exporter, "mail", made.tell("pause"), paused=True, tied_states=FINISHED)
-    assert_told_truly(exporter, "mail", made.tell("resume"), paused=False, tied_states=FINISHED)
+    assert_truth_is_reported(exporter, "mail", made.truth, paused=False, tied_states=FINISHED)
+    assert_truth_is_reported(exporter, "mail", made.run("pause"), paused=True, tied_states=FINISHED)
+    assert_truth_is_reported(
+        exporter, "mail", made.run("resume"), paused=False, tied_states=FINISHED
+    )

@@ -1,4 +1,4 @@
-"""Odd layouts, odd names, broken keys: each is told truly, or left out and said."""
+"""Odd layouts, odd names, broken keys: each is reported truly, or left out and said."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def add_job(client: Any, queue: str, job_id: str, **fields: Any) -> None:
     client.hset(f"bull:{queue}:{job_id}", mapping=job | fields)
 
 
-async def test_the_python_clients_queues_are_told_as_it_tells_them(
+async def test_the_python_clients_queues_are_reported_as_it_reports_them(
     any_server: Server, start_exporter: StartExporter
 ) -> None:
     options = {"connection": {"host": "127.0.0.1", "port": any_server.port}}
@@ -87,12 +87,13 @@ async def test_the_python_clients_queues_are_told_as_it_tells_them(
 
         await asyncio.to_thread(eventually, counted)
         for state in ("completed", "failed"):
-            told = jobs(exporter, "from-python", state)["jobs"]
+            reported = jobs(exporter, "from-python", state)["jobs"]
             true = await queue.getJobs([state], 0, -1, True)
             assert [
-                (j["id"], j["name"], j["data"], j["attemptsMade"], j["failedReason"]) for j in told
+                (j["id"], j["name"], j["data"], j["attemptsMade"], j["failedReason"])
+                for j in reported
             ] == [(j.id, j.name, j.data, j.attemptsMade, j.failedReason) for j in true]
-            assert [j["stacktrace"] for j in told] == [j.stacktrace or [] for j in true]
+            assert [j["stacktrace"] for j in reported] == [j.stacktrace or [] for j in true]
     finally:
         await worker.close(force=True)
         await queue.close()
@@ -305,9 +306,9 @@ def test_a_key_of_the_wrong_type_makes_that_value_absent_and_is_logged_once(
         client.delete(f"bull:q:{suffix}")
         client.set(f"bull:q:{suffix}", "not what BullMQ writes")
     exporter = start_exporter(server.url)
-    told = {state for (state,) in exporter.metrics.samples("bullmq_job_count", queue="q")}
+    reported = {state for (state,) in exporter.metrics.samples("bullmq_job_count", queue="q")}
     everything = {state for values in SUFFIXES.values() for state in values}
-    assert everything - told == SUFFIXES[suffix]
+    assert everything - reported == SUFFIXES[suffix]
     assert len(exporter.metrics.samples("bullmq_job_count", queue="healthy")) == 8
     assert (exporter.metrics.value("bullmq_queue_schedulers", queue="q") is None) == (
         suffix == "repeat"
@@ -340,7 +341,7 @@ def test_a_key_of_the_wrong_type_makes_that_value_absent_and_is_logged_once(
         ("repeat", None),
     ],
 )
-async def test_what_comes_into_a_queue_at_rest_is_told_by_the_next_poll(
+async def test_what_comes_into_a_queue_at_rest_is_reported_by_the_next_poll(
     server: Server, suffix: str, state: State | None
 ) -> None:
     """At rest there are but finished jobs, and only these are counted one by one."""
@@ -388,7 +389,7 @@ async def test_what_comes_into_a_queue_at_rest_is_told_by_the_next_poll(
     await redis.close()
 
 
-async def test_a_job_that_starves_between_priorities_is_told_until_it_is_taken(
+async def test_a_job_that_starves_between_priorities_is_reported_until_it_is_taken(
     server: Server,
 ) -> None:
     queue = keys.Queue.named("bull", "q")
@@ -398,7 +399,7 @@ async def test_a_job_that_starves_between_priorities_is_told_until_it_is_taken(
     now = int(time.time())
 
     async def oldest() -> set[float | None]:
-        """How many seconds ago, as each of the pollers tells it."""
+        """How many seconds ago, as each of the pollers reports it."""
         readings = [await poller.poll([queue], configured=frozenset()) for poller in pollers]
         return {each.oldest_waiting and now - each.oldest_waiting for (each,) in readings}
 
@@ -510,7 +511,7 @@ def test_times_that_are_no_times_are_absent(server: Server, start_exporter: Star
 
 
 @pytest.mark.parametrize("version", ["bullmq5", "bullmq6"])
-def test_the_same_schedule_registered_twice_is_told_and_one_for_each_tenant_is_not(
+def test_the_same_schedule_registered_twice_is_reported_and_one_for_each_tenant_is_not(
     server: Server, start_exporter: StartExporter, start_work: StartWork, version: str
 ) -> None:
     work = start_work(version, server.port)
@@ -567,7 +568,7 @@ def test_a_schedule_that_has_ended_is_not_overdue(
     assert set(runs) == {("q", "goes-on"), ("q", "broken")}
 
 
-def test_a_job_that_no_worker_holds_any_more_is_told(
+def test_a_job_that_no_worker_holds_any_more_is_reported(
     server: Server, start_exporter: StartExporter, start_work: StartWork
 ) -> None:
     work = start_work("bullmq5", server.port)
@@ -761,8 +762,8 @@ def test_prefixes_with_colons_hash_tags_and_wildcards_find_their_own_queues_alon
         client.hset("bull:mail:some:meta", "name", "a job whose id ends in :meta")
     for prefix in ("bull", "bull:eu", "{bull}"):
         exporter = start_exporter(server.url, "--prefix", prefix)
-        told = exporter.metrics.samples("bullmq_job_count", state="waiting")
-        assert told == {("mail",): len(prefix)}
+        reported = exporter.metrics.samples("bullmq_job_count", state="waiting")
+        assert reported == {("mail",): len(prefix)}
         exporter.terminate()
     # An asterisk that stands for itself; without the brackets it is a pattern.
     for prefix, expected in (
@@ -774,8 +775,8 @@ def test_prefixes_with_colons_hash_tags_and_wildcards_find_their_own_queues_alon
         exporter.terminate()
 
     exporter = start_exporter(server.url, "--prefix", "bull:eu,{bull}")
-    told = exporter.metrics.samples("bullmq_job_count", state="waiting")
-    assert told == {("bull:eu", "mail"): 7, ("{bull}", "mail"): 6}
+    reported = exporter.metrics.samples("bullmq_job_count", state="waiting")
+    assert reported == {("bull:eu", "mail"): 7, ("{bull}", "mail"): 6}
     assert exporter.metrics.samples("bullmq_queue_info").keys() == {
         ("bull:eu", "mail", "bullmq:5.56.3"),
         ("{bull}", "mail", "bullmq:5.56.3"),

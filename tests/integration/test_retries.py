@@ -8,13 +8,13 @@ import pytest
 
 from exporter.queues.tallies import UNKNOWN
 from tests.support.bullmq import StartWork
-from tests.support.counters import Truth, assert_counted, told, total, wait_following
+from tests.support.counters import Truth, assert_counted, reported, total, wait_following
 from tests.support.exporters import StartExporter
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 
 VERSIONS = pytest.mark.parametrize("version", ["bullmq5", "bullmq6"])
-# A worker's clock decides nothing, wherever the events tell.
+# A worker's clock decides nothing, wherever the events show it.
 CLOCKS = pytest.mark.parametrize("clock", ["+0s", "-40m"])
 REMOVED = {"removeOnComplete": True}
 ONCE = {"attempts": 1}
@@ -44,7 +44,7 @@ def test_a_failed_job_that_is_retried_by_hand_is_no_failed_attempt_and_keeps_its
         assert work.retryAll("one by one", "failed") > 0
         work.call("all at once", "retryJobs", {"state": "failed"})
         assert_counted(exporter, work.settle())
-    assert UNKNOWN not in told(exporter)["one by one"]
+    assert UNKNOWN not in reported(exporter)["one by one"]
     # Completed jobs can be retried as well.
     assert work.retryAll("one by one", "completed") > 0
     work.call("all at once", "retryJobs", {"state": "completed"})
@@ -113,7 +113,7 @@ def test_jobs_that_failed_before_the_exporter_began_are_not_retried_by_what_is_n
     expected = {queue: {name: since(queue, name) for name in after[queue]} for queue in after}
 
     def right() -> bool:
-        counted: Truth = {queue: dict(names) for queue, names in told(exporter).items()}
+        counted: Truth = {queue: dict(names) for queue, names in reported(exporter).items()}
         # Removed as soon as they were completed: nobody could read their names.
         unknown = counted.setdefault("failed", {}).pop(UNKNOWN, {}).get("completed", 0)
         known = counted["failed"].setdefault("fails-first", {})

@@ -1,4 +1,4 @@
-"""Queues that keep too few events: what finished there is counted by what else tells of it."""
+"""Queues that keep too few events: what finished there is counted by what else shows it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_jobs_of_a_queue_whose_events_are_off_are_counted_once(
     with server.client() as client:
         limit_events(work, client, length)
         async with followed(server.port, TINY) as until:
-            # Only what finished two seconds after the start can be told from what came before.
+            # Only what finished two seconds after the start surely did not come before.
             await asyncio.sleep(2.5)
             await do("add", "tiny", "plain", 300, job)
             await until(lambda now: now.queues[TINY].events_off)
@@ -85,7 +85,7 @@ async def test_jobs_of_a_queue_whose_events_are_off_are_counted_once(
     assert caplog.text.count("missed jobs are counted") <= 3
 
 
-async def test_events_that_are_switched_on_again_are_told_so(
+async def test_events_that_are_switched_on_again_are_logged(
     server: Server, start_work: StartWork, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

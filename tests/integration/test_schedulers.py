@@ -47,7 +47,7 @@ def last_runs(exporter: Exporter) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("version", ["bullmq5", "bullmq6"])
-def test_a_scheduler_tells_what_it_repeats_and_when_it_last_ran(
+def test_a_scheduler_reports_what_it_repeats_and_when_it_last_ran(
     server: Server, start_exporter: StartExporter, start_work: StartWork, version: str
 ) -> None:
     work = start_work(version, server.port)
@@ -116,11 +116,11 @@ def test_what_was_registered_before_bullmq_5_is_read_from_its_key(
     exporter = start_exporter(server.url)
     eventually(lambda: exporter.api.get("/v1/jobs/queues").json["queues"])
     found = schedulers(exporter)
-    told = {
+    reported = {
         key: [found[key][name] for name in ("name", "pattern", "every", "tz", "endDate")]
         for key in keys
     }
-    assert told == {
+    assert reported == {
         keys[0]: ["sync", "*/5 * * * *", None, "Europe/Rome", None],
         keys[1]: ["report", None, 60_000, None, 1_999_999_999_999],
         keys[2]: ["odd", None, None, None, None],
@@ -142,7 +142,7 @@ def test_many_schedulers_come_in_pages_and_long_values_are_cut(
         client.hset("bull:q:repeat:s000", mapping={"name": "x", "limit": 3, "ic": 3})
         client.hset("bull:q:repeat:s001", mapping={"name": "x", "limit": 3, "ic": 2})
         client.hset("bull:q:repeat:s002", mapping={"name": "x", "pattern": "p" * 10_000})
-        # What is too long even to be read is not told.
+        # What is too long even to be read is not reported.
         client.hset("bull:q:repeat:s010", mapping={"name": "n" * 20_000, "tz": "t" * 1_000_000})
         client.zadd("bull:q:repeat", {"s020" + "k" * 20_000: 0})
         client.hset("bull:q:repeat:s003", mapping={"name": "x", "every": "1e99", "endDate": "-1"})
@@ -241,11 +241,11 @@ def test_schedulers_that_have_ended_hide_none_behind_them(
             living = {"name": key, "every": 1000, "limit": 2, "ic": 1, "endDate": now + YEAR}
             client.hset(f"bull:q:repeat:{key}", mapping=living)
     exporter = start_exporter(server.url, EXPORTER_MAX_SCHEDULERS="2")
-    told = eventually(lambda: exporter.metrics.samples(NEXT_RUN))
-    assert told == {("q", key): pytest.approx(alive[key] / 1000) for key in ("late", "next")}
-    # Two more read them, and mean the same by it: the slow read and the API, which tells all.
+    reported = eventually(lambda: exporter.metrics.samples(NEXT_RUN))
+    assert reported == {("q", key): pytest.approx(alive[key] / 1000) for key in ("late", "next")}
+    # Two more read them, and mean the same by it: the slow read and the API, which returns all.
     intervals = exporter.metrics.samples(INTERVAL)
-    assert [*intervals] == [*told]
+    assert [*intervals] == [*reported]
     duplicates = "bullmq_queue_duplicate_schedulers"
     assert exporter.metrics.value(duplicates, queue="q") == 0
     found = schedulers(exporter)

@@ -1,4 +1,4 @@
-"""No secret that was configured is told: not by logs, errors, metrics, answers or pages."""
+"""No secret that was configured is shown: not by logs, errors, metrics, answers or pages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECRETS = {
 KEY_OF_THE_FILE = "secret-key-of-the-file-0123456789"
 
 
-def told_by(exporter: Exporter) -> str:
+def shown_by(exporter: Exporter) -> str:
     """Everything that can be had from it, by who has a credential and who has none."""
     paths = (
         "/",
@@ -51,7 +51,7 @@ def told_by(exporter: Exporter) -> str:
     return "\n".join(f"{answer.headers}\n{answer.text}" for answer in answers) + exporter.log
 
 
-def test_no_secret_is_told_while_all_is_well_and_while_nothing_is(
+def test_no_secret_is_reported_while_all_is_well_and_while_nothing_is(
     tmp_path: Path, start_exporter: StartExporter
 ) -> None:
     # Those of PostgreSQL take the place of Redis: test_postgres.py has them.
@@ -74,11 +74,11 @@ def test_no_secret_is_told_while_all_is_well_and_while_nothing_is(
         more = variables | {"EXPORTER_LOG_LEVEL": "debug", "EXPORTER_LOG_FORMAT": "json"}
         exporter = start_exporter(url, "--config", str(config), ready=False, **more)
         eventually(lambda: exporter.metrics.get("/-/ready").status == 200)
-        said = told_by(exporter)
+        said = shown_by(exporter)
         assert 'bullmq_job_count{queue="mail"' in said
         server.stop()
         eventually(lambda: exporter.lines("Redis is unavailable"))
-        said += told_by(exporter)
+        said += shown_by(exporter)
     for secret in (*SECRETS.values(), KEY_OF_THE_FILE, quote(SECRETS["redis.password"])):
         assert secret not in said
 

@@ -54,11 +54,13 @@ def test_values_that_are_too_long_are_not_read(
             eventually(lambda: (metrics.value(polls) or 0) > 5)
             after = client.info("stats")[sent]
             client.echo("that is all")
-            while "that is all" not in (told := monitor.next_command()["command"]):
-                commands.append(told)
+            while "that is all" not in (command := monitor.next_command()["command"]):
+                commands.append(command)
     # What the monitor was sent are commands, none of which is long.
     assert after - before < len(MEGABYTE)
-    reads = [told.split() for told in commands if told.startswith(("HGET", "HMGET", "GET "))]
+    reads = [
+        command.split() for command in commands if command.startswith(("HGET", "HMGET", "GET "))
+    ]
     long = {
         "opts": {"bull:eventless:1", *(f"bull:large:{number}" for number in range(1, 5))},
         "version": {"bull:large:meta"},

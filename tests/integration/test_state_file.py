@@ -254,7 +254,7 @@ async def test_the_second_on_a_file_counts_without_saving_until_the_first_ends(
     ]
 
 
-def test_two_exporters_on_one_file_are_told_apart_by_one_line(
+def test_two_exporters_on_one_file_are_distinguished_by_one_line(
     server: Server, start_exporter: StartExporter, start_work: StartWork, tmp_path: Path
 ) -> None:
     work = start_work("bullmq5", server.port)
@@ -626,7 +626,7 @@ async def test_a_start_that_has_waited_long_enough_counts_anew(
     ]
 
 
-async def test_without_a_thread_for_it_the_file_is_waited_for_and_counts_are_told(
+async def test_without_a_thread_for_it_the_file_is_waited_for_and_counts_are_reported(
     server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: Any
 ) -> None:
     """As where the number of processes is limited."""

@@ -1,4 +1,4 @@
-"""Several Redis in one process: each is told on its own, and none waits for another."""
+"""Several Redis in one process: each is reported on its own, and none waits for another."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def waiting(exporter: Exporter, target: str) -> float | None:
     return exporter.metrics.value("bullmq_job_count", **labels)
 
 
-def test_each_target_is_told_under_its_name(
+def test_each_target_is_reported_under_its_name(
     servers: tuple[Server, Server], tmp_path: Path, start_exporter: StartExporter
 ) -> None:
     file = configuration(tmp_path, servers, f"events: {{state_file: {tmp_path}/state}}")
@@ -155,9 +155,9 @@ def test_a_target_that_hangs_delays_none_and_is_said_to_be_away(
     ready = exporter.metrics.get("/-/ready")
     assert (ready.status, ready.text) == (200, "ready, except eu\n")
 
-    told = exporter.api.get("/v1/jobs/queues").json
-    assert [queue["target"] for queue in told["queues"]] == ["us"]
-    assert told["unavailable"] == [{"target": "eu", "message": "Redis cannot be reached"}]
+    answer = exporter.api.get("/v1/jobs/queues").json
+    assert [queue["target"] for queue in answer["queues"]] == ["us"]
+    assert answer["unavailable"] == [{"target": "eu", "message": "Redis cannot be reached"}]
     assert exporter.api.get("/v1/jobs/queues?target=eu").status == 503
     assert exporter.api.get("/v1/jobs/queues/mail?status=waiting&target=eu").status == 503
     # Which of the two is meant cannot be known, so the one that answers is shown.
@@ -201,7 +201,7 @@ def test_check_shows_each_target_or_what_is_wrong_with_it(
 
 
 @pytest.mark.parametrize(
-    ("text", "variables", "told"),
+    ("text", "variables", "expected"),
     [
         ("targets: {a: 1}", {}, "targets: must be a list"),
         ("targets: [1]", {}, "targets.0 must be a mapping of settings to values"),
@@ -236,13 +236,13 @@ def test_check_shows_each_target_or_what_is_wrong_with_it(
     ],
 )
 def test_what_is_wrong_with_a_target_is_said(
-    text: str, variables: dict[str, str], told: str, tmp_path: Path
+    text: str, variables: dict[str, str], expected: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "exporter.yml"
     file.write_text(text)
     with pytest.raises(SettingsError, match=r"^[^\n]+$") as refused:
         load({}, variables, file)
-    assert told in str(refused.value)
+    assert expected in str(refused.value)
     assert "secret" not in str(refused.value)
 
 

@@ -1,4 +1,4 @@
-"""What we tell is what BullMQ itself says, for each version of it and on each server."""
+"""What we report is what BullMQ itself says, for each version of it and on each server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.support.bullmq import History
 from tests.support.exporters import StartExporter
 from tests.support.servers import Server
-from tests.support.truth import assert_told_truly
+from tests.support.truth import assert_truth_is_reported
 from tests.support.waiting import eventually
 
 MakeHistory = Callable[..., History]
@@ -24,12 +24,12 @@ def test_every_count_and_every_job_is_what_bullmq_says(
     made = history(version, any_server.port, queue)
     exporter = start_exporter(any_server.url)
 
-    assert_told_truly(exporter, queue, made.truth, paused=False)
-    assert_told_truly(exporter, queue, made.tell("pause"), paused=True)
-    assert_told_truly(exporter, queue, made.tell("resume"), paused=False)
+    assert_truth_is_reported(exporter, queue, made.truth, paused=False)
+    assert_truth_is_reported(exporter, queue, made.run("pause"), paused=True)
+    assert_truth_is_reported(exporter, queue, made.run("resume"), paused=False)
 
 
-def test_ages_versions_schedulers_and_retention_of_a_real_queue_are_told(
+def test_ages_versions_schedulers_and_retention_of_a_real_queue_are_reported(
     server: Server, start_exporter: StartExporter, history: MakeHistory
 ) -> None:
     began = time.time()

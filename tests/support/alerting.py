@@ -103,12 +103,12 @@ class Inbox:
         """The mails whose subject begins so."""
         return [mail for mail in self.mails if mail["Subject"].startswith(subject)]
 
-    def groups_told(self, alert: str) -> set[str]:
-        """The groups, one for each queue, of which this alert was told."""
-        return {webhook["groupKey"] for webhook in self.told("firing", alert)}
+    def groups_of(self, alert: str) -> set[str]:
+        """The groups, one for each queue, of which this alert was sent."""
+        return {webhook["groupKey"] for webhook in self.webhooks_of("firing", alert)}
 
-    def told(self, status: str, alert: str | None = None) -> list[dict[str, Any]]:
-        """The webhooks that tell of an alert of this status."""
+    def webhooks_of(self, status: str, alert: str | None = None) -> list[dict[str, Any]]:
+        """The webhooks about an alert of this status."""
         return [
             webhook
             for webhook in self.webhooks

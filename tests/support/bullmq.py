@@ -14,7 +14,7 @@ from tests.support.programs import BULLMQ, faked_time, program
 
 
 class Node:
-    """A script of tests/bullmq with a real BullMQ: answers a JSON line to each line it is told."""
+    """A script of tests/bullmq with a real BullMQ: answers each line with a line of JSON."""
 
     def __init__(self, script: str, version: str, *arguments: str, clock: str = "+0s") -> None:
         """`clock`: by how much the time that it sees differs, as faketime takes it."""
@@ -59,7 +59,7 @@ class History(Node):
         super().__init__("history.mjs", version, str(place), queue, prefix)
         self.truth: dict[str, Any] = self.first_words
 
-    def tell(self, command: str) -> dict[str, Any]:
+    def run(self, command: str) -> dict[str, Any]:
         """`pause` or `resume`, and the truth after it."""
         self.truth = self.ask(command)
         return self.truth

@@ -11,7 +11,7 @@ COUNTERS = ("added", "completed", "failed", "retried", "stalled", "retries_exhau
 Truth = dict[str, dict[str, dict[str, int]]]
 
 
-def told(exporter: Exporter) -> Truth:
+def reported(exporter: Exporter) -> Truth:
     """What the counters say, by queue, job name and counter; without the zeros."""
     counted: Truth = {}
     for family in exporter.metrics.families().values():
@@ -37,7 +37,7 @@ def total(exporter: Exporter, metric: str, **labels: str) -> float:
 
 def assert_counted(exporter: Exporter, truth: Truth) -> None:
     def right() -> bool:
-        assert told(exporter) == truth
+        assert reported(exporter) == truth
         return True
 
     eventually(right)

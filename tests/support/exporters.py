@@ -47,7 +47,7 @@ class Exporter:
 
     @property
     def outages(self) -> list[list[str]]:
-        """Of each outage of Redis or PostgreSQL that the log tells of, the reasons."""
+        """Of each outage of Redis or PostgreSQL that the log reports, the reasons."""
         outages: list[list[str]] = [[]]
         for line in map(json.loads, filter(lambda each: each[0] == "{", self.log.splitlines())):
             if line["msg"] in ("Redis is unavailable", "PostgreSQL is unavailable"):

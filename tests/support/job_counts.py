@@ -16,6 +16,6 @@ def expected_counts(truth: dict[str, Any], paused: bool) -> dict[str, int]:
     return dict(counts)
 
 
-def told_counts(exporter: Exporter, queue: str) -> dict[str, float]:
+def reported_counts(exporter: Exporter, queue: str) -> dict[str, float]:
     samples = exporter.metrics.samples("bullmq_job_count", queue=queue)
     return {state: value for (state,), value in samples.items()}

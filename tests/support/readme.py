@@ -1,4 +1,4 @@
-"""What README and SECURITY tell their readers to run."""
+"""What README and SECURITY ask their readers to run."""
 
 from __future__ import annotations
 

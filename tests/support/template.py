@@ -150,7 +150,7 @@ def _template() -> _Template:
 
 def _await_request(requests: socket.socket) -> None:
     """Forks for each request; returns in the fork alone, as the process that was asked for."""
-    heard, told = os.pipe()
+    read_end, write_end = os.pipe()
     while True:
         message, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 2)
         if not message:
@@ -160,15 +160,15 @@ def _await_request(requests: socket.socket) -> None:
             pid = os.fork()
             if pid == 0:
                 break
-            os.write(told, str(pid).encode())
+            os.write(write_end, str(pid).encode())
             os._exit(0)
         os.waitpid(between, 0)  # only from then on the fork is the child of whoever asked for it
-        requests.send(os.read(heard, 100))
+        requests.send(os.read(read_end, 100))
         for descriptor in descriptors:
             os.close(descriptor)
     requests.close()
-    os.close(heard)
-    os.close(told)
+    os.close(read_end)
+    os.close(write_end)
     request = json.loads(message)
     for descriptor, standard in zip(descriptors, (2, 1), strict=False):
         os.dup2(descriptor, standard)

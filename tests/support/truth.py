@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from tests.support.exporters import Exporter
-from tests.support.job_counts import expected_counts, told_counts
+from tests.support.job_counts import expected_counts, reported_counts
 from tests.support.waiting import eventually
 
 
@@ -51,7 +51,7 @@ def assert_jobs(
         assert [job["id"] for job in newest] == [job["id"] for job in jobs[::-1]][:7]
 
 
-def assert_told_truly(
+def assert_truth_is_reported(
     exporter: Exporter,
     queue: str,
     truth: dict[str, Any],
@@ -61,7 +61,7 @@ def assert_told_truly(
 ) -> None:
     """All counts and jobs of the queue are those of `truth`; see `assert_jobs`."""
     counts = expected_counts(truth, paused)
-    eventually(lambda: told_counts(exporter, queue) == counts)
+    eventually(lambda: reported_counts(exporter, queue) == counts)
     assert exporter.metrics.value("bullmq_queue_paused", queue=queue) == paused
     assert exporter.metrics.value("bullmq_queue_workers", queue=queue) == truth["workers"] == 1
     listed = {

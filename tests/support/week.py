@@ -87,7 +87,7 @@ class Week:
             if self._exporter_restarts(at):
                 total = dict.fromkeys(total, 0)
             gone = self._redis_restarts(at)
-            told: dict[str, float | None] = {
+            reported: dict[str, float | None] = {
                 'bullmq_job_count{state="waiting"}': 0 if paused else len(waiting),
                 'bullmq_job_count{state="paused"}': len(waiting) if paused else 0,
                 'bullmq_job_count{state="delayed"}': 1,
@@ -121,8 +121,8 @@ class Week:
                 'bullmq_job_wait_duration_seconds_count{name="a"}': total["taken"],
             }
             for what in ("added", "completed", "failed", "retried", "stalled"):
-                told[f'bullmq_job_{what}_total{{name="a"}}'] = total[what]
-            for key, value in told.items():
+                reported[f'bullmq_job_{what}_total{{name="a"}}'] = total[what]
+            for key, value in reported.items():
                 name, _, labels = key.rstrip("}").partition("{")
                 own = f"{TARGET},queue={queue!r}".replace("'", '"') + (labels and f",{labels}")
                 samples = values.setdefault(f"{name}{{{own}}}", [])

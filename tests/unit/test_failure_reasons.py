@@ -114,7 +114,7 @@ def test_what_differs_from_job_to_job_is_folded(reason: str, text: str) -> None:
         "a-rather-long-name-of-a-thing and/or another",
     ],
 )
-def test_what_tells_faults_apart_stays(text: str) -> None:
+def test_what_distinguishes_faults_stays(text: str) -> None:
     assert fold(text).text == text
 
 

@@ -1,4 +1,4 @@
-"""A job's hash is read after its events: it may tell of attempts whose events are still unread."""
+"""A job's hash is read after its events: it may include attempts whose events are still unread."""
 
 from __future__ import annotations
 

@@ -32,10 +32,10 @@ from tests.support.settings import error_of, from_file, password_of
 def test_a_url_sets_what_it_names(url: str, parts: dict[str, Any]) -> None:
     settings = load({"redis.url": url}, {})
     assert settings == load({}, {"EXPORTER_REDIS_URL": url})
-    told = settings.redis.model_dump(exclude_defaults=True)
+    parsed = settings.redis.model_dump(exclude_defaults=True)
     if settings.redis.password:
-        told["password"] = password_of(settings)
-    assert {"host": "localhost"} | told == parts
+        parsed["password"] = password_of(settings)
+    assert {"host": "localhost"} | parsed == parts
 
 
 @pytest.mark.parametrize(

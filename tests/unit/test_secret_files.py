@@ -134,7 +134,7 @@ def test_api_keys_have_names_files_and_permissions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "expected"),
     [
         ("[{name: a}]", "api.keys.0.key: is missing"),
         (f"[{{key: {KEY}}}]", "api.keys.0.name: is missing"),
@@ -147,9 +147,9 @@ def test_api_keys_have_names_files_and_permissions(tmp_path: Path) -> None:
         (KEY, "api.keys: must be a list"),
     ],
 )
-def test_what_is_wrong_in_the_list_of_api_keys_is_told_without_the_key(
-    keys: str, told: str, tmp_path: Path
+def test_what_is_wrong_in_the_list_of_api_keys_is_reported_without_the_key(
+    keys: str, expected: str, tmp_path: Path
 ) -> None:
     message = error_of_file(tmp_path, f"api: {{keys: {keys}}}")
-    assert told in message
+    assert expected in message
     assert KEY not in message

@@ -153,7 +153,7 @@ def test_variables_that_kubernetes_adds_for_services_are_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("poll_intervall: 1", "poll_intervall: no such setting; did you mean poll_interval?"),
         ("redis: {hots: a}", "redis.hots: no such setting; did you mean redis.host?"),
@@ -168,6 +168,6 @@ def test_variables_that_kubernetes_adds_for_services_are_ignored() -> None:
     ],
 )
 def test_an_unknown_name_in_the_file_is_refused_with_a_suggestion(
-    text: str, told: str, tmp_path: Path
+    text: str, expected: str, tmp_path: Path
 ) -> None:
-    assert told in error_of_file(tmp_path, text)
+    assert expected in error_of_file(tmp_path, text)

@@ -50,7 +50,7 @@ def test_an_address_is_text_and_nothing_else(value: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "expected"),
     [
         ("REDIS_PORT", "abc", "must be a whole number, not 'abc'"),
         ("REDIS_PORT", "1.5", "must be a whole number"),
@@ -76,11 +76,11 @@ def test_an_address_is_text_and_nothing_else(value: str, tmp_path: Path) -> None
     ],
 )
 def test_a_variable_with_a_wrong_value_is_named_with_what_is_allowed(
-    variable: str, value: str, told: str
+    variable: str, value: str, expected: str
 ) -> None:
     message = error_of({variable: value})
     assert message.startswith(variable)
-    assert told in message
+    assert expected in message
     assert len(message) < 200
 
 
@@ -109,7 +109,7 @@ def test_a_list_in_the_file_is_a_list_or_text_with_commas(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("poll_interval: [1]", "poll_interval: must be a number"),
         ("queues: {a: b}", "queues: must be a list"),
@@ -127,9 +127,9 @@ def test_a_list_in_the_file_is_a_list_or_text_with_commas(
     ],
 )
 def test_a_wrong_type_in_the_file_is_named_with_what_is_allowed(
-    text: str, told: str, tmp_path: Path
+    text: str, expected: str, tmp_path: Path
 ) -> None:
-    assert told in error_of_file(tmp_path, text)
+    assert expected in error_of_file(tmp_path, text)
 
 
 @pytest.mark.parametrize(
