@@ -3,15 +3,17 @@
 One term for one thing, and the term that the documentation of Prometheus, Redis and Python uses: a
 reader should not have to learn another one. Checked are documents, configuration, dashboards, and
 of the program HELP texts, log and error messages, the API's document and the page. Code in
-backticks is not checked, nor are names in code.
+backticks is not checked; of names in Python, in tests too, only words that are `banned_in_names`.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import sys
-from collections.abc import Iterator
+import tokenize
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ class Word:
     pattern: str
     instead: str
     why: str
+    banned_in_names: bool = False
 
     @property
     def regex(self) -> re.Pattern[str]:
@@ -36,6 +39,7 @@ WORDS = (
         "told|tells?|telling",
         "report, publish, expose, show, say; distinguish (tell apart)",
         "it names five different things, none of which the reader can look up",
+        banned_in_names=True,
     ),
     Word("heads", "queue edges, head and tail of a list", "a list has one head"),
     Word("mend(?:ed|ing|s)?", "backfill", "the standard term for counting afterwards"),
@@ -71,6 +75,9 @@ WORDS = (
 TEXT = ("*.md", "docs/**/*.md", "config/**/*", "exporter/web/**/*.html", "exporter/web/*.json")
 PYTHON = ("exporter/**/*.py", "dashboards/*.py", "docs/*.py")
 SCRIPTS = ("exporter/web/page/*.js",)
+NAMES = ("exporter/**/*.py", "dashboards/*.py", "docs/*.py", "tests/**/*.py", "tools/*.py")
+# Folders below tests/ that hold what others wrote.
+INSTALLED = {"newest", "node_modules", "shipped"}
 # Made from files that are checked: a word would be found twice.
 GENERATED = ("config/kubernetes/prometheus-rule.yml",)
 
@@ -91,29 +98,45 @@ class Finding:
 
 def findings(root: Path) -> Iterator[Finding]:
     """All words below a directory that are not to be used."""
-    for patterns, read in ((TEXT, _whole), (PYTHON, _python_strings), (SCRIPTS, _script_strings)):
+    in_names = [word for word in WORDS if word.banned_in_names]
+    for patterns, read, words in (
+        (TEXT, _whole, WORDS),
+        (PYTHON, _python_strings, WORDS),
+        (SCRIPTS, _script_strings, WORDS),
+        (NAMES, _names, in_names),
+    ):
         for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
             relative = path.relative_to(root)
             if path.is_symlink() or not path.is_file() or str(relative) in GENERATED:
+                continue
+            if INSTALLED.intersection(relative.parts):
                 continue
             try:
                 text = path.read_text("utf-8")
             except UnicodeDecodeError:
                 continue  # an archive or an image
             for line, passage in read(text):
-                yield from _in_passage(relative, line, passage)
+                yield from _in_passage(relative, line, passage, words)
 
 
-def _in_passage(path: Path, line: int, passage: str) -> Iterator[Finding]:
+def _in_passage(path: Path, line: int, passage: str, words: Iterable[Word]) -> Iterator[Finding]:
     # Code, and where links lead, by blanks: columns and lines stay.
     prose = re.sub(r"`[^`\n]*`|\]\([^)\s]*\)", lambda it: " " * len(it[0]), passage)
-    for word in WORDS:
+    for word in words:
         for match in word.regex.finditer(prose):
             yield Finding(path, line + prose.count("\n", 0, match.start()), match[0], word)
 
 
 def _whole(text: str) -> Iterator[tuple[int, str]]:
     yield 1, text
+
+
+def _names(text: str) -> Iterator[tuple[int, str]]:
+    """The words of each name in Python: `is_told` and `IsTold` have two."""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.NAME:
+            words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", token.string)
+            yield token.start[0], words.replace("_", " ")
 
 
 def _python_strings(text: str) -> Iterator[tuple[int, str]]:

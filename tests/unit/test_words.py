@@ -41,6 +41,8 @@ def check(root: Path, file: str, text: str) -> tuple[int, list[str]]:
         ("exporter/web/page/index.html", "<p>Nobody is let in.</p>", 1),
         ("exporter/a/b.py", '"""Told."""\n\nHELP = "What the server tells."\n', 3),
         ("exporter/a/b.py", 'def f(told):\n    raise ValueError(f"{told} wants a key")\n', 2),
+        ("tests/a/test_b.py", "x = 1\n\n\ndef test_it_is_told() -> None: ...\n", 4),
+        ("tools/a.py", "class ToldTwice: ...\n", 1),
         ("dashboards/a.py", 'TITLE = (\n    "Which queues "\n    "stand still"\n)\n', 2),
     ],
 )
@@ -61,14 +63,15 @@ def test_a_word_is_found_with_its_line_and_what_to_write(
             "`heads.lua`, [a link](beside.md), a foretold headstand, BullMQQueueStandsStill\n",
         ),
         ("README.md", "A large value is shown as `[left out: 20 bytes]`.\n"),
-        ("exporter/a.py", '"""What is told."""\n\n# What stands beside.\ntold = "told"\n'),
+        ("exporter/a.py", '"""What is told."""\n\n# What stands beside.\nheads = "told"\n'),
         ("exporter/a.py", 'MARK = "[left out: %d bytes]"\n'),
         ("exporter/web/page/page.js", "// beside\nconst told = tell(beside);\n"),
         ("exporter/web/page/a.js", "/** Is\n told. */ html`<p>${told} ${{ a: tell }}</p>`;\n"),
-        ("tests/test_a.py", 'TEXT = "what is told"\n'),
+        ("tests/test_a.py", 'TEXT = "what is told"\nforetold = teller = TEXT\n'),
+        ("tests/newest/a.py", "told = 1\n"),
     ],
 )
-def test_names_code_and_tests_are_not_checked(file: str, text: str, tmp_path: Path) -> None:
+def test_other_names_code_and_tests_are_not_checked(file: str, text: str, tmp_path: Path) -> None:
     assert check(tmp_path, file, text) == (0, [])
 
 
