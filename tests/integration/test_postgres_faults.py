@@ -48,6 +48,11 @@ class Watched:
         samples = self.exporter.metrics.samples("bullmq_job_count", queue="mail")
         return {state: number for (state,), number in samples.items() if number}
 
+    @property
+    def added(self) -> float:
+        """How many jobs were counted as they were added, since it was started."""
+        return sum(self.exporter.metrics.samples("bullmq_job_added_total", queue="mail").values())
+
     @contextmanager
     def outage(self, *reasons: str, api: bool = True) -> Iterator[None]:
         """In this block PostgreSQL cannot be read, for these reasons alone, each in one line; and
@@ -382,6 +387,16 @@ def test_texts_of_any_encoding_are_shown_where_the_database_knows_none(
         found = exporter.api.get(f"{path}/jobs/{spelling}").json["job"]
         assert (found["worker"], found["logs"]["lines"]) == (r"\xfc", [r"l\xf6g"])
         assert found["data"] == r'{"text": "\xe9"}'
+    with psycopg.connect(database.url, autocommit=True, client_encoding="SQL_ASCII") as session:
+        session.execute("SET search_path = bullmq")
+        session.execute(
+            rb"""
+            SELECT publish_event(E'gr\xfc\xdfe', 'failed', jsonb_build_object(
+              'jobId', E'\xe4', 'prev', 'active', 'failedReason', E'too sl\xf6w'))
+            """
+        )
+    counted = {"queue": name, "name": r"\xf6"}
+    eventually(lambda: exporter.metrics.value("bullmq_job_failed_total", **counted) == 1)
     [scheduler] = exporter.api.get(f"{path}/schedulers").json["schedulers"]
     assert scheduler["key"] == r"n\xe4chtlich"
     assert exporter.metrics.value("bullmq_queue_schedulers", queue=name) == 1
@@ -417,12 +432,19 @@ def test_a_standby_is_read_while_it_is_up_to_date_and_once_it_is_promoted(
         asyncio.run(_conflict(database, standby))
 
         # The primary is gone, and the standby is promoted. Then the address leads there.
+        database.add_jobs("mail", 4)
+        eventually(lambda: watched.added == 4)
+        eventually(lambda: standby.execute("SELECT count(*) FROM job") == [(7,)])
         watched.database = standby
         asyncio.run(_lag(database, standby))
         with watched.outage("cannot be reached", "closed the connection|terminating"):
             proxy.switch(server.port)
         standby.add_jobs("mail", 2)
-        eventually(lambda: watched.jobs == {"waiting": 5})
+        eventually(lambda: watched.jobs == {"waiting": 9})
+        eventually(lambda: watched.added == 6)
+        # A promoted server leaves some ids out, which are no events.
+        missed = watched.exporter.metrics.samples("bullmq_exporter_events_missed_total")
+        assert sum(missed.values()) == 0
         watched.end()
 
 
