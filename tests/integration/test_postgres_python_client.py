@@ -12,7 +12,7 @@ from bullmq import FlowProducer, Job, Queue, Worker
 
 from tests.support.bullmq import Work
 from tests.support.exporters import Exporter, StartExporter
-from tests.support.postgres import Database
+from tests.support.postgres import EACH_DATABASE, Database
 from tests.support.waiting import eventually
 
 StartWork = Callable[..., Work]
@@ -92,6 +92,7 @@ async def test_a_worker_counts_once_though_it_names_two_connections(
     assert workers("sync") == 0
 
 
+@EACH_DATABASE
 async def test_counts_and_jobs_are_as_the_client_says(
     database: Database, queue: Queue, start_exporter: StartExporter
 ) -> None:
@@ -151,6 +152,7 @@ async def test_counts_and_jobs_are_as_the_client_says(
                 assert ours["failedReason"] == job.failedReason
                 assert ours["stacktrace"] == job.stacktrace
                 assert ours["returnValue"] == job.returnvalue
+                assert (ours["processedOn"] or 0) == job.processedOn
                 assert (ours["finishedOn"] or 0) == job.finishedOn
         failed = await asyncio.to_thread(_page, exporter, "failed")
         assert {job["failedReason"] for job in failed} == {f"mailbox {i} is gone" for i in range(3)}
@@ -161,6 +163,18 @@ async def test_counts_and_jobs_are_as_the_client_says(
         )
         [child] = detail.json["job"]["children"]["jobs"]
         assert (child["queue"], child["state"]) == ("mail", "waiting")
+
+        await queue.pause()
+        paused = await queue.getJobCounts(*STATES)
+        assert paused == expected | {"waiting": 0, "paused": 1}
+
+        def as_paused() -> bool:
+            samples = exporter.metrics.samples("bullmq_job_count", queue="mail")
+            return {state: number for (state,), number in samples.items()} == paused
+
+        await until(as_paused)
+        [job] = await asyncio.to_thread(_page, exporter, "paused")
+        assert (job["name"], job["state"]) == ("send", "paused")
 
 
 def _page(exporter: Exporter, state: str) -> list[dict[str, Any]]:
