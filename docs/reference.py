@@ -173,9 +173,9 @@ The metrics [by events](#jobs-by-events) come from the table `event`, which is r
 may commit in another order than that of the ids of their events: each event is counted once, when it can be seen.
 A hot standby does not show which transactions are still open, so that these metrics are absent there. BullMQ deletes
 events whose ids are more than 10,000 behind that of a new one (`maxLenEvents` sets that), counted over all queues:
-where events were deleted unread, `bullmq_exporter_events_missed_total` grows by 1, since no id shows how many there
-were, and completed and failed jobs of that gap are not counted later. BullMQ writes `retries-exhausted` for every job
-that fails for good there, so that `bullmq_job_retries_exhausted_total` equals `bullmq_job_failed_total`.
+where events were deleted unread, also those of a queue before it was found, `bullmq_exporter_events_missed_total`
+grows by 1, since no id shows how many there were, and completed and failed jobs of that gap are not counted later.
+BullMQ writes `retries-exhausted` for every job that fails for good there, so that `bullmq_job_retries_exhausted_total` equals `bullmq_job_failed_total`.
 
 {_table(["metric", "read from"], postgres)}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
@@ -15,8 +17,9 @@ import pytest
 from exporter.queues.queue import Queue
 from exporter.queues.tallies import Count, Tallies
 from exporter.settings import EventsSettings, PostgresSettings
-from exporter.stores.postgres.client import PostgresReader
-from exporter.stores.postgres.events import follower
+from exporter.stores.postgres.client import PostgresReader, Row
+from exporter.stores.postgres.errors import TooSlow
+from exporter.stores.postgres.events import event_reads, follower
 from exporter.stores.postgres.events.follower import Follower
 from tests.support.bullmq import StartWork, Work
 from tests.support.counters import assert_counted, reported, total, wait_following
@@ -32,6 +35,17 @@ MISSED = "bullmq_exporter_events_missed_total"
 def work(database: Database, start_work: StartWork) -> Work:
     started: Work = start_work("bullmq6", database.url)
     return started
+
+
+def reader_of(database: Database) -> PostgresReader:
+    settings = PostgresSettings(
+        host="127.0.0.1",
+        port=database.server.port,
+        database=database.name,
+        user=SUPERUSER,
+        tls=False,
+    )
+    return PostgresReader(settings, connections=1)
 
 
 def follow(start: StartExporter, url: str, state_file: Path | None = None) -> Exporter:
@@ -372,14 +386,7 @@ async def test_a_transaction_that_is_open_for_too_long_is_waited_for_no_longer(
 ) -> None:
     monkeypatch.setattr(follower, "MAX_OPEN_IDS", 10)
     queue = Queue.named("bullmq", "mail")
-    settings = PostgresSettings(
-        host="127.0.0.1",
-        port=database.server.port,
-        database=database.name,
-        user=SUPERUSER,
-        tls=False,
-    )
-    reader = PostgresReader(settings, connections=1)
+    reader = reader_of(database)
     follows = Follower(reader, EventsSettings(), lambda: (queue,))
     publish = """SELECT publish_event('mail', 'added', '{"jobId": "1", "name": "send"}')"""
 
@@ -402,3 +409,70 @@ async def test_a_transaction_that_is_open_for_too_long_is_waited_for_no_longer(
         connection.rollback()
     assert (await rounds()).queues[queue].by_name["send"].values[Count.ADDED] == 21
     await reader.close()
+
+
+def test_large_return_values_are_not_waited_for(
+    database: Database, start_exporter: StartExporter
+) -> None:
+    """To leave them out PostgreSQL unpacks them: so many take longer than a statement may."""
+    exporter = follow(start_exporter, database.url)
+    database.execute(
+        "INSERT INTO event (queue, event, data, created_at_ms)"
+        " SELECT 'mail', 'completed', jsonb_build_object('jobId', number::text, 'returnvalue',"
+        "   (SELECT string_agg(md5((number * 1000000 + part)::text), '')"
+        "    FROM generate_series(1, 20000) AS part)), 1795500000000"
+        " FROM generate_series(1, 60) AS number"
+    )
+    database.execute("INSERT INTO meta VALUES ('mail', 'version', 'bullmq:6.7.0')")
+    eventually(lambda: total(exporter, "bullmq_job_completed_total") == 60)
+    assert_none_in_doubt(exporter)
+
+
+async def test_an_event_that_cannot_be_read_is_missed_and_the_next_ones_are_read(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = Queue.named("bullmq", "mail")
+    reader = reader_of(database)
+    follows = Follower(reader, EventsSettings(), lambda: (queue,))
+    read = event_reads.EventReads._read
+
+    async def too_slow_with_the_second(
+        self: event_reads.EventReads, wanted: Sequence[event_reads.Wanted], most: int
+    ) -> list[Row]:
+        rows = await read(self, wanted, most)
+        if any(job_id == "2" for _, _, _, _, job_id, *_ in rows):
+            raise TooSlow("a statement took over 200 ms")
+        return rows
+
+    await follows._run_round()
+    monkeypatch.setattr(event_reads.EventReads, "_read", too_slow_with_the_second)
+    for number in range(1, 5):
+        data = json.dumps({"jobId": str(number), "name": "send"})
+        database.execute(f"SELECT publish_event('mail', 'added', '{data}')")
+    for _ in range(5):
+        await follows._run_round()
+    tallies = await follows.tallies()
+    assert tallies is not None
+    assert tallies.queues[queue].by_name["send"].values[Count.ADDED] == 3
+    assert tallies.queues[queue].missed == 1
+    assert caplog.messages.count("an event cannot be read: skipped") == 1
+    await reader.close()
+
+
+@pytest.mark.parametrize("since", ["the first job", "later"])
+def test_a_queue_whose_first_events_are_deleted_before_it_is_found_has_missed_some(
+    since: str, database: Database, start_exporter: StartExporter, work: Work
+) -> None:
+    exporter = follow(start_exporter, database.url)
+    first = 1 if since == "the first job" else 40
+    # In one transaction, as if it was found only afterwards: more ids than BullMQ keeps.
+    database.execute(
+        "INSERT INTO meta VALUES ('mail', 'opts.maxLenEvents', '500'), ('mail', 'version', 'x');"
+        "INSERT INTO event (queue, event, data, created_at_ms)"
+        " SELECT 'mail', 'added', jsonb_build_object('jobId', number::text, 'name', 'send'), 1"
+        f" FROM generate_series({first}, {first} + 519) AS number"
+    )
+    eventually(lambda: added(exporter) == {"mail": 520})
+    missed = 0 if since == "the first job" else 1
+    assert exporter.metrics.samples(MISSED) == {("mail",): missed}
+    assert exporter.metrics.value(UNCERTAIN) == missed

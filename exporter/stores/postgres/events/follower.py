@@ -11,13 +11,12 @@ from typing import NamedTuple
 from exporter.concurrency.batches import batched
 from exporter.concurrency.request_priority import RequestPriority
 from exporter.deadline import Deadline
-from exporter.queues.event_log import BEGIN, Entry, milliseconds, order
+from exporter.queues.event_log import BEGIN, milliseconds, order
 from exporter.queues.failure_evidence import SeenFailures
 from exporter.queues.queue import Queue
 from exporter.queues.queue_event_counter import QueueEventCounter
 from exporter.queues.redact import Redact, unredacted
 from exporter.queues.tallies import Tallies
-from exporter.queues.text import MAX_SAFE_INTEGER
 from exporter.settings import EventsSettings
 from exporter.stores.events.event_counters import EventCounters
 from exporter.stores.events.failure_details import FailureDetails, ReadJobs, no_jobs
@@ -27,19 +26,17 @@ from exporter.stores.postgres.client import PostgresReader, Row, raw_text, senda
 from exporter.stores.postgres.errors import PostgresRefused
 from exporter.stores.postgres.events import job_facts
 from exporter.stores.postgres.events.commit_horizon import CommitHorizon
+from exporter.stores.postgres.events.event_reads import EventReads, Unread, Wanted
 from exporter.stores.postgres.statements import load_statement
 
 log = logging.getLogger(__name__)
 
-WRITERS, LOG, EVENTS, EDGES, EXISTING = map(
-    load_statement,
-    ("event_writers.sql", "event_log.sql", "events.sql", "event_edges.sql", "existing.sql"),
+WRITERS, LOG, EDGES, EXISTING = map(
+    load_statement, ("event_writers.sql", "event_log.sql", "event_edges.sql", "existing.sql")
 )
 
-# Queues of one statement, and events of one: so many of each queue, and the more the fewer queues.
+# Queues of one statement.
 QUEUE_BATCH_SIZE = 200
-MAX_EVENTS = 5000
-MIN_EVENTS = 25
 
 # Seconds between two rounds of all queues, if a round takes no more than a twentieth of that; then
 # it is so much longer, up to the most.
@@ -63,9 +60,6 @@ KEPT_IDS = 10_000
 
 # Seconds after which a gap of a queue is logged again.
 GAP_TTL_SECONDS = 600.0
-
-# Characters of a text of an event that are read.
-MAX_LENGTH = 65_536
 
 
 class Edges(NamedTuple):
@@ -98,7 +92,7 @@ class Follower:
         redact: Redact = unredacted,
         read_jobs: ReadJobs = no_jobs,
     ) -> None:
-        self._reader = reader
+        self._reader, self._reads = reader, EventReads(reader)
         self._request_priority = request_priority or RequestPriority()
         self._deadline = deadline or Deadline()
         details = None
@@ -303,63 +297,56 @@ class Follower:
     async def _read(self, counters: Sequence[QueueEventCounter], starts: Sequence[int]) -> None:
         """Read and count what is new of these queues, behind the ids where they start."""
         await self._request_priority.yield_to_requests()
-        most = max(MIN_EVENTS, MAX_EVENTS // len(counters))
-        rows = await self._reader.read(
-            EVENTS,
-            at=[*range(len(counters))],
-            names=[sendable(counter.queue.raw_name) for counter in counters],
-            after=starts,
-            read=[
-                number
+        found = await self._reads.read(
+            [
+                Wanted(counter.queue, start, counter.place.ahead)
                 for counter, start in zip(counters, starts, strict=True)
-                for number in counter.place.ahead
-                if number > start
-            ],
-            most=most,
-            length=MAX_LENGTH,
+            ]
         )
-        found: dict[QueueEventCounter, list[Row]] = {counter: [] for counter in counters}
-        for at, *event in rows:
-            found[counters[at]].append(tuple(event))
         suspects = [
             counter.queue
             for counter, start in zip(counters, starts, strict=True)
-            if found[counter] and self._may_be_trimmed(counter, start, found[counter][-1][0])
+            if self._may_be_trimmed(counter, start, found[counter.queue].ids)
         ]
         edges = await self._read_edges(suspects)
         await self._request_priority.yield_to_requests()
         async with self._counts.consistent:
-            for (counter, events), start in zip(found.items(), starts, strict=True):
+            for counter, start in zip(counters, starts, strict=True):
+                unread = found[counter.queue]
                 first = edges[counter.queue].first if counter.queue in edges else None
-                if first is not None and first > (start or counter.place.number or 0):
+                if (
+                    first is not None and first > (start or counter.place.number or 0)
+                ) or self._began_unseen(counter, unread):
                     self._note_gap(counter)
-                self._count(counter, events)
-                if len(events) < most:
+                if unread.ids:
+                    self._count(counter, unread)
+                if unread.is_whole:
                     self._behind.pop(counter.queue, None)
                 else:
-                    self._behind[counter.queue] = events[-1][0]
+                    self._behind[counter.queue] = unread.ids[-1]
             for counter in self._ahead.intersection(counters):
                 if counter.queue not in self._behind:
                     self._ahead.remove(counter)
                     counter.note_caught_up()
             await self._resolve()
 
-    def _count(self, counter: QueueEventCounter, events: Sequence[Row]) -> None:
-        if not events:
-            return
+    def _count(self, counter: QueueEventCounter, unread: Unread) -> None:
         queue, place = counter.queue, counter.place
         since = self._counted_until(counter)
-        entries = [entry for event in events if milliseconds((entry := _entry(event))[0]) > since]
+        entries = [entry for entry in unread.entries if milliseconds(entry[0]) > since]
         try:
-            counter.read(entries)
+            if unread.skipped:
+                log.warning("an event cannot be read: skipped", extra={"queue": queue.name})
+                counter.pass_over(entries)
+            else:
+                counter.read(entries)
         except Exception:
             # Read again they would be counted twice, and stop us again.
             log.exception("events passed over", extra={"queue": queue.name})
             counter.pass_over(entries)
         self._counts.events_read += len(entries)
-        ids = [event[0] for event in events]
-        place.ahead |= {*ids}
-        place.number = max(place.number or 0, ids[-1])
+        place.ahead |= {*unread.ids}
+        place.number = max(place.number or 0, unread.ids[-1])
         self._newest = max(self._newest, place.number)
         latest = max((milliseconds(entry_id) for entry_id, _ in entries), default=0)
         self._latest[queue] = max(self._latest.get(queue, 0), latest)
@@ -430,7 +417,7 @@ class Follower:
             edges |= {batch[row[0]]: Edges.of(row) for row in rows}
         return edges
 
-    def _may_be_trimmed(self, counter: QueueEventCounter, start: int, last: int) -> bool:
+    def _may_be_trimmed(self, counter: QueueEventCounter, start: int, new: Sequence[int]) -> bool:
         """Whether events behind the one where reading starts may be deleted already.
 
         BullMQ deletes those whose ids are so far behind that of a new event (publish_event); the
@@ -438,8 +425,25 @@ class Follower:
         """
         edges = self._edges.get(counter.queue)
         kept = edges.kept if edges else KEPT_IDS
-        read = start or counter.place.number
-        return read is not None and read > 0 and kept is not None and last - kept > read
+        read = start or counter.place.number or 0
+        return bool(new and read) and kept is not None and new[-1] - kept > read
+
+    def _began_unseen(self, counter: QueueEventCounter, unread: Unread) -> bool:
+        """Whether a queue that is read for the first time had events that are deleted already.
+
+        Then those that are left go back as far as BullMQ keeps them, and do not begin with the
+        first job. (With ids that the application chooses nothing shows which is the first.)
+        """
+        edges, ids = self._edges.get(counter.queue), unread.ids
+        is_new = counter.place.position == BEGIN and not counter.place.number
+        if not is_new or not ids or edges is None or edges.kept is None or edges.last is None:
+            return False
+        spacing = (ids[-1] - ids[0]) // len(ids)
+        if edges.last - ids[0] < edges.kept - 3 * spacing:
+            return False
+        _, fields = unread.entries[0]
+        is_added = fields[1] == b"added" and len(fields) > 3
+        return not (is_added and (fields[3] == b"1" or not fields[3].isdigit()))
 
     def _note_gap(self, counter: QueueEventCounter) -> None:
         """Events were deleted, and some of them unread: at least one. How many, no id shows."""
@@ -451,15 +455,3 @@ class Follower:
             log.warning(
                 "events were missed", extra={"queue": queue.name, "count": 1, "at_least": True}
             )
-
-
-def _entry(event: Row) -> Entry:
-    """As entries of a stream are: fields and values in turn."""
-    number, kind, at, job_id, name, prev, reason = event
-    fields = [b"event", raw_text(kind)]
-    if job_id is not None:
-        fields += [b"jobId", raw_text(job_id)]
-    for field, value in ((b"name", name), (b"failedReason", reason), (b"prev", prev)):
-        if value is not None:
-            fields += [field, raw_text(value)]
-    return b"%d-%d" % (min(max(at, 0), MAX_SAFE_INTEGER), number), fields
