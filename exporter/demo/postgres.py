@@ -60,8 +60,6 @@ START_SECONDS, STOP_SECONDS = 60.0, 10.0
 class PostgresStore:
     """See DemoStore."""
 
-    reported = "after a minute the page says why."
-
     def __init__(self, connection: dict[str, Any], version: int) -> None:
         self.kind = f"a PostgreSQL {version}"
         self._connection = connection
@@ -98,7 +96,7 @@ class PostgresStore:
 async def running_postgres() -> AsyncIterator[PostgresStore]:
     """A server that keeps nothing, gone with its directory when the context ends."""
     programs = choose_programs()
-    # libpq, by which BullMQ's client connects, takes from these what it is not reported, such as
+    # libpq, by which BullMQ's client connects, takes from these what it is not given, such as
     # PGHOSTADDR: the user's own may name a real server.
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]

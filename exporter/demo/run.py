@@ -60,7 +60,8 @@ def _announcing(key: str, store: DemoStore) -> Callable[[str, str], None]:
         print(
             f"""\
 Queues that work and fail like Open Archiver's are running, on {store.kind} of their own.
-For two minutes of every five most mailboxes fail, the first time in 20 seconds: {store.reported}
+For two minutes of every five most mailboxes fail, the first time in 20 seconds: after a minute the
+page says why, and a Prometheus with the rules of config/prometheus would report it.
 
   Metrics   {metrics}/metrics
   Page      {api}/?queue=ingestion

@@ -15,9 +15,8 @@ HOST = "127.0.0.1"
 class DemoStore(Protocol):
     """A server that holds the demo's queues and nothing else."""
 
-    # What it is, for people, and what becomes of the failures in it.
+    # What it is, for people.
     kind: str
-    reported: str
     # How BullMQ's queues, flows and workers reach it.
     options: dict[str, Any]
 

@@ -24,8 +24,6 @@ class ValkeyStore:
     """See DemoStore."""
 
     kind = "a Valkey"
-    reported = """after a minute the
-page says why, and a Prometheus with the rules of config/prometheus would report it."""
 
     def __init__(self, port: int) -> None:
         self._port = port

@@ -176,7 +176,7 @@ def test_a_taken_port_is_reported_in_one_line_and_nothing_is_left(start_demo: St
     demo.leaves_nothing()
 
 
-def test_on_postgres_workers_and_schedulers_are_seen(start_demo: StartDemo) -> None:
+def test_on_postgres_workers_schedulers_and_finished_jobs_are_seen(start_demo: StartDemo) -> None:
     demo = start_demo("127.0.0.1:0", "--postgres")
     [url] = re.findall(r"Metrics +(http\S+)/metrics", demo.printed)
     metrics = Client(url)
@@ -187,6 +187,7 @@ def test_on_postgres_workers_and_schedulers_are_seen(start_demo: StartDemo) -> N
     queues = ("ingestion", "indexing", "compliance-lifecycle")
     eventually(lambda: workers() == dict.fromkeys([(name,) for name in queues], 1.0))
     assert metrics.value("bullmq_up") == 1
+    eventually(lambda: metrics.samples("bullmq_job_completed_total", queue="ingestion"))
     assert metrics.value("bullmq_queue_schedulers", queue="ingestion") == 1
     demo.process.terminate()
     demo.ends_cleanly()
