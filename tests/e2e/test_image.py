@@ -17,6 +17,7 @@ from tests.support.bullmq import History
 from tests.support.exporters import API_KEY, Exporter
 from tests.support.paths import ROOT, TESTS
 from tests.support.ports import free_port
+from tests.support.postgres import Database
 from tests.support.programs import needs_root, program
 from tests.support.servers import Server
 
@@ -94,7 +95,7 @@ def container(tmp_path: Path) -> Iterator[Container]:
 
 @pytest.mark.takes(seconds=40)
 def test_the_image_watches_real_queues_read_only_and_without_rights(
-    container: Container, server: Server, history: Any, tmp_path: Path
+    container: Container, server: Server, database: Database, history: Any, tmp_path: Path
 ) -> None:
     made: History = history("bullmq5", server.port, "ingestion")
     assert container.config["User"] == "65532:65532"
@@ -111,6 +112,12 @@ def test_the_image_watches_real_queues_read_only_and_without_rights(
     assert container.run("bullmq-exporter", "--version").stdout == (
         f"bullmq-exporter {__version__}\n"
     )
+
+    # The driver of PostgreSQL is there, with its library.
+    database.add_jobs("mail", 2)
+    checked = container.run("bullmq-exporter", "--check", "--postgres-url", database.url)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "mail" in checked.stdout
 
     health = container.config["Healthcheck"]["Test"]
     assert health[0] == "CMD"

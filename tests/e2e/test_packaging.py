@@ -14,6 +14,7 @@ import pytest
 from exporter import __version__
 from tests.support.exporters import clean_environment
 from tests.support.paths import ROOT
+from tests.support.postgres import Database
 from tests.support.repository import committed
 from tests.support.servers import Server
 
@@ -28,7 +29,7 @@ def release(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_the_release_holds_every_file_and_runs_where_there_is_nothing_else(
-    release: dict[str, Path], server: Server, tmp_path: Path
+    release: dict[str, Path], server: Server, database: Database, tmp_path: Path
 ) -> None:
     name = f"bullmq_exporter-{__version__}"
     assert release[".gz"].name == f"{name}.tar.gz"
@@ -58,9 +59,22 @@ def test_the_release_holds_every_file_and_runs_where_there_is_nothing_else(
     unreachable = run("bullmq-exporter", "--check", "--redis-url", "redis://127.0.0.1:1")
     assert unreachable.returncode == 2
     assert "REDIS_HOST" in unreachable.stderr
-    demo = run("bullmq-exporter", "--demo")
-    assert demo.returncode == 2
-    assert "pip install 'bullmq-exporter[demo]'" in demo.stderr
+    for extras, flags in (("demo", ()), ("demo,postgres", ("--postgres",))):
+        demo = run("bullmq-exporter", "--demo", *flags)
+        assert demo.returncode == 2
+        assert f"pip install 'bullmq-exporter[{extras}]'" in demo.stderr
+
+    # PostgreSQL's driver is an extra.
+    check = ("bullmq-exporter", "--check", "--postgres-url", database.url)
+    without = run(*check)
+    assert without.returncode == 2
+    assert "pip install 'bullmq-exporter[postgres]'" in without.stderr
+    with_extra = f"bullmq-exporter[postgres] @ {release['.gz'].as_uri()}"
+    install = [*uv, "pip", "install", "--quiet", "--python", environment, with_extra]
+    subprocess.run(install, check=True)
+    checked = run(*check)
+    assert checked.returncode == 1, checked.stderr
+    assert "no BullMQ queue found" in checked.stdout
 
 
 def _runner(programs: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
