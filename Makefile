@@ -86,7 +86,7 @@ audit: $(VENV)/.dev
 	$(BIN)/pip install -q pip-audit
 	$(BIN)/pip-audit --skip-editable
 
-# About half an hour; shorter with ROUNDS=1 STEADY=60.
+# About 50 minutes; shorter with ROUNDS=1 STEADY=60.
 bench: programs $(NODE) $(VENV)/.dev tests/bench/peers/node_modules/.installed tests/bench/shipped/.installed
 	$(BIN)/python -m tests.bench --rounds $(or $(ROUNDS),5) --steady-seconds $(or $(STEADY),600) $(if $(PARTS),--parts $(PARTS))
 

@@ -10,6 +10,7 @@ const { createPostgresBackend, Queue, setDefaultBackendFactory } = require('bull
 setDefaultBackendFactory(createPostgresBackend);
 // One pool for all queues: one for each would be 100 connections and more.
 const connection = new Pool({ connectionString: url, options: '-c search_path=bullmq' });
+connection.setMaxListeners(0);
 const queues = Array.from({ length: Number(count) }, (_, i) => new Queue(`queue-${i}`, { connection }));
 for (const queue of queues) await queue.waitUntilReady();
 
@@ -18,4 +19,5 @@ const server = createServer(async (request, response) => {
   response.setHeader('Content-Type', 'text/plain; version=0.0.4');
   response.end(pages.join('\n'));
 });
+server.keepAliveTimeout = 120_000; // Prometheus keeps its connection from scrape to scrape
 server.listen(0, '127.0.0.1', () => console.log(server.address().port));
