@@ -40,8 +40,11 @@ _MAX_ID = (2**64 - 1, 2**64 - 1)
 
 def check_ids(ids: Sequence[bytes]) -> None:
     """Raises ValueError or TypeError if these are no ids of entries in their order."""
-    if not _IDS.fullmatch(b"\n".join(ids) + b"\n") or order(ids[0]) > order(ids[-1]):
+    if not _IDS.fullmatch(b"\n".join(ids) + b"\n"):
         raise ValueError("not the ids of entries")
+    # As bytes they are in order, too, except where a number gets another digit.
+    if ids != sorted(ids) and ids != sorted(ids, key=order):
+        raise ValueError("ids of entries that are not in their order")
     if order(ids[-1]) > _MAX_ID:
         raise ValueError("an id is beyond all ids")
 
@@ -53,7 +56,10 @@ def check_entries(entries: Sequence[Entry], position: bytes) -> None:
     """
     if not entries:
         return
-    check_ids([position, *(entry_id for entry_id, _ in entries)])
+    ids = [entry_id for entry_id, _ in entries]
+    check_ids([position, *ids])
+    if len(set(ids)) < len(ids):
+        raise ValueError("an entry twice")
     if order(entries[0][0]) <= order(position):
         raise ValueError("an entry that was read before")
     if min([len(fields) for _, fields in entries]) < 2:

@@ -247,12 +247,12 @@ class StateFile:
     def _start_save(
         self, memory: Mapping[str, Any] | None, *, release: bool = False
     ) -> asyncio.Future[None]:
-        # Encoded here and now: the lists in it are those that are counted in, and would be saved
+        # Packed here and now: the lists in it are those that are counted in, and would be saved
         # with what came later, under a position from before it.
-        parts = None if memory is None else state_format.encode(memory)
+        packed = None if memory is None else state_format.pack(memory)
         began = time.monotonic()
-        saving = self._start(partial(self._write, parts, release))
-        if parts is not None:
+        saving = self._start(partial(self._write, packed, release))
+        if packed is not None:
             saving.add_done_callback(partial(self._note_end, began))
         return saving
 
@@ -275,12 +275,12 @@ class StateFile:
             self._warn("the state file cannot be written", reason)
         self._failing = True
 
-    def _write(self, parts: tuple[bytes, bytes] | None, release: bool) -> None:
+    def _write(self, packed: bytes | None, release: bool) -> None:
         """Replace the file in one step: a crash leaves the old or the new one."""
         try:
-            if parts is not None:
+            if packed is not None:
                 self._take_lock()
-                self._replace(parts)
+                self._replace(state_format.file_parts(packed))
         finally:
             if release:
                 self._release_lock()

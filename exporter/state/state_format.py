@@ -124,8 +124,22 @@ class _File(_Checked):
 
 def encode(memory: Mapping[str, Any]) -> tuple[bytes, bytes]:
     """The two parts of a file with this memory."""
+    return file_parts(pack(memory))
+
+
+def pack(memory: Mapping[str, Any]) -> bytes:
+    """What a file with this memory holds behind its first line."""
     # Sums of times that no clock gave may be beyond its 64 bits: rounded is better than none.
-    packed = msgpack.packb(memory, default=float)
+    packed: bytes = msgpack.packb(memory, default=float)
+    return packed
+
+
+def file_parts(packed: bytes) -> tuple[bytes, bytes]:
+    """The two parts of a file with this content: its first line, and the rest.
+
+    With 16 MiB of evidence the checksum takes 24 to 42 ms, three times as long as packing, and can
+    be made in a thread: hashlib lets others run meanwhile.
+    """
     return b"%s %d %s\n" % (MAGIC, VERSION, _checksum(packed)), packed
 
 

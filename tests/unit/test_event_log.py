@@ -209,6 +209,9 @@ def test_the_largest_ids_there_are_pass() -> None:
     [
         [entry(5)],  # it was read before
         [entry(6), entry(4)],
+        [entry(6), entry(9), entry(7)],  # whoever goes on from the last one reads 9 again
+        [entry(6), entry(6), entry(7)],
+        [entry(9), entry(10), entry(9)],
         [(b"6-0", (b"event",))],
         [(b"6-0", (b"event", "added"))],
         [(b"6-0", (b"event", None))],
@@ -219,6 +222,7 @@ def test_the_largest_ids_there_are_pass() -> None:
 def test_entries_that_cannot_follow_are_refused(entries: list[Entry]) -> None:
     check_entries([], b"5-0")
     check_entries([entry(6), entry(7)], b"5-0")
+    check_entries([entry(8), entry(9), entry(10), entry(100)], b"5-0")
     with pytest.raises((ValueError, TypeError)):
         check_entries(entries, b"5-0")
 
