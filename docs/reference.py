@@ -85,7 +85,7 @@ SOURCES = {
 # What of BullMQ 6's tables in PostgreSQL each family is read from; None: it is absent there.
 POSTGRES_SOURCES = {
     "bullmq_job_count": "`job`: up to 1,000 jobs of each state that is not finished are counted at each "
-    "poll; finished and other jobs in turn, for 0.25% of the time, the oldest count first. A count that is "
+    "poll; finished and other jobs in turn, for 0.2% of the time, the oldest count first. A count that is "
     "more than 10 minutes old is absent. Jobs with a negative priority count as `waiting`, as "
     "`Job.getState()` says; BullMQ's `getJobCounts()` has them in no state",
     "bullmq_queue_missing_jobs": None,
@@ -169,7 +169,7 @@ The same metrics, from BullMQ 6's tables. These are absent: `bullmq_queue_missin
 are one row; `bullmq_worker_heartbeat_timestamp_seconds`, which is a key in Redis; `bullmq_queue_clock_offset_seconds`
 and `bullmq_queue_events_off`. `bullmq_up` is 1 if the last poll of PostgreSQL succeeded.
 
-The metrics [by events](#jobs-by-events) come from the table `event`, which is read about once a second. Transactions
+The metrics [by events](#jobs-by-events) come from the table `event`, which is read every 2 seconds or more often. Transactions
 may commit in another order than that of the ids of their events: each event is counted once, when it can be seen.
 A hot standby does not show which transactions are still open, so that these metrics are absent there. BullMQ deletes
 events whose ids are more than 10,000 behind that of a new one (`maxLenEvents` sets that), counted over all queues:

@@ -18,8 +18,8 @@ from exporter.stores.postgres.client import PostgresReader, sendable
 from exporter.stores.postgres.errors import TooSlow
 from exporter.stores.postgres.statements import load_statement
 
-# Which part of the time PostgreSQL may count: 12 ms every 5 s.
-SHARE = 0.0025
+# Which part of the time PostgreSQL may count: 10 ms every 5 s.
+SHARE = 0.002
 # How many seconds of counting may be saved up, and how many there are at a start, for what was
 # never counted.
 MAX_CREDIT_SECONDS = 0.05

@@ -38,9 +38,11 @@ WRITERS, LOG, EDGES, EXISTING = map(
 # Queues of one statement.
 QUEUE_BATCH_SIZE = 200
 
-# Seconds between two rounds of all queues, if a round takes no more than a twentieth of that; then
-# it is so much longer, up to the most.
-ROUND_INTERVAL_SECONDS = 1.0
+# Seconds between two rounds of all queues, and after one with so many events: as a rule BullMQ
+# keeps 10,000. It is longer where a round takes more than a twentieth of that, up to the most.
+ROUND_INTERVAL_SECONDS = 2.0
+BUSY_INTERVAL_SECONDS = 0.5
+BUSY_EVENTS = 500
 MAX_ROUND_INTERVAL_SECONDS = 5.0
 PACE = 19.0
 # Seconds of a round in which queues that have more to read are read on.
@@ -165,7 +167,7 @@ class Follower:
 
     async def _round(self) -> float:
         """Read once what is new of all queues; how long to rest then, in seconds."""
-        began = time.monotonic()
+        began, before = time.monotonic(), self._counts.events_read
         await self._resolve()
         await self._look()
         if await self._keep_up_with_queues() is False:
@@ -187,8 +189,10 @@ class Follower:
         self._counts.is_current = True
         if self._behind:
             return 0.0
+        is_busy = self._counts.events_read - before >= BUSY_EVENTS
+        interval = BUSY_INTERVAL_SECONDS if is_busy else ROUND_INTERVAL_SECONDS
         took = time.monotonic() - began
-        return min(max(ROUND_INTERVAL_SECONDS, PACE * took), MAX_ROUND_INTERVAL_SECONDS)
+        return min(max(interval, PACE * took), MAX_ROUND_INTERVAL_SECONDS)
 
     def _lag(self) -> float:
         """Seconds from the last event read to now, of the queue that is behind most."""
