@@ -457,7 +457,7 @@ class Faults(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if getattr(record, "reason", "") == STALLED:
+        if str(getattr(record, "reason", "")).endswith(STALLED):
             return  # the disk of a busy machine
         if record.exc_info or record.levelno > logging.WARNING or message.startswith(self.SAYINGS):
             self.lines.append(self.format(record) + str(record.__dict__.get("reason", "")))
