@@ -12,7 +12,7 @@ from exporter.collect.collectors import Collectors
 from exporter.concurrency.request_priority import RequestPriority
 from exporter.concurrency.retry import MAX_RETRY_SECONDS, retry_pause
 from exporter.concurrency.supervision import supervise
-from exporter.queues.errors import StoreInvalidReply, StoreUnavailable
+from exporter.queues.errors import StoreInvalidReply, StoreRefused, StoreUnavailable
 from exporter.queues.queue import Queue
 from exporter.queues.remark import Remark, not_searched
 from exporter.queues.snapshot import (
@@ -72,6 +72,7 @@ class Watcher:
         self._started = time.monotonic()
         self._remarks: Sequence[Remark] = ()  # on what the last search of all keys found
         self._search_refused: str | None = None
+        self._search_failures = 0  # consecutive ones
         self._collectors = Collectors(store.collectors, store.understanding)
         self._readings: Sequence[QueueReading] = ()
         self._read_once = asyncio.Event()
@@ -234,11 +235,15 @@ class Watcher:
             with self._store.understanding():
                 found = await self._discover(SCAN_PACE)
         except StoreUnavailable as error:
-            # The poll reports an outage; but SCAN may be refused while all else works.
-            if self._search_refused is None and self._up:
+            # The poll reports an outage, which this may be the first to meet; but SCAN may be
+            # refused, or take too long, while all else works.
+            self._search_failures += 1
+            lasts = isinstance(error, StoreRefused | StoreInvalidReply) or self._search_failures > 1
+            if self._search_refused is None and self._up and lasts:
                 _log(not_searched(str(error)))
                 self._search_refused = str(error)
             return interval
+        self._search_failures = 0
         if self._search_refused is not None:
             log.info("queues can be searched for again")
             self._search_refused = None

@@ -24,7 +24,7 @@ MakeHistory = Callable[..., History]
 def in_6_2(line: list[str]) -> list[str]:
     """The line as the README says that it is to be written there."""
     [(keys, scripts, client)] = re.findall(
-        r"Redis 6\.2 has neither .*? write\s+`([^`]*)`, and `([^`]*)` .*?in 6\.2 `([^`]*)`",
+        r"Redis 6\.2 has neither .*? write\s+`([^`]*)`, and\s+`([^`]*)`.*?in 6\.2 `([^`]*)`",
         README,
         re.DOTALL,
     )
