@@ -47,6 +47,10 @@ class ReplayConflict(PostgresUnavailable):
     """A standby ended a read because it was in the way of what the primary had done."""
 
 
+class Unsupported(PostgresUnavailable):
+    """This server has no such function, as those that keep no log of writes as PostgreSQL does."""
+
+
 class NoConnection(PostgresUnavailable):
     """All connections were in use by other reads."""
 
@@ -122,6 +126,8 @@ def read_error(settings: PostgresSettings, error: psycopg.Error, limit_ms: int) 
             f"{where} is a standby that ends our reads: {reason_of(error)}; see "
             "hot_standby_feedback and max_standby_streaming_delay there"
         )
+    if isinstance(error, errors.FeatureNotSupported | errors.ObjectNotInPrerequisiteState):
+        return Unsupported(f"{where} cannot be read: {reason_of(error)}")
     if isinstance(error, errors.InsufficientPrivilege):
         return PostgresRefused(
             f"{where} does not let us read: {reason_of(error)}; see SECURITY.md for the rights "

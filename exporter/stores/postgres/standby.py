@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from exporter.stores.postgres.client import PostgresReader
-from exporter.stores.postgres.errors import PostgresUnavailable
+from exporter.stores.postgres.errors import PostgresUnavailable, Unsupported
 from exporter.stores.postgres.statements import load_statement
 
 STANDBY = load_statement("standby.sql")
@@ -28,10 +28,18 @@ class Standby:
         self._reader = reader
         self._not_replayed: tuple[float, int] | None = None  # since when, and up to where
         self._disconnected_since: float | None = None
+        self._is_supported = True
 
     async def check(self) -> None:
         """Raises PostgresUnavailable if it is behind for too long."""
-        [(is_standby, is_connected, received, replayed)] = await self._reader.read(STANDBY)
+        if not self._is_supported:
+            return
+        try:
+            [(is_standby, is_connected, received, replayed)] = await self._reader.read(STANDBY)
+        except Unsupported:
+            # Amazon Aurora refuses these functions; its replicas read the primary's storage.
+            self._is_supported = False
+            return
         now = time.monotonic()
         if not is_standby or received is None or replayed is None:
             self._not_replayed = self._disconnected_since = None

@@ -23,7 +23,7 @@ from exporter.stores.events.failure_details import FailureDetails, ReadJobs, no_
 from exporter.stores.events.resolver import Resolver
 from exporter.stores.events.stale_jobs import Candidate, StaleJobs, forget_stale
 from exporter.stores.postgres.client import PostgresReader, Row, raw_text, sendable
-from exporter.stores.postgres.errors import PostgresRefused
+from exporter.stores.postgres.errors import PostgresRefused, Unsupported
 from exporter.stores.postgres.events import job_facts
 from exporter.stores.postgres.events.commit_horizon import CommitHorizon
 from exporter.stores.postgres.events.event_reads import EventReads, Unread, Wanted
@@ -31,8 +31,9 @@ from exporter.stores.postgres.statements import load_statement
 
 log = logging.getLogger(__name__)
 
-WRITERS, LOG, EDGES, EXISTING = map(
-    load_statement, ("event_writers.sql", "event_log.sql", "event_edges.sql", "existing.sql")
+WRITERS, LOG, TIMELINE, EDGES, EXISTING = map(
+    load_statement,
+    ("event_writers.sql", "event_log.sql", "timeline.sql", "event_edges.sql", "existing.sql"),
 )
 
 # Queues of one statement.
@@ -209,8 +210,8 @@ class Follower:
             )
         self._counts.clock.note_event(now)
         if not self._is_checked or table != self._table:
-            [(identity,)] = await self._reader.read(LOG)
-            await self._note_log(identity)
+            [(tables,)] = await self._reader.read(LOG)
+            await self._note_log(tables, await self._timeline())
             self._is_checked, self._table = True, table
         self._horizon.look(writers, self._newest)
         if self._horizon.give_up(self._newest - MAX_OPEN_IDS):
@@ -220,15 +221,26 @@ class Follower:
                 "not be counted"
             )
 
-    async def _note_log(self, identity: str) -> None:
+    async def _timeline(self) -> str:
+        """The timeline of the server; empty if it has none that it shows."""
+        try:
+            [(timeline,)] = await self._reader.read(TIMELINE)
+        except Unsupported:
+            return ""  # Amazon Aurora, unless its wal_level is `logical`
+        return str(timeline)
+
+    async def _note_log(self, tables: str, timeline: str) -> None:
         known = self._counts.log_identity
-        if known is not None and known != identity:
+        known_timeline, _, known_tables = (known or "").partition("/")
+        timeline = timeline or known_timeline
+        is_promoted = bool(known_timeline) and timeline != known_timeline
+        if known is not None and (is_promoted or tables != known_tables):
             log.warning(
                 "the events are those of another server, a promoted or restored one, or of new "
                 "tables: those written since the last one that was read are counted"
             )
             await self._restart()
-        self._counts.log_identity = identity
+        self._counts.log_identity = f"{timeline}/{tables}"
 
     async def _restart(self) -> None:
         """The ids of events are those of another log."""
