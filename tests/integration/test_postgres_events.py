@@ -394,7 +394,7 @@ async def test_a_transaction_that_is_open_for_too_long_is_waited_for_no_longer(
 
     async def rounds() -> Tallies:
         for _ in range(3):
-            await follows._run_round()
+            await follows._run_step()
         found = await follows.tallies()
         assert found is not None
         return found
@@ -427,13 +427,13 @@ async def test_a_server_that_shows_no_timeline_is_followed(
         await is_behind.check()
         await is_behind.check()
         follows = Follower(reader, EventsSettings(), lambda: (queue,))
-        await follows._run_round()
+        await follows._run_step()
     database.execute("""SELECT publish_event('mail', 'added', '{"jobId": "1", "name": "send"}')""")
     # When the timeline is known later, nothing has changed for that.
     follows._begin_anew()
-    await follows._run_round()
+    await follows._run_step()
     follows._begin_anew()
-    await follows._run_round()
+    await follows._run_step()
     tallies = await follows.tallies()
     assert tallies is not None
     assert tallies.queues[queue].by_name["send"].values[Count.ADDED] == 1
@@ -474,13 +474,13 @@ async def test_an_event_that_cannot_be_read_is_missed_and_the_next_ones_are_read
             raise TooSlow("a statement took over 200 ms")
         return rows
 
-    await follows._run_round()
+    await follows._run_step()
     monkeypatch.setattr(event_reads.EventReads, "_read", too_slow_with_the_second)
     for number in range(1, 5):
         data = json.dumps({"jobId": str(number), "name": "send"})
         database.execute(f"SELECT publish_event('mail', 'added', '{data}')")
     for _ in range(5):
-        await follows._run_round()
+        await follows._run_step()
     tallies = await follows.tallies()
     assert tallies is not None
     assert tallies.queues[queue].by_name["send"].values[Count.ADDED] == 3

@@ -6,13 +6,12 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 from exporter.concurrency.batches import batched
-from exporter.concurrency.request_priority import RequestPriority
-from exporter.deadline import Deadline
 from exporter.queues.event_log import (
     Entry,
     Gap,
@@ -21,12 +20,9 @@ from exporter.queues.event_log import (
     check_entries,
     milliseconds,
 )
-from exporter.queues.failure_evidence import SeenFailures
 from exporter.queues.job_facts import number
 from exporter.queues.queue import Queue, State
 from exporter.queues.queue_event_counter import QueueEventCounter
-from exporter.queues.redact import Redact, unredacted
-from exporter.queues.tallies import Tallies
 from exporter.settings import EventsSettings
 from exporter.stores.bullmq.events import job_facts
 from exporter.stores.bullmq.events.backfill import Backfill
@@ -42,9 +38,7 @@ from exporter.stores.bullmq.events.scarce_events import ScarceEvents
 from exporter.stores.bullmq.events.stream_info import stream_info
 from exporter.stores.bullmq.keys import events_key
 from exporter.stores.bullmq.waiting import ready_by_hash
-from exporter.stores.events.event_counters import EventCounters
-from exporter.stores.events.failure_details import FailureDetails, ReadJobs, no_jobs
-from exporter.stores.events.resolver import Resolver
+from exporter.stores.events.event_follower import EventFollower, Surroundings
 from exporter.stores.events.stale_jobs import Candidate, StaleJobs, forget_stale
 from exporter.stores.redis.client import (
     RedisReader,
@@ -106,12 +100,8 @@ class Behind(NamedTuple):
     check_due: float  # monotonic
 
 
-class Follower:
-    """Counts what happens to jobs. `queues` returns the queues to follow, and `searched_at` when
-    the search began that found them (epoch ms; None: they were not searched for);
-    `not_watched_until` returns from when on to read a queue that is not new (epoch ms);
-    `read_jobs` reads hashes of jobs that have failed, over other connections.
-    """
+class Follower(EventFollower):
+    """Counts what happens to jobs, from the streams of `queues`."""
 
     def __init__(
         self,
@@ -120,38 +110,13 @@ class Follower:
         queues: Callable[[], tuple[Queue, ...] | None],
         *,
         redis_timeout: float,
-        request_priority: RequestPriority | None = None,
-        deadline: Deadline | None = None,
-        searched_at: Callable[[], int | None] = lambda: None,
-        not_watched_until: Callable[[Queue], int | None] = lambda _: None,
-        redact: Redact = unredacted,
-        read_jobs: ReadJobs = no_jobs,
+        **around: Unpack[Surroundings],
     ) -> None:
+        super().__init__(
+            settings, queues, partial(job_facts.ask, redis), stream_of=events_key, **around
+        )
         self._redis = redis
-        self._request_priority = request_priority or RequestPriority()
-        self._deadline = deadline or Deadline()
         self._block = int(1000 * min(BLOCK, redis_timeout / 3))
-        # None if failures are not counted by reason.
-        self._details: FailureDetails | None = None
-        if settings.max_reasons:
-            self._details = FailureDetails(int(1000 * time.time()), read_jobs, redact)
-        self._counts = EventCounters(
-            settings,
-            queues,
-            details=self._details,
-            redact=redact,
-            searched_at=searched_at,
-            not_watched_until=not_watched_until,
-            request_priority=self._request_priority,
-            stream_of=events_key,
-        )
-        self._resolver = Resolver(
-            partial(job_facts.ask, redis),
-            self._details,
-            redact=redact,
-            request_priority=self._request_priority,
-            now=self._counts.now,
-        )
         self._by_stream: dict[bytes, QueueEventCounter] = {}
         self._unreadable: set[Queue] = set()
         self._large = LargeEntries(redis)
@@ -165,42 +130,19 @@ class Follower:
         self._all_due = 0.0
         self._checks = CheckRounds()
         self._stale_jobs = StaleJobs()
-        self._ahead: set[QueueEventCounter] = set()  # those whose hashes may include unread events
         self._opened: dict[Queue, int] = {}  # in which pass a queue was first read
         self._passes = 0  # how often all streams were read to the end
         # Jobs that wait and are not known from events: in which pass they were first asked for.
         self._unseen: dict[tuple[Queue, bytes, float], int] = {}
         self._backfill = Backfill(redis, self._scarce, self._counts.consistent)
 
-    @property
-    def _counters(self) -> Mapping[Queue, QueueEventCounter]:
-        return self._counts.by_queue
-
-    async def run(self) -> None:
-        """Follow until cancelled, then save."""
-        await self._counts.run(
-            self._run_step,
-            failed=self._begin_anew,
-            resolver=self._resolver,
-            deadline=self._deadline,
-        )
-
-    async def _run_step(self) -> float:
-        with self._redis.understanding():
-            return await self._step()
+    def _understanding(self) -> AbstractContextManager[None]:
+        return self._redis.understanding()
 
     def _begin_anew(self) -> None:
         """After a step that failed all streams are checked."""
         self._read_size.begin_anew()
         self._checks.begin_anew()
-
-    async def tallies(self) -> Tallies | None:
-        """See EventCounters.tallies."""
-        return await self._counts.tallies()
-
-    def seen_failures(self, queue: Queue) -> SeenFailures | None:
-        """What was seen of the queue's failures; None if that is not known."""
-        return self._counts.seen_failures(queue)
 
     def ready_times(self, queue: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:
         """When waiting jobs became ready, in ms; see QueueEventCounter.ready_at.
@@ -501,10 +443,7 @@ class Follower:
                 if counter.queue not in behind:
                     self._behind.pop(counter.queue, None)
         if self._ahead:
-            for counter in self._ahead.intersection(counters):
-                if counter.queue not in behind:
-                    self._ahead.remove(counter)
-                    counter.note_caught_up()
+            self._note_caught_up(each for each in counters if each.queue not in behind)
 
     # Which queues
 
@@ -693,9 +632,3 @@ class Follower:
         log.log(level, "events were missed", extra=details)
         counter.note_gap(gap)
         self._backfill.note_gap(counter.queue)
-
-    async def _resolve(self) -> None:
-        """Ask for the names, and for what the events left open."""
-        async for counter in self._resolver.resolve():
-            if counter.is_ahead:
-                self._ahead.add(counter)

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 from exporter.concurrency.batches import batched
-from exporter.concurrency.request_priority import RequestPriority
-from exporter.deadline import Deadline
 from exporter.queues.event_log import BEGIN, milliseconds, order
-from exporter.queues.failure_evidence import SeenFailures
 from exporter.queues.queue import Queue
 from exporter.queues.queue_event_counter import QueueEventCounter
-from exporter.queues.redact import Redact, unredacted
-from exporter.queues.tallies import Tallies
 from exporter.settings import EventsSettings
-from exporter.stores.events.event_counters import EventCounters
-from exporter.stores.events.failure_details import FailureDetails, ReadJobs, no_jobs
-from exporter.stores.events.resolver import Resolver
+from exporter.stores.events.event_follower import EventFollower, Surroundings
 from exporter.stores.events.stale_jobs import Candidate, StaleJobs, forget_stale
 from exporter.stores.postgres.client import PostgresReader, Row, raw_text, sendable
 from exporter.stores.postgres.errors import PostgresRefused, Unsupported
@@ -79,44 +73,18 @@ class Edges(NamedTuple):
         return cls(first, last, number or None)
 
 
-class Follower:
-    """Counts what happens to jobs. See the Redis store's, which is given the same."""
+class Follower(EventFollower):
+    """Counts what happens to jobs, from the table of events."""
 
     def __init__(
         self,
         reader: PostgresReader,
         settings: EventsSettings,
         queues: Callable[[], tuple[Queue, ...] | None],
-        *,
-        request_priority: RequestPriority | None = None,
-        deadline: Deadline | None = None,
-        searched_at: Callable[[], int | None] = lambda: None,
-        not_watched_until: Callable[[Queue], int | None] = lambda _: None,
-        redact: Redact = unredacted,
-        read_jobs: ReadJobs = no_jobs,
+        **around: Unpack[Surroundings],
     ) -> None:
+        super().__init__(settings, queues, partial(job_facts.ask, reader), **around)
         self._reader, self._reads = reader, EventReads(reader)
-        self._request_priority = request_priority or RequestPriority()
-        self._deadline = deadline or Deadline()
-        details = None
-        if settings.max_reasons:
-            details = FailureDetails(int(1000 * time.time()), read_jobs, redact)
-        self._counts = EventCounters(
-            settings,
-            queues,
-            details=details,
-            redact=redact,
-            searched_at=searched_at,
-            not_watched_until=not_watched_until,
-            request_priority=self._request_priority,
-        )
-        self._resolver = Resolver(
-            partial(job_facts.ask, reader),
-            details,
-            redact=redact,
-            request_priority=self._request_priority,
-            now=self._counts.now,
-        )
         self._horizon = CommitHorizon()
         self._stale_jobs = StaleJobs()
         self._newest = 0  # the highest id that was read
@@ -128,35 +96,11 @@ class Follower:
         self._is_checked = False  # whether this is the log that was read before
         self._table = 0
         self._latest: dict[Queue, int] = {}  # when the newest event was written (ms), until noted
-        # Those whose facts may include events that are unread.
-        self._ahead: set[QueueEventCounter] = set()
         # When a gap of a queue was last found (monotonic): the log reports the first of many.
         self._gaps: dict[Queue, float] = {}
 
-    async def run(self) -> None:
-        """Follow until cancelled, then save."""
-        await self._counts.run(
-            self._run_round,
-            failed=self._begin_anew,
-            resolver=self._resolver,
-            deadline=self._deadline,
-        )
-
-    async def tallies(self) -> Tallies | None:
-        """See EventCounters.tallies."""
-        return await self._counts.tallies()
-
-    def seen_failures(self, queue: Queue) -> SeenFailures | None:
-        """What was seen of the queue's failures; None if that is not known."""
-        return self._counts.seen_failures(queue)
-
-    @property
-    def _counters(self) -> Mapping[Queue, QueueEventCounter]:
-        return self._counts.by_queue
-
-    async def _run_round(self) -> float:
-        with self._reader.understanding():
-            return await self._round()
+    def _understanding(self) -> AbstractContextManager[None]:
+        return self._reader.understanding()
 
     def _begin_anew(self) -> None:
         """After a round that failed: the server may be another one."""
@@ -166,7 +110,7 @@ class Follower:
 
     # One round
 
-    async def _round(self) -> float:
+    async def _step(self) -> float:
         """Read once what is new of all queues; how long to rest then, in seconds."""
         began, before = time.monotonic(), self._counts.events_read
         await self._resolve()
@@ -294,12 +238,6 @@ class Follower:
             found.update((queue, raw_text(job_id)) for (job_id,) in rows)
         return [(each.counter.queue, each.job_id) in found for each in asked]
 
-    async def _resolve(self) -> None:
-        """Ask for the names, and for what the events left open."""
-        async for counter in self._resolver.resolve():
-            if counter.is_ahead:
-                self._ahead.add(counter)
-
     # Reading
 
     def _start(self, counter: QueueEventCounter) -> int:
@@ -340,10 +278,7 @@ class Follower:
                     self._behind.pop(counter.queue, None)
                 else:
                     self._behind[counter.queue] = unread.ids[-1]
-            for counter in self._ahead.intersection(counters):
-                if counter.queue not in self._behind:
-                    self._ahead.remove(counter)
-                    counter.note_caught_up()
+            self._note_caught_up(each for each in counters if each.queue not in self._behind)
             await self._resolve()
 
     def _count(self, counter: QueueEventCounter, unread: Unread) -> None:
