@@ -160,19 +160,21 @@ def test_a_server_that_is_killed_restarted_or_full_is_read_again(
     with watched.outage(*expected):
         own_postgres.start("max_connections=6", "superuser_reserved_connections=1")
     database.execute("CREATE ROLE busy LOGIN")
-    with ExitStack() as sessions:
+    sessions: list[psycopg.Connection] = []
+    with ExitStack() as stack:
 
         def takes_all() -> bool:
+            """Whether the exporter has no connection and finds no slot for one any more."""
             database.end_connections()
             with suppress(psycopg.OperationalError):
                 while True:
-                    sessions.enter_context(psycopg.connect(database.url_of("busy")))
-            return watched.exporter.metrics.value("bullmq_up") == 0
+                    sessions.append(stack.enter_context(psycopg.connect(database.url_of("busy"))))
+            return len(sessions) == 6 - 1  # max_connections, but for the superuser's
 
         eventually(takes_all)
         full = "(too many clients|slots are reserved).*raise .*max_connections"
         with watched.outage(full, "terminating|closed"):
-            sessions.close()
+            stack.close()
     watched.end()
 
 
