@@ -105,7 +105,7 @@ class UncertainGap(Gap):
 
 
 @dataclass
-class Place:
+class Cursor:
     """How far a stream was read, and whether all of it.
 
     Redis 7.0 counts the entries that were ever added to a stream, so the number of the entry at our

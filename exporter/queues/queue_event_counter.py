@@ -1,4 +1,4 @@
-"""The book that is kept of a queue from its events: counts by job name, and jobs on their way.
+"""What is counted of a queue from its events: by job name, and the jobs that are not finished.
 
 What each event means is read off the XADDs of BullMQ's Lua scripts, 5.56.3 and 6.7.0. Both write
 `event <type> jobId <id>` first, and then what the type brings along.
@@ -12,7 +12,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from exporter.queues.event_log import Entry, Gap, Place, milliseconds
+from exporter.queues.event_log import Cursor, Entry, Gap, milliseconds
 from exporter.queues.failure_evidence import FailedAttempt
 from exporter.queues.failure_reasons import FoldedReason
 from exporter.queues.job_facts import JobFacts
@@ -41,10 +41,10 @@ ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED, DEDUPLICATED, DUP
 CLOCK_SKEW_MS = 2000
 
 # Ids of finished jobs that are remembered to backfill gaps: over 5 s of the fastest worker that was
-# measured (7,675 jobs a second). With more, the earliest part of a gap is not mended.
+# measured (7,675 jobs a second). With more, the earliest part of a gap is not backfilled.
 MAX_FINISHED_JOBS = 50_000
 
-# Gaps that wait to be mended; two of more are taken as one.
+# Gaps that wait to be backfilled; two of more are taken as one.
 MAX_GAPS = 20
 
 
@@ -99,13 +99,13 @@ class UnreadFailure(NamedTuple):
 
 
 class QueueEventCounter:
-    """The book of one queue."""
+    """Counts what happens to the jobs of one queue."""
 
     def __init__(
         self,
         queue: Queue,
         layout: Layout,
-        room: JobBudget,
+        budget: JobBudget,
         *,
         max_names: int,
         max_reasons: int = 0,
@@ -113,20 +113,20 @@ class QueueEventCounter:
     ) -> None:
         self.queue = queue
         self.stream = stream
-        self.place = Place()
+        self.cursor = Cursor()
         self.jobs: dict[bytes, TrackedJob] = {}
         self.tallies: dict[str, Tally] = {}
         self.missed = 0
-        self.gaps: list[Gap] = []  # those that are not mended yet
+        self.gaps: list[Gap] = []  # those that are not backfilled yet
         self.cleaned = False  # jobs may be gone of which no event says so
         self._events_off = False
         self._restored = False
         self._taken_removed = FinishedJobs()  # the sum of what `take_removed` has returned
-        # None as soon as anything is booked: in read, pass_over, resolve, note_gap, backfill and
+        # None as soon as anything is counted: in read, pass_over, resolve, note_gap, backfill and
         # compare_clock, and when the queue goes or is remembered.
         self._frozen: QueueTallies | None = None
         self._layout = layout
-        self._budget = room
+        self._budget = budget
         self._max_names = max_names
         # Why jobs failed; None if that is not counted. And what is still to be counted there: jobs
         # that failed with what their events say, and failed attempts with what their hashes will.
@@ -152,8 +152,8 @@ class QueueEventCounter:
         self._last_failed: tuple[bytes, TrackedJob] | None = None
         self._last_finished = (b"", b"")  # the job, and the id of the event
         self._worker_clock = WorkerClock()
-        # Jobs whose end was read, for as long as a gap may be mended for which it matters: lists,
-        # each with the time of the last entry before it.
+        # Jobs whose end was read, for as long as a gap may be backfilled for which it matters:
+        # lists, each with the time of the last entry before it.
         # No deque: an empty one takes 760 bytes, which is 8 MB for 10,000 queues.
         self._finished: list[tuple[int, list[bytes]]] = [(0, [])]
         self._read_at = time.monotonic()
@@ -167,7 +167,7 @@ class QueueEventCounter:
         self._finished = [(since, [])]
 
     def read(self, entries: Sequence[Entry]) -> None:
-        """Count these entries. The place is moved on by who calls this."""
+        """Count these entries. Whoever calls this advances the cursor."""
         self._frozen = None
         self._read_at = time.monotonic()
         for entry_id, fields in entries:
@@ -342,7 +342,7 @@ class QueueEventCounter:
     # Jobs
 
     def _track(self, job_id: bytes, job: TrackedJob) -> bool:
-        """Keep track of a job; False where there is no room."""
+        """Keep track of a job; False where the budget is used up."""
         if job_id not in self.jobs:
             # A newcomer is refused rather than an old job put out: in a backlog that is longer than
             # the limit the old ones are those that are taken next.
@@ -354,7 +354,7 @@ class QueueEventCounter:
         return True
 
     def _job(self, job_id: bytes) -> TrackedJob:
-        """A job that was added before we followed, or found no room then."""
+        """A job that was added before we followed, or when the budget was used up."""
         job = self._nameless_job(job_id)
         self._track(job_id, job)
         return job
@@ -487,7 +487,7 @@ class QueueEventCounter:
         facts: Mapping[bytes, JobFacts],
         reasons: Mapping[bytes, ReadReason | None] = MappingProxyType({}),
     ) -> list[FailedAttempt]:
-        """Finish the book with the facts of all `unresolved`, and all `unread_reasons`.
+        """Finish counting with the facts of all `unresolved`, and all `unread_reasons`.
 
         Returns the failed attempts whose reasons are known, and are counted now.
         """
@@ -524,8 +524,8 @@ class QueueEventCounter:
         raw_reasons = [each.raw_reason for each in failures]
         raw_reasons += [facts[each.job_id].failed_reason for each in attempts]
         known = []
-        for place, (each, raw) in enumerate(zip((*failures, *attempts), raw_reasons, strict=True)):
-            is_final = place < len(failures)
+        for index, (each, raw) in enumerate(zip((*failures, *attempts), raw_reasons, strict=True)):
+            is_final = index < len(failures)
             count = self._reasons.count_failed if is_final else self._reasons.count_retried
             reason = reasons.get(raw) if raw else None
             count(reason and reason.folded, each.at)
@@ -584,8 +584,8 @@ class QueueEventCounter:
             self.gaps[:2] = [Gap(first.missed + second.missed, first.since, second.until)]
 
     def note_check(self) -> None:
-        """The place was checked: what finished long before it is not needed any more."""
-        read = milliseconds(self.place.position)
+        """The cursor was checked: what finished long before it is not needed any more."""
+        read = milliseconds(self.cursor.position)
         idle = time.monotonic() - self._read_at
         if not self.gaps and idle >= IDLE_SECONDS:
             # What is missed from now on happens now or later.
@@ -611,10 +611,10 @@ class QueueEventCounter:
 
     def is_past(self, gap: Gap) -> bool:
         """Whether all has been read that may have finished within the gap's `search_window`."""
-        return milliseconds(self.place.position) >= gap.until + 2 * CLOCK_SKEW_MS
+        return milliseconds(self.cursor.position) >= gap.until + 2 * CLOCK_SKEW_MS
 
     def seen(self) -> set[bytes]:
-        """The jobs whose end was read, or mended, of late."""
+        """The jobs whose end was read, or backfilled, of late."""
         return {job_id for _, job_ids in self._finished for job_id in job_ids}
 
     def backfill(self, count: Count, found: Mapping[bytes, JobFacts]) -> None:
@@ -630,7 +630,7 @@ class QueueEventCounter:
                 job.retries = facts.retries
                 self._budget.failed.remember(self.queue.base, job_id, job)
         self._count_unknown_reasons(count, len(found))
-        # They are not to be found again when another gap is mended, or this one after an error.
+        # They are not to be found again when another gap is backfilled, or this one after an error.
         self._finished[-1][1].extend(found)
 
     def counted(self, count: Count) -> int:
@@ -654,7 +654,7 @@ class QueueEventCounter:
     # Snapshots
 
     def freeze(self) -> QueueTallies:
-        """A copy of what is counted; the same object as before while nothing was booked."""
+        """A copy of what is counted; the same object as before while nothing was counted."""
         if self._frozen is None:
             self._frozen = QueueTallies(
                 by_name={name: tally.freeze() for name, tally in self.tallies.items()},
@@ -669,11 +669,11 @@ class QueueEventCounter:
     def memory(self) -> dict[str, Any]:
         """All of it, in plain values, for `remember`."""
         return {
-            "position": self.place.position,
-            "number": self.place.number,
-            "first": self.place.first,
-            "length": self.place.length,
-            "ahead": tuple(self.place.ahead),
+            "position": self.cursor.position,
+            "number": self.cursor.number,
+            "first": self.cursor.first,
+            "length": self.cursor.length,
+            "ahead": tuple(self.cursor.ahead),
             "missed": self.missed,
             "gaps": self.gaps,
             "finished": self._finished,
@@ -696,11 +696,11 @@ class QueueEventCounter:
     def remember(self, memory: Mapping[str, Any]) -> None:
         """Go on from a `memory`. Raises KeyError, TypeError or ValueError where it is none."""
         self._frozen = None
-        place = self.place
-        place.position, place.number = memory["position"], memory["number"]
-        place.first, place.length = memory["first"], memory["length"]
-        place.checked = place.position
-        place.ahead = frozenset(memory.get("ahead", ()))
+        cursor = self.cursor
+        cursor.position, cursor.number = memory["position"], memory["number"]
+        cursor.first, cursor.length = memory["first"], memory["length"]
+        cursor.checked = cursor.position
+        cursor.ahead = frozenset(memory.get("ahead", ()))
         self.missed = memory["missed"]
         self._restored = True
         self.gaps = [Gap(*gap) for gap in memory["gaps"]]

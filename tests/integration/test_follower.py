@@ -14,7 +14,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from exporter.queues.event_log import Entry, Gap, Place, StreamInfo, UncertainGap
+from exporter.queues.event_log import Cursor, Entry, Gap, StreamInfo, UncertainGap
 from exporter.queues.queue import Queue
 from exporter.queues.queue_event_counter import QueueEventCounter
 from exporter.queues.tallies import Count, Layout, Tallies
@@ -647,11 +647,11 @@ def test_what_is_counted_while_the_state_is_written_is_not_in_it() -> None:
     counter = QueueEventCounter(QUEUE, layout, JobBudget(10), max_names=10)
     added: list[bytes] = [b"event", b"added", b"jobId", b"1", b"name", b"import"]
     counter.read([(b"1-0", added)])
-    counter.place.advance([(b"1-0", added)])
+    counter.cursor.advance([(b"1-0", added)])
     memory = {"saved": 1, "bounds": layout.bounds, QUEUES: {QUEUE.base: counter.memory()}}
     parts = state_format.encode(memory)
     counter.read([(b"2-0", added)])
-    counter.place.advance([(b"2-0", added)])
+    counter.cursor.advance([(b"2-0", added)])
     remembered = state_format.decode(b"".join(parts), layout).queues
     assert remembered[QUEUE.base]["position"] == b"1-0"
     assert remembered[QUEUE.base]["tallies"]["import"][Count.ADDED] == 1
@@ -683,25 +683,25 @@ def info(length: int, first: int, last: int) -> StreamInfo:
 
 
 def test_a_server_that_does_not_count_entries_shows_that_some_were_missed() -> None:
-    place = Place()
-    place.start(info(3, 1, 3))
-    assert place.check(info(5, 1, 5), entries(4, 5), complete=True) is None
-    place.advance(entries(4, 5))
-    gap = place.check(info(2, 8, 9), entries(8, 9), complete=True)
+    cursor = Cursor()
+    cursor.start(info(3, 1, 3))
+    assert cursor.check(info(5, 1, 5), entries(4, 5), complete=True) is None
+    cursor.advance(entries(4, 5))
+    gap = cursor.check(info(2, 8, 9), entries(8, 9), complete=True)
     assert gap == Gap(1, 3, 8)
     assert isinstance(gap, UncertainGap)
-    place.advance(entries(8, 9))
-    assert place.check(info(3, 8, 10), entries(10), complete=True) is None
-    assert place.number is None
+    cursor.advance(entries(8, 9))
+    assert cursor.check(info(3, 8, 10), entries(10), complete=True) is None
+    assert cursor.number is None
 
 
 def test_an_upgrade_to_a_server_that_counts_entries_is_no_gap() -> None:
-    place = Place()
-    place.start(info(3, 1, 3))
+    cursor = Cursor()
+    cursor.start(info(3, 1, 3))
     counting = StreamInfo(4, b"1-0", b"4-0", 4)
-    assert place.check(counting, entries(4), complete=True) is None
-    place.advance(entries(4))
-    assert place.number == 4
+    assert cursor.check(counting, entries(4), complete=True) is None
+    cursor.advance(entries(4))
+    assert cursor.number == 4
 
 
 @pytest.mark.parametrize(
@@ -808,12 +808,12 @@ async def test_what_a_short_lived_queue_leaves_unread_is_an_uncertain_gap(
 
 def test_an_older_copy_of_a_stream_that_went_on_is_no_gap() -> None:
     """A failover to a replica that lagged, and newer events before the next check."""
-    place = Place()
-    place.start(StreamInfo(60, b"1-0", b"60-0", 60))
+    cursor = Cursor()
+    cursor.start(StreamInfo(60, b"1-0", b"60-0", 60))
     copy = StreamInfo(54, b"1-0", b"104-0", 54)
-    assert place.check(copy, entries(101, 102, 103, 104), complete=True) is None
-    place.advance(entries(101, 102, 103, 104))
-    assert place.number == 54
+    assert cursor.check(copy, entries(101, 102, 103, 104), complete=True) is None
+    cursor.advance(entries(101, 102, 103, 104))
+    assert cursor.number == 54
 
 
 async def test_streams_that_all_have_much_at_once_are_read_a_little_at_a_time(

@@ -156,7 +156,7 @@ async def test_a_reply_that_is_cut_anywhere_is_no_end_of_the_stream_and_no_event
         counter = QueueEventCounter(
             QUEUE, Layout((1,), (1,)), JobBudget(1), max_names=1, stream=events_key(QUEUE)
         )
-        counter.place.position = before
+        counter.cursor.position = before
         reader = RedisReader(RedisSettings(host="127.0.0.1", port=proxy.port), connections=1)
         large = LargeEntries(reader)
         info = (await large.read([counter], {counter}, entries=False)).infos[counter]

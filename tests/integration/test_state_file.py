@@ -70,7 +70,7 @@ def real_memory() -> dict[str, Any]:
         ("active", "4"),
     ]
     counter.read(entries(*happened))
-    counter.place.advance(entries(*happened))
+    counter.cursor.advance(entries(*happened))
     counter.note_check()
     return {
         "saved": START,

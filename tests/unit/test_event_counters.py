@@ -48,7 +48,7 @@ class Watched:
     def complete_one(self, queue: Queue) -> None:
         counter = self.counters.by_queue[queue]
         counter.read(DONE)
-        counter.place.advance(DONE)
+        counter.cursor.advance(DONE)
 
     async def tallies(self) -> Tallies:
         found = await self.counters.tallies()
@@ -88,7 +88,7 @@ async def test_a_queue_that_comes_back_is_counted_on() -> None:
     assert watched.counters.find_change() is not None
     watched.follow(MAIL)
     assert await watched.completed(MAIL) == 1
-    assert watched.counters.by_queue[MAIL].place.position == DONE[-1][0]
+    assert watched.counters.by_queue[MAIL].cursor.position == DONE[-1][0]
     # What finished before is counted once among the removed.
     watched.complete_one(MAIL)
     watched.follow(INDEX)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from exporter.queues.event_log import (
     BEGIN,
     NODE_ENTRIES,
+    Cursor,
     Entry,
     Gap,
-    Place,
     StreamInfo,
     UncertainGap,
     check_entries,
@@ -65,106 +65,106 @@ ROUNDS = st.lists(
 def test_each_entry_is_read_or_missed_once(
     rounds: list[tuple[int, int, int]], begins_late: bool
 ) -> None:
-    stream, place, read, missed = Stream(), Place(), 0, 0
+    stream, cursor, read, missed = Stream(), Cursor(), 0, 0
     if begins_late:
         stream.add(7)
-        place.start(stream.info)
+        cursor.start(stream.info)
     before = stream.added if begins_late else 0
     for added, kept, limit in [*rounds, (1, 30, 100)]:
         stream.add(added)
         stream.trim(kept)
-        found = stream.after(place.position, limit)
+        found = stream.after(cursor.position, limit)
         is_whole = len(found) < limit
-        gap = place.check(stream.info, found, complete=is_whole)
+        gap = cursor.check(stream.info, found, complete=is_whole)
         if gap is not None:
             missed += gap.missed
-        place.advance(found)
+        cursor.advance(found)
         read += len(found)
         if is_whole:
             assert before + read + missed == stream.added
-    assert place.number == stream.added
-    assert place.position == stream.info.last
+    assert cursor.number == stream.added
+    assert cursor.position == stream.info.last
 
 
 def test_a_gap_lies_between_what_was_read_and_what_is_still_there() -> None:
-    stream, place = Stream(), Place()
+    stream, cursor = Stream(), Cursor()
     stream.add(10)
-    place.start(stream.info)
+    cursor.start(stream.info)
     stream.add(1000)
     stream.trim(950)
-    gap = place.check(stream.info, stream.after(place.position, 5), complete=False)
+    gap = cursor.check(stream.info, stream.after(cursor.position, 5), complete=False)
     assert gap == Gap(missed=50, since=1010, until=milliseconds(stream.entries[0][0]))
 
 
 def test_a_server_that_does_not_count_entries_shows_that_some_are_missed_and_not_how_many() -> None:
-    stream, place = Stream(counts_added=False), Place()
+    stream, cursor = Stream(counts_added=False), Cursor()
     stream.add(5)
-    place.start(stream.info)
-    assert place.number is None
+    cursor.start(stream.info)
+    assert cursor.number is None
     stream.add(20)
     stream.trim(22)
-    found = stream.after(place.position, 100)
-    assert place.check(stream.info, found, complete=True) is None
-    place.advance(found)
+    found = stream.after(cursor.position, 100)
+    assert cursor.check(stream.info, found, complete=True) is None
+    cursor.advance(found)
     stream.add(20)
     stream.trim(10)
-    found = stream.after(place.position, 100)
-    assert isinstance(gap := place.check(stream.info, found, complete=True), UncertainGap)
+    found = stream.after(cursor.position, 100)
+    assert isinstance(gap := cursor.check(stream.info, found, complete=True), UncertainGap)
     assert gap.missed == 1
 
 
 def test_a_stream_that_was_deleted_and_created_again_leaves_an_uncertain_gap() -> None:
-    stream, place = Stream(), Place()
+    stream, cursor = Stream(), Cursor()
     stream.add(50)
-    place.start(stream.info)
+    cursor.start(stream.info)
     found = [entry(number) for number in range(2001, 2011)]
-    gap = place.check(StreamInfo(10, b"2001-0", b"2010-0", 10), found, complete=True)
+    gap = cursor.check(StreamInfo(10, b"2001-0", b"2010-0", 10), found, complete=True)
     assert isinstance(gap, UncertainGap)
     assert gap.missed == 0, "all ten are there to be read"
-    place.advance(found)
-    assert (place.position, place.number) == (b"2010-0", 10)
+    cursor.advance(found)
+    assert (cursor.position, cursor.number) == (b"2010-0", 10)
 
 
 def test_a_stream_that_vanished_is_read_from_its_start_when_it_is_back() -> None:
-    stream, place = Stream(), Place()
+    stream, cursor = Stream(), Cursor()
     stream.add(3)
-    place.start(stream.info)
-    place.vanish()
+    cursor.start(stream.info)
+    cursor.vanish()
     info = StreamInfo(2, b"2001-0", b"2002-0", 2)
     found = [entry(2001), entry(2002)]
-    assert place.check(info, found, complete=True) is None
+    assert cursor.check(info, found, complete=True) is None
     # One of three was trimmed before it was seen.
-    place.vanish()
+    cursor.vanish()
     found = [entry(3002), entry(3003)]
     info = StreamInfo(2, b"3002-0", b"3003-0", 3)
-    gap = place.check(info, found, complete=True)
+    gap = cursor.check(info, found, complete=True)
     assert gap is not None
     assert gap.missed == 1
 
 
 def test_an_older_copy_of_a_stream_is_not_read_again_and_a_new_one_is() -> None:
-    stream, place = Stream(), Place()
+    stream, cursor = Stream(), Cursor()
     stream.add(20)
     stream.trim(15)
-    place.start(stream.info)
+    cursor.start(stream.info)
     copy = stream.info._replace(length=10, last=b"1015-0", added=15)
-    assert place.has_gone_back(copy)
-    assert not place.go_back(copy)
-    assert (place.position, place.number) == (b"1015-0", 15)
+    assert cursor.has_gone_back(copy)
+    assert not cursor.go_back(copy)
+    assert (cursor.position, cursor.number) == (b"1015-0", 15)
     new = StreamInfo(4, b"900-0", b"903-0", 4)
-    assert place.has_gone_back(new)
-    assert place.go_back(new)
-    assert (place.position, place.number) == (BEGIN, 0)
-    assert not place.has_gone_back(new)
+    assert cursor.has_gone_back(new)
+    assert cursor.go_back(new)
+    assert (cursor.position, cursor.number) == (BEGIN, 0)
+    assert not cursor.has_gone_back(new)
 
 
 def test_a_stream_that_was_trimmed_by_hand_may_hide_more() -> None:
-    stream, place = Stream(), Place()
+    stream, cursor = Stream(), Cursor()
     stream.add(2 * NODE_ENTRIES)
-    place.start(stream.info)
+    cursor.start(stream.info)
     stream.add(10)
     stream.trim(5)
-    gap = place.check(stream.info, stream.after(place.position, 100), complete=True)
+    gap = cursor.check(stream.info, stream.after(cursor.position, 100), complete=True)
     assert isinstance(gap, UncertainGap)
     assert gap.missed == 5
 
@@ -172,11 +172,11 @@ def test_a_stream_that_was_trimmed_by_hand_may_hide_more() -> None:
 def test_a_start_by_a_doubtful_clock_is_reported_once_if_entries_were_skipped() -> None:
     stream = Stream()
     stream.add(10)
-    place = Place(position=b"1005-0", number=None, doubtful_start=b"1005-0")
-    assert not place.is_entry
-    assert place.has_doubtful_start(stream.info)
-    assert not place.has_doubtful_start(stream.info)
-    nothing_skipped = Place(position=b"500-0", number=None, doubtful_start=b"500-0")
+    cursor = Cursor(position=b"1005-0", number=None, doubtful_start=b"1005-0")
+    assert not cursor.is_entry
+    assert cursor.has_doubtful_start(stream.info)
+    assert not cursor.has_doubtful_start(stream.info)
+    nothing_skipped = Cursor(position=b"500-0", number=None, doubtful_start=b"500-0")
     assert not nothing_skipped.has_doubtful_start(stream.info)
 
 

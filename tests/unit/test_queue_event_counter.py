@@ -44,7 +44,7 @@ class Events:
         entry_id = b"%d-%d" % (START + at, self._number)
         entries = [(entry_id, [field.encode() for field in fields])]
         self.counter.read(entries)
-        self.counter.place.advance(entries)
+        self.counter.cursor.advance(entries)
         return self
 
     def resolve(self, facts: JobFacts = NO_JOB) -> None:
@@ -170,7 +170,7 @@ def test_an_add_with_the_id_of_a_job_is_a_duplicate_of_that_job(events: Events) 
 @pytest.mark.parametrize("event", ["progress", "drained", "of-a-later-version"])
 def test_other_events_move_the_position_and_count_nothing(event: str, events: Events) -> None:
     events(event, at=5)
-    assert events.counter.place.position == b"%d-1" % (START + 5)
+    assert events.counter.cursor.position == b"%d-1" % (START + 5)
     assert events.counter.tallies == {}
     assert not events.counter.unresolved()
 
@@ -280,7 +280,7 @@ def test_a_counter_goes_on_from_its_memory(events: Events) -> None:
     again = Events()
     again.counter.remember(events.counter.memory())
     assert again.counts() == events.counts()
-    assert again.counter.place.position == events.counter.place.position
+    assert again.counter.cursor.position == events.counter.cursor.position
     again._number = events._number
     again("active", at=7)("completed", at=8)("waiting", "2", prev="failed")
     assert again.buckets(LAYOUT.wait, LAYOUT.process) == [1, 0, 0, 7]

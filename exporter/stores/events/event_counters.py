@@ -179,9 +179,9 @@ class EventCounters:
             since = None if unwatched is None else self.clock.at(to_monotonic(unwatched))
         if since is not None:
             position = b"%d-0" % max(0, since - CLOCK_SKEW_MS)
-            counter.place.position, counter.place.number = position, None
+            counter.cursor.position, counter.cursor.number = position, None
             if not is_known:
-                counter.place.doubtful_start = position
+                counter.cursor.doubtful_start = position
         return counter
 
     def apply(self, change: QueueChange, opened: Sequence[QueueEventCounter]) -> None:
@@ -207,9 +207,9 @@ class EventCounters:
         before was unread is not known.
         """
         for counter in (*self.by_queue.values(), *self._gone.values()):
-            self.uncertain_gaps += counter.place.position != BEGIN
+            self.uncertain_gaps += counter.cursor.position != BEGIN
             counter.forget_all()
-            counter.place.restart()
+            counter.cursor.restart()
         for memory in self._remembered.values():
             self.uncertain_gaps += memory["position"] != BEGIN
             position = b"%d-0" % milliseconds(memory["position"])

@@ -238,7 +238,7 @@ class Follower(EventFollower):
         return PAUSE * min(max(many, 1.0), 3.0)
 
     async def _read(self, counters: Sequence[QueueEventCounter], *, wait: bool) -> int | None:
-        """Read and book what is new in these streams; what that cost, in entries.
+        """Read and count what is new in these streams; what that cost, in entries.
 
         None where some key holds no stream: then none was read.
         """
@@ -277,7 +277,7 @@ class Follower(EventFollower):
             if reply is not None:
                 expected([reply], dict, list)
                 entries.update(reply)
-            positions = {each.stream: each.place.position for each in counters}
+            positions = {each.stream: each.cursor.position for each in counters}
             for stream, read in entries.items():
                 check_entries(read, positions[stream])
         await self._request_priority.yield_to_requests()
@@ -353,7 +353,7 @@ class Follower(EventFollower):
         cost = await self._count_entries(reading.counters, reading.entries, reading.unfinished)
         for counter, unread in reading.unread.items():
             counter.pass_over(unread)
-            counter.place.advance(unread)
+            counter.cursor.advance(unread)
             self._checks.touch(counter.queue)
             log.warning("an event cannot be read: skipped", extra={"queue": counter.queue.name})
         self._log_large(reading)
@@ -384,7 +384,7 @@ class Follower(EventFollower):
         count = self._read_size.choose(len(counters))
         block = ("BLOCK", self._block) if wait else ()
         streams = [each.stream for each in counters]
-        places = [each.place.position for each in counters]
+        places = [each.cursor.position for each in counters]
         return packed(("XREAD", "COUNT", count, *block, "STREAMS", *streams, *places))
 
     async def _count_entries(
@@ -395,13 +395,13 @@ class Follower(EventFollower):
     ) -> int:
         """Record new entries; return their cost in entries. `unfinished` streams may have more."""
         behind: set[Queue] = set()
-        cost = number = booked = 0
+        cost = number = counted = 0
         for stream, new in entries.items():
             counter = self._by_stream[stream]
-            if booked >= COUNT_BATCH_SIZE:
-                booked = 0
+            if counted >= COUNT_BATCH_SIZE:
+                counted = 0
                 await self._request_priority.yield_to_requests()
-            booked += len(new)
+            counted += len(new)
             if stream in unfinished:
                 behind.add(counter.queue)
                 # Whether it was stalled says the next entry, which this read does not have.
@@ -423,7 +423,7 @@ class Follower(EventFollower):
                 # Read again they would be counted twice, and stop us again.
                 log.exception("events passed over", extra={"queue": counter.queue.name})
                 counter.pass_over(new)
-            counter.place.advance(new)
+            counter.cursor.advance(new)
             self._checks.touch(counter.queue)
             if counter.cleaned:
                 counter.cleaned = False
@@ -487,7 +487,7 @@ class Follower(EventFollower):
         for batch in batched(counters, CHECK_BATCH_SIZE):
             for counter, info in (await self._infos(batch)).items():
                 if isinstance(info, StreamInfo):
-                    counter.place.start(info)
+                    counter.cursor.start(info)
                     counter.start(milliseconds(info.last))
                 elif "NOPERM" in str(info):
                     raise RedisRefused(f"Redis refused XINFO: {info}")
@@ -560,7 +560,7 @@ class Follower(EventFollower):
     ) -> None:
         if isinstance(info, Exception):
             if "no such key" in str(info):
-                if counter.place.first is not None:
+                if counter.cursor.first is not None:
                     log.info("the events are gone", extra={"queue": counter.queue.name})
                 self._note_deleted(counter)
                 self._unreadable.discard(counter.queue)
@@ -571,19 +571,19 @@ class Follower(EventFollower):
             self._checks.add([counter.queue])
             return
         queue = counter.queue.name
-        if counter.place.has_doubtful_start(info):
+        if counter.cursor.has_doubtful_start(info):
             self._counts.uncertain_gaps += 1
             log.warning(
                 "older events are skipped, by a clock that may be wrong: some may not be counted",
                 extra={"queue": queue},
             )
-        if counter.place.has_gone_back(info) and not entries and not counter.place.is_entry:
+        if counter.cursor.has_gone_back(info) and not entries and not counter.cursor.is_entry:
             # It has no entries from the time at which reading starts.
-            counter.place.start(info)
+            counter.cursor.start(info)
             return
-        if counter.place.has_gone_back(info) and not entries:
+        if counter.cursor.has_gone_back(info) and not entries:
             counter.forget_all()
-            anew = counter.place.go_back(info)
+            anew = counter.cursor.go_back(info)
             # Of an older copy new entries cannot be distinguished from known ones; of a new stream
             # it is unknown what was unread in the one before.
             self._counts.uncertain_gaps += 1
@@ -593,15 +593,15 @@ class Follower(EventFollower):
             )
             return
         if counter.queue in self._behind:
-            lag = (milliseconds(info.last) - milliseconds(counter.place.position)) / 1000
+            lag = (milliseconds(info.last) - milliseconds(counter.cursor.position)) / 1000
             is_costly = self._large.is_checked_here(counter.stream)
             pause = CHECK_LARGE_INTERVAL_SECONDS if is_costly else CHECK_BEHIND_INTERVAL_SECONDS
             self._behind[counter.queue] = Behind(lag, time.monotonic() + pause)
-        known = counter.place.number
-        read = counter.place.read
-        gap = counter.place.check(info, entries, complete=complete)
+        known = counter.cursor.number
+        read = counter.cursor.read
+        gap = counter.cursor.check(info, entries, complete=complete)
         self._scarce.note_check(counter, gap.missed if gap else 0, read, info.length)
-        if known is not None and (counter.place.number or 0) < known:
+        if known is not None and (counter.cursor.number or 0) < known:
             log.info("the events begin anew", extra={"queue": queue})
         if gap is not None:
             self._note_gap(counter, gap)
@@ -611,11 +611,11 @@ class Follower(EventFollower):
         """Whether there was something to read of late: where the stream is deleted, some of it may
         have gone unread.
         """
-        return counter.place.read > 0 or counter.queue in self._behind
+        return counter.cursor.read > 0 or counter.queue in self._behind
 
     def _note_deleted(self, counter: QueueEventCounter) -> None:
         self._counts.uncertain_gaps += self._was_written_to(counter)
-        counter.place.vanish()
+        counter.cursor.vanish()
 
     def _note_gap(self, counter: QueueEventCounter, gap: Gap) -> None:
         details: dict[str, Any] = {"queue": counter.queue.name, "count": gap.missed}

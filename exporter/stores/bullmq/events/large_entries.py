@@ -185,11 +185,11 @@ class LargeEntries:
     ) -> Reading:
         arguments: list[bytes | str | int] = []
         for counter in counters:
-            place = counter.place
+            cursor = counter.cursor
             # If nothing was read since, an unchanged length shows that nothing was added.
-            rested = place.first is not None and place.checked == place.position
-            known: str | int = place.length if rested else -1
-            arguments += [place.position if entries else b"", known if counter in due else b""]
+            rested = cursor.first is not None and cursor.checked == cursor.position
+            known: str | int = cursor.length if rested else -1
+            arguments += [cursor.position if entries else b"", known if counter in due else b""]
         reply = await self._redis.run(
             self._script,
             [counter.stream for counter in counters],
@@ -202,7 +202,7 @@ class LargeEntries:
                 reading.infos[counter] = self._info(counter, info)
             if found:
                 new = [(entry_id, words) for entry_id, words in found]
-                check_entries(new, counter.place.position)
+                check_entries(new, counter.cursor.position)
                 reading.entries[counter.stream] = new
             if unfinished:
                 reading.unfinished.add(counter.stream)
@@ -230,7 +230,7 @@ class LargeEntries:
         if counter in due:
             reading.infos[counter] = await self._info_by_beginning(counter)
         if entries:
-            command = ("XREAD", "COUNT", 1, "STREAMS", counter.stream, counter.place.position)
+            command = ("XREAD", "COUNT", 1, "STREAMS", counter.stream, counter.cursor.position)
             reply, incomplete = await self._beginning(*command)
             if isinstance(reply, Exception):
                 reading.infos[counter] = reply
@@ -266,7 +266,7 @@ class LargeEntries:
         entry = _first_entry(reply) if reply else None
         if entry is None:
             raise incomplete or RedisUnavailable("XREAD: no entry in the reply")
-        check_ids([counter.place.position, entry[0]])
+        check_ids([counter.cursor.position, entry[0]])
         reading.unfinished.add(counter.stream)
         if incomplete is None or _holds_enough(entry[1]):
             reading.entries[counter.stream] = [entry]

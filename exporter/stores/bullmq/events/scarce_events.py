@@ -176,7 +176,7 @@ class ScarceEvents:
     ) -> None:
         # Without a hash, no worker with the option has finished a job yet: the count is 0.
         counts = {count: number or 0 for count, number in zip(METRICS, numbers, strict=True)}
-        sample = _Sample(milliseconds(counter.place.position), counts)
+        sample = _Sample(milliseconds(counter.cursor.position), counts)
         if known.base is None:
             # Jobs that finished since the last read are assumed to be counted: better too few than
             # some twice.

@@ -190,9 +190,9 @@ class Follower(EventFollower):
         """The ids of events are those of another log."""
         async with self._counts.consistent:
             for queue, latest in self._latest.items():
-                place = self._counters[queue].place
-                at, complete = order(place.position)
-                place.position = b"%d-%d" % (max(at, latest), complete)
+                cursor = self._counters[queue].cursor
+                at, complete = order(cursor.position)
+                cursor.position = b"%d-%d" % (max(at, latest), complete)
             self._counts.restart()
             self._horizon = CommitHorizon()
             self._newest = 0
@@ -211,10 +211,10 @@ class Follower(EventFollower):
             # What was there before us is not counted.
             now, last = self._counts.now(), edges[counter.queue].last
             if last is not None:
-                counter.place.position, counter.place.number = b"%d-%d" % (now, last), last
+                counter.cursor.position, counter.cursor.number = b"%d-%d" % (now, last), last
             counter.start(now)
         for counter in opened:
-            self._newest = max(self._newest, counter.place.number or 0)
+            self._newest = max(self._newest, counter.cursor.number or 0)
         for gone in change.gone:
             self._behind.pop(gone.queue, None)
             self._unread.discard(gone.queue)
@@ -242,7 +242,7 @@ class Follower(EventFollower):
 
     def _start(self, counter: QueueEventCounter) -> int:
         """Behind which id a round reads a queue; events that were read are not read again."""
-        _, complete = order(counter.place.position)
+        _, complete = order(counter.cursor.position)
         if self._horizon.again or counter.queue in self._unread:
             return complete
         recent = self._horizon.recent
@@ -253,7 +253,7 @@ class Follower(EventFollower):
         await self._request_priority.yield_to_requests()
         found = await self._reads.read(
             [
-                Wanted(counter.queue, start, counter.place.ahead)
+                Wanted(counter.queue, start, counter.cursor.ahead)
                 for counter, start in zip(counters, starts, strict=True)
             ]
         )
@@ -269,7 +269,7 @@ class Follower(EventFollower):
                 unread = found[counter.queue]
                 first = edges[counter.queue].first if counter.queue in edges else None
                 if (
-                    first is not None and first > (start or counter.place.number or 0)
+                    first is not None and first > (start or counter.cursor.number or 0)
                 ) or self._began_unseen(counter, unread):
                     self._note_gap(counter)
                 if unread.ids:
@@ -282,7 +282,7 @@ class Follower(EventFollower):
             await self._resolve()
 
     def _count(self, counter: QueueEventCounter, unread: Unread) -> None:
-        queue, place = counter.queue, counter.place
+        queue, cursor = counter.queue, counter.cursor
         since = self._counted_until(counter)
         entries = [entry for entry in unread.entries if milliseconds(entry[0]) > since]
         try:
@@ -296,9 +296,9 @@ class Follower(EventFollower):
             log.exception("events passed over", extra={"queue": queue.name})
             counter.pass_over(entries)
         self._counts.events_read += len(entries)
-        place.ahead |= {*unread.ids}
-        place.number = max(place.number or 0, unread.ids[-1])
-        self._newest = max(self._newest, place.number)
+        cursor.ahead |= {*unread.ids}
+        cursor.number = max(cursor.number or 0, unread.ids[-1])
+        self._newest = max(self._newest, cursor.number)
         latest = max((milliseconds(entry_id) for entry_id, _ in entries), default=0)
         self._latest[queue] = max(self._latest.get(queue, 0), latest)
         if counter.cleaned:
@@ -310,16 +310,16 @@ class Follower(EventFollower):
         """Up to which time (ms) events of a queue do not count, where their ids do not show it: it
         was not watched then, or the log was another one. -1 otherwise.
         """
-        at, complete = order(counter.place.position)
-        return at if complete == 0 and counter.place.position != BEGIN else -1
+        at, complete = order(counter.cursor.position)
+        return at if complete == 0 and counter.cursor.position != BEGIN else -1
 
     def _note_complete(self, counters: Iterable[QueueEventCounter]) -> None:
         """After a round of all queues: note up to where nothing is unread, and which events beyond
         that were read.
         """
         for counter in counters:
-            queue, place = counter.queue, counter.place
-            at, before = order(place.position)
+            queue, cursor = counter.queue, counter.cursor
+            at, before = order(cursor.position)
             complete = self._horizon.complete
             if (last := self._behind.get(queue)) is not None:
                 if self._counted_until(counter) >= 0:
@@ -331,9 +331,9 @@ class Follower(EventFollower):
                 counter.note_check()
             if complete > before or (before and queue in self._latest):
                 at = max(at, self._latest.pop(queue, 0))
-                place.position = b"%d-%d" % (at, max(before, complete))
-                if place.ahead:
-                    place.ahead = frozenset(each for each in place.ahead if each > complete)
+                cursor.position = b"%d-%d" % (at, max(before, complete))
+                if cursor.ahead:
+                    cursor.ahead = frozenset(each for each in cursor.ahead if each > complete)
         self._horizon.note_done()
 
     # Edges
@@ -347,7 +347,7 @@ class Follower(EventFollower):
         for counter in counters:
             counter.note_check()
             last = self._edges[counter.queue].last
-            if last is not None and last < (counter.place.number or 0):
+            if last is not None and last < (counter.cursor.number or 0):
                 log.warning(
                     "the ids of events went back: those written since the last one that was read "
                     "are counted",
@@ -376,7 +376,7 @@ class Follower(EventFollower):
         """
         edges = self._edges.get(counter.queue)
         kept = edges.kept if edges else KEPT_IDS
-        read = start or counter.place.number or 0
+        read = start or counter.cursor.number or 0
         return bool(new and read) and kept is not None and new[-1] - kept > read
 
     def _began_unseen(self, counter: QueueEventCounter, unread: Unread) -> bool:
@@ -386,7 +386,7 @@ class Follower(EventFollower):
         first job. (With ids that the application chooses nothing shows which is the first.)
         """
         edges, ids = self._edges.get(counter.queue), unread.ids
-        is_new = counter.place.position == BEGIN and not counter.place.number
+        is_new = counter.cursor.position == BEGIN and not counter.cursor.number
         if not is_new or not ids or edges is None or edges.kept is None or edges.last is None:
             return False
         spacing = (ids[-1] - ids[0]) // len(ids)
