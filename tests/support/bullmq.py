@@ -1,4 +1,4 @@
-"""Real BullMQ in Node.js: histories, and workers that work."""
+"""Real BullMQ and Bull in Node.js: histories, and workers that work."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import pytest
 
 from tests.support.programs import BULLMQ, faked_time, program
 
+# Versions of Bull, not BullMQ, by their names in tests/bullmq/package.json.
+BULL = ("bull3", "bull4")
+
 
 class Node:
-    """A script of tests/bullmq with a real BullMQ: answers each line with a line of JSON."""
+    """A script of tests/bullmq with a real BullMQ or Bull: answers each line with a line of JSON."""
 
     def __init__(self, script: str, version: str, *arguments: str, clock: str = "+0s") -> None:
         """`clock`: by how much the time that it sees differs, as faketime takes it."""
@@ -56,7 +59,8 @@ class History(Node):
 
     def __init__(self, version: str, place: int | str, queue: str, prefix: str) -> None:
         """`place`: the port of a Redis, or the URL of a database of PostgreSQL."""
-        super().__init__("history.mjs", version, str(place), queue, prefix)
+        script = "bull_history.mjs" if version in BULL else "history.mjs"
+        super().__init__(script, version, str(place), queue, prefix)
         self.truth: dict[str, Any] = self.first_words
 
     def run(self, command: str) -> dict[str, Any]:
@@ -66,13 +70,14 @@ class History(Node):
 
 
 class Work(Node):
-    """Adds jobs and works on them; each command of work.mjs is a method here."""
+    """Adds jobs and works on them; each command of work.mjs, or of bull_work.mjs, is a method."""
 
     def __init__(
         self, version: str, place: int | str, prefix: str = "bull", *, clock: str = "+0s"
     ) -> None:
         """`place`: the port of a Redis, or the URL of a database of PostgreSQL."""
-        super().__init__("work.mjs", version, str(place), prefix, clock=clock)
+        script = "bull_work.mjs" if version in BULL else "work.mjs"
+        super().__init__(script, version, str(place), prefix, clock=clock)
 
     def __getattr__(self, command: str) -> Callable[..., Any]:
         return lambda *arguments: self.ask(json.dumps([command, *arguments]))
