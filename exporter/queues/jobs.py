@@ -60,6 +60,7 @@ class Page:
     ids: tuple[bytes, ...] = ()  # of the jobs, and of those that vanished meanwhile
     ended: bool = False  # whether there are no more behind it
     missing: int = 0  # how many of the ids have no hash: evicted or deleted
+    has_counter: bool = False  # whether its jobs are numbered: Bull's queues have nothing else
 
     @property
     def is_empty(self) -> bool:

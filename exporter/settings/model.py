@@ -281,6 +281,7 @@ class Watched(Section):
         "bull",
     )
     queues_exclude: Annotated[tuple[QueueName, ...], BeforeValidator(comma_list)] = ()
+    bull: bool = True
     redis: RedisSettings = RedisSettings()
     postgres: PostgresSettings = PostgresSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -8,7 +8,7 @@ from exporter.queues.redact import Redact, unredacted
 from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import Settings
 from exporter.stores.base import Store
-from exporter.stores.bullmq.store import BullmqStore
+from exporter.stores.redis_store import RedisStore
 
 
 def open_store(
@@ -28,4 +28,4 @@ def open_store(
         from exporter.stores.postgres.store import PostgresStore  # noqa: PLC0415
 
         return PostgresStore(settings, watched, request_priority, deadline=deadline, redact=redact)
-    return BullmqStore(settings, watched, request_priority, deadline=deadline, redact=redact)
+    return RedisStore(settings, watched, request_priority, deadline=deadline, redact=redact)

@@ -56,11 +56,13 @@ const plain = (job) => ({
 });
 const NONE = { prioritized: 0, 'waiting-children': 0 };
 const read = async () => {
+  // Bull 3 counts every connection of the queue.
+  const workers = Math.min((await queue.getWorkers()).length, 1);
   const jobs = { prioritized: [], 'waiting-children': [] };
   for (const state of ['active', 'completed', 'delayed', 'failed', 'paused', 'waiting']) {
     jobs[state] = (await queue.getJobs([state], 0, 999, true)).map(plain);
   }
-  return { counts: { ...NONE, ...(await queue.getJobCounts()) }, jobs, workers: (await queue.getWorkers()).length };
+  return { counts: { ...NONE, ...(await queue.getJobCounts()) }, jobs, workers };
 };
 
 const say = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);

@@ -14,6 +14,7 @@ from exporter.concurrency.request_priority import RequestPriority
 from exporter.queues.queue import Queue
 from exporter.queues.snapshot import QueueFacts, QueueReading
 from exporter.settings import Settings
+from exporter.stores.bullmq.bull_queues import BullQueues
 from exporter.stores.bullmq.collectors import all_collectors
 from exporter.stores.redis.client import RedisReader, RedisRefused, RedisUnavailable
 from tests.support.exporters import StartExporter
@@ -168,12 +169,18 @@ def test_each_has_a_field_of_its_facts_and_metrics_of_its_own() -> None:
     settings = Settings()
     reader = RedisReader(settings.redis, connections=1)
     names = [
-        each.name for each in all_collectors(reader, settings, RequestPriority(), lambda *_: None)
+        each.name
+        for each in all_collectors(
+            reader, settings, RequestPriority(), lambda *_: None, BullQueues()
+        )
     ]
     assert tuple(names) == QueueFacts._fields == NAMES
     disabled = Settings(workers_interval=0)
     assert [
-        each.name for each in all_collectors(reader, disabled, RequestPriority(), lambda *_: None)
+        each.name
+        for each in all_collectors(
+            reader, disabled, RequestPriority(), lambda *_: None, BullQueues()
+        )
     ] == [*NAMES[1:]]
 
 

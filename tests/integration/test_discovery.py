@@ -138,15 +138,44 @@ def test_what_only_looks_like_a_queue_is_none(server: Server) -> None:
     assert search(server).other_prefixes == {}
 
 
-def test_queues_of_bull_3_and_4_are_counted_and_not_watched(server: Server) -> None:
+def test_queues_of_bull_3_and_4_are_found_or_counted_where_they_are_not_wanted(
+    server: Server,
+) -> None:
     options = json.dumps({"attempts": 3, "delay": 0, "timestamp": 1_700_000_000_000})
     with server.client() as client:
-        client.lpush("bull:jobs:wait", "1")
+        client.set("bull:at-rest:id", "812")  # finished jobs are removed at once
+        client.set("bull:paused-at-rest:id", "1")
+        client.hset("bull:paused-at-rest:meta", "paused", "1")
+        client.set("bull:paused-at-rest:meta-paused", "1")
+        client.lpush("bull:jobs:wait", "1")  # somebody deleted its counter
         client.hset("bull:jobs:1", mapping={"name": "__default__", "opts": options})
         client.zadd("bull:paused:completed", {"1": 1})
         client.set("bull:paused:meta-paused", "1")
-    assert search(server).bull == ("jobs", "paused")
-    assert found(server) == []
+        client.set("bull:mail:send:id", "7")
+        client.lpush("bull:mail:send:wait", "1")
+        client.hset("bull:mail:send:1", mapping={"name": "__default__", "opts": options})
+        # None of these is one.
+        client.hset("bull:at-rest:user:id", "name", "send")
+        client.set("bull:text:id", "abc")
+        client.rpush("bull:list:id", "1")
+        client.set("app:user:id", "42")
+        # BullMQ numbers its jobs, too.
+        client.hset("bull:mq:meta", mapping={"opts.maxLenEvents": "10000", "paused": "1"})
+        client.set("bull:mq:id", "3")
+        client.set("bull:without-meta:id", "3")
+        client.xadd("bull:without-meta:events", {"event": "added"})
+        client.lpush("bull:without-meta:wait", "1")
+    bull = ["at-rest", "jobs", "mail:send", "paused", "paused-at-rest"]
+    bullmq = ["mq", "without-meta"]
+    for everywhere in (True, False):
+        names = [name for _, name in found(server, everywhere=everywhere)]
+        assert sorted(names) == sorted([*bull, *bullmq])
+    assert search(server).bull == ()
+    searched = search(server, bull=False)
+    assert [queue.name for queue in searched.queues] == bullmq
+    assert searched.bull == tuple(bull)
+    # A pattern of prefixes fits what is no queue: a counter alone is not enough.
+    assert ("app", "user") not in found(server, prefix="*")
 
 
 def test_names_with_colons_are_those_of_the_prefix_that_fits_best(server: Server) -> None:

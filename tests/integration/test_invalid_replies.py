@@ -31,10 +31,10 @@ from exporter.stores.bullmq.events import check_rounds
 from exporter.stores.bullmq.events import follower as following
 from exporter.stores.bullmq.events.follower import Follower
 from exporter.stores.bullmq.keys import events_key
-from exporter.stores.bullmq.store import BullmqStore
 from exporter.stores.events import stale_jobs
 from exporter.stores.redis.client import InvalidReply, RedisReader, RedisUnavailable
 from exporter.stores.redis.connections import _ReplyParser
+from exporter.stores.redis_store import RedisStore
 from exporter.web.api import api_app
 from exporter.web.jobs_api import JobsApi
 from exporter.web.redaction import Redaction
@@ -123,7 +123,7 @@ async def test_a_poll_fails_or_reports_the_truth_and_the_next_one_succeeds(
     redis = RedisSettings(host="127.0.0.1", port=lying.port, timeout=20)
     settings = Settings(redis=redis)
     watched = watched_queues(settings)
-    store = BullmqStore(settings, watched, RequestPriority())
+    store = RedisStore(settings, watched, RequestPriority())
 
     async def publish(_: Outcome) -> None: ...
 

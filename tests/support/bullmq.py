@@ -17,7 +17,7 @@ BULL = ("bull3", "bull4")
 
 
 class Node:
-    """A script of tests/bullmq with a real BullMQ or Bull: answers each line with a line of JSON."""
+    """A script of tests/bullmq with a real BullMQ or Bull: answers a line with a line of JSON."""
 
     def __init__(self, script: str, version: str, *arguments: str, clock: str = "+0s") -> None:
         """`clock`: by how much the time that it sees differs, as faketime takes it."""

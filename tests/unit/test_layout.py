@@ -34,12 +34,16 @@ ALLOWED = {
         *("stores.base", "stores.request_reads", "stores.retention", "stores.events"),
         *("stores.redis", "queues", "concurrency", "settings", "deadline"),
     },
+    "stores.redis_store": {
+        *("stores.base", "stores.request_reads", "stores.redis", "stores.bullmq"),
+        *("queues", "concurrency", "settings", "deadline"),
+    },
     "stores.postgres": {
         *("stores.base", "stores.request_reads", "stores.retention", "stores.events"),
         *("queues", "concurrency", "settings", "deadline", "daemon_thread"),
     },
     "stores": {
-        *("stores.base", "stores.bullmq", "stores.postgres"),
+        *("stores.base", "stores.redis_store", "stores.postgres"),
         *("queues", "concurrency", "settings", "deadline"),
     },
     # The loops know the interface of a store, and no store.

@@ -1,7 +1,12 @@
 """Which queues there are: one scan of the keys, for all prefixes.
 
-A queue exists while its `meta` does, which each Queue and Worker writes, or while one of its keys
-holds jobs: somebody may have deleted `meta`, or Redis may have evicted it.
+A queue of BullMQ exists while its `meta` does, which each Queue and Worker writes, or while one of
+its keys holds jobs: somebody may have deleted `meta`, or Redis may have evicted it.
+
+A queue of Bull 3 or 4 exists while its `id` does, the counter of its jobs: where finished jobs are
+removed at once there is nothing else while it rests. BullMQ has such a counter too, and Bull writes
+`paused` into a `meta` (3.22 and later: pause-5.lua). What only BullMQ has: an event stream, and in
+`meta` its version or the maximum length of that stream.
 
 Two queues can have the same keys: `sales:cancel` of the prefix `bull`, as BullMQ 4 allows it, and
 `cancel` of the prefix `bull:sales`. The longest prefix that is configured and fits is taken. Names
@@ -29,6 +34,7 @@ from exporter.queues.queue import MAX_BASE_BYTES, Queue
 from exporter.queues.text import MAX_LABEL_BYTES, label_text
 from exporter.settings import Watched, is_pattern, literal
 from exporter.stores.base import Findings
+from exporter.stores.bullmq.bull_queues import BullQueues
 from exporter.stores.bullmq.keys import events_key, meta_key
 from exporter.stores.bullmq.options import read_options
 from exporter.stores.bullmq.poll import SIZES
@@ -40,20 +46,21 @@ log = logging.getLogger(__name__)
 SCAN_COUNT = 1000
 
 # What the last part of a key says about the part before it: it is a queue, has events, holds jobs,
-# or is a queue of Bull 3 or 4, whose other keys have the same names as BullMQ's.
-_META, _EVENTS, _JOBS, _BULL = 1, 2, 4, 8
+# is a queue of Bull 3 or 4, whose other keys have the same names as BullMQ's, or numbers its jobs.
+_META, _EVENTS, _JOBS, _BULL, _ID = 1, 2, 4, 8, 16
 _HOLDING: tuple[tuple[bytes, bytes], ...] = (*SIZES, (b"ZCARD", b"repeat"))
 _MARKS = {
     b"meta": _META,
     b"events": _EVENTS,
     b"meta-paused": _BULL,
+    b"id": _ID,
     **{name: _JOBS for _, name in _HOLDING},
 }
-# Globs have no alternatives. This one matches `meta`, `events` and `wait` and hardly any job id;
-# on Redis 7.0 with 300,000 keys it takes 0.22 s, `*:meta` 0.20 s.
-_USUAL = b"*:[mew][eva][tei]*[ast]"
-# This one matches all of _MARKS, and one UUID in 1,000: 0.28 s.
-_ALL = b"*:[mewapcfdr][evacorit]*[adestn]"
+# Globs have no alternatives. This one matches `meta`, `events`, `wait` and `id`, and one UUID in
+# 130; on Redis 7.0 with 300,000 keys it takes as long as `*:meta` (0.37 s of CPU).
+_USUAL = b"*:[mewi]*[astd]"
+# This one matches all of _MARKS, and one UUID in 20: 0.41 s.
+_ALL = b"*:[mewapcfdri]*[adestn]"
 
 # How many names one search tracks in addition to those that it may find; more are ignored.
 MAX_OTHER_NAMES = 100_000
@@ -65,6 +72,12 @@ SORT_BATCH_SIZE = 1000
 
 _META_FIELDS = (b"version", b"opts.maxLenEvents", b"paused", b"name", b"timestamp")
 
+# What a queue of Bull may have besides its counter while it holds no job: while a worker runs it
+# renews `stalled-check` every 30 s.
+_BULL_KEYS = (b"stalled-check", b"meta-paused", b"priority", b"stalled", b"repeat")
+# As many digits as a number has at most.
+_MAX_DIGITS = 20
+
 
 @dataclass
 class _Sorted:
@@ -75,7 +88,7 @@ class _Sorted:
     unclear: list[tuple[Queue, int]] = field(default_factory=list)  # with their marks
     others: list[tuple[bytes, int]] = field(default_factory=list)  # of no prefix that is configured
     other_prefixes: Counter[str] = field(default_factory=Counter)
-    bull: list[str] = field(default_factory=list)
+    bull: set[Queue] = field(default_factory=set)
 
 
 class Search:
@@ -88,8 +101,10 @@ class Search:
         *,
         limit: int,
         request_priority: RequestPriority,
+        bull_queues: BullQueues | None = None,
     ) -> None:
         self._redis, self._settings, self._request_priority = redis, settings, request_priority
+        self._bull_queues = bull_queues or BullQueues()
         self._max_names = limit + MAX_OTHER_NAMES
         self._plain = frozenset(prefix.encode() for prefix in settings.plain_prefixes)
         self._patterns = [
@@ -117,17 +132,44 @@ class Search:
         marks, too_long = await self._scan(_ALL if everywhere else self._usual, pace)
         names = await self._sort(marks, {queue.base[:-1]: queue for queue in known})
         for batch in batched(names.unclear[:MAX_CHECKED], CHECK_BATCH_SIZE):
-            await self._check_colons(names, [each for each in batch if each[1] & _META])
+            await self._check_meta(names, [each for each in batch if each[1] & _META])
             await self._check_without_meta(names, [each for each in batch if not each[1] & _META])
+        unwatched: set[Queue] = set()
         if everywhere:
             await self._check_others(names)
+        if self._settings.bull:
+            names.found |= names.bull
+        else:
+            unwatched = names.bull
+        shown = await self._shown(names.found)
+        self._bull_queues.note(shown, bull=names.bull.intersection(shown))
         return Findings(
-            queues=await self._shown(names.found),
+            queues=shown,
             excluded=names.excluded,
             too_long=too_long,
             other_prefixes=dict(names.other_prefixes) if everywhere else None,
-            bull=tuple(sorted(names.bull)) if everywhere else None,
+            bull=tuple(sorted(queue.name for queue in unwatched)) if everywhere else None,
         )
+
+    async def identify(self, queues: Sequence[Queue]) -> None:
+        """Note which of these are Bull's, where queues are named and not searched for.
+
+        Whoever names one of Bull wants it. Raises RedisUnavailable.
+        """
+        names = _Sorted()
+        for batch in batched(queues, CHECK_BATCH_SIZE):
+            commands: list[Command] = []
+            for queue in batch:
+                commands.append((b"HMGET", meta_key(queue), *_META_FIELDS[:2]))
+                commands.append((b"TYPE", events_key(queue)))
+                commands.append((b"GETRANGE", queue.base + b"id", 0, _MAX_DIGITS))
+            answers = expected(await self._redis.pipeline(commands), list, bytes)
+            for at, queue in enumerate(batch):
+                fields, kind, number = answers[3 * at : 3 * at + 3]
+                written = isinstance(fields, list) and any(fields)
+                if not written and kind != b"stream" and _is_number(number):
+                    names.bull.add(queue)
+        self._bull_queues.note(queues, bull=names.bull)
 
     async def _scan(self, pattern: bytes, pace: float) -> tuple[dict[bytes, int], int]:
         """The parts of keys before the last colon, and the marks of their keys; and how many more
@@ -148,6 +190,9 @@ class Search:
                     if mark == _META and len(too_long) < self._max_names:
                         too_long.add(hash(base))
                     continue
+                # Any application may have many keys that end like that.
+                if mark == _ID and base not in marks and self._place(base) is None:
+                    continue
                 if mark is not None and (base in marks or len(marks) < self._max_names):
                     marks[base] = marks.get(base, 0) | mark
             cursor = int(answer)
@@ -164,16 +209,23 @@ class Search:
                 if queue is None:
                     names.others.append((base, mark))
                 elif not self._settings.selects(queue.name):
-                    names.excluded += bool(mark & _META)
+                    excluded = mark & _META or (mark & _ID and b":" not in queue.raw_name)
+                    names.excluded += bool(excluded)
+                elif base in known and queue in self._bull_queues and mark & (_META | _ID) == _ID:
+                    names.bull.add(queue)
                 # What fits a pattern need not be a queue: `app:session:meta`.
-                elif mark & _META and (
-                    base in known
-                    or (b":" not in queue.raw_name and queue.prefix.encode() in self._plain)
+                elif (
+                    mark & _META
+                    and mark & (_ID | _EVENTS) != _ID  # perhaps Bull's
+                    and (
+                        base in known
+                        or (b":" not in queue.raw_name and queue.prefix.encode() in self._plain)
+                    )
                 ):
                     names.found.add(queue)
                 # A further key of a job or a metric: `…:42:failed`, `…:metrics:completed`.
                 elif (
-                    b":" not in queue.raw_name or mark & (_META | _EVENTS)
+                    b":" not in queue.raw_name or mark & (_META | _EVENTS | _ID)
                 ) and base not in self._not_queues:
                     names.unclear.append((queue, mark))
         return names
@@ -197,8 +249,10 @@ class Search:
             return False  # no setting could contain it
         return any(pattern.match(name) for pattern in self._patterns)
 
-    async def _check_colons(self, names: _Sorted, unclear: Sequence[tuple[Queue, int]]) -> None:
-        """Classify names with a colon: queues, jobs, or queues of longer prefixes."""
+    async def _check_meta(self, names: _Sorted, unclear: Sequence[tuple[Queue, int]]) -> None:
+        """Classify names with a `meta`: queues of BullMQ or of Bull, jobs, or, where they hold a
+        colon, queues of longer prefixes.
+        """
         answers = await self._redis.pipeline(
             [(b"HMGET", meta_key(queue), *_META_FIELDS) for queue, _ in unclear]
         )
@@ -213,35 +267,46 @@ class Search:
             elif b":" in queue.raw_name and _refuses_colons(version):
                 self._not_queues.add(base)
                 names.others.append((base, mark))
-            elif version or longest or paused or mark & (_EVENTS | _JOBS):
+            elif version or longest or mark & _EVENTS:
+                names.found.add(queue)
+            elif mark & _ID:
+                names.bull.add(queue)
+            elif paused or mark & _JOBS:
                 names.found.add(queue)
 
     async def _check_without_meta(
         self, names: _Sorted, unclear: Sequence[tuple[Queue, int]]
     ) -> None:
-        """Classify names whose `meta` is gone: queues while they hold jobs, unless of Bull."""
+        """Classify names without `meta`: queues of BullMQ that hold jobs, and queues of Bull."""
         commands: list[Command] = []
         for queue, _ in unclear:
             commands += [(command, queue.base + name) for command, name in _HOLDING]
+            commands.append((b"GETRANGE", queue.base + b"id", 0, _MAX_DIGITS))
+            commands.append((b"EXISTS", *(queue.base + name for name in _BULL_KEYS)))
             commands.append((b"TYPE", events_key(queue)))
         answers = expected(await self._redis.pipeline(commands), int, bytes)
-        each = len(_HOLDING) + 1
+        each = len(_HOLDING) + 3
         eventless: list[tuple[Queue, bytes, bytes]] = []
         for at, (queue, mark) in enumerate(unclear):
-            *sizes, kind = answers[each * at : each * (at + 1)]
+            *sizes, number, others, kind = answers[each * at : each * (at + 1)]
+            numbered = mark & _ID and _is_number(number)
             holding = [
                 which
                 for which, size in zip(_HOLDING, sizes, strict=True)
                 if isinstance(size, int) and size > 0
             ]
-            if not holding:
-                continue
             if kind == b"stream":
-                names.found.add(queue)
-            elif b":" in queue.raw_name:
+                if holding:
+                    names.found.add(queue)
+            elif not holding:
+                # What fits a pattern need not be a queue: `app:user:id`.
+                plain = queue.prefix.encode() in self._plain and b":" not in queue.raw_name
+                if numbered and (plain or (isinstance(others, int) and others)):
+                    names.bull.add(queue)
+            elif b":" in queue.raw_name and not numbered:
                 continue  # a job's keys, perhaps
             elif mark & _BULL:
-                names.bull.append(queue.name)
+                names.bull.add(queue)
             else:
                 eventless.append((queue, *holding[0]))
         await self._check_eventless(names, eventless)
@@ -269,7 +334,7 @@ class Search:
             if given is None:
                 continue  # a list of another application, or a job that was just removed
             if all(b'"%b":' % name in given for name in (b"attempts", b"delay", b"timestamp")):
-                names.bull.append(queue.name)
+                names.bull.add(queue)
             else:
                 names.found.add(queue)
 
@@ -308,6 +373,11 @@ class Search:
                     "queue not watched: its name shows like another's", extra={"queue": queue.name}
                 )
         return tuple(shown.values())
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is the beginning of a counter's value; an error is not."""
+    return isinstance(value, bytes) and value.isdigit()
 
 
 def _literal_begin(prefix: str) -> str:

@@ -26,7 +26,7 @@ end
 
 -- When the job became ready to be taken, in ms, as far as its hash shows it; nil where it does not.
 -- `without_opts`: its options are too long to be read.
-local function ready_at(job, without_opts)
+local function ready_at(job, without_opts, is_bull)
   local added, started = tonumber(job[1]), tonumber(job[2])
   -- Its worker was lost once: it is unknown when moveStalledJobsToWait returned it.
   if started and job[7] then return nil end
@@ -38,11 +38,14 @@ local function ready_at(job, without_opts)
     if ok and type(decoded) == 'table' then opts = decoded end
   end
   if started then
-    -- It ran, failed and waited for its backoff (BullMQ: Backoffs.builtinStrategies).
+    -- It ran, failed and waited for its backoff (BullMQ: Backoffs.builtinStrategies; Bull: backoffs.js).
     local backoff = opts.backoff
     if made > 0 and type(backoff) == 'table' and type(backoff.delay) == 'number' then
       if backoff.type == 'fixed' then return passed(started + backoff.delay) end
-      if backoff.type == 'exponential' then return passed(started + backoff.delay * 2 ^ (made - 1)) end
+      if backoff.type == 'exponential' then
+        local factor = is_bull and 2 ^ made - 1 or 2 ^ (made - 1)
+        return passed(started + backoff.delay * factor)
+      end
     end
     return started
   end
@@ -55,7 +58,7 @@ end
 
 -- Adds a job to the candidates for the oldest one, with its `ready_at` (false if its hash does not show
 -- it), and returns that; nil if there is no such job.
-local function consider(jobs, base, id)
+local function consider(jobs, base, id, is_bull)
   if not id or is_error(id) then return nil end
   local key = base .. id
   -- 20 MB of them would hold the server for half a second.
@@ -71,10 +74,10 @@ local function consider(jobs, base, id)
     'atm',
     'ats',
     'attemptsMade',
-    'stc'
+    is_bull and 'stalledCounter' or 'stc'
   )
   if not (job[1] or job[2]) then return nil end
-  local at = ready_at(job, without_opts)
+  local at = ready_at(job, without_opts, is_bull)
   -- What is no time (1e308, nan) cannot be returned as an integer.
   if at and not (math.abs(at) <= MAX_SAFE_INTEGER) then at = nil end
   local next = #jobs
@@ -95,6 +98,23 @@ local function oldest_in_wait(base, last_waiting)
     if known and at < looked_at - 1 then break end
     known = consider(jobs, base, last_waiting[at]) or known
   end
+  return jobs
+end
+
+-- The same in a queue of Bull, where jobs with a priority stand in `wait` as well, behind those without one,
+-- as workers see it: each priority is a stretch of the list, and its oldest job the last of it. How long they
+-- are, the set `priority` knows (Bull 3.0 to 4.16: addJobWithPriority).
+local function oldest_in_wait_of_bull(base)
+  local jobs, behind, from = {}, 0, '-inf'
+  for _ = 0, PRIORITIES do
+    consider(jobs, base, read('LINDEX', base .. 'wait', -1 - behind), true)
+    local first = read('ZRANGEBYSCORE', base .. 'priority', from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    if not first[2] then break end
+    from = '(' .. first[2]
+    behind = read('ZCOUNT', base .. 'priority', '-inf', first[2])
+  end
+  -- One that was added with `lifo` stands behind all of them, the newest at the other end.
+  consider(jobs, base, read('LINDEX', base .. 'wait', 0), true)
   return jobs
 end
 
@@ -191,6 +211,9 @@ end
 -- Whether a scheduler has run for the last time. Those that have ended by `limit` or `endDate` stay in
 -- the set for ever, with their last run (seen in 5.56.3 and 6.7.0): nothing is overdue there.
 local function has_ended(base, name)
+  -- Bull's have no hash, and their end in the name.
+  local end_in_name = tonumber(string.match(name, '^[^:]*:[^:]*:(%d+):'))
+  if end_in_name and end_in_name < now then return true end
   local opts = read('HMGET', base .. 'repeat:' .. name, 'endDate', 'limit', 'ic')
   local last, limit, count = tonumber(opts[1]), tonumber(opts[2]), tonumber(opts[3])
   return (last and last < now) or (limit and count and count >= limit)
@@ -278,7 +301,7 @@ for i, base in ipairs(KEYS) do
 
   result[i] = {
     wanted.v and meta(base) or false,
-    wanted.o and oldest_in_wait(base, last_waiting) or {},
+    wanted.o and (wanted.B and oldest_in_wait_of_bull(base) or oldest_in_wait(base, last_waiting)) or {},
     prioritized,
     wanted.l and limiter(base) or false,
     ends_in_marker(last_waiting),

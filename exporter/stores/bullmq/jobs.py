@@ -66,7 +66,7 @@ async def read_page(
     order = "desc" if newest_first else "asc"
     # Without sizes all of them fit, as those of nearly all pages do.
     fits = min(limits.field_bytes, limits.page_bytes, whole_within or limits.page_bytes)
-    has_meta, has_schedulers, sizes_of_states, ids, sizes = await redis.run(
+    has_meta, has_id, has_schedulers, sizes_of_states, ids, sizes = await redis.run(
         PAGE, [queue.base], (state, start, start + limit - 1, order, fits, *UNBOUNDED)
     )
     ended = len(ids) < limit
@@ -79,7 +79,7 @@ async def read_page(
     # Callers that read all jobs continue; jobs that may have vanished meanwhile are checked again.
     if whole_within is None and len(jobs) < len(ids):
         without_data = set(ids) - {job.raw_id for job in jobs}
-        _, _, _, listed, _ = await redis.run(
+        *_, listed, _ = await redis.run(
             PAGE, [queue.base], (state, start, start + limit - 1, order, fits, *UNBOUNDED)
         )
         missing = await _count_missing(redis, queue, without_data & set(listed))
@@ -91,6 +91,7 @@ async def read_page(
         tuple(ids),
         ended,
         missing,
+        has_counter=has_id == 1,
     )
 
 

@@ -32,11 +32,21 @@ local function list_length(key)
   return length
 end
 
+-- 1 or 0: whether a queue is paused. Bull's have `meta-paused`; since 3.22 also BullMQ's flag, in a `meta`
+-- that holds nothing else. Of BullMQ that key may be left from Bull, and means nothing.
+local function paused_flag(base)
+  local meta = base .. 'meta'
+  local flag = read('HEXISTS', meta, 'paused')
+  if flag ~= 0 then return flag end
+  local is_bullmq = read('HEXISTS', meta, 'version') == 1 or read('HEXISTS', meta, 'opts.maxLenEvents') == 1
+  return is_bullmq and 0 or read('EXISTS', base .. 'meta-paused')
+end
+
 -- What poll.counts_of makes the counts of: 1 or 0 for the flag of a paused queue, then how long its
 -- lists and sets are, in the order of poll.SIZES. Here the marker is taken off.
 local function sizes(base)
   local counts = {
-    read('HEXISTS', base .. 'meta', 'paused'),
+    paused_flag(base),
     list_length(base .. 'wait'),
     list_length(base .. 'paused'),
     read('LLEN', base .. 'active'),
@@ -74,7 +84,7 @@ local function state_of(base, id, reach)
     if score and not is_error(score) then return name end
   end
   if is_near_an_end(base .. 'active', id, reach) then return 'active' end
-  local stopped = read('HEXISTS', base .. 'meta', 'paused') == 1 and 'paused' or 'waiting'
+  local stopped = paused_flag(base) == 1 and 'paused' or 'waiting'
   if is_near_an_end(base .. 'wait', id, reach) then return stopped end
   if is_near_an_end(base .. 'paused', id, reach) then return 'paused' end
   for name, state in pairs({ wait = stopped, paused = 'paused' }) do

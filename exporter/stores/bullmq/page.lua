@@ -61,4 +61,11 @@ for i, id in ipairs(ids) do
   for _, length in ipairs(lengths[i]) do bytes = bytes + length end
 end
 if bytes <= tonumber(ARGV[5]) then lengths = {} end
-return { read('EXISTS', base .. 'meta'), read('EXISTS', base .. 'repeat'), size, ids, lengths }
+return {
+  read('EXISTS', base .. 'meta'),
+  read('EXISTS', base .. 'id'),
+  read('EXISTS', base .. 'repeat'),
+  size,
+  ids,
+  lengths,
+}

@@ -24,6 +24,8 @@ from exporter.queues.queue import Queue, State
 from exporter.queues.snapshot import QueueReading
 from exporter.queues.text import MAX_LABEL_BYTES, MAX_SAFE_INTEGER, label_text, text
 from exporter.queues.worker_clock import CompareClock
+from exporter.stores.bullmq import bull_queues
+from exporter.stores.bullmq.bull_queues import BullQueues
 from exporter.stores.bullmq.keys import heartbeat_key
 from exporter.stores.bullmq.limits import Meta, Window, limits_of
 from exporter.stores.bullmq.scripts import load_script
@@ -65,16 +67,23 @@ SIZES = (
         for name in (b"completed", b"failed", b"delayed", b"prioritized", b"waiting-children")
     ),
 )
+# Whether a queue is paused, and what exists while it does. All versions of Bull have `meta-paused`,
+# only those from 3.22 on write BullMQ's flag as well.
 _FLAG = (b"HEXISTS", b"meta", b"paused")
-# What is asked of each queue; of one that was idle, this, and whether any of the other keys exists.
-_ASKED = (_FLAG, *SIZES, (b"ZCARD", b"repeat"))
+_MARK = (b"EXISTS", b"meta")
+_FLAG_OF_BULL = (b"EXISTS", b"meta-paused")
+_MARK_OF_BULL = (b"EXISTS", b"id")
+# What is asked of each queue behind its flag; of one that was idle, this, and whether any of the
+# other keys exists.
+_COUNTED = (*SIZES, (b"ZCARD", b"repeat"))
 _FINISHED = (b"completed", b"failed")
-_ASKED_WHEN_IDLE = (_FLAG, *((b"ZCARD", name) for name in _FINISHED))
-_ABSENT_WHEN_IDLE = tuple(name for _, name in _ASKED[1:] if name not in _FINISHED)
-_IDLE_REPLIES = len(_ASKED_WHEN_IDLE) + 1  # answers
-# What is asked next of those whose counts are ambiguous. Pausing moves jobs from one list to
-# another: if it came in between, they were counted twice or not at all.
-_RECHECK = ((b"EXISTS", b"meta"), _FLAG)
+_COUNTED_WHEN_IDLE = tuple((b"ZCARD", name) for name in _FINISHED)
+_ABSENT_WHEN_IDLE = tuple(name for _, name in _COUNTED if name not in _FINISHED)
+_REPLIES = 1 + len(_COUNTED)
+_IDLE_REPLIES = 1 + len(_COUNTED_WHEN_IDLE) + 1
+# What is asked next of those whose counts are ambiguous: mark and flag. Pausing moves jobs from one
+# list to another: if it came in between, they were counted twice or not at all.
+_RECHECK_REPLIES = 2
 
 Answers = TypeVar("Answers")
 
@@ -144,15 +153,17 @@ class _QueueState:
     """What is remembered of a queue: what to ask, and the replies of the last poll."""
 
     __slots__ = (
-        *("queue", "heartbeat_key", "was_idle", "asked", "recheck_commands"),
+        *("queue", "is_bull", "heartbeat_key", "was_idle", "asked", "recheck_commands", "flag"),
         *("answers", "counted", "is_ambiguous", "probes", "has_heartbeat", "edges"),
         *("exists", "exists_due", "meta", "meta_due", "read", "reading"),
     )
 
-    def __init__(self, queue: Queue) -> None:
-        self.queue = queue
+    def __init__(self, queue: Queue, *, is_bull: bool = False) -> None:
+        self.queue, self.is_bull = queue, is_bull
         self.heartbeat_key = heartbeat_key(queue)
-        self.recheck_commands = self._packed(_RECHECK)
+        self.flag: tuple[bytes, ...] = _FLAG_OF_BULL if is_bull else _FLAG
+        mark = _MARK_OF_BULL if is_bull else _MARK
+        self.recheck_commands = self._packed((mark, self.flag))
         self.counted: Counted | None = None
         self.is_ambiguous = True
         self.exists = False
@@ -160,8 +171,9 @@ class _QueueState:
         self.probes = ""  # what the counts make us read next
         self.has_heartbeat = False  # of this queue or of another one of its batch
         self.edges = NOTHING
-        self.meta = Meta()
-        self.meta_due = 0.0
+        # Bull has no version and no limits in a `meta` of its own.
+        self.meta = Meta(bull_queues.VERSION) if is_bull else Meta()
+        self.meta_due = math.inf if is_bull else 0.0
         self.read: tuple[Counted, Edges, Meta] | None = None  # what the reading was made from
         self.reading: QueueReading | None = None
         self.ask(was_idle=False)
@@ -172,9 +184,9 @@ class _QueueState:
         self.answers: Sequence[Any] = ()
         if was_idle:
             keys = (self.queue.base + name for name in _ABSENT_WHEN_IDLE)
-            self.asked = self._packed(_ASKED_WHEN_IDLE) + packed((b"EXISTS", *keys))
+            self.asked = self._packed((self.flag, *_COUNTED_WHEN_IDLE)) + packed((b"EXISTS", *keys))
         else:
-            self.asked = self._packed(_ASKED)
+            self.asked = self._packed((self.flag, *_COUNTED))
 
     def _packed(self, asked: Iterable[Sequence[bytes]]) -> bytes:
         base = self.queue.base
@@ -187,6 +199,9 @@ class _QueueState:
         as often as `meta`, because it is less urgent in a queue with active jobs.
         """
         probes = self.probes + "b" if self.has_heartbeat else self.probes
+        if self.is_bull:
+            # Bull has no limit that holds jobs back in `wait`: those beyond it become delayed.
+            return probes and probes + "B"
         if self.meta_due > now and self.edges.limiter is None:
             return probes
         limitable = "o" in probes or "d" in probes
@@ -209,8 +224,10 @@ class Poller:
         request_priority: RequestPriority | None = None,
         waiting: WaitingJobs | None = None,
         compare_clock: CompareClock = lambda *_: None,
+        bull_queues: BullQueues | None = None,
     ) -> None:
         self._redis = redis
+        self._bull_queues = bull_queues or BullQueues()
         self._waiting = waiting or WaitingJobs()
         self._compare_clock = compare_clock
         self._request_priority = request_priority or RequestPriority()
@@ -226,7 +243,7 @@ class Poller:
             await self._redis.command("PING")
         readings: list[QueueReading] = []
         for some in batched(queues, POLL_BATCH_SIZE):
-            states = [self._states.get(queue) or _QueueState(queue) for queue in some]
+            states = list(map(self._state_of, some))
             await self._count(states)
             # A second time in the same moment is not to be expected.
             await self._count(await self._recheck(states))
@@ -244,6 +261,12 @@ class Poller:
         await self._request_priority.yield_to_requests()
         _raise_if_refused(readings)
         return tuple(readings)
+
+    def _state_of(self, queue: Queue) -> _QueueState:
+        state, is_bull = self._states.get(queue), queue in self._bull_queues
+        if state is None or state.is_bull is not is_bull:
+            return _QueueState(queue, is_bull=is_bull)
+        return state
 
     def forget_all(self) -> None:
         """Forget all earlier replies: everything is asked for again."""
@@ -290,7 +313,7 @@ class Poller:
             commands = [each.asked for each in batch]
             # As it is now: another poll may find meanwhile that one is idle no more.
             was_idle = [each.was_idle for each in batch]
-            number = sum(_IDLE_REPLIES if each else len(_ASKED) for each in was_idle)
+            number = sum(_IDLE_REPLIES if each else _REPLIES for each in was_idle)
             # In a cluster they are elsewhere.
             if self._redis.slot is None:
                 commands += [
@@ -303,7 +326,7 @@ class Poller:
         def take(batch: list[_QueueState], replies: tuple[list[bool], list[Any]]) -> None:
             at, (all_idle, answers) = 0, replies
             for each, was_idle in zip(batch, all_idle, strict=True):
-                end = at + (_IDLE_REPLIES if was_idle else len(_ASKED))
+                end = at + (_IDLE_REPLIES if was_idle else _REPLIES)
                 counts, at = answers[at:end], end
                 if counts != each.answers and not self._take_counts(
                     each, counts, was_idle=was_idle
@@ -343,7 +366,7 @@ class Poller:
         """Ask which exist; return those that were paused or resumed while they were counted."""
         now = time.monotonic()
         pause_changed: list[_QueueState] = []
-        size = len(_RECHECK)
+        size = _RECHECK_REPLIES
 
         async def ask(batch: list[_QueueState]) -> list[Any]:
             commands = b"".join([each.recheck_commands for each in batch])

@@ -12,6 +12,7 @@ from exporter.queues.snapshot import QueueReading, Scheduler
 from exporter.queues.text import spellings
 from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import Settings
+from exporter.stores.bullmq.bull_queues import BullQueues
 from exporter.stores.bullmq.job_detail import read_job
 from exporter.stores.bullmq.jobs import Scan, existing, read_jobs, read_page
 from exporter.stores.bullmq.poll import Poller
@@ -33,7 +34,12 @@ class RequestReader(RequestReads):
     """
 
     def __init__(
-        self, settings: Settings, watched: WatchedQueues, waiting: WaitingJobs, limits: ReadLimits
+        self,
+        settings: Settings,
+        watched: WatchedQueues,
+        waiting: WaitingJobs,
+        limits: ReadLimits,
+        bull_queues: BullQueues,
     ) -> None:
         super().__init__(
             watched,
@@ -42,7 +48,7 @@ class RequestReader(RequestReads):
             unavailable=RedisUnavailable,
         )
         self._settings, self._waiting = settings, waiting
-        self._limits = limits
+        self._limits, self._bull_queues = limits, bull_queues
         self._redis = RedisReader(
             settings.redis,
             connections=API_CONNECTIONS,
@@ -51,11 +57,16 @@ class RequestReader(RequestReads):
             max_bytes=MAX_REPLIES_BYTES + settings.api.max_page_bytes,
         )
         # No priority: a request asks it.
-        self._poller = Poller(self._redis, max_schedulers=0, waiting=waiting)
+        self._poller = self._new_poller()
         self._policy = EvictionPolicy(self._redis)
 
     async def close(self) -> None:
         await self._redis.close()
+
+    def _new_poller(self) -> Poller:
+        return Poller(
+            self._redis, max_schedulers=0, waiting=self._waiting, bull_queues=self._bull_queues
+        )
 
     def _understanding(self) -> AbstractContextManager[None]:
         return self._redis.understanding()
@@ -89,7 +100,7 @@ class RequestReader(RequestReads):
     async def read_queue(self, queue: Queue) -> QueueReading:
         """One queue, whether it exists or not."""
         # A separate poller: that of all queues forgets those that are not in its request.
-        poller = Poller(self._redis, max_schedulers=0, waiting=self._waiting)
+        poller = self._new_poller()
         with self.understanding():
             (reading,) = await poller.poll([queue], configured=frozenset([queue]))
         return reading
@@ -115,9 +126,12 @@ class RequestReader(RequestReads):
             limits=self._limits,
             without=without,
         )
-        # Without `meta` a queue exists while it holds something, as for a poll; but whether it is
+        # Without `meta` a queue exists while it holds something, or is Bull's; but whether it is
         # one at all, only a search can say.
-        exists = found.has_meta or (self._watched.includes(queue) and not found.is_empty)
+        is_bull = found.has_counter and queue in self._bull_queues
+        exists = found.has_meta or (
+            self._watched.includes(queue) and (is_bull or not found.is_empty)
+        )
         return found if exists or queue in self._watched.configured else None
 
     async def read_jobs(

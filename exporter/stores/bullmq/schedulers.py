@@ -10,6 +10,7 @@ from exporter.concurrency.batches import batched
 from exporter.queues.queue import Queue
 from exporter.queues.snapshot import Scheduler
 from exporter.queues.text import MAX_SAFE_INTEGER, label_text
+from exporter.stores.bullmq import repeatables
 from exporter.stores.bullmq.keys import repeat_key, scheduler_key
 from exporter.stores.bullmq.scripts import load_script
 from exporter.stores.redis.client import Command, RedisReader, readable
@@ -23,14 +24,16 @@ SCHEDULER_BATCH_SIZE = 50
 MAX_BYTES = 16 * 1024
 
 
-def places_of(scheduler: Scheduler) -> tuple[bytes, bytes]:
+def places_of(scheduler: Scheduler) -> tuple[bytes, bytes, bytes]:
     """The keys of the data of its jobs: its template, otherwise its next job.
 
-    A repeatable job has no template. The job's id: BullMQ's Repeat.getRepeatDelayedJobId().
+    A repeatable job has no template. The job's id: BullMQ's Repeat.getRepeatDelayedJobId(), and
+    Bull's.
     """
-    queue = scheduler.queue
-    next_job = queue.job_key(b"repeat:%b:%b" % (scheduler.key, scheduler.at))
-    return scheduler_key(queue, scheduler.key), next_job
+    queue, key, at = scheduler.queue, scheduler.key, scheduler.at
+    next_job = queue.job_key(b"repeat:%b:%b" % (key, at))
+    next_job_of_bull = queue.job_key(repeatables.next_job_id(key, at))
+    return scheduler_key(queue, key), next_job, next_job_of_bull
 
 
 async def read_scheduler_page(
@@ -109,6 +112,7 @@ async def _read(redis: RedisReader, parts: Iterable[_Part]) -> dict[Queue, tuple
                 found[part.queue] = found.get(part.queue, ()) + some
             else:
                 unreadable.add(part.queue)
+    found = await repeatables.with_runs(redis, found)
     return {queue: some for queue, some in found.items() if queue not in unreadable}
 
 
@@ -132,7 +136,7 @@ def _scheduler(queue: Queue, row: Sequence[Any]) -> Scheduler:
     raw = [field if isinstance(field, bytes) else None for field in fields]
     name, pattern, tz, every, limit, iterations, end_date = raw
     if name is None and not isinstance(fields[0], Exception):
-        name, pattern, every, tz, end_date = _of_key(key)
+        name, pattern, every, tz, end_date = repeatables.parse_key(key)
     return Scheduler(
         queue,
         key,
@@ -149,20 +153,6 @@ def _scheduler(queue: Queue, row: Sequence[Any]) -> Scheduler:
         _whole(added),
         _whole(last_run),
     )
-
-
-def _of_key(key: bytes) -> tuple[bytes, bytes | None, bytes | None, bytes | None, bytes | None]:
-    """Name, pattern, every, time zone and end date of a repeatable job without a hash.
-
-    Before BullMQ 5.0 all of it was in the key, `name:jobId:endDate:tz:pattern`, with the interval
-    in milliseconds in place of a pattern (getRepeatConcatOptions).
-    """
-    name, *rest = key.split(b":", 4)
-    if len(rest) < 4:
-        return name, None, None, None, None
-    _, end_date, tz, suffix = rest
-    pattern, every = (None, suffix) if suffix.isdigit() else (suffix, None)
-    return name, pattern, every, tz or None, end_date or None
 
 
 def _whole(raw: Any) -> int | None:

@@ -10,6 +10,7 @@ from exporter.concurrency.request_priority import RequestPriority
 from exporter.queues.worker_clock import CompareClock
 from exporter.settings import Settings
 from exporter.stores.base import Collector
+from exporter.stores.bullmq.bull_queues import BullQueues
 from exporter.stores.bullmq.collectors.missing_jobs import MissingJobs
 from exporter.stores.bullmq.collectors.retention import Retention
 from exporter.stores.bullmq.collectors.schedulers import Schedulers
@@ -22,12 +23,13 @@ def all_collectors(
     settings: Settings,
     request_priority: RequestPriority,
     compare_clock: CompareClock,
+    bull_queues: BullQueues,
 ) -> list[Collector]:
     """The collectors that these settings enable."""
     enabled: list[Collector] = []
     if settings.workers_interval and not settings.redis.cluster:
         # Of a cluster one node alone is asked, and not all workers need be connected to it.
-        enabled.append(Workers(redis, settings, request_priority))
+        enabled.append(Workers(redis, settings, request_priority, bull_queues))
     enabled.append(Retention(redis, settings, compare_clock))
     enabled.append(Schedulers(redis, settings))
     enabled.append(MissingJobs(redis, settings))

@@ -148,8 +148,8 @@ async def _data(redis: RedisReader, schedulers: Sequence[Scheduler]) -> list[Any
     lengths = await redis.pipeline([("HSTRLEN", place, "data") for place in places])
     # No data is an empty object: BullMQ leaves that out of a template.
     found = [
-        next((at for at in (i, i + 1) if isinstance(lengths[at], int) and lengths[at]), None)
-        for i in range(0, len(places), 2)
+        next((at for at in range(i, i + 3) if isinstance(lengths[at], int) and lengths[at]), None)
+        for i in range(0, len(places), 3)
     ]
     small = [at for at in found if at is not None and lengths[at] <= MAX_BYTES]
     answers = await redis.pipeline([("HGET", places[at], "data") for at in small])

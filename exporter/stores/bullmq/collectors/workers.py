@@ -10,6 +10,7 @@ from exporter.concurrency.request_priority import RequestPriority
 from exporter.queues.queue import Queue
 from exporter.queues.snapshot import QueueReading
 from exporter.settings import Settings
+from exporter.stores.bullmq.bull_queues import BullQueues
 from exporter.stores.bullmq.keys import node_client_name, python_client_name
 from exporter.stores.redis.client import RedisReader, RedisRefused
 
@@ -18,9 +19,19 @@ QUEUE_BATCH_SIZE = 500
 
 OUR_NAME = b"bullmq-exporter"
 
+# The last commands of a connection that does nothing but wait for jobs: of those before the first
+# wait, Redis 7.0 shows none. Bull 4 names no other one; Bull 3 calls all connections of a queue the
+# same, those of processes that only add jobs among them.
+WAITING_FOR_JOBS = frozenset(
+    (
+        *(b"brpoplpush", b"client", b"client|setname", b"client|setinfo"),
+        *(b"select", b"hello", b"auth", b"null"),
+    )
+)
+
 
 class Workers:
-    """Counts the connections that BullMQ's workers have named, by queue.
+    """Counts the connections that workers of BullMQ and Bull have named, by queue.
 
     Managed Redis often forbids CLIENT LIST, or drops the names that clients set: Open Archiver saw
     0 workers there while 48 were connected. So we name our own connection first, and where the list
@@ -34,7 +45,11 @@ class Workers:
     consequence = "bullmq_queue_workers is absent and BullMQNoWorker cannot fire"
 
     def __init__(
-        self, redis: RedisReader, settings: Settings, request_priority: RequestPriority
+        self,
+        redis: RedisReader,
+        settings: Settings,
+        request_priority: RequestPriority,
+        bull_queues: BullQueues,
     ) -> None:
         self.interval = settings.workers_interval
         self._redis, self._database, self._request_priority = (
@@ -42,6 +57,7 @@ class Workers:
             settings.redis.db,
             request_priority,
         )
+        self._bull_queues = bull_queues
 
     async def collect(
         self,
@@ -58,16 +74,22 @@ class Workers:
         if not isinstance(listed, bytes):
             raise RedisRefused(f"Redis refused CLIENT LIST: {listed}")
         names: Counter[bytes] = Counter()
+        names_of_bull: Counter[bytes] = Counter()
         for line in listed.splitlines():
             client = dict(field.partition(b"=")[::2] for field in line.split(b" "))
             # The list is of all databases; the same queue may live in another one too.
             if client.get(b"db") == b"%d" % self._database:
                 names.update(_and_unnamed(client.get(b"name", b"")))
+                if client.get(b"cmd", b"").lower() in WAITING_FOR_JOBS:
+                    names_of_bull[client.get(b"name", b"")] += 1
         if OUR_NAME not in names:
             raise RedisRefused("CLIENT LIST does not show the names that clients set")
         workers: dict[Queue, int] = {}
         for batch in batched([reading.queue for reading in readings], QUEUE_BATCH_SIZE):
             for queue in batch:
+                if queue in self._bull_queues:
+                    workers[queue] = names_of_bull[node_client_name(queue)]
+                    continue
                 # A Python worker has two connections of its name, one of them while it starts.
                 connections = names.get(python_client_name(queue), 0)
                 workers[queue] = names.get(node_client_name(queue), 0) + (connections + 1) // 2

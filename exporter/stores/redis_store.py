@@ -1,8 +1,9 @@
-"""BullMQ's queues in one Redis, as a store."""
+"""The queues in one Redis, as a store."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -16,6 +17,7 @@ from exporter.queues.snapshot import QueueReading
 from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import Settings
 from exporter.stores.base import Findings
+from exporter.stores.bullmq.bull_queues import BullQueues
 from exporter.stores.bullmq.collectors import all_collectors
 from exporter.stores.bullmq.discovery import Search
 from exporter.stores.bullmq.events.follower import Follower
@@ -27,7 +29,7 @@ from exporter.stores.redis.client import RedisReader
 from exporter.stores.request_reads import read_limits
 
 
-class BullmqStore:
+class RedisStore:
     """See stores.base.Store."""
 
     def __init__(
@@ -48,6 +50,8 @@ class BullmqStore:
         self._polling = RedisReader(settings.redis, connections=2, slot=slot)
         # And so has the follower, which waits on it for events.
         self._following = RedisReader(settings.redis, connections=1, slot=slot)
+        self._bull_queues = BullQueues()
+        self._identify_due = 0.0  # monotonic
         waiting = WaitingJobs(self._ready_times)
         self._poller = Poller(
             self._polling,
@@ -55,18 +59,21 @@ class BullmqStore:
             request_priority=request_priority,
             waiting=waiting,
             compare_clock=self._compare_clock,
+            bull_queues=self._bull_queues,
         )
         self._search = self._searching(settings)
         self.collectors = all_collectors(
-            self._polling, settings, request_priority, self._compare_clock
+            self._polling, settings, request_priority, self._compare_clock, self._bull_queues
         )
-        self.reader = RequestReader(settings, watched, waiting, read_limits(settings.api))
+        self.reader = RequestReader(
+            settings, watched, waiting, read_limits(settings.api), self._bull_queues
+        )
         self.events: Follower | None = None
         if settings.events.enabled:
             self.events = Follower(
                 self._following,
                 settings.events,
-                lambda: watched.queues,
+                lambda: self._bull_queues.split(watched.queues)[0],
                 searched_at=lambda: watched.searched_at,
                 not_watched_until=watched.not_watched_until,
                 redis_timeout=settings.redis.timeout,
@@ -85,10 +92,13 @@ class BullmqStore:
             settings,
             limit=settings.max_queues,
             request_priority=self._request_priority,
+            bull_queues=self._bull_queues,
         )
 
     async def search(self, *, pace: float, known: Sequence[Queue], everywhere: bool) -> Findings:
-        return await self._search.run(pace=pace, known=known, everywhere=everywhere)
+        findings = await self._search.run(pace=pace, known=known, everywhere=everywhere)
+        self._bull_queues.keep((*findings.queues, *known))
+        return findings
 
     async def search_for_named(self, *, pace: float) -> Findings:
         all_names = self._settings.model_copy(update={"queues": (), "queues_exclude": ()})
@@ -97,7 +107,15 @@ class BullmqStore:
     async def poll(
         self, queues: Sequence[Queue], *, configured: frozenset[Queue]
     ) -> tuple[QueueReading, ...]:
+        if not self._settings.has_search:
+            await self._identify(queues)
         return await self._poller.poll(queues, configured=configured)
+
+    async def _identify(self, queues: Sequence[Queue]) -> None:
+        """Find out which of the queues that are named are Bull's, from time to time."""
+        if self._identify_due <= time.monotonic():
+            await self._search.identify(queues)
+            self._identify_due = time.monotonic() + self._settings.discovery_interval
 
     def exists(self, queue: Queue) -> bool:
         return self._poller.exists(queue)
