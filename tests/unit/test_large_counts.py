@@ -82,6 +82,21 @@ async def test_no_more_time_is_spent_than_is_allowed(now: list[float]) -> None:
         assert others.count([name]) == pytest.approx(len(others) / 3, abs=1)
 
 
+async def test_counts_of_jobs_that_wait_are_newer_and_none_is_left_out(now: list[float]) -> None:
+    reader = Reader(a=250_000, b=250_000, c=250_000)
+    reader.seconds = 0.15
+    counts = counts_with(reader)
+    places = [(QUEUES[0], State.WAITING), *PLACES[1:]]
+    for mark in range(20_000):
+        await counts.refresh(dict.fromkeys(places, mark))
+        now[0] += 1
+    _, *others = reader.asked
+    by_name = {name: others.count([name]) for name in "abc"}
+    assert by_name["b"] == pytest.approx(by_name["c"], abs=1)
+    assert by_name["b"] > len(others) / 10
+    assert by_name["a"] > 3 * by_name["b"]
+
+
 async def test_what_cannot_be_counted_in_time_is_absent_and_harms_no_other(
     now: list[float],
 ) -> None:

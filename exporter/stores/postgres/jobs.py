@@ -14,7 +14,14 @@ from exporter.queues.queue import Queue, State
 from exporter.queues.text import text
 from exporter.stores.postgres.client import PostgresReader, Row, raw_text, sendable, shown_text
 from exporter.stores.postgres.large_counts import LargeCounts
-from exporter.stores.postgres.poll import COUNTS, IN_A_REQUEST, count_values, counted_of, counts_of
+from exporter.stores.postgres.poll import (
+    ALL_COUNTS,
+    REQUESTED_JOBS,
+    Counted,
+    all_count_values,
+    counts_of,
+    read_all_counts,
+)
 from exporter.stores.postgres.statements import load_statement
 
 PAGE, JOBS, SIZES = map(load_statement, ("page.sql", "jobs.sql", "sizes.sql"))
@@ -101,15 +108,15 @@ async def read_page(
     Fields `without` are not read. A job that is removed between the two round trips is left out.
     Raises PostgresUnavailable.
     """
-    rows, count_rows = await reader.read_together(
-        [_page(state, newest_first=newest_first), COUNTS],
+    rows, [count_row], [finished_row] = await reader.read_together(
+        [_page(state, newest_first=newest_first), *ALL_COUNTS],
         queue=sendable(queue.raw_name),
         start=start,
         limit=limit,
-        **count_values([queue], IN_A_REQUEST),
+        **all_count_values(queue),
     )
     listed = [_Listed.of(row) for row in rows]
-    counted = counted_of(count_rows, [queue], IN_A_REQUEST)[queue]
+    counted = Counted.of(count_row, REQUESTED_JOBS, finished_row)
     jobs = await _read(reader, queue, state, listed, limits=limits, without=without)
     return Page(
         has_meta=counted.exists,
@@ -238,8 +245,7 @@ class Scan:
         """Each job once. Raises PostgresUnavailable."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.scan_seconds
-        rows = await self._reader.read(COUNTS, **count_values([self._queue], IN_A_REQUEST))
-        counted = counted_of(rows, [self._queue], IN_A_REQUEST)[self._queue]
+        counted = await read_all_counts(self._reader, self._queue)
         self.counts = counts_of(self._queue, counted, self._large_counts)
         last: _Listed | None = None
         while self.seen < MAX_SCANNED_JOBS and loop.time() <= deadline:

@@ -2,7 +2,8 @@
 
 To count a million rows of an index takes PostgreSQL 15 some 100 ms. So finished jobs, and others of
 which a queue has more than the poll counts, are counted in turn: the oldest count first, as far as
-a small share of time allows. Of queues with few jobs all fit, and are counted each time. A queue
+a small share of time allows, where the count of unfinished jobs, which alerts look at, counts as
+several times as old. Of queues with few jobs all fit, and are counted each time. A queue
 without new events is left out until its counts are MAX_IDLE_SECONDS old, since whatever adds or
 removes jobs writes an event; events that commit out of order are the reason for the limit.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 from exporter.queues.queue import Queue, State
@@ -18,8 +20,10 @@ from exporter.stores.postgres.client import PostgresReader, sendable
 from exporter.stores.postgres.errors import TooSlow
 from exporter.stores.postgres.statements import load_statement
 
-# Which part of the time PostgreSQL may count: 10 ms every 5 s.
-SHARE = 0.002
+# Which part of the time PostgreSQL may count: 5 ms every 5 s.
+SHARE = 0.001
+# A count of unfinished jobs is taken to be so many times as old as it is.
+UNFINISHED_WEIGHT = 8
 # How many seconds of counting may be saved up, and how many there are at a start, for what was
 # never counted.
 MAX_CREDIT_SECONDS = 0.05
@@ -40,6 +44,7 @@ RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 3600.0
 
 COUNT = load_statement("large_counts.sql")
+FINISHED = (State.COMPLETED, State.FAILED)
 
 # A queue, and the state of its jobs; WAITING stands for PAUSED, too.
 Place = tuple[Queue, State]
@@ -88,7 +93,7 @@ class LargeCounts:
         for place in self._known.keys() - marks.keys():
             del self._known[place]
         due = [place for place, mark in marks.items() if self._is_due(place, mark, now)]
-        due.sort(key=lambda place: self._known[place].counted_at if place in self._known else 0.0)
+        due.sort(key=partial(self._urgency, now), reverse=True)
         while due and self._credit > 0:
             batch: list[Place] = []
             rows = 0
@@ -107,6 +112,12 @@ class LargeCounts:
         return now >= known.due and (
             mark != known.mark or now - known.counted_at >= MAX_IDLE_SECONDS
         )
+
+    def _urgency(self, now: float, place: Place) -> float:
+        """The age of a count, and more than any where there is none."""
+        known = self._known.get(place)
+        age = 2 * MAX_AGE_SECONDS if known is None else now - known.counted_at
+        return age if place[1] in FINISHED else UNFINISHED_WEIGHT * age
 
     def _rows(self, place: Place) -> int:
         known = self._known.get(place)

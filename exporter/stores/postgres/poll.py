@@ -22,14 +22,16 @@ from exporter.queues.snapshot import QueueReading
 from exporter.queues.text import MAX_SAFE_INTEGER, label_text
 from exporter.stores.postgres.client import PostgresReader, Row, own_json, raw_text, sendable
 from exporter.stores.postgres.errors import InvalidReply, PostgresRefused, TooSlow
-from exporter.stores.postgres.large_counts import LargeCounts, Place
+from exporter.stores.postgres.large_counts import FINISHED, LargeCounts, Place
 from exporter.stores.postgres.schema import Schema
 from exporter.stores.postgres.standby import Standby
 from exporter.stores.postgres.statements import load_statement
 
 Found = TypeVar("Found")
 
-COUNTS, EDGES = load_statement("counts.sql"), load_statement("edges.sql")
+COUNTS, FINISHED_COUNTS, EDGES = map(
+    load_statement, ("counts.sql", "finished_counts.sql", "edges.sql")
+)
 
 # Queues of one statement. Where one takes too long, as many are read by two statements, and so on:
 # it may be that PostgreSQL is busy for a moment, or that a queue has very much.
@@ -47,27 +49,15 @@ ACTIVE_JOBS = 1000
 # Why a count is absent.
 TOO_MANY = "too many jobs to be counted in the time for it"
 
-# The states as counts.sql counts them.
-FINISHED = (State.COMPLETED, State.FAILED)
-COUNTED_STATES = (
-    *(State.ACTIVE, State.DELAYED, State.WAITING, State.PRIORITIZED, State.WAITING_CHILDREN),
-    *FINISHED,
-)
+# The states as counts.sql and finished_counts.sql count them.
+UNFINISHED = (State.ACTIVE, State.DELAYED, State.WAITING, State.PRIORITIZED, State.WAITING_CHILDREN)
 
-
-class CountLimits(NamedTuple):
-    """Up to how many jobs of one state of a queue are counted; -1: none are."""
-
-    unfinished: int
-    finished: int
-
-
-# A request is for one queue, and so counts more.
-IN_A_POLL, IN_A_REQUEST = CountLimits(FRESH_JOBS, -1), CountLimits(100_000, 100_000)
+# A request is for one queue, and so counts more jobs of each state, finished ones as well.
+REQUESTED_JOBS = 100_000
 
 
 class Counted(NamedTuple):
-    """What counts.sql returns of a queue."""
+    """What counts.sql returns of a queue, and finished_counts.sql."""
 
     meta: Mapping[str, Any]
     by_state: Mapping[State, int]  # WAITING stands for PAUSED, too
@@ -79,18 +69,18 @@ class Counted(NamedTuple):
     limiter: Any  # how many jobs the rate limiter has counted, and until when (ms)
 
     @classmethod
-    def of(cls, row: Row, limits: CountLimits) -> Counted:
-        _, meta, *numbers, schedulers, last_event, has_jobs, has_meta, limiter = row
-        by_state = dict(zip(COUNTED_STATES, numbers, strict=True))
-        uncounted = frozenset(
-            state
-            for state, number in by_state.items()
-            if has_jobs and number > (limits.finished if state in FINISHED else limits.unfinished)
-        )
+    def of(cls, row: Row, limit: int, finished: Row | None = None) -> Counted:
+        """Jobs of a state were counted up to `limit` and one more; finished ones may not be."""
+        _, has_meta, meta, *numbers, schedulers, last_event, has_jobs, limiter = row
+        by_state = dict(zip(UNFINISHED, numbers, strict=True))
+        by_state |= zip(FINISHED, finished[1:] if finished else (0, 0), strict=True)
+        uncounted = {state for state, number in by_state.items() if number > limit}
+        if has_jobs and not finished:
+            uncounted.update(FINISHED)
         return cls(
             meta=own_json(meta) or {},
             by_state=by_state,
-            uncounted=uncounted,
+            uncounted=frozenset(uncounted),
             schedulers=schedulers,
             last_event=last_event,
             has_jobs=has_jobs,
@@ -165,10 +155,10 @@ class Poller:
         edges: dict[Queue, Edges] = {}
         if not queues:
             # A poll of no queues shows all the same whether PostgreSQL answers.
-            await read_counts(self._reader, (), IN_A_POLL)
+            await self._read_counts(())
         for batch in batched(queues, QUEUE_BATCH_SIZE):
             await self._request_priority.yield_to_requests()
-            found = await _in_parts(batch, partial(read_counts, self._reader, limits=IN_A_POLL))
+            found = await _in_parts(batch, self._read_counts)
             counted |= {
                 queue: each for queue, each in found.items() if each.exists or queue in configured
             }
@@ -184,9 +174,9 @@ class Poller:
 
     async def poll_one(self, queue: Queue) -> QueueReading:
         """A reading of one queue, whether it exists or not. Raises PostgresUnavailable."""
-        counted = await read_counts(self._reader, [queue], IN_A_REQUEST)
-        edges = await self._read_edges(counted, [queue])
-        return self._reading(queue, counted[queue], edges[queue])
+        counted = await read_all_counts(self._reader, queue)
+        edges = await self._read_edges({queue: counted}, [queue])
+        return self._reading(queue, counted, edges[queue])
 
     def exists(self, queue: Queue) -> bool:
         """Whether the queue existed at the last poll."""
@@ -196,6 +186,13 @@ class Poller:
         """Forget all earlier replies."""
         self._schema.forget()
         self._counts.forget()
+
+    async def _read_counts(self, queues: Sequence[Queue]) -> dict[Queue, Counted]:
+        """What each poll counts, in the order of the queues."""
+        known = [any(self._counts.known((queue, state)) for state in FINISHED) for queue in queues]
+        rows = await self._reader.read(COUNTS, **count_values(queues, FRESH_JOBS, known))
+        by_place = {row[0]: row for row in rows}
+        return {queue: Counted.of(by_place[at], FRESH_JOBS) for at, queue in enumerate(queues)}
 
     async def _read_edges(
         self, counted: Mapping[Queue, Counted], queues: Sequence[Queue]
@@ -261,33 +258,31 @@ async def _in_parts(
     return await _in_parts(first, read, halvings - 1) | await _in_parts(second, read, halvings - 1)
 
 
-async def read_counts(
-    reader: PostgresReader, queues: Sequence[Queue], limits: CountLimits
-) -> dict[Queue, Counted]:
-    """What counts.sql returns, in the order of the queues. Raises PostgresUnavailable."""
-    rows = await reader.read(COUNTS, **count_values(queues, limits))
-    return counted_of(rows, queues, limits)
+async def read_all_counts(reader: PostgresReader, queue: Queue) -> Counted:
+    """What a request counts. Raises PostgresUnavailable."""
+    [row], [finished] = await reader.read_together(ALL_COUNTS, **all_count_values(queue))
+    return Counted.of(row, REQUESTED_JOBS, finished)
 
 
-def count_values(queues: Sequence[Queue], limits: CountLimits) -> dict[str, Any]:
+ALL_COUNTS = (COUNTS, FINISHED_COUNTS)
+
+
+def all_count_values(queue: Queue) -> dict[str, Any]:
+    """The values of ALL_COUNTS."""
+    # One more shows that there are more.
+    return {"finished": REQUESTED_JOBS + 1, **count_values([queue], REQUESTED_JOBS, [False])}
+
+
+def count_values(queues: Sequence[Queue], limit: int, known: Sequence[bool]) -> dict[str, Any]:
     """The values of counts.sql."""
     return {
         "at": [*range(len(queues))],
         "names": [sendable(queue.raw_name) for queue in queues],
+        "known": [*known],
         "length": MAX_META_LENGTH,
-        # One more shows that there are more.
-        "more": limits.unfinished + 1,
-        "finished": limits.finished + 1,
+        "more": limit + 1,
         "schedulers": MAX_SCHEDULERS,
     }
-
-
-def counted_of(
-    rows: Sequence[Row], queues: Sequence[Queue], limits: CountLimits
-) -> dict[Queue, Counted]:
-    """What the rows of counts.sql say of these queues."""
-    by_place = {row[0]: row for row in rows}
-    return {queue: Counted.of(by_place[at], limits) for at, queue in enumerate(queues)}
 
 
 def counts_of(queue: Queue, counted: Counted, large: LargeCounts) -> dict[State, int]:

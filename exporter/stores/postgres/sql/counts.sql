@@ -1,13 +1,12 @@
--- Of each queue what is in `meta`, how many jobs there are of each state, how many schedulers, the
--- last event with which table of jobs that is, whether there are jobs at all or `meta`, and the rate
--- limiter. Jobs of one state are counted up to `more`, finished ones up to `finished`, in their
--- partial index.
+-- Of each queue whether it has `meta` and what is there, how many unfinished jobs there are of each
+-- state, how many schedulers, the last event with which table of jobs that is, whether there are
+-- jobs at all, and the rate limiter. Jobs of one state are counted up to `more`, in their partial
+-- index. For the first job of a queue PostgreSQL searches the largest index and passes over entries
+-- of rows that are gone: of 100 queues with 10,000 jobs each that was 30 %% of the time (15). So it
+-- is left out where jobs are `known`, unless `meta` is gone, as from a queue that was obliterated.
 SELECT at,
-  (
-    SELECT jsonb_object_agg(field, left(value, %(length)s)) FROM meta
-    WHERE queue = wanted_queue
-      AND field IN ('version', 'paused', 'concurrency', 'max', 'duration')
-  ),
+  meta_rows > 0,
+  meta_values,
   (SELECT count(*) FROM (
     SELECT FROM job WHERE queue = wanted_queue AND state = 'active' LIMIT %(more)s
   ) AS found),
@@ -26,16 +25,17 @@ SELECT at,
     SELECT FROM job WHERE queue = wanted_queue AND state = 'waiting-children' LIMIT %(more)s
   ) AS found),
   (SELECT count(*) FROM (
-    SELECT FROM job WHERE queue = wanted_queue AND state = 'completed' LIMIT %(finished)s
-  ) AS found),
-  (SELECT count(*) FROM (
-    SELECT FROM job WHERE queue = wanted_queue AND state = 'failed' LIMIT %(finished)s
-  ) AS found),
-  (SELECT count(*) FROM (
     SELECT FROM scheduler WHERE queue = wanted_queue LIMIT %(schedulers)s
   ) AS found),
   (SELECT array['job'::regclass::oid::bigint, max(id)] FROM event WHERE queue = wanted_queue),
-  (SELECT count(*) > 0 FROM (SELECT FROM job WHERE queue = wanted_queue LIMIT 1) AS found),
-  (SELECT count(*) > 0 FROM (SELECT FROM meta WHERE queue = wanted_queue LIMIT 1) AS found),
+  CASE WHEN known AND meta_rows > 0 THEN true ELSE
+    (SELECT count(*) > 0 FROM (SELECT FROM job WHERE queue = wanted_queue LIMIT 1) AS found)
+  END,
   (SELECT jsonb_build_array(points, expire_at_ms) FROM rate_limit WHERE queue = wanted_queue)
-FROM unnest(%(at)s::int[], %(names)s::text[]) AS wanted(at, wanted_queue)
+FROM unnest(%(at)s::int[], %(names)s::text[], %(known)s::bool[])
+  AS wanted(at, wanted_queue, known)
+CROSS JOIN LATERAL (
+  SELECT count(*) AS meta_rows, jsonb_object_agg(field, left(value, %(length)s))
+    FILTER (WHERE field IN ('version', 'paused', 'concurrency', 'max', 'duration')) AS meta_values
+  FROM meta WHERE queue = wanted_queue
+) AS meta

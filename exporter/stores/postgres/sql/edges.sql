@@ -23,22 +23,28 @@ WITH RECURSIVE wanted AS (
   ), number + 1
   FROM priorities WHERE wanted_priority IS NOT NULL AND number < 20
 ), heads AS (
+  -- The columns by name: the planner takes half a ms more for all 30 of them.
   SELECT at, head.* FROM wanted CROSS JOIN LATERAL (
-    (SELECT * FROM job
+    (SELECT stalled_count, processed_at_ms, process_at_ms, attempts_made, attempts_started,
+        opts, added_at_ms FROM job
       WHERE queue = wanted_queue AND state = 'waiting' AND priority = 0 AND seq >= 0
       ORDER BY seq LIMIT 5)
     UNION ALL
-    (SELECT * FROM job
+    (SELECT stalled_count, processed_at_ms, process_at_ms, attempts_made, attempts_started,
+        opts, added_at_ms FROM job
       WHERE queue = wanted_queue AND state = 'waiting' AND priority = 0 AND seq < 0
       ORDER BY seq DESC LIMIT 5)
     UNION ALL
-    (SELECT * FROM job
+    (SELECT stalled_count, processed_at_ms, process_at_ms, attempts_made, attempts_started,
+        opts, added_at_ms FROM job
       WHERE queue = wanted_queue AND state = 'waiting' AND priority < 0
       ORDER BY priority, seq LIMIT 5)
   ) AS head
   UNION ALL
   SELECT at, head.* FROM priorities CROSS JOIN LATERAL (
-    SELECT * FROM job
+    SELECT stalled_count, processed_at_ms, process_at_ms, attempts_made, attempts_started,
+      opts, added_at_ms
+    FROM job
     WHERE queue = wanted_queue AND state = 'waiting' AND priority = wanted_priority AND seq >= 0
     ORDER BY seq LIMIT 1
   ) AS head

@@ -1,0 +1,9 @@
+-- Of each queue how many jobs have completed and failed, up to `finished` of each.
+SELECT at,
+  (SELECT count(*) FROM (
+    SELECT FROM job WHERE queue = wanted_queue AND state = 'completed' LIMIT %(finished)s
+  ) AS found),
+  (SELECT count(*) FROM (
+    SELECT FROM job WHERE queue = wanted_queue AND state = 'failed' LIMIT %(finished)s
+  ) AS found)
+FROM unnest(%(at)s::int[], %(names)s::text[]) AS wanted(at, wanted_queue)
