@@ -28,9 +28,10 @@ class Findings:
     excluded: int = 0  # queues of these prefixes whose names the settings exclude
     too_long: int = 0  # queues whose names, with their prefixes, have more than MAX_BASE_BYTES
     # If all keys were searched: number of queues by prefixes that are not configured, and names of
-    # queues of Bull 3 or 4. Otherwise None.
+    # queues of Bull 3 or 4 that are not watched. Otherwise None.
     other_prefixes: Mapping[str, int] | None = None
     bull: tuple[str, ...] | None = None
+    mixed: tuple[str, ...] = ()  # queues that Bull and BullMQ use at the same time
 
 
 class Collector(Protocol):

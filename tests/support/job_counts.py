@@ -16,6 +16,6 @@ def expected_counts(truth: dict[str, Any], paused: bool) -> dict[str, int]:
     return dict(counts)
 
 
-def reported_counts(exporter: Exporter, queue: str) -> dict[str, float]:
-    samples = exporter.metrics.samples("bullmq_job_count", queue=queue)
+def reported_counts(exporter: Exporter, queue: str, **labels: str) -> dict[str, float]:
+    samples = exporter.metrics.samples("bullmq_job_count", queue=queue, **labels)
     return {state: value for (state,), value in samples.items()}

@@ -49,6 +49,8 @@ SCAN_COUNT = 1000
 # is a queue of Bull 3 or 4, whose other keys have the same names as BullMQ's, or numbers its jobs.
 _META, _EVENTS, _JOBS, _BULL, _ID = 1, 2, 4, 8, 16
 _HOLDING: tuple[tuple[bytes, bytes], ...] = (*SIZES, (b"ZCARD", b"repeat"))
+# Where jobs of Bull are looked for in a queue of BullMQ.
+_HOLDING_OF_BULL = ((b"LLEN", b"wait"), (b"ZCARD", b"completed"), (b"ZCARD", b"failed"))
 _MARKS = {
     b"meta": _META,
     b"events": _EVENTS,
@@ -135,8 +137,10 @@ class Search:
             await self._check_meta(names, [each for each in batch if each[1] & _META])
             await self._check_without_meta(names, [each for each in batch if not each[1] & _META])
         unwatched: set[Queue] = set()
+        mixed: list[str] = []
         if everywhere:
             await self._check_others(names)
+            mixed = await self._find_mixed(names, marks)
         if self._settings.bull:
             names.found |= names.bull
         else:
@@ -149,6 +153,7 @@ class Search:
             too_long=too_long,
             other_prefixes=dict(names.other_prefixes) if everywhere else None,
             bull=tuple(sorted(queue.name for queue in unwatched)) if everywhere else None,
+            mixed=tuple(sorted(mixed)),
         )
 
     async def identify(self, queues: Sequence[Queue]) -> None:
@@ -309,12 +314,25 @@ class Search:
                 names.bull.add(queue)
             else:
                 eventless.append((queue, *holding[0]))
-        await self._check_eventless(names, eventless)
+        for queue, of_bull in await self._jobs_of_bull(eventless):
+            (names.bull if of_bull else names.found).add(queue)
 
-    async def _check_eventless(
-        self, names: _Sorted, unclear: Sequence[tuple[Queue, bytes, bytes]]
-    ) -> None:
-        """Classify names with only jobs: a job of Bull has Bull's defaults among its options."""
+    async def _find_mixed(self, names: _Sorted, marks: Mapping[bytes, int]) -> list[str]:
+        """The queues of BullMQ that hold jobs of Bull: two applications use the same name."""
+        mixed: set[str] = set()
+        holding = [queue for queue in names.found if marks.get(queue.base[:-1], 0) & _JOBS]
+        for batch in batched(holding[:MAX_CHECKED], CHECK_BATCH_SIZE):
+            await self._request_priority.yield_to_requests()
+            ends = [(queue, *end) for queue in batch for end in _HOLDING_OF_BULL]
+            mixed.update(queue.name for queue, of_bull in await self._jobs_of_bull(ends) if of_bull)
+        return list(mixed)
+
+    async def _jobs_of_bull(
+        self, unclear: Sequence[tuple[Queue, bytes, bytes]]
+    ) -> list[tuple[Queue, bool]]:
+        """Whether the first job of a list or set of each queue is Bull's: it has Bull's defaults
+        among its options. Lists without such a job are left out.
+        """
         firsts = await self._redis.pipeline(
             [
                 (b"LRANGE" if command == b"LLEN" else b"ZRANGE", queue.base + name, 0, 0)
@@ -329,14 +347,14 @@ class Search:
                 for (queue, _, _), ids in zip(unclear, firsts, strict=True)
             ],
         )
-        for (queue, _, _), given in zip(unclear, options, strict=True):
-            # lib/job.js of Bull 4.16.5, setDefaultOpts(); BullMQ keeps `timestamp` next to `opts`.
-            if given is None:
-                continue  # a list of another application, or a job that was just removed
-            if all(b'"%b":' % name in given for name in (b"attempts", b"delay", b"timestamp")):
-                names.bull.add(queue)
-            else:
-                names.found.add(queue)
+        # lib/job.js of Bull 4.16.5, setDefaultOpts(); BullMQ keeps `timestamp` next to `opts`.
+        defaults = [b'"%b":' % name for name in (b"attempts", b"delay", b"timestamp")]
+        return [
+            (queue, all(default in given for default in defaults))
+            for (queue, _, _), given in zip(unclear, options, strict=True)
+            # None: a list of another application, or a job that was just removed.
+            if given is not None
+        ]
 
     async def _check_others(self, names: _Sorted) -> None:
         """Count the queues of prefixes that are not configured.

@@ -20,9 +20,9 @@ from exporter.stores.redis.client import RedisReader, RedisRefused, readable
 JOB = load_script("job.lua")
 CHILDREN = load_script("children.lua")
 
-# Further fields of a job's hash: options, progress, priority, delay, how often it stalled, which
-# worker has it, and the key of its parent.
-MORE_FIELDS = ("opts", "progress", "priority", "delay", "stc", "pb", "parentKey")
+# Further fields of a job's hash: options, progress, priority, delay, how often it stalled (by
+# BullMQ's name and by Bull's), which worker has it, and the key of its parent.
+MORE_FIELDS = ("opts", "progress", "priority", "delay", "stc", "stalledCounter", "pb", "parentKey")
 MORE_UNBOUNDED = (*UNBOUNDED, "opts", "progress", "name", "pb", "parentKey")
 MAX_LOG_LINE_BYTES = 10_000  # bytes
 # How far from either end of each list a job is looked for: in three long lists that holds Redis 7.0
@@ -81,7 +81,7 @@ async def read_job(
         progress=parse_json(fields["progress"]),
         priority=integer(fields["priority"]) or 0,
         delay=integer(fields["delay"]) or 0,
-        stalled_count=integer(fields["stc"]) or 0,
+        stalled_count=integer(fields["stc"]) or integer(fields["stalledCounter"]) or 0,
         worker=text(fields["pb"]) if fields["pb"] else None,
         parent=JobKey.parsed(parent, prefixes, queues) if parent else None,
         children=await _children(redis, children, prefixes, queues),

@@ -43,7 +43,11 @@ def remarks_on(
         )
         remarks.append(Remark(urgent, "queues of other prefixes are not watched", detail))
     if bull:
-        remarks.append(Remark(urgent, "queues of Bull 3 or 4 are not watched", listed(bull)))
+        detail = f"{listed(bull)}; see {settings.names_of('bull')}"
+        remarks.append(Remark(urgent, "queues of Bull 3 or 4 are not watched", detail))
+    if findings.mixed:
+        detail = f"{listed(findings.mixed)}; reported as BullMQ's: give one of them another prefix"
+        remarks.append(Remark(logging.WARNING, "queues are used by Bull and by BullMQ", detail))
     if findings.too_long:
         detail = f"{findings.too_long}, of more than {MAX_BASE_BYTES} bytes"
         remarks.append(Remark(urgent, "queues with very long names are not watched", detail))
