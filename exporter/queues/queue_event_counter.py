@@ -266,8 +266,7 @@ class QueueEventCounter:
             self._failed_attempts.append(UnreadFailure(milliseconds(at), job_id, job, attempts))
 
     def _note_ambiguous(self, job_id: bytes, job: TrackedJob, prev: bytes, at: bytes) -> None:
-        is_unsure = job.retries == UNKNOWN_RETRIES or job in self._ahead
-        self._ambiguous.append(AmbiguousTransition(job_id, job, prev, at, is_unsure))
+        self._ambiguous.append(AmbiguousTransition(job_id, job, prev, at, self.is_unsure(job)))
 
     def _active(self, entry_id: bytes, job_id: bytes, _: Sequence[bytes]) -> None:
         job = self.jobs.get(job_id) or self._job(job_id)
@@ -340,6 +339,19 @@ class QueueEventCounter:
         self.forget(job_id)
 
     # Jobs
+
+    def is_unsure(self, job: TrackedJob) -> bool:
+        """Whether how often the job has failed is not known, or may include unread events."""
+        return job.retries == UNKNOWN_RETRIES or job in self._ahead
+
+    def has_failed(self, job_id: bytes) -> bool:
+        """Whether the job is known to have failed for good, and was not tried again since."""
+        return self._budget.failed.get(self.queue.base, job_id) is not None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more job can be tracked."""
+        return self._budget.taken < self._budget.limit
 
     def _track(self, job_id: bytes, job: TrackedJob) -> bool:
         """Keep track of a job; False where the budget is used up."""

@@ -168,3 +168,7 @@ class Tallies:
     clock_offset: float | None = None
     uncertain_gaps: int = 0  # gaps in which more events may be missing than were counted
     saves: Saves | None = None  # None without a state file
+    # Seconds for which events that nobody keeps were not heard; None where there are none such.
+    unheard: float | None = None
+    # False while the events of some of the queues cannot be followed: these are not in `queues`.
+    is_complete: bool = True

@@ -20,7 +20,7 @@ class TrackedJob:
     as numbers.
     """
 
-    __slots__ = ("ready", "retries", "retry_seen_in_hash", "taken", "tally")
+    __slots__ = ("made", "ready", "retries", "retry_seen_in_hash", "taken", "tally")
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
@@ -31,6 +31,8 @@ class TrackedJob:
         self.retries = 0
         # Whether one of them was counted because the hash showed it: its event may be unread.
         self.retry_seen_in_hash = False
+        # When it was made, as its hash has it, where another job may get its id without an event.
+        self.made: bytes | None = None
 
     def note_failed_attempt(self) -> None:
         if self.retries != UNKNOWN_RETRIES:

@@ -44,6 +44,10 @@ class Saved(NamedTuple):
     by_server_clock: bool = False  # whether `complete_until` surely is, as ids of events are
     evidence: Mapping[str, Any] | None = None  # the memory of FailureEvidence
     log_identity: str | None = None  # of which event log the positions are, where it has a name
+    # Where events are heard, not read: for how long they were not (seconds), and until when they
+    # were heard (epoch ms).
+    unheard: float | None = None
+    heard_until: int | None = None
 
 
 NOTHING_SAVED = Saved({}, None, FinishedJobs())
@@ -119,6 +123,8 @@ class _File(_Checked):
     removed: tuple[int, int] = (0, 0)
     bounds: tuple[tuple[int, ...], tuple[int, ...]]
     log: str | None = None
+    unheard: Number | None = None
+    heard_until: int | None = None
     evidence: _Evidence | None = None
 
 
@@ -169,6 +175,8 @@ def decode(data: bytes, layout: Layout) -> Saved:
         file.by_redis_clock,
         memory.get(EVIDENCE),
         file.log,
+        file.unheard,
+        file.heard_until,
     )
 
 

@@ -35,8 +35,12 @@ ALLOWED = {
         *("stores.redis", "queues", "concurrency", "settings", "deadline"),
     },
     "stores.redis_store": {
-        *("stores.base", "stores.request_reads", "stores.redis", "stores.bullmq"),
-        *("queues", "concurrency", "settings", "deadline"),
+        *("stores.base", "stores.request_reads", "stores.redis", "stores.bullmq", "stores.bull"),
+        *("stores.events", "queues", "concurrency", "settings", "deadline"),
+    },
+    "stores.bull": {
+        *("stores.bullmq", "stores.events", "stores.redis"),
+        *("queues", "concurrency", "settings"),
     },
     "stores.postgres": {
         *("stores.base", "stores.request_reads", "stores.retention", "stores.events"),

@@ -91,6 +91,9 @@ class EventCounters:
         self.is_current = False
         # What the positions in the state file are of, where that may be another event log.
         self.log_identity: str | None = None
+        # Where events are heard, not read; see Saved.
+        self.unheard: float | None = None
+        self.heard_until: int | None = None
         self._known: tuple[Queue, ...] | None = None
         self._gone: dict[Queue, QueueEventCounter] = {}
         self._removed = FinishedJobs()  # in queues that were removed
@@ -146,6 +149,16 @@ class EventCounters:
     def begins_now(self) -> bool:
         """Whether nothing that happened before is to be counted."""
         return self._known is None and self._complete_until[0] is None
+
+    @property
+    def untracked_jobs(self) -> int:
+        """How many jobs could not be tracked."""
+        return self._budget.refused
+
+    def note_none(self) -> None:
+        """Note that there was no queue at first: those that come are new."""
+        if self.begins_now:
+            self._known = ()
 
     def find_change(self) -> QueueChange | None:
         """How the queues have changed since the last one that was applied; None if they have not,
@@ -294,6 +307,7 @@ class EventCounters:
             uncertain_gaps=self.uncertain_gaps,
             clock_offset=self.clock.offset,
             removed=self._removed,
+            unheard=self.unheard,
         )
 
     # The state file
@@ -307,6 +321,7 @@ class EventCounters:
         self._complete_until = (saved.complete_until, saved.by_server_clock)
         self._removed = saved.removed
         self.log_identity = saved.log_identity
+        self.unheard, self.heard_until = saved.unheard, saved.heard_until
         if self._details is not None and saved.evidence is not None:
             self._details.remember(saved.evidence)
 
@@ -318,6 +333,8 @@ class EventCounters:
             "removed": self._removed,
             "bounds": self._layout.bounds,
             "log": self.log_identity,
+            "unheard": self.unheard,
+            "heard_until": self.heard_until,
             EVIDENCE: None if self._details is None else self._details.memory(self.now()),
             QUEUES: {
                 **self._remembered,

@@ -279,6 +279,18 @@ class RedisReader:
 
         return await self._call(evaluated)
 
+    async def open_connection(self) -> Any:
+        """A connection for what is no command and its answer; see `close_connection`.
+
+        Raises RedisUnavailable.
+        """
+        return await self._call(self._pool.get_connection)
+
+    async def close_connection(self, connection: Any) -> None:
+        """Close a connection that `open_connection` has opened, whatever is under way on it."""
+        await connection.disconnect(nowait=True)
+        await self._pool.release(connection)
+
     async def _call(
         self, operation: Callable[[], Awaitable[Any]], arriving: _Arriving | None = None
     ) -> Any:
@@ -303,7 +315,7 @@ class RedisReader:
                     f"all connections to Redis at {self._settings.address} were in use for "
                     f"{waited:.1f} s"
                 ) from None
-            raise self._explained(error) from None
+            raise self.explained(error) from None
         except Exception as error:
             # What a server says before it takes commands: HELLO, CLUSTER SLOTS.
             raise self._invalid(error) from error
@@ -358,7 +370,7 @@ class RedisReader:
                 why = f"the connection was cut after {size:,} bytes of the reply"
         return f"Redis at {settings.address}: {why}"
 
-    def _explained(self, error: Exception) -> RedisUnavailable:
+    def explained(self, error: Exception) -> RedisUnavailable:
         """What went wrong in one line, and the setting to look at."""
         settings, said = self._settings, str(error)[:MAX_REASON]
         where = f"Redis at {settings.address}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import AsyncIterator, Container, Iterable, Mapping
 from typing import NamedTuple
@@ -37,9 +38,15 @@ class _Running(NamedTuple):
 
 
 class Backfill:
-    """Fills gaps one after the other. `consistent` is held while anything is counted."""
+    """Fills gaps one after the other. `consistent` is held while anything is counted.
 
-    def __init__(self, redis: RedisReader, scarce: ScarceEvents, consistent: asyncio.Lock) -> None:
+    `scarce` is None where it is not known how many events were missed: then all that finished in a
+    gap is counted.
+    """
+
+    def __init__(
+        self, redis: RedisReader, scarce: ScarceEvents | None, consistent: asyncio.Lock
+    ) -> None:
         self._redis, self._scarce, self._consistent = redis, scarce, consistent
         self._gapped: set[Queue] = set()
         self._running: _Running | None = None
@@ -73,9 +80,11 @@ class Backfill:
             async for count, found in pages:
                 async with self._consistent:
                     counter.backfill(count, found)
-                    self._scarce.note_backfilled(counter, count, found.values())
+                    if self._scarce is not None:
+                        self._scarce.note_backfilled(counter, count, found.values())
+                is_off = self._scarce is not None and self._scarce.is_off(counter)
                 log.log(
-                    logging.DEBUG if self._scarce.is_off(counter) else logging.WARNING,
+                    logging.DEBUG if is_off else logging.WARNING,
                     "missed jobs are counted, as far as they are kept",
                     extra={"queue": counter.queue.name, "what": count.name, "count": len(found)},
                 )
@@ -101,19 +110,20 @@ class Backfill:
             waited = now - counter.gap_noted_at >= 3 * CLOCK_SKEW_MS / 1000
             for gap in counter.gaps:
                 if counter.is_past(gap) or (waited and queue not in behind):
-                    pages = find_missed_jobs(self._redis, counter, gap)
+                    limit = sys.maxsize if self._scarce is None else gap.missed
+                    pages = find_missed_jobs(self._redis, counter, gap, limit)
                     return _Running(counter, gap, pages)
         return None
 
 
 async def find_missed_jobs(
-    redis: RedisReader, counter: QueueEventCounter, gap: Gap
+    redis: RedisReader, counter: QueueEventCounter, gap: Gap, limit: int
 ) -> AsyncIterator[tuple[Count, dict[bytes, JobFacts]]]:
     """Page by page the jobs that finished in the gap without an event that was read, by state.
 
-    At most as many as events were missed. Raises RedisUnavailable.
+    At most `limit`: no more than events were missed. Raises RedisUnavailable.
     """
-    left = gap.missed
+    left = limit
     seen = counter.seen()
     since, until = counter.search_window(gap)
     for state, count in FINISHED.items():

@@ -1,0 +1,1 @@
+"""Bull 3 and 4 in Redis or Valkey."""

@@ -1,0 +1,1 @@
+"""The events that Bull publishes: nobody keeps them, so they are heard or lost."""

@@ -1,0 +1,424 @@
+"""Hears what Bull publishes of the jobs of all its queues, and keeps their counters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, NamedTuple, Unpack
+
+from exporter.concurrency.batches import batched
+from exporter.queues.event_log import BEGIN, Gap, milliseconds
+from exporter.queues.job_facts import number
+from exporter.queues.queue import Queue, State
+from exporter.queues.queue_event_counter import QueueEventCounter
+from exporter.queues.tallies import Tallies
+from exporter.queues.text import remembered_id
+from exporter.settings import EventsSettings, RedisSettings
+from exporter.stores.bull.events import job_facts, messages
+from exporter.stores.bull.events.job_facts import read_hashes, read_job_options
+from exporter.stores.bull.events.messages import Heard, split_channel, understand
+from exporter.stores.bull.events.subscription import Message, Subscription, pattern_of
+from exporter.stores.bull.events.translation import (
+    JobHash,
+    Known,
+    Translator,
+    has_own_id,
+    needs_hash,
+    needs_options,
+)
+from exporter.stores.bullmq.events.backfill import Backfill
+from exporter.stores.events.event_follower import EventFollower, Surroundings
+from exporter.stores.events.stale_jobs import Candidate, StaleJobs, forget_stale
+from exporter.stores.redis.client import RedisReader, readable
+
+log = logging.getLogger(__name__)
+
+# Seconds between two looks whether there is a queue of Bull, while there is none.
+LOOK_INTERVAL_SECONDS = 0.5
+# Seconds that a step waits for messages, and how long it rests after one that brought some: they
+# are few then, or read in batches. In between nothing is known of a job that is removed at once.
+WAIT_SECONDS = 0.5
+REST_SECONDS = 0.01
+# Seconds between two pings, with each of which some jobs are asked for that may be gone.
+PING_INTERVAL_SECONDS = 1.0
+# Messages that are counted before requests are served: 1 to 2 ms.
+COUNT_BATCH_SIZE = 100
+# Active jobs of a queue that are read when it is first followed. Bull keeps them in a list.
+MAX_ACTIVE_JOBS = 1000
+# Times of delayed jobs that one pipeline asks for, and jobs of one time. More are counted when they
+# are due.
+DUE_BATCH_SIZE = 10
+MAX_JOBS_OF_A_TIME = 5000
+# Up to so many jobs of one time it is checked whether one of them replaced another of its id.
+MAX_CHECKED_JOBS_OF_A_TIME = 100
+# Queues whose active jobs are read at once.
+QUEUES_BATCH_SIZE = 100
+
+
+class _Ping(NamedTuple):
+    """What is known for certain once a ping is answered: all is read that came before."""
+
+    answers: int  # how many there will be then
+    asked: Sequence[Candidate]
+    exist: Sequence[Any]
+    ahead: frozenset[QueueEventCounter]
+
+
+class BullFollower(EventFollower):
+    """Counts what happens to jobs of Bull's `queues`, from what it publishes.
+
+    Nobody keeps a message: while the subscription is interrupted nothing is counted, except for
+    finished jobs that are kept. `unheard` of the tallies says for how long that was.
+    """
+
+    def __init__(
+        self,
+        redis: RedisReader,
+        settings: EventsSettings,
+        queues: Callable[[], tuple[Queue, ...] | None],
+        *,
+        redis_settings: RedisSettings,
+        **around: Unpack[Surroundings],
+    ) -> None:
+        """`redis` reads hashes and lists; another connection is opened to listen."""
+        super().__init__(settings, queues, partial(job_facts.ask, redis), **around)
+        self._redis, self._queues = redis, queues
+        self._searched_at = around.get("searched_at", lambda: None)
+        self._subscription = Subscription(redis_settings, slot=redis.slot)
+        self._stale_jobs = StaleJobs()
+        self._backfill = Backfill(redis, None, self._counts.consistent)
+        self._by_base: dict[bytes, QueueEventCounter] = {}
+        self._since: dict[QueueEventCounter, int] = {}  # since when all is heard, epoch ms
+        self._untracked = 0  # jobs that could not be tracked up to then
+        self._must_reopen = True
+        self._ping: _Ping | None = None
+        self._ping_due = 0.0  # monotonic
+        self._settled_after = 0  # how many pings are answered once the first messages are read
+        self._last_at, self._sequence = 0, 0
+        # When the searches began that found the queues of now and of before (epoch ms).
+        self._searches: tuple[int | None, int | None] = (None, None)
+        self._has_queues = False
+        # When there was no queue of Bull, before there was one (epoch ms).
+        self._none_at: int | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is, or was, a queue of Bull: before there is nothing to report."""
+        return self._has_queues
+
+    def _understanding(self) -> AbstractContextManager[None]:
+        return self._redis.understanding()
+
+    def _begin_anew(self) -> None:
+        """What was heard in a step that failed may be counted in part: it counts as not heard."""
+        self._must_reopen = True
+
+    async def run(self) -> None:
+        """Follow until cancelled, then save. Without a queue of Bull nothing is opened."""
+        while not (queues := self._queues()):
+            if queues is not None:
+                self._none_at = self._searched_at() or _now()
+            await asyncio.sleep(LOOK_INTERVAL_SECONDS)
+        self._has_queues = True
+        try:
+            await super().run()
+        finally:
+            await self._subscription.close()
+
+    async def tallies(self) -> Tallies | None:
+        """See EventCounters.tallies; None, too, before there was a queue."""
+        return await super().tallies() if self._has_queues else None
+
+    # One step
+
+    async def _step(self) -> float:
+        """Hear what has come; how long to rest before the next time, in seconds."""
+        await self._resolve()
+        if not await self._keep_up_with_queues():
+            return WAIT_SECONDS
+        if not self._counters:
+            await self._subscription.close()
+            self._must_reopen = True
+            self._counts.is_current = True
+            return LOOK_INTERVAL_SECONDS
+        await self._keep_open()
+        is_busy = self._backfill.is_running
+        heard = await self._subscription.read(0.001 if is_busy else WAIT_SECONDS)
+        await self._count(heard)
+        await self._note_answers()
+        await self._ping_if_due()
+        await self._backfill.run_page(self._counters, ())
+        self._counts.is_current = True
+        return REST_SECONDS if heard else 0.0
+
+    async def _keep_up_with_queues(self) -> bool:
+        """Begin to follow the queues that have appeared; False before there are any to know of."""
+        if self._none_at is not None:
+            self._counts.note_none()
+            if self._counts.heard_until is None:
+                self._counts.heard_until = self._none_at
+            self._none_at = None
+        searched = self._searched_at()
+        if searched != self._searches[1]:
+            self._searches = (self._searches[1], searched)
+        change = self._counts.find_change()
+        if change is None:
+            return self._counts.has_begun
+        opened = [self._counts.open(queue) for queue in change.new]
+        if self._counts.begins_now:
+            now = _now()
+            for counter in opened:
+                counter.cursor.position = b"%d-0" % now
+                counter.start(now)
+            self._counts.heard_until = now
+        for gone in change.gone:
+            self._ahead.discard(gone)
+            self._since.pop(gone, None)
+        self._counts.apply(change, opened)
+        self._by_base = {each.queue.base: each for each in self._counters.values()}
+        self._backfill.restart(self._counters.values())
+        if opened and not self._must_reopen:
+            if not self._patterns <= self._subscription.patterns:
+                await self._subscription.open(self._patterns)
+            await self._begin_to_hear(opened)
+            # They may have appeared as soon as the search had begun that did not find them.
+            if self._searches[0] is not None:
+                self._add_unheard(self._searches[0], _now())
+        return True
+
+    # Listening
+
+    @property
+    def _patterns(self) -> frozenset[str]:
+        return frozenset(pattern_of(queue.prefix) for queue in self._counters)
+
+    async def _keep_open(self) -> None:
+        if self._must_reopen:
+            self._ping = None
+            await self._subscription.close()
+            await self._subscription.open(self._patterns)
+            await self._begin_to_hear(list(self._counters.values()))
+            self._must_reopen = False
+
+    async def _begin_to_hear(self, counters: Sequence[QueueEventCounter]) -> None:
+        """All that happens in these queues from now on is heard; what happened before was not."""
+        now = _now()
+        reopened = self._must_reopen
+        active = await self._read_active(counters)
+        async with self._counts.consistent:
+            heard_until = self._counts.heard_until
+            if reopened:
+                if heard_until is not None:
+                    self._add_unheard(heard_until, now)
+                self._untracked = self._counts.untracked_jobs
+            for counter in counters:
+                since = milliseconds(counter.cursor.position)
+                if reopened and heard_until is not None and counter.cursor.position != BEGIN:
+                    since = max(since, heard_until)
+                if since < now:
+                    counter.note_gap(Gap(0, since, now))
+                    self._backfill.note_gap(counter.queue)
+                self._since[counter] = now
+                for job_id, started in active.get(counter, ()):
+                    at = b"%d-0" % min(started, now)
+                    counter.read([(at, [b"event", b"active", b"jobId", job_id])])
+                self._resolver.note(counter)
+            self._counts.unheard = self._counts.unheard or 0.0
+            if reopened:
+                self._counts.heard_until = now
+            await self._resolve()
+        self._settled_after = self._subscription.answered + self._subscription.unanswered + 1
+        self._ping_due = 0.0
+
+    def _add_unheard(self, since: int, until: int) -> None:
+        self._counts.unheard = (self._counts.unheard or 0.0) + max(0, until - since) / 1000
+
+    async def _read_active(
+        self, counters: Iterable[QueueEventCounter]
+    ) -> dict[QueueEventCounter, list[tuple[bytes, int]]]:
+        """The jobs that are active, and since when: what becomes of them is heard."""
+        active: dict[QueueEventCounter, list[tuple[bytes, int]]] = {}
+        for batch in batched(counters, QUEUES_BATCH_SIZE):
+            lists = readable(
+                await self._redis.pipeline(
+                    [
+                        (b"LRANGE", each.queue.base + State.ACTIVE.encode(), 0, MAX_ACTIVE_JOBS - 1)
+                        for each in batch
+                    ]
+                )
+            )
+            for counter, job_ids in zip(batch, lists, strict=True):
+                if not isinstance(job_ids, list) or not job_ids:
+                    continue
+                keys = [counter.queue.job_key(job_id) for job_id in job_ids]
+                started = await self._redis.pipeline(
+                    [(b"HGET", key, b"processedOn") for key in keys]
+                )
+                # One without is not yet taken, and will be heard of.
+                active[counter] = [
+                    (job_id, number(at))
+                    for job_id, at in zip(job_ids, started, strict=True)
+                    if isinstance(at, bytes) and number(at) > 0
+                ]
+        return active
+
+    # Counting
+
+    async def _count(self, received: Sequence[Message]) -> None:
+        """Count messages. Raises RedisUnavailable before anything of them is counted."""
+        if not received:
+            return
+        heard: dict[QueueEventCounter, list[Heard]] = {}
+        for message in received:
+            base, kind = split_channel(message.channel)
+            counter = self._by_base.get(base)
+            # Where one pattern includes another, a message comes once for each.
+            if counter is None or message.pattern != pattern_of(counter.queue.prefix).encode():
+                continue
+            if (understood := understand(kind, message.payload)) is not None:
+                heard.setdefault(counter, []).append(understood)
+        due = await self._read_due(heard)
+        hashes = await self._read_hashes(heard, due)
+        is_settled = self._subscription.answered >= self._settled_after
+        is_complete = self._counts.untracked_jobs == self._untracked
+        await self._request_priority.yield_to_requests()
+        async with self._counts.consistent:
+            at = self._next_time()
+            for counter, of_queue in heard.items():
+                known = Known(
+                    hashes.get(counter, {}),
+                    due.get(counter, {}),
+                    self._since[counter],
+                    is_complete,
+                    is_settled,
+                )
+                translator = Translator(counter, known)
+                for batch in batched(of_queue, COUNT_BATCH_SIZE):
+                    for each in batch:
+                        translator.count(each, self._next_id(at))
+                    await self._request_priority.yield_to_requests()
+                counter.cursor.position = self._next_id(at)
+                self._counts.events_read += len(of_queue)
+                self._resolver.note(counter)
+            self._counts.heard_until = at
+            await self._resolve()
+
+    def _next_time(self) -> int:
+        """Now, and never before what was heard earlier."""
+        return max(_now(), self._last_at)
+
+    def _next_id(self, at: int) -> bytes:
+        self._sequence = self._sequence + 1 if at == self._last_at else 0
+        self._last_at = at
+        return b"%d-%d" % (at, self._sequence)
+
+    async def _read_due(
+        self, heard: dict[QueueEventCounter, list[Heard]]
+    ) -> dict[QueueEventCounter, dict[int, list[bytes]]]:
+        """The jobs that are delayed until the times that messages name."""
+        times = [
+            (counter, due)
+            for counter, of_queue in heard.items()
+            for due in dict.fromkeys(each.due for each in of_queue if each.due)
+        ]
+        found: dict[QueueEventCounter, dict[int, list[bytes]]] = {}
+        for batch in batched(times, DUE_BATCH_SIZE):
+            answers = readable(
+                await self._redis.pipeline(
+                    [
+                        (
+                            *(b"ZRANGEBYSCORE", counter.queue.base + State.DELAYED.encode()),
+                            # The score holds the time, and in its last 12 bits a counter.
+                            *(due << 12, (due << 12) + 4095, b"LIMIT", 0, MAX_JOBS_OF_A_TIME),
+                        )
+                        for counter, due in batch
+                    ]
+                )
+            )
+            for (counter, due), job_ids in zip(batch, answers, strict=True):
+                if isinstance(job_ids, list):
+                    found.setdefault(counter, {})[due] = job_ids
+        return found
+
+    async def _read_hashes(
+        self,
+        heard: dict[QueueEventCounter, list[Heard]],
+        due: dict[QueueEventCounter, dict[int, list[bytes]]],
+    ) -> dict[QueueEventCounter, dict[bytes, JobHash]]:
+        """The hashes of the jobs without which it is not known what their messages mean."""
+        needed: dict[tuple[QueueEventCounter, bytes], bool] = {}  # and whether with the options
+        for counter, of_queue in heard.items():
+            finished: set[bytes] = set()
+            for each in of_queue:
+                if needs_hash(counter, each, finished):
+                    is_failed = each.kind == messages.FAILED
+                    key = (counter, each.job_id)
+                    needed[key] = needed.get(key, False) or is_failed
+                if each.kind in (messages.COMPLETED, messages.FAILED):
+                    finished.add(each.job_id)
+            for job_ids in due.get(counter, {}).values():
+                is_checked = len(job_ids) <= MAX_CHECKED_JOBS_OF_A_TIME
+                for job_id in job_ids:
+                    is_known = remembered_id(job_id) in counter.jobs
+                    if not is_known or (is_checked and has_own_id(job_id)):
+                        needed.setdefault((counter, job_id), False)
+        jobs = [(counter.queue, job_id) for counter, job_id in needed]
+        read = dict(zip(needed, await read_hashes(self._redis, jobs), strict=True))
+        with_options = [
+            (counter, job_id)
+            for (counter, job_id), each in read.items()
+            if needed[counter, job_id] or needs_options(counter, job_id, each, self._since[counter])
+        ]
+        options = await read_job_options(
+            self._redis, [(counter.queue, job_id) for counter, job_id in with_options]
+        )
+        for key, opts in zip(with_options, options, strict=True):
+            read[key] = read[key]._replace(opts=opts or b"")
+        hashes: dict[QueueEventCounter, dict[bytes, JobHash]] = {}
+        for (counter, job_id), known in read.items():
+            hashes.setdefault(counter, {})[job_id] = known
+        return hashes
+
+    # What pings are for
+
+    async def _ping_if_due(self) -> None:
+        now = time.monotonic()
+        if now < self._ping_due or self._ping is not None:
+            return
+        self._ping_due = now + PING_INTERVAL_SECONDS
+        asked = self._stale_jobs.take_batch(self._counters.values())
+        exist = await self._redis.pipeline(
+            [(b"EXISTS", each.counter.queue.job_key(each.job_id)) for each in asked]
+        )
+        await self._subscription.ping()
+        answers = self._subscription.answered + self._subscription.unanswered
+        self._ping = _Ping(answers, asked, exist, frozenset(self._ahead))
+        self._ahead.clear()
+        for counter in self._counters.values():
+            counter.note_check()
+
+    async def _note_answers(self) -> None:
+        """All is counted that came before the answer of the ping."""
+        ping = self._ping
+        if ping is None or self._subscription.answered < ping.answers:
+            return
+        self._ping = None
+        async with self._counts.consistent:
+            forget_stale(ping.asked, ping.exist, ())
+            for counter in ping.ahead - self._ahead:
+                counter.note_caught_up()
+            self._counts.heard_until = max(
+                self._counts.heard_until or 0, _epoch(self._subscription.heard_until)
+            )
+
+
+def _now() -> int:
+    return int(1000 * time.time())
+
+
+def _epoch(monotonic: float) -> int:
+    return int(1000 * (time.time() - (time.monotonic() - monotonic)))

@@ -1,0 +1,177 @@
+"""A connection to Redis that is subscribed to what Bull publishes under some prefixes."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from redis import exceptions
+
+from exporter.settings import RedisSettings
+from exporter.stores.bull.events.frames import ErrorReply, Frame, FrameParser, InvalidFrame, Text
+from exporter.stores.redis.client import (
+    InvalidReply,
+    RedisReader,
+    RedisRefused,
+    RedisUnavailable,
+    packed,
+)
+
+# Bytes that are read at once: some 500 messages.
+READ_BYTES = 1 << 16
+
+_GLOB = re.compile(r"([*?\[\]\\])")
+
+
+def pattern_of(prefix: str) -> str:
+    """The pattern of all channels of a prefix. ACLs name it literally: `&bull:*`."""
+    return _GLOB.sub(r"\\\1", prefix) + ":*"
+
+
+class Message(NamedTuple):
+    """A message that was published."""
+
+    pattern: bytes
+    channel: bytes
+    payload: Text
+
+
+class Subscription:
+    """Hears what is published under the patterns, from `open` until an error.
+
+    An error of any call ends it: what was published meanwhile is lost, and whoever uses it opens
+    it again. All raise RedisUnavailable.
+    """
+
+    def __init__(self, settings: RedisSettings, *, slot: int | None) -> None:
+        self._redis = RedisReader(settings, connections=1, slot=slot)
+        self._settings = settings
+        self._connection: Any = None
+        self._parser = FrameParser()
+        self._heard: list[Message] = []
+        self._pings: list[float] = []  # when they were sent that are not answered
+        self.patterns: frozenset[str] = frozenset()
+        # When (monotonic) the last message came, or that was sent which was answered since: what
+        # was published before has been heard.
+        self.heard_until = 0.0
+        self.answered = 0  # pings
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
+
+    @property
+    def unanswered(self) -> int:
+        """How many pings are under way."""
+        return len(self._pings)
+
+    async def open(self, patterns: Iterable[str]) -> None:
+        """Subscribe; on return everything is heard that is published from now on.
+
+        What is open goes on, and only other patterns are added.
+        """
+        wanted = frozenset(patterns) - self.patterns
+        if not self.is_open:
+            self._parser, self._heard, self._pings = FrameParser(), [], []
+            self._connection = await self._redis.open_connection()
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                await self._guarded(self._subscribe(sorted(wanted)))
+        except TimeoutError as error:
+            await self.close()
+            raise self._redis.explained(error) from None
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+        self.patterns |= wanted
+        self.heard_until = time.monotonic()
+
+    async def close(self) -> None:
+        connection, self._connection, self.patterns = self._connection, None, frozenset()
+        if connection is not None:
+            await self._redis.close_connection(connection)
+
+    async def read(self, seconds: float) -> list[Message]:
+        """The messages that have come, or do within so many seconds."""
+        if not self._heard:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._guarded(self._hear())
+        if self._pings and time.monotonic() - self._pings[0] > self._settings.timeout:
+            await self.close()
+            raise RedisUnavailable(
+                f"Redis at {self._settings.address} no longer answers on the connection that hears "
+                "Bull's events"
+            )
+        heard, self._heard = self._heard, []
+        return heard
+
+    async def ping(self) -> None:
+        """Ask for an answer, before which all comes that is published until now."""
+        sent = time.monotonic()
+        await self._guarded(self._send(("PING",)))
+        self._pings.append(sent)
+
+    async def _guarded(self, call: Any) -> Any:
+        """The call; an error closes the connection."""
+        try:
+            return await call
+        except RedisUnavailable:
+            await self.close()
+            raise
+        except (exceptions.RedisError, OSError, EOFError) as error:
+            await self.close()
+            raise self._redis.explained(error) from None
+
+    async def _send(self, command: tuple[str, ...]) -> None:
+        await self._connection.send_packed_command([packed(command)], check_health=False)
+
+    async def _receive(self) -> list[Frame]:
+        piece = await self._connection._reader.read(READ_BYTES)
+        if not piece:
+            raise RedisUnavailable(
+                f"Redis at {self._settings.address} has ended the connection that hears Bull's "
+                "events"
+            )
+        try:
+            return self._parser.feed(piece)
+        except InvalidFrame as error:
+            raise InvalidReply(
+                f"Redis at {self._settings.address} sent no message of a subscription ({error})"
+            ) from None
+
+    async def _subscribe(self, patterns: list[str]) -> None:
+        await self._send(("PSUBSCRIBE", *patterns))
+        left = len(patterns)
+        while left:
+            for frame in await self._receive():
+                if isinstance(frame, ErrorReply):
+                    raise RedisRefused(
+                        f"Redis at {self._settings.address} does not let user "
+                        f"{self._settings.user or 'default'!r} subscribe to "
+                        f"{' '.join(patterns)} ({frame.message[:200]})"
+                    )
+                if frame[0].kept == b"psubscribe":
+                    left -= 1
+                else:
+                    self._take(frame)
+
+    async def _hear(self) -> None:
+        for frame in await self._receive():
+            self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        if isinstance(frame, ErrorReply):
+            raise RedisRefused(f"Redis at {self._settings.address}: {frame.message[:200]}")
+        if len(frame) == 4 and frame[0].kept == b"pmessage":
+            self.heard_until = time.monotonic()
+            # A channel that is longer than what is kept is of no queue that is watched.
+            if frame[2].is_whole:
+                self._heard.append(Message(frame[1].kept, frame[2].kept, frame[3]))
+        elif frame[0].kept.lower() == b"pong" and self._pings:
+            self.heard_until = max(self.heard_until, self._pings.pop(0))
+            self.answered += 1
