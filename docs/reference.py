@@ -179,6 +179,22 @@ BullMQ writes `retries-exhausted` for every job that fails for good there, so th
 
 {_table(["metric", "read from"], postgres)}
 
+### Of Bull
+Queues of Bull 3 and 4 have the same metrics, read from the same keys, with these differences:
+
+| metric | of a queue of Bull |
+| --- | --- |
+| `bullmq_job_count` | Jobs with a priority are `waiting`; no job is `prioritized` or `waiting-children` |
+| `bullmq_queue_info` | `version="bull"`: Bull writes none |
+| `bullmq_queue_paused` | `meta-paused`, which all versions write |
+| `bullmq_queue_oldest_waiting_timestamp_seconds` | the first job in `wait` without a priority and of each of the 20 highest priorities, and the job at the other end, by their hashes |
+| `bullmq_queue_concurrency_limit`, `bullmq_queue_rate_limit_max`, `bullmq_queue_rate_limited_until_timestamp_seconds` and the other two of rate limits | absent: limits are options of Bull's workers, and jobs beyond a rate limit become `delayed` |
+| `bullmq_queue_schedulers`, `bullmq_scheduler_next_run_timestamp_seconds` and others | repeatable jobs. One whose `limit` is reached stays in `repeat` with its last run, and is then overdue: `removeRepeatableByKey` removes it |
+| `bullmq_queue_workers` | Bull 3 gives all connections of a queue the same name, also those of processes that only add jobs: only those that have waited for jobs count. Bull 4 names those alone |
+
+Two applications that use the same name, one with Bull and one with BullMQ, are reported as one queue of BullMQ, and
+logged.
+
 The age of a waiting job is exact, by Redis's clock, if the exporter has read the job's events. For jobs
 that were added before the exporter started, or beyond `events.max_jobs`, it comes from the job's hash:
 from the clock of the producer, or of the worker that started the last attempt. The hash does not show

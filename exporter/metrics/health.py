@@ -136,7 +136,8 @@ class _Unwatched(Collector):
             self.NAME,
             "Queues that were found but are not watched, by reason: max_queues is reached, the "
             "settings queues and queues_exclude exclude them, their prefix is not configured, "
-            "they belong to Bull 3 or 4, or their names are very long.",
+            "they belong to Bull 3 or 4 and the setting bull is false, or their names are very "
+            "long.",
             labels=(*self._labels, "reason"),
         )
         for values, by_reason in self.by_reason.items():

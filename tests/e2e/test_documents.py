@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, product
@@ -206,6 +207,10 @@ def test_every_configuration_is_taken_by_what_it_is_for(version: str, tmp_path: 
             promtool("check", "rules", file, version=version)
         elif example.keys() & {"global", "scrape_configs"}:
             promtool("check", "config", file, version=version)
+        elif "services" in example:
+            judge = [sys.executable, "-m", "check_jsonschema"]
+            schema = ["--builtin-schema", "vendor.compose-spec"]
+            subprocess.run([*judge, *schema, file], check=True)
         else:
             load({}, {}, file)
 
