@@ -189,7 +189,7 @@ Queues of Bull 3 and 4 have the same metrics, read from the same keys, with thes
 | `bullmq_queue_paused` | `meta-paused`, which all versions write |
 | `bullmq_queue_oldest_waiting_timestamp_seconds` | the first job in `wait` without a priority and of each of the 20 highest priorities, and the job at the other end, by their hashes |
 | `bullmq_queue_concurrency_limit`, `bullmq_queue_rate_limit_max`, `bullmq_queue_rate_limited_until_timestamp_seconds` and the other two of rate limits | absent: limits are options of Bull's workers, and jobs beyond a rate limit become `delayed` |
-| `bullmq_queue_schedulers`, `bullmq_scheduler_next_run_timestamp_seconds` and others | repeatable jobs. One whose `limit` is reached stays in `repeat` with its last run, and is then overdue: `removeRepeatableByKey` removes it |
+| `bullmq_queue_schedulers`, `bullmq_scheduler_next_run_timestamp_seconds` and others | repeatable jobs. One whose `limit` is reached stays in `repeat` with its last run; where its last job is no longer kept, it looks overdue until `removeRepeatableByKey` removes it |
 | `bullmq_queue_workers` | Bull 3 gives all connections of a queue the same name, also those of processes that only add jobs: only those that have waited for jobs count. Bull 4 names those alone |
 
 Two applications that use the same name, one with Bull and one with BullMQ, are reported as one queue of BullMQ, and

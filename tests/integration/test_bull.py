@@ -232,3 +232,29 @@ def test_a_setting_leaves_the_queues_of_bull_out(
     assert exporter.metrics.samples("bullmq_job_count", queue="jobs") == {}
     [line] = exporter.lines("queues of Bull 3 or 4 are not watched")
     assert line["detail"] == "jobs; see bull (EXPORTER_BULL)"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_repeatable_job_that_has_run_for_the_last_time_is_not_overdue(
+    server: Server, start_exporter: StartExporter, start_work: StartWork, version: str
+) -> None:
+    # Two hours ago.
+    work = start_work(version, server.port, clock="-2h")
+    ends = {"repeat": {"every": 200, "limit": 2}}
+    work.call("jobs", "add", "ends", {}, ends)
+    work.call("jobs", "add", "dies", {}, {"repeat": {"every": 200}})
+    work.work("jobs")
+    eventually(lambda: work.truth().get("jobs", {}).get("ends", {}).get("completed") == 2)
+    work.close()
+    exporter = start_exporter(server.url)
+    eventually(lambda: exporter.metrics.value("bullmq_queue_schedulers", queue="jobs") == 2)
+    next_run = "bullmq_scheduler_next_run_timestamp_seconds"
+    assert ran_of(exporter, next_run, "ends") is None
+    overdue = ran_of(exporter, next_run, "dies")
+    assert overdue is not None
+    assert overdue < time.time() - 7000
+    found = exporter.api.get("/v1/jobs/queues/jobs/schedulers").json["schedulers"]
+    assert {each["name"]: (each["ended"], each["overdue"]) for each in found} == {
+        "ends": (True, False),
+        "dies": (False, True),
+    }

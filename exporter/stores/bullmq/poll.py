@@ -16,15 +16,16 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 from exporter.concurrency.batches import batched
 from exporter.concurrency.request_priority import RequestPriority
 from exporter.queues.queue import Queue, State
-from exporter.queues.snapshot import QueueReading
+from exporter.queues.snapshot import LATE_AFTER_MS, QueueReading
 from exporter.queues.text import MAX_LABEL_BYTES, MAX_SAFE_INTEGER, label_text, text
 from exporter.queues.worker_clock import CompareClock
-from exporter.stores.bullmq import bull_queues
+from exporter.stores.bullmq import bull_queues, repeatables
 from exporter.stores.bullmq.bull_queues import BullQueues
 from exporter.stores.bullmq.keys import heartbeat_key
 from exporter.stores.bullmq.limits import Meta, Window, limits_of
@@ -145,6 +146,12 @@ class Edges(NamedTuple):
     heartbeat: Any = None
     oldest_waiting_children: Any = None
 
+    @property
+    def next_runs(self) -> list[tuple[bytes, bytes]]:
+        """Schedulers, and when they run next (ms)."""
+        runs = self.runs or ()
+        return list(zip(runs[::2], runs[1::2], strict=True))
+
 
 NOTHING = Edges()
 
@@ -250,6 +257,7 @@ class Poller:
             # All of its keys are gone when the queue is (Queue.obliterate).
             there = [each for each in states if each.exists or each.queue in configured]
             await self._read_edges(there)
+            await self._leave_out_ended([each for each in there if each.is_bull])
             for batch in batched(there, READ_BATCH_SIZE):
                 await self._request_priority.yield_to_requests()
                 readings.extend(map(_read, batch))
@@ -451,6 +459,24 @@ class Poller:
 
         await self._ask(batched(asked, EDGE_BATCH_SIZE), ask, take)
 
+    async def _leave_out_ended(self, states: Iterable[_QueueState]) -> None:
+        """Of schedulers of Bull that are overdue, those that have run for the last time: a script
+        cannot make the ids of their jobs.
+        """
+        now = 1000 * time.time() - LATE_AFTER_MS
+        overdue = [
+            (each.queue, name, at)
+            for each in states
+            for name, at in each.edges.next_runs
+            if float(at) < now
+        ]
+        if not overdue:
+            return
+        ended = await repeatables.find_ended(self._redis, overdue)
+        for each in states:
+            kept = [run for run in each.edges.next_runs if (each.queue, run[0]) not in ended]
+            each.edges = each.edges._replace(runs=[*chain.from_iterable(kept)])
+
     def _wanted(self, batch: Iterable[_QueueState], now: float) -> list[_Wanted]:
         """What to read of each of these queues; a few of them are checked in each priority."""
         wanted, checks = [], 0
@@ -592,9 +618,7 @@ def _reading(queue: Queue, counted: Counted, edges: Edges, meta: Meta) -> QueueR
 
     def scheduler_runs() -> Iterator[tuple[str, float]]:
         # By the name as it is shown: two samples with the same labels would be one too many.
-        runs = edges.runs or ()
-        named = zip(runs[::2], runs[1::2], strict=True)
-        times = {label_text(name): seconds("scheduler", at) for name, at in named}
+        times = {label_text(name): seconds("scheduler", at) for name, at in edges.next_runs}
         return ((name, at) for name, at in times.items() if at is not None)
 
     paused = readable("paused", counted.flag)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -87,6 +87,22 @@ async def with_runs(
         queue: tuple(known.get((queue, each.key), each) for each in schedulers)
         for queue, schedulers in found.items()
     }
+
+
+async def find_ended(
+    redis: RedisReader, overdue: Sequence[tuple[Queue, bytes, bytes]]
+) -> set[tuple[Queue, bytes]]:
+    """Those of these keys and next runs that have run as often as they were to: they stay in
+    `repeat` with their last run. Of one whose last job is gone this is not known. Raises
+    RedisUnavailable.
+    """
+    keys = [queue.job_key(next_job_id(key, at)) for queue, key, at in overdue]
+    ended = set()
+    for (queue, key, _), opts in zip(overdue, await read_options(redis, keys), strict=True):
+        count, limit = _repeated(opts)
+        if count is not None and limit is not None and count >= limit:
+            ended.add((queue, key))
+    return ended
 
 
 def _repeated(options: bytes | None) -> tuple[int | None, int | None]:
