@@ -144,6 +144,46 @@ def test_a_stopped_worker_is_one_notification_and_its_return_resolves_it(
     assert {alert["labels"]["alertname"] for alert in last[-1]["alerts"]} >= {"BullMQNoWorker"}
 
 
+def test_a_queue_of_bull_is_reported_like_any_other(
+    inbox: Inbox, own_server: Server, start_work: StartWork, monitored: Monitored
+) -> None:
+    # As n8n has it: one queue, of which finished jobs are removed at once.
+    removed = {"removeOnComplete": True, "removeOnFail": True}
+    main, worker = (start_work("bull4", own_server.port) for _ in range(2))
+    worker.work("jobs", {"concurrency": 10})
+    main.add("jobs", "job", 1, removed)
+    known = monitored.prometheus.query
+    arrives(lambda: known('queue:bullmq_job_completed:sum{queue="jobs"}'))
+    main.add("jobs", "job", 200, removed)
+    main.settle()
+    arrives(lambda: known('queue:bullmq_job_completed:increase1d{queue="jobs"} > 100'))
+    minutes_pass(3)
+    assert inbox.webhooks == []
+
+    main.add("jobs", "fails", 25, removed)
+    main.settle()
+    [first] = arrives(lambda: inbox.webhooks_of("firing", "BullMQFailedJobsSpike"))
+    texts = annotations_of(first, "BullMQFailedJobsSpike")
+    assert re.search(r"\b\d+ × no answer for <", texts["top_reasons"])
+
+    # A worker that is connected and takes nothing, until it is killed.
+    worker.call("jobs", "pause", True, True)
+    main.add("jobs", "job", 40, removed)
+    stuck = arrives(lambda: inbox.webhooks_of("firing", "BullMQQueueStandsStill"))[0]
+    texts = annotations_of(stuck, "BullMQQueueStandsStill")
+    assert texts["summary"] == "jobs is stuck: 40 jobs wait and none is taken"
+    assert "Workers are connected (1), but take nothing" in texts["description"]
+    assert linked_jobs(monitored.exporter, texts).json["pagination"]["totalJobs"] == 40
+    worker.close()
+    alone = arrives(lambda: inbox.webhooks_of("firing", "BullMQNoWorker"))[0]
+    texts = annotations_of(alone, "BullMQNoWorker")
+    assert texts["summary"] == "jobs has no worker, and 40 jobs to do, delayed ones included"
+
+    main.work("jobs")
+    main.settle()
+    arrives(lambda: inbox.webhooks_of("resolved", "BullMQNoWorker"))
+
+
 def test_a_dead_redis_or_exporter_is_one_notification_and_no_recovery_of_what_was_sent(
     inbox: Inbox, own_server: Server, start_work: StartWork, monitored: Monitored
 ) -> None:
