@@ -10,7 +10,7 @@ from exporter.queues.jobs import UNBOUNDED, Job, Page, ReadLimits, too_large
 from exporter.queues.json_values import parse_json
 from exporter.queues.queue import Queue, State
 from exporter.queues.text import MAX_SAFE_INTEGER, text
-from exporter.stores.bullmq.poll import Counted, counts_of
+from exporter.stores.bullmq.sample import Counted, counts_of
 from exporter.stores.bullmq.scripts import load_script
 from exporter.stores.redis.client import RedisReader, packed_word, readable
 

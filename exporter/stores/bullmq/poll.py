@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,12 +23,20 @@ from exporter.concurrency.batches import batched
 from exporter.concurrency.request_priority import RequestPriority
 from exporter.queues.queue import Queue, State
 from exporter.queues.snapshot import LATE_AFTER_MS, QueueReading
-from exporter.queues.text import MAX_LABEL_BYTES, MAX_SAFE_INTEGER, label_text, text
 from exporter.queues.worker_clock import CompareClock
 from exporter.stores.bullmq import bull_queues, repeatables
 from exporter.stores.bullmq.bull_queues import BullQueues
 from exporter.stores.bullmq.keys import heartbeat_key
-from exporter.stores.bullmq.limits import Meta, Window, limits_of
+from exporter.stores.bullmq.limits import Meta, Window
+from exporter.stores.bullmq.sample import (
+    NOTHING,
+    Counted,
+    Edges,
+    Sample,
+    exposed_schedulers,
+    is_nonzero,
+    reading_of,
+)
 from exporter.stores.bullmq.scripts import load_script
 from exporter.stores.bullmq.waiting import NO_PRIORITY_CHECK, WaitingJobs
 from exporter.stores.redis.client import RedisReader, RedisRefused, packed
@@ -57,9 +65,6 @@ HEARTBEAT_BATCH_SIZE = 25
 # Seconds until a queue's version and configured limits are read again, and whether a queue with
 # jobs still has its `meta`; an upgrade or a new limit is exposed within this time.
 VERSION_TTL_SECONDS = 60.0
-
-# A delayed job's score is its due time in ms, times this, plus a counter (BullMQ: addDelayedJob).
-DELAYED_SCORE_UNIT = 4096
 
 SIZES = (
     *((b"LLEN", name) for name in (b"wait", b"paused", b"active")),
@@ -97,72 +102,13 @@ class _Wanted(NamedTuple):
     exposed: Sequence[bytes]  # schedulers, that stay exposed before others
 
 
-class Counted(NamedTuple):
-    """The answers to what is asked of each queue, errors among them."""
-
-    flag: Any
-    wait: Any
-    held: Any  # the list `paused`
-    active: Any
-    completed: Any
-    failed: Any
-    delayed: Any
-    prioritized: Any
-    waiting_children: Any
-    schedulers: Any
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether there are only finished jobs; False if that is not known."""
-        flag, wait, held, active, _, _, *others = self
-        return flag == 0 and all(size == 0 for size in (wait, held, active, *others))
-
-    @property
-    def holds_jobs(self) -> bool:
-        """Whether there are jobs or schedulers: then the queue exists, with `meta` or without."""
-        return any(map(_is_nonzero, self[1:]))
-
-    @property
-    def is_ambiguous(self) -> bool:
-        """Whether the queue may be gone, or have been paused or resumed while it was counted.
-
-        Of a queue that is not paused and has no waiting jobs pausing moves none.
-        """
-        flag, wait, held, *rest = self
-        return bool(flag != 0 or wait or held or not any(map(_is_nonzero, rest)))
-
-
-class Edges(NamedTuple):
-    """The edges of a queue as edges.lua returns them, errors among them."""
-
-    oldest_waiting: float | None = None  # ms
-    limiter: Window | None = None
-    wait_marked: int = 0
-    held_marked: int = 0
-    oldest_active: Any = None
-    oldest_active_locked: Any = None
-    next_delayed: Any = None
-    runs: Sequence[Any] | None = None
-    heartbeat: Any = None
-    oldest_waiting_children: Any = None
-
-    @property
-    def next_runs(self) -> list[tuple[bytes, bytes]]:
-        """Schedulers, and when they run next (ms)."""
-        runs = self.runs or ()
-        return list(zip(runs[::2], runs[1::2], strict=True))
-
-
-NOTHING = Edges()
-
-
 class _QueueState:
     """What is remembered of a queue: what to ask, and the replies of the last poll."""
 
     __slots__ = (
         *("queue", "is_bull", "heartbeat_key", "was_idle", "asked", "recheck_commands", "flag"),
         *("answers", "counted", "is_ambiguous", "probes", "has_heartbeat", "edges"),
-        *("exists", "exists_due", "meta", "meta_due", "read", "reading"),
+        *("exists", "exists_due", "meta", "meta_due", "sample", "reading"),
     )
 
     def __init__(self, queue: Queue, *, is_bull: bool = False) -> None:
@@ -181,7 +127,7 @@ class _QueueState:
         # Bull has no version and no limits in a `meta` of its own.
         self.meta = Meta(bull_queues.VERSION) if is_bull else Meta()
         self.meta_due = math.inf if is_bull else 0.0
-        self.read: tuple[Counted, Edges, Meta] | None = None  # what the reading was made from
+        self.sample: Sample | None = None  # what the reading was made from
         self.reading: QueueReading | None = None
         self.ask(was_idle=False)
 
@@ -394,19 +340,19 @@ class Poller:
 
     def _probes_for(self, row: Counted) -> str:
         """What to read in addition to `meta`: a character each, as edges.lua knows them."""
-        ready = row.flag == 0 and (_is_nonzero(row.wait) or _is_nonzero(row.prioritized))
+        ready = row.flag == 0 and (is_nonzero(row.wait) or is_nonzero(row.prioritized))
         return "".join(
             probe
             for probe, wanted in (
-                ("w", _is_nonzero(row.wait)),  # whether it ends in a marker
-                ("h", _is_nonzero(row.held)),  # the same of `paused`
+                ("w", is_nonzero(row.wait)),  # whether it ends in a marker
+                ("h", is_nonzero(row.held)),  # the same of `paused`
                 ("o", ready),  # since when the oldest waits
-                ("p", ready and _is_nonzero(row.prioritized)),  # and "m" or "z": see _wanted
+                ("p", ready and is_nonzero(row.prioritized)),  # and "m" or "z": see _wanted
                 ("l", ready and row.active == 0),  # whether a rate limit is reached
-                ("a", _is_nonzero(row.active)),
-                ("d", _is_nonzero(row.delayed)),
-                ("c", _is_nonzero(row.waiting_children)),  # since when a parent waits
-                ("s", self._max_schedulers and _is_nonzero(row.schedulers)),
+                ("a", is_nonzero(row.active)),
+                ("d", is_nonzero(row.delayed)),
+                ("c", is_nonzero(row.waiting_children)),  # since when a parent waits
+                ("s", self._max_schedulers and is_nonzero(row.schedulers)),
             )
             if wanted
         )
@@ -482,7 +428,7 @@ class Poller:
         wanted, checks = [], 0
         for each in batch:
             probes, starving = each.probes_at(now), NO_PRIORITY_CHECK.starving
-            exposed = _exposed_schedulers(each.counted, each.edges)
+            exposed = exposed_schedulers(each.counted, each.edges)
             if exposed and len(exposed) == self._max_schedulers:
                 probes += "k"  # others are exposed only in place of one of these
             if "p" in probes:
@@ -498,28 +444,11 @@ class Poller:
 
 
 def _read(state: _QueueState) -> QueueReading:
-    parts = (state.known_counts, state.edges, state.meta)
+    sample = Sample(state.known_counts, state.edges, state.meta)
     # Most queues have not changed.
-    if state.reading is None or state.read != parts:
-        state.read = parts
-        state.reading = _reading(state.queue, *parts)
+    if state.reading is None or state.sample != sample:
+        state.sample, state.reading = sample, reading_of(state.queue, sample)
     return state.reading
-
-
-def _is_nonzero(size: Any) -> bool:
-    return isinstance(size, int) and size > 0
-
-
-def _exposed_schedulers(counted: Counted | None, edges: Edges) -> tuple[bytes, ...]:
-    """The schedulers that are exposed of a queue that has more; none if a name may be shortened,
-    since that scheduler would not be found by it.
-    """
-    runs = edges.runs
-    number: Any = counted.schedulers if counted is not None else None
-    if not isinstance(runs, list) or not _is_nonzero(number) or len(runs) >= 2 * number:
-        return ()
-    names = tuple(runs[::2])
-    return names if max(map(len, names), default=0) < MAX_LABEL_BYTES else ()
 
 
 def _raise_if_refused(readings: Iterable[QueueReading]) -> None:
@@ -533,118 +462,3 @@ def _raise_if_refused(readings: Iterable[QueueReading]) -> None:
     ]
     if refused and not any(reading.counts for reading in readings):
         raise RedisRefused(f"Redis does not let us read: {refused[0]}")
-
-
-def counts_of(counted: Counted, unreadable: list[tuple[str, str]]) -> dict[State, int]:
-    """Jobs by state; what could not be read goes to `unreadable`.
-
-    Up to 5.x pausing renames `wait` to `paused`; from 6.0 jobs stay in `wait` and only the flag is
-    set. Either way a job that is not taken until the queue is resumed counts as paused.
-    """
-    for size in counted:
-        _count(size)
-    flag, wait, held = counted.flag, counted.wait, counted.held
-    waiting, paused = wait, held
-    if isinstance(flag, Exception):
-        waiting = paused = flag
-    elif flag:
-        waiting = 0
-        if isinstance(wait, Exception):
-            waiting = paused = wait
-        elif not isinstance(held, Exception):
-            paused = held + wait
-    counts: dict[State, int] = {}
-    for state, count in (
-        (State.ACTIVE, counted.active),
-        (State.COMPLETED, counted.completed),
-        (State.FAILED, counted.failed),
-        (State.DELAYED, counted.delayed),
-        (State.WAITING, waiting),
-        (State.PAUSED, paused),
-        (State.PRIORITIZED, counted.prioritized),
-        (State.WAITING_CHILDREN, counted.waiting_children),
-    ):
-        if isinstance(count, Exception):
-            unreadable.append((state, str(count)))
-        else:
-            counts[state] = count
-    return counts
-
-
-def _count(size: Any) -> Any:
-    """A whole number, or why there is none. Raises ValueError: no server answers anything else."""
-    if isinstance(size, Exception) or (type(size) is int and size >= 0):
-        return size
-    raise ValueError(f"{str(size)[:40]!r} is no count")
-
-
-def _less_marker(size: Any, marked: int) -> Any:
-    """The marker that lists could end in before BullMQ 5.0 is no job."""
-    return max(size - 1, 0) if marked and isinstance(size, int) else size
-
-
-def _reading(queue: Queue, counted: Counted, edges: Edges, meta: Meta) -> QueueReading:
-    unreadable: list[tuple[str, str]] = []
-
-    def readable(what: str, value: Any) -> Any:
-        if isinstance(value, Exception):
-            unreadable.append((what, str(value)))
-            return None
-        return value
-
-    def number(what: str, value: Any) -> float | None:
-        value = readable(what, value)
-        if value is None:
-            return None
-        try:
-            read = float(value)
-        except ValueError:
-            read = math.nan
-        if math.isfinite(read):
-            return read
-        unreadable.append((what, f"{text(value)[:40]!r} is not a number"))
-        return None
-
-    def seconds(what: str, value: Any, unit: int = 1000) -> float | None:
-        read = number(what, value)
-        if read is None:
-            return None
-        # Milliseconds are whole: what a score holds behind them is a counter.
-        milliseconds = read // (unit // 1000)
-        if abs(milliseconds) <= MAX_SAFE_INTEGER:
-            return milliseconds / 1000
-        unreadable.append((what, f"{read:g} is no time"))
-        return None
-
-    def scheduler_runs() -> Iterator[tuple[str, float]]:
-        # By the name as it is shown: two samples with the same labels would be one too many.
-        times = {label_text(name): seconds("scheduler", at) for name, at in edges.next_runs}
-        return ((name, at) for name, at in times.items() if at is not None)
-
-    paused = readable("paused", counted.flag)
-    version = readable("version", meta.version)
-    jobs = counted._replace(
-        wait=_less_marker(counted.wait, edges.wait_marked),
-        held=_less_marker(counted.held, edges.held_marked),
-    )
-    return QueueReading(
-        queue=queue,
-        counts=counts_of(jobs, unreadable),
-        paused=None if paused is None else bool(paused),
-        version=None if version is None else label_text(version),
-        oldest_waiting=seconds("oldest waiting", edges.oldest_waiting),
-        oldest_active=seconds("oldest active", edges.oldest_active),
-        oldest_active_locked=(
-            None if edges.oldest_active_locked is None else bool(edges.oldest_active_locked)
-        ),
-        next_delayed=seconds("next delayed", edges.next_delayed, 1000 * DELAYED_SCORE_UNIT),
-        schedulers=readable("schedulers", _count(counted.schedulers)),
-        scheduler_runs=tuple(scheduler_runs()),
-        some_schedulers=_exposed_schedulers(counted, edges),
-        heartbeat=seconds("heartbeat", edges.heartbeat),
-        limits=limits_of(meta, edges.limiter, number),
-        oldest_waiting_children=seconds(
-            "oldest waiting for children", edges.oldest_waiting_children
-        ),
-        unreadable=tuple(unreadable),
-    )
