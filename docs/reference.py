@@ -166,13 +166,13 @@ Read every `poll_interval` (5 seconds). Times are Unix timestamps: `time() - x` 
 
 ### In PostgreSQL
 The same metrics, from BullMQ 6's tables. These are absent: `bullmq_queue_missing_jobs`, because a job and its state
-are one row; `bullmq_worker_heartbeat_timestamp_seconds`, which is a key in Redis; `bullmq_queue_clock_offset_seconds`
-and `bullmq_queue_events_off`. `bullmq_up` is 1 if the last poll of PostgreSQL succeeded.
+are one row; `bullmq_worker_heartbeat_timestamp_seconds`, which is a key in Redis; and
+`bullmq_queue_clock_offset_seconds`. `bullmq_up` is 1 if the last poll of PostgreSQL succeeded.
 
 The metrics [by events](#jobs-by-events) come from the table `event`, which is read every 2 seconds or more often. Transactions
 may commit in another order than that of the ids of their events: each event is counted once, when it can be seen.
 A hot standby does not show which transactions are still open, so that these metrics are absent there. BullMQ deletes
-events whose ids are more than 10,000 behind that of a new one (`maxLenEvents` sets that), counted over all queues:
+events whose ids are more than 10,000 behind that of a new one (`maxLenEvents` sets that; 0 keeps all), counted over all queues:
 where events were deleted unread, also those of a queue before it was found, `bullmq_exporter_events_missed_total`
 grows by 1, since no id shows how many there were, and completed and failed jobs of that gap are not counted later.
 BullMQ writes `retries-exhausted` for every job that fails for good there, so that `bullmq_job_retries_exhausted_total` equals `bullmq_job_failed_total`.

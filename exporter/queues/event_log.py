@@ -17,6 +17,10 @@ Entry = tuple[bytes, Sequence[bytes]]  # its id, and its fields and values in tu
 BEGIN = b"0-0"
 
 
+# With a `streams.events.maxLen` up to this, a reader that polls twice a second misses most events
+# of a busy queue.
+TINY_MAX_LEN = 100
+
 # Entries that MAXLEN ~ removes at a time (stream-node-max-entries, the default of all servers).
 NODE_ENTRIES = 100
 

@@ -216,6 +216,17 @@ def test_a_kill_loses_and_doubles_nothing_with_a_state_file(
     assert_none_in_doubt(again)
 
 
+ADDED = """publish_event('mail', 'added', '{"jobId": "x", "name": "send"}')"""
+
+
+def keep_events(database: Database, number: int) -> None:
+    """As `streams: { events: { maxLen } }` of the application's Queue does."""
+    database.execute(
+        f"INSERT INTO meta VALUES ('mail', 'opts.maxLenEvents', '{number}')"
+        f" ON CONFLICT (queue, field) DO UPDATE SET value = '{number}'"
+    )
+
+
 def test_what_was_trimmed_unread_is_said(
     database: Database, start_exporter: StartExporter, work: Work, tmp_path: Path
 ) -> None:
@@ -225,12 +236,8 @@ def test_what_was_trimmed_unread_is_said(
     work.add("quiet", "send", 1, {})
     eventually(lambda: added(exporter) == {"mail": 5, "quiet": 1})
     assert exporter.terminate() == 0
-    database.execute(
-        "INSERT INTO meta VALUES ('mail', 'opts.maxLenEvents', '50')"
-        " ON CONFLICT (queue, field) DO UPDATE SET value = '50'"
-    )
-    add = """publish_event('mail', 'added', '{"jobId": "x", "name": "send"}')"""
-    database.execute(f"SELECT {add} FROM generate_series(1, 600)")
+    keep_events(database, 200)
+    database.execute(f"SELECT {ADDED} FROM generate_series(1, 600)")
     work.add("quiet", "send", 1, {})
     [(kept,)] = database.execute(
         "SELECT count(*) FROM event WHERE queue = 'mail' AND event = 'added'"
@@ -243,6 +250,53 @@ def test_what_was_trimmed_unread_is_said(
     [line] = again.lines("events were missed")
     assert (line["queue"], line["count"], line["at_least"]) == ("mail", 1, True)
     assert again.metrics.samples(MISSED) == {("mail",): 1, ("quiet",): 0}
+
+
+@pytest.mark.parametrize("kept", [1, 10])
+def test_a_queue_that_keeps_too_few_events_is_named_once_until_it_keeps_enough(
+    database: Database, start_exporter: StartExporter, work: Work, kept: int
+) -> None:
+    work.add("mail", "send", 1, {})
+    keep_events(database, kept)
+    exporter = follow(start_exporter, database.url)
+
+    def off() -> dict[tuple[str, ...], float]:
+        return exporter.metrics.samples("bullmq_queue_events_off")
+
+    def missed() -> float:
+        return total(exporter, MISSED)
+
+    assert off() == {}
+    for gaps in range(1, 4):
+        # More than BullMQ leaves between two deletions, in one transaction.
+        database.execute(f"SELECT {ADDED} FROM generate_series(1, 600)")
+        eventually(lambda gaps=gaps: missed() == gaps)
+    assert off() == {("mail",): 1}
+    keep_events(database, 10_000)
+    # The exporter looks at it each minute, and when many events have come.
+    database.execute(f"SELECT {ADDED} FROM generate_series(1, 100)")
+    eventually(lambda: off() == {})
+    assert missed() == 3
+    assert exporter.terminate() == 0
+    what = (
+        "the queue keeps too few events to be read; set streams.events.maxLen of its Queue to 10000"
+    )
+    [line] = exporter.lines(what)
+    assert (line["queue"], line["max_len"]) == ("mail", kept)
+    assert len(exporter.lines("the queue keeps enough events again")) == 1
+    assert not exporter.lines("events were missed")
+
+
+def test_a_limit_of_0_events_deletes_none(
+    database: Database, start_exporter: StartExporter, work: Work
+) -> None:
+    work.add("mail", "first", 1, {})
+    keep_events(database, 0)
+    exporter = follow(start_exporter, database.url)
+    database.execute(f"SELECT {ADDED} FROM generate_series(1, 11000)")
+    eventually(lambda: added(exporter) == {"mail": 11_000})
+    assert_none_in_doubt(exporter)
+    assert exporter.metrics.samples("bullmq_queue_events_off") == {}
 
 
 def test_another_log_in_the_place_of_the_old_one_is_counted_by_its_time(
@@ -301,26 +355,36 @@ def test_tables_that_are_made_anew_are_read_from_their_start(
     assert exporter.metrics.value(UNCERTAIN) == 1
 
 
-def test_ids_of_a_queue_that_go_back_are_noticed(
-    database: Database, start_exporter: StartExporter, work: Work
+async def test_ids_of_a_queue_that_go_back_are_noticed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exporter = follow(start_exporter, database.url)
-    work.add("mail", "send", 50, {})
-    eventually(lambda: added(exporter) == {"mail": 50})
-    # As where somebody restores tables by hand while the exporter cannot read.
-    with psycopg.connect(database.url, options="-c search_path=bullmq") as connection:
-        connection.execute("LOCK TABLE event IN ACCESS EXCLUSIVE MODE")
-        eventually(lambda: exporter.metrics.value("bullmq_exporter_events_read_total") is None)
-        connection.execute("DELETE FROM event")
-        connection.execute("SELECT setval('event_seq', 10)")
-        connection.execute(
-            'SELECT publish_event(\'mail\', \'added\', \'{"jobId": "x", "name": "send"}\')'
-        )
-        connection.commit()
-    eventually(lambda: added(exporter) == {"mail": 51})
-    assert exporter.metrics.value(UNCERTAIN) == 1
-    work.add("mail", "send", 1, {})
-    eventually(lambda: added(exporter) == {"mail": 52})
+    """As where somebody restores tables by hand between two reads."""
+    queue = Queue.named("bullmq", "mail")
+    reader = reader_of(database)
+    follows = Follower(reader, EventsSettings(), lambda: (queue,))
+
+    async def tallies_then() -> Tallies:
+        for _ in range(3):
+            await follows._run_step()
+        found = await follows.tallies()
+        assert found is not None
+        return found
+
+    def added_in(tallies: Tallies) -> int:
+        return tallies.queues[queue].by_name["send"].values[Count.ADDED]
+
+    await tallies_then()
+    database.execute(f"SELECT {ADDED} FROM generate_series(1, 50)")
+    assert added_in(await tallies_then()) == 50
+    database.execute(f"DELETE FROM event; SELECT setval('event_seq', 10); SELECT {ADDED}")
+    monkeypatch.setattr(follower, "EDGES_INTERVAL_SECONDS", 0.0)
+    follows._begin_anew()  # as if the minute were over
+    tallies = await tallies_then()
+    assert added_in(tallies) == 51
+    assert tallies.uncertain_gaps == 1
+    database.execute(f"SELECT {ADDED}")
+    assert added_in(await tallies_then()) == 52
+    await reader.close()
 
 
 def test_a_standby_has_no_counters_and_says_why(

@@ -7,7 +7,7 @@ from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.queues.event_log import milliseconds
+from exporter.queues.event_log import TINY_MAX_LEN, milliseconds
 from exporter.queues.job_facts import JobFacts
 from exporter.queues.queue import Queue
 from exporter.queues.queue_event_counter import CLOCK_SKEW_MS, QueueEventCounter
@@ -17,12 +17,9 @@ from exporter.stores.redis.client import RedisReader, readable
 
 log = logging.getLogger(__name__)
 
-# With a `streams.events.maxLen` up to this, a reader that polls twice a second misses most events
-# of a busy queue.
-TINY_MAX_LEN = 100
-# How the same is detected from checks: the stream has at most TINY_LENGTH entries, and most new
-# ones were missed MAX_POOR_CHECKS times in a row. It is over after MIN_GOOD_CHECKS checks that
-# found new events and none missed.
+# Where its limit does not say so (TINY_MAX_LEN), it is detected from checks: the stream
+# has at most TINY_LENGTH entries, and most new ones were missed MAX_POOR_CHECKS times in a row. It
+# is over after MIN_GOOD_CHECKS checks that found new events and none missed.
 TINY_LENGTH = 2 * TINY_MAX_LEN
 MAX_POOR_CHECKS = 3
 MIN_GOOD_CHECKS = 12

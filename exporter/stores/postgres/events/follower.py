@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple, Unpack
 
 from exporter.concurrency.batches import batched
-from exporter.queues.event_log import BEGIN, milliseconds, order
+from exporter.queues.event_log import BEGIN, TINY_MAX_LEN, milliseconds, order
 from exporter.queues.queue import Queue
 from exporter.queues.queue_event_counter import QueueEventCounter
 from exporter.settings import EventsSettings
@@ -98,6 +98,8 @@ class Follower(EventFollower):
         self._latest: dict[Queue, int] = {}  # when the newest event was written (ms), until noted
         # When a gap of a queue was last found (monotonic): the log reports the first of many.
         self._gaps: dict[Queue, float] = {}
+        # Queues of which events were missed because they keep too few.
+        self._scarce: set[QueueEventCounter] = set()
 
     def _understanding(self) -> AbstractContextManager[None]:
         return self._reader.understanding()
@@ -224,6 +226,7 @@ class Follower(EventFollower):
             self._edges.pop(gone.queue, None)
             self._latest.pop(gone.queue, None)
             self._gaps.pop(gone.queue, None)
+            self._scarce.discard(gone)
             self._ahead.discard(gone)
         self._unread.update(change.new)
         self._edges |= edges
@@ -261,21 +264,30 @@ class Follower(EventFollower):
                 for counter, start in zip(counters, starts, strict=True)
             ]
         )
+        # Where a round starts earlier than at the last event that was read, those between were read
+        # before, unless their transactions were still open.
+        read = [
+            max(start, counter.cursor.number or 0)
+            for counter, start in zip(counters, starts, strict=True)
+        ]
         suspects = [
             counter.queue
-            for counter, start in zip(counters, starts, strict=True)
-            if self._may_be_trimmed(counter, start, found[counter.queue].ids)
+            for counter, last in zip(counters, read, strict=True)
+            if self._may_be_trimmed(counter, last, found[counter.queue].ids)
         ]
         edges = await self._read_edges(suspects)
+        self._edges |= edges
+        self._note_enough_kept()
         await self._request_priority.yield_to_requests()
         async with self._counts.consistent:
-            for counter, start in zip(counters, starts, strict=True):
+            for counter, start, last in zip(counters, starts, read, strict=True):
                 unread = found[counter.queue]
                 first = edges[counter.queue].first if counter.queue in edges else None
-                if (
-                    first is not None and first > (start or counter.cursor.number or 0)
-                ) or self._began_unseen(counter, unread):
+                is_gap = first is not None and first > last
+                if is_gap or self._began_unseen(counter, unread):
                     self._note_gap(counter)
+                elif self._may_be_trimmed(counter, start, unread.ids):
+                    self._counts.uncertain_gaps += 1
                 if unread.ids:
                     self._count(counter, unread)
                 if unread.is_whole:
@@ -349,6 +361,7 @@ class Follower(EventFollower):
             return
         self._edges = await self._read_edges([counter.queue for counter in counters])
         self._edges_due = time.monotonic() + EDGES_INTERVAL_SECONDS
+        self._note_enough_kept()
         for counter in counters:
             counter.note_check()
             last = self._edges[counter.queue].last
@@ -373,15 +386,14 @@ class Follower(EventFollower):
             edges |= {batch[row[0]]: Edges.of(row) for row in rows}
         return edges
 
-    def _may_be_trimmed(self, counter: QueueEventCounter, start: int, new: Sequence[int]) -> bool:
-        """Whether events behind the one where reading starts may be deleted already.
+    def _may_be_trimmed(self, counter: QueueEventCounter, read: int, new: Sequence[int]) -> bool:
+        """Whether events behind the one up to which all were read may be deleted already.
 
         BullMQ deletes those whose ids are so far behind that of a new event (publish_event); the
         ids of all queues are from one sequence.
         """
         edges = self._edges.get(counter.queue)
         kept = edges.kept if edges else KEPT_IDS
-        read = start or counter.cursor.number or 0
         return bool(new and read) and kept is not None and new[-1] - kept > read
 
     def _began_unseen(self, counter: QueueEventCounter, unread: Unread) -> bool:
@@ -401,10 +413,39 @@ class Follower(EventFollower):
         is_added = fields[1] == b"added" and len(fields) > 3
         return not (is_added and (fields[3] == b"1" or not fields[3].isdigit()))
 
+    def _keeps_too_few(self, counter: QueueEventCounter) -> bool:
+        """Whether a queue keeps fewer events than a reader gets to see; see TINY_MAX_LEN.
+
+        BullMQ deletes them at every 256th id (6.7.0: publish_event), so more may be seen. With a
+        limit of 0 it deletes none.
+        """
+        edges = self._edges.get(counter.queue)
+        return edges is not None and edges.kept is not None and edges.kept <= TINY_MAX_LEN
+
+    def _note_enough_kept(self) -> None:
+        """Which queues keep enough events again."""
+        for counter in [each for each in self._scarce if not self._keeps_too_few(each)]:
+            self._scarce.remove(counter)
+            counter.note_events_off(False)
+            log.info("the queue keeps enough events again", extra={"queue": counter.queue.name})
+
     def _note_gap(self, counter: QueueEventCounter) -> None:
         """Events were deleted, and some of them unread: at least one. How many, no id shows."""
         counter.note_missed(1)
         self._counts.uncertain_gaps += 1
+        if self._keeps_too_few(counter):
+            if counter not in self._scarce:
+                self._scarce.add(counter)
+                counter.note_events_off(True)
+                log.warning(
+                    "the queue keeps too few events to be read; set streams.events.maxLen of its "
+                    "Queue to 10000",
+                    extra={
+                        "queue": counter.queue.name,
+                        "max_len": self._edges[counter.queue].kept,
+                    },
+                )
+            return
         now, queue = time.monotonic(), counter.queue
         before, self._gaps[queue] = self._gaps.get(queue), now
         if before is None or now > before + GAP_TTL_SECONDS:
