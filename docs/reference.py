@@ -232,7 +232,7 @@ for all customers. `fingerprint` identifies the reason. It is the same in every 
 [`api.redact_values`](settings.md#apiredact_values) hide are removed before. To count no reasons, set
 [`events.max_reasons`](settings.md#eventsmax_reasons) to `0`.
 
-For each queue, the 20 reasons that occurred most often of late have a series of their own, both in
+For each queue, the 20 reasons that occurred most often recently have a series of their own, both in
 `bullmq_job_failure_reasons_total` and in `bullmq_job_retry_reasons_total`. Three more series count the rest, so
 that the sum over all series of a queue is exactly its `bullmq_job_failed_total` or `bullmq_job_retried_total`:
 
@@ -426,7 +426,7 @@ def _operation(document: Any, method: str, path: str, operation: Any) -> str:
     answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
     table = _table(["parameter", "allowed", "default", "meaning"], rows)
     return (
-        f"## {method.upper()} {path}\n{operation['summary']}. {described}Answers "
+        f"## {method.upper()} {path}\n{operation['summary']}. {described}Returns "
         f"{_link(answer)}.\n\n{table}\n\n"
     )
 

@@ -76,7 +76,7 @@ FAMILIES: tuple[EventFamily, ...] = (
     ),
     ReasonCounter(
         FAILURE_REASONS,
-        "Jobs that failed for good, by reason; the reasons that occurred most often of late have "
+        "Jobs that failed for good, by reason; the reasons that occurred most often recently have "
         "a series of their own.",
         lambda reasons: reasons.failed,
     ),
