@@ -141,7 +141,10 @@ def _ignore_other_signals(stop: asyncio.Event) -> None:
 
     def ignore(number: signal.Signals) -> None:
         if number not in ignored:
-            log.info("signal ignored: a restart reads settings anew", extra={"signal": number.name})
+            log.info(
+                "signal ignored: restart the exporter to apply changed settings",
+                extra={"signal": number.name},
+            )
         ignored.add(number)
 
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):

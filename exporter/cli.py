@@ -21,11 +21,11 @@ from exporter.settings import FLAGS, SettingsError, load, prepare
 # For each flag what stands for its value, and what it does.
 HELP = {
     "redis.url": ("URL", "redis[s]://[user[:password]@]host[:port][/database]"),
-    "postgres.url": ("URL", "postgres://[user[:password]@]host[:port][/database], in its place"),
-    "metrics.listen": ("HOST:PORT", "where Prometheus scrapes (:9538)"),
-    "api.listen": ("HOST:PORT", "where the Jobs API answers (:9539)"),
+    "postgres.url": ("URL", "postgres://[user[:password]@]host[:port][/database]; for BullMQ 6"),
+    "metrics.listen": ("HOST:PORT", "address of the metrics port (:9538)"),
+    "api.listen": ("HOST:PORT", "address of the Jobs API and the page (:9539)"),
     "poll_interval": ("SECONDS", "time from one poll of Redis to the next (5)"),
-    "queues": ("A,B", "watch these queues alone (none given: all that Redis has)"),
+    "queues": ("A,B", "watch only these queues (default: all that are found)"),
     "prefix": ("PREFIX", "BullMQ's key prefix, or several with commas (bull)"),
     "log.level": ("LEVEL", "debug, info, warning or error (info)"),
 }
@@ -55,12 +55,10 @@ def _parser() -> _Parser:
     mode.add_argument(
         "--check",
         action="store_true",
-        help="validate, connect, list queues, exit (1 if there are none)",
+        help="test the settings: connect, list queues, exit (1 if there are none)",
     )
-    mode.add_argument("--demo", action="store_true", help="run on a Valkey and queues of its own")
-    parser.add_argument(
-        "--postgres", action="store_true", help="with --demo: on a PostgreSQL in place of Valkey"
-    )
+    mode.add_argument("--demo", action="store_true", help="start a Valkey with example queues")
+    parser.add_argument("--postgres", action="store_true", help="with --demo: a PostgreSQL instead")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
@@ -101,7 +99,7 @@ def _run(arguments: list[str], secrets: list[str]) -> None:
         _demo(flags, parsed["config"], in_postgres=parsed["postgres"])
         return
     if parsed["postgres"]:
-        parser.error("--postgres only goes with --demo; queues in PostgreSQL: --postgres-url")
+        parser.error("--postgres requires --demo; for queues in PostgreSQL use --postgres-url")
     settings = load(flags, os.environ, parsed["config"])
     secrets += settings.secrets()
     prepared = prepare(settings)

@@ -55,7 +55,7 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
     ) -> Future[Result]:
         """Raises OSError where too many calls go on."""
         if not self._free.acquire(blocking=False):
-            raise OSError("too many calls do not end")
+            raise OSError("too many calls are still running")
         future = call_in_daemon_thread(partial(call, *args, **kwargs))
         future.add_done_callback(lambda _: self._free.release())
         return future

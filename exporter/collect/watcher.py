@@ -194,7 +194,7 @@ class Watcher:
             with self._store.understanding():
                 await self._search_for_named(SCAN_PACE)
         except StoreUnavailable as error:
-            log.debug("named queues could not be looked for", extra={"reason": str(error)})
+            log.debug("cannot search for named queues", extra={"reason": str(error)})
 
     async def _search_for_named(self, pace: float) -> None:
         self._remark(await self._store.search_for_named(pace=pace))

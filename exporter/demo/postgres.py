@@ -192,7 +192,9 @@ class _Server:
         try:
             nobody = pwd.getpwnam("nobody")
         except KeyError:
-            raise _does_not_start("it refuses root, and there is no user nobody") from None
+            raise _does_not_start(
+                "it refuses to run as root, and there is no user `nobody`"
+            ) from None
         os.chown(self._directory, nobody.pw_uid, nobody.pw_gid)
         if (package := self._programs.package) is not None:
             # It may be in a place that is root's alone. Its libraries are found from where it is.
@@ -251,7 +253,7 @@ def _does_not_start(why: str) -> SettingsError:
 
 def _last_line(output: bytes) -> str:
     lines = output.decode(errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "it says nothing")
+    return next((line for line in reversed(lines) if line.strip()), "it wrote no message")
 
 
 def _major_version(directory: Path) -> int:

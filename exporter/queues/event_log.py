@@ -45,12 +45,12 @@ _MAX_ID = (2**64 - 1, 2**64 - 1)
 def check_ids(ids: Sequence[bytes]) -> None:
     """Raises ValueError or TypeError if these are no ids of entries in their order."""
     if not _IDS.fullmatch(b"\n".join(ids) + b"\n"):
-        raise ValueError("not the ids of entries")
+        raise ValueError("not ids of entries")
     # As bytes they are in order, too, except where a number gets another digit.
     if ids != sorted(ids) and ids != sorted(ids, key=order):
-        raise ValueError("ids of entries that are not in their order")
+        raise ValueError("ids of entries that do not increase")
     if order(ids[-1]) > _MAX_ID:
-        raise ValueError("an id is beyond all ids")
+        raise ValueError("an id beyond the largest possible one")
 
 
 def check_entries(entries: Sequence[Entry], position: bytes) -> None:
@@ -63,9 +63,9 @@ def check_entries(entries: Sequence[Entry], position: bytes) -> None:
     ids = [entry_id for entry_id, _ in entries]
     check_ids([position, *ids])
     if len(set(ids)) < len(ids):
-        raise ValueError("an entry twice")
+        raise ValueError("a repeated entry")
     if order(entries[0][0]) <= order(position):
-        raise ValueError("an entry that was read before")
+        raise ValueError("an entry that was already read")
     if min([len(fields) for _, fields in entries]) < 2:
         raise ValueError("an entry without an event")
     b"".join(chain.from_iterable([fields for _, fields in entries]))  # all of them are bytes
@@ -87,7 +87,7 @@ class StreamInfo(NamedTuple):
         """
         check_ids([self.last] if self.first is None else [self.first, self.last])
         if type(self.length) is not int or type(self.added) not in (int, type(None)):
-            raise ValueError("XINFO: not the numbers of a stream")
+            raise ValueError("XINFO: numbers that no stream has")
         if self.length < 0:
             raise ValueError("XINFO: a stream of a negative length")
         is_known = self.added is not None and 0 <= self.added <= MAX_SAFE_INTEGER

@@ -151,7 +151,7 @@ def _origin(value: str) -> str:
 
 def _buckets(value: tuple[float, ...]) -> tuple[float, ...]:
     if list(value) != sorted(set(value)) or any(round(bound, 3) != bound for bound in value):
-        raise ValueError("must be seconds in rising order, in whole milliseconds: 0.05, 0.1, 1")
+        raise ValueError("must be seconds in increasing order, in whole milliseconds: 0.05, 0.1, 1")
     return value
 
 

@@ -44,7 +44,7 @@ class _Loader(yaml.BaseLoader):
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise yaml.MarkedYAMLError(
-                        problem="a key is there twice", problem_mark=key.start_mark
+                        problem="a key occurs twice", problem_mark=key.start_mark
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)

@@ -103,7 +103,7 @@ class StateFile:
                 self._warn("waiting for the state file: counters are absent", reason)
             said = True
             await asyncio.sleep(LOCK_RETRY_SECONDS)
-        self._warn("the state file cannot be used now: counters begin anew", reason)
+        self._warn("the state file cannot be used now: counters start over", reason)
         self._failing = True
         return NOTHING_SAVED
 
@@ -122,7 +122,7 @@ class StateFile:
         except Exception as error:
             # Whatever is in it must not end the process.
             reason = str(error) if type(error) is ValueError else repr(error)
-            self._warn("the state file cannot be used: counters begin anew", reason[:200])
+            self._warn("the state file cannot be used: counters start over", reason[:200])
             with suppress(OSError):
                 self._file.replace(self._beside("unusable"))
             return NOTHING_SAVED

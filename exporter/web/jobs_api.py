@@ -330,7 +330,7 @@ class JobsApi:
             return json_response(self._name(place) | {"job": job | {"logs": logs}})
         raise NotFound(
             f"Job {shorten(text(raw_id))} of queue {self._queue_name(request)} not found: it was "
-            "removed, or never there"
+            "removed, or never existed"
         )
 
     async def find_key(self, request: web.Request) -> web.Response:
@@ -433,7 +433,7 @@ class JobsApi:
             async with asyncio.timeout(SCAN_WAIT):
                 await self._scans.acquire()
         except TimeoutError:
-            raise Busy("Others search at this moment, try again in a few seconds") from None
+            raise Busy("Other searches are running, try again in a few seconds") from None
         scan = place.reader.scan(place.queue, status, newest_first=newest_first)
         try:
             with place.reader.understanding():

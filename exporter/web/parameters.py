@@ -18,7 +18,7 @@ def parameter(request: web.Request, name: str) -> str | None:
     """A parameter as it is given, or None. Raises BadRequest where it is given twice."""
     given = request.query.getall(name, [])
     if len(given) > 1:
-        raise BadRequest(f"{name} is given {len(given)} times, and may be given once")
+        raise BadRequest(f"{name} is given {len(given)} times, but may be given only once")
     return given[0] if given else None
 
 

@@ -308,7 +308,7 @@ def test_a_database_that_does_not_exist(redis: Redis) -> None:
 def test_tls_to_a_plain_port(redis: Redis) -> None:
     url = f"rediss://:{PASSWORD}@{redis.plain}"
     result = run_exporter("--check", "--redis-url", url, EXPORTER_REDIS_TIMEOUT="1")
-    assert_refused(result, redis.plain, "not speak TLS", "redis.tls (REDIS_TLS_ENABLED)")
+    assert_refused(result, redis.plain, "not use TLS", "redis.tls (REDIS_TLS_ENABLED)")
 
 
 def test_no_tls_to_a_tls_port(redis: Redis) -> None:

@@ -535,7 +535,7 @@ def test_a_sentinel_that_still_names_a_replica_is_not_believed(
                 EXPORTER_REDIS_SENTINEL_MASTER="mail-master",
             )
             line = eventually(lambda: exporter.lines("Redis is unavailable"))[0]
-            assert f"127.0.0.1:{replica.port} is no master any more" in line["reason"]
+            assert f"127.0.0.1:{replica.port} is no longer a master" in line["reason"]
             assert up(exporter) == 0
             with replica.client() as promoted:
                 promoted.replicaof("NO", "ONE")

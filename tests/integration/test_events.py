@@ -630,7 +630,7 @@ def test_a_state_file_that_is_none_is_said_and_counting_begins_anew(
     path.write_bytes(b"no state at all")
     exporter = start_exporter(server.url, EXPORTER_EVENTS_STATE_FILE=str(path))
     [line] = eventually(
-        lambda: exporter.lines("the state file cannot be used: counters begin anew")
+        lambda: exporter.lines("the state file cannot be used: counters start over")
     )
     assert str(path) in line["reason"]
     work = start_work("bullmq5", server.port)

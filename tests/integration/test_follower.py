@@ -263,7 +263,7 @@ async def test_a_failover_to_a_replica_that_lagged_counts_nothing_twice(
             for number in range(60, 64):
                 write(after, 1000 + number, "added", str(number), name="import")
             # Its clock is behind: the ids are below those that were read already.
-            await until(lambda _: "the events went back, those known are left" in caplog.text)
+            await until(lambda _: "event stream rewound" in caplog.text)
             write(after, 2000, "added", "64", name="import")
             tallies = await until(lambda now: count(now, Count.ADDED) >= 61)
             await asyncio.sleep(0.3)
@@ -284,7 +284,7 @@ async def test_a_stream_that_was_made_anew_with_older_ids_is_read_from_its_start
             await until(lambda now: count(now, Count.ADDED) == 4)
             write(client, 5, "added", "last", name="import")
             await until(lambda now: count(now, Count.ADDED) == 5)
-    assert caplog.text.count("the events begin anew") == 1
+    assert caplog.text.count("event stream was created anew") == 1
 
 
 async def test_what_is_trimmed_while_more_comes_than_can_be_read_is_missed_exactly(

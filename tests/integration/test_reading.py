@@ -634,7 +634,7 @@ def test_bytes_that_are_not_utf8_are_shown_escaped_and_break_nothing(
         client.hset(r"bull:caf\xe9:meta", "version", "bullmq:5.56.3")
     exporter = start_exporter(server.url)
     assert len(exporter.metrics.samples("bullmq_queue_paused")) == 1
-    assert exporter.lines("queue not watched: its name shows like another's")
+    assert exporter.lines("queue not watched: its name is displayed like another queue's")
     with server.client() as client:
         client.delete(r"bull:caf\xe9:meta")
     eventually(lambda: count(exporter, r"caf\xe9", "active") == 1)

@@ -35,7 +35,8 @@ COMMAND = ["env", "--default-signal=HUP", sys.executable, "-m", "exporter"]
 def test_signals_that_mean_nothing_end_nothing_and_each_is_one_line(
     server: Server, start_work: StartWork, tmp_path: Path
 ) -> None:
-    said, metrics = "signal ignored: a restart reads settings anew", free_port()
+    said = "signal ignored: restart the exporter to apply changed settings"
+    metrics = free_port()
     log, exporter = tmp_path / "log", Client(f"http://127.0.0.1:{metrics}")
 
     def signals() -> list[str]:

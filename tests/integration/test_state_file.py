@@ -42,7 +42,7 @@ QUEUE = Queue.named("bull", "ingestion")
 LAYOUT = Layout((50, 100), (5, 20))
 LAST_SAVE = "bullmq_exporter_last_save_timestamp_seconds"
 SAVE_ERRORS = "bullmq_exporter_save_errors_total"
-CANNOT_BE_USED = "the state file cannot be used: counters begin anew"
+CANNOT_BE_USED = "the state file cannot be used: counters start over"
 CANNOT_BE_WRITTEN = "the state file cannot be written"
 
 
@@ -249,7 +249,7 @@ async def test_the_second_on_a_file_counts_without_saving_until_the_first_ends(
             await until(lambda now: count(now, Count.ADDED) == 1)
     assert [record.message for record in caplog.records] == [
         "waiting for the state file: counters are absent",
-        "the state file cannot be used now: counters begin anew",
+        "the state file cannot be used now: counters start over",
         "the state file is written again",
     ]
 
@@ -622,7 +622,7 @@ async def test_a_start_that_has_waited_long_enough_counts_anew(
             await until(lambda now: count(now, Count.ADDED) == 1)
     assert [record.message for record in caplog.records] == [
         "waiting for the state file: counters are absent",
-        "the state file cannot be used now: counters begin anew",
+        "the state file cannot be used now: counters start over",
     ]
 
 

@@ -388,7 +388,8 @@ class Search:
             # two series with the same labels.
             if shown.setdefault((queue.prefix, queue.name), queue) != queue:
                 log.warning(
-                    "queue not watched: its name shows like another's", extra={"queue": queue.name}
+                    "queue not watched: its name is displayed like another queue's",
+                    extra={"queue": queue.name},
                 )
         return tuple(shown.values())
 

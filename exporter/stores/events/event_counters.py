@@ -129,7 +129,7 @@ class EventCounters:
             async with asyncio.TaskGroup() as tasks:
                 if self._details is not None:
                     details = self._details.read_some
-                    tasks.create_task(supervise("jobs that failed cannot be read", details))
+                    tasks.create_task(supervise("failed jobs cannot be read", details))
                 await supervise("events cannot be followed", read, failed=begin_anew)
         finally:
             # Not what was counted in part; nor where nothing was followed: what happened before is

@@ -111,7 +111,7 @@ def expected(answers: Sequence[Any], *types: type) -> Sequence[Any]:
     """The answers. Raises TypeError where one is of another type: that of no server."""
     for answer in answers:
         if not isinstance(answer, (*types, Exception)):
-            raise TypeError(f"{str(answer)[:40]!r} is no such answer")
+            raise TypeError(f"{str(answer)[:40]!r} is not of the expected type")
     return answers
 
 
@@ -434,7 +434,7 @@ class RedisReader:
                     f"{where}: its certificate was not accepted{problem}; see "
                     f"{settings.names_of('tls_ca')} and {settings.names_of('tls_verify')}"
                 )
-            return f"{where} does not speak TLS{problem}; see {settings.names_of('tls')}"
+            return f"{where} does not use TLS{problem}; see {settings.names_of('tls')}"
         # Several addresses of one host may each have failed in their own way.
         codes = dict.fromkeys(int(code) for code in re.findall(r"Err(?:no|or) (\d+)\b", text))
         reasons = [part.strerror for part in chain if isinstance(part, OSError) and part.strerror]
@@ -454,7 +454,7 @@ class RedisReader:
         if self._answered > -math.inf:
             return ""
         if settings.tls:
-            return f"; if it does not speak TLS, set {settings.names_of('tls')} to false"
+            return f"; if it does not use TLS, set {settings.names_of('tls')} to false"
         return f"; if it requires TLS, set {settings.names_of('tls')} to true"
 
 

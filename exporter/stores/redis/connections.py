@@ -296,7 +296,7 @@ class _ResolvedConnection(_Resp3Handshake):
     async def on_connect_check_health(self, check_health: bool = True) -> None:
         await super().on_connect_check_health(check_health)
         if self.role not in (None, b"master"):
-            raise exceptions.ConnectionError(f"{self.host}:{self.port} is no master any more")
+            raise exceptions.ConnectionError(f"{self.host}:{self.port} is no longer a master")
 
 
 class _ResolvedTcpConnection(_ResolvedConnection, _TcpConnection):

@@ -95,7 +95,7 @@ test("a refusal concerns everything, except where too many search", () => {
   assert.ok(concerns(0));
   assert.ok(concerns(500));
   assert.ok(concerns(503, "Redis cannot be reached"));
-  assert.ok(!concerns(503, "Others search at this moment"));
+  assert.ok(!concerns(503, "Other searches are running"));
   assert.ok(!concerns(400));
   assert.ok(!concerns(404));
 });

@@ -38,8 +38,8 @@ test("the cause is named by what the reader can do something about", () => {
   const again = "asking…Try now";
   assert.equal(said(failed({ status: 503 })), `Redis cannot be reached.${again}`);
   assert.equal(
-    said(failed({ status: 503, message: "Others search at this moment.", busy: true })),
-    `Others search at this moment.${again}`,
+    said(failed({ status: 503, message: "Other searches are running.", busy: true })),
+    `Other searches are running.${again}`,
   );
   assert.equal(said(failed({ status: 0 })), `The exporter cannot be reached.${again}`);
   assert.equal(

@@ -588,7 +588,9 @@ class Follower(EventFollower):
             # it is unknown what was unread in the one before.
             self._counts.uncertain_gaps += 1
             log.warning(
-                "the events begin anew" if anew else "the events went back, those known are left",
+                "event stream was created anew; reading it from the start"
+                if anew
+                else "event stream rewound; skipping entries already counted",
                 extra={"queue": queue},
             )
             return
@@ -602,7 +604,9 @@ class Follower(EventFollower):
         gap = counter.cursor.check(info, entries, complete=complete)
         self._scarce.note_check(counter, gap.missed if gap else 0, read, info.length)
         if known is not None and (counter.cursor.number or 0) < known:
-            log.info("the events begin anew", extra={"queue": queue})
+            log.info(
+                "event stream was created anew; reading it from the start", extra={"queue": queue}
+            )
         if gap is not None:
             self._note_gap(counter, gap)
         counter.note_check()
