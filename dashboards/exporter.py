@@ -203,7 +203,8 @@ def dashboard() -> Dashboard:
                         BY,
                     )
                 ],
-                "1 while events are read, 0 while they cannot be: then no counter is exposed.",
+                "1 while events are read, 0 while they, or only those of Bull 3 and 4, cannot be: then no "
+                "counter of these queues is exposed.",
                 unit="none",
                 nothing="Events are switched off, or no exporter is scraped",
             )
@@ -221,12 +222,17 @@ def dashboard() -> Dashboard:
                         f"gaps of unknown size {BY}",
                     ),
                     query(
+                        f"60 * sum by (instance, target) (rate(bullmq_exporter_bull_unheard_seconds_total{{{EXPORTERS}}}[$__rate_interval])) > 0",
+                        f"seconds without Bull's events {BY}",
+                    ),
+                    query(
                         f"sum by (queue) (bullmq_queue_events_off{{{EXPORTERS}}})",
                         "{{queue}} keeps too few events",
                     ),
                 ],
                 "Events that were trimmed before they were read, gaps in which more may be missing than is "
-                "counted, and 1 for each queue that keeps too few events to be read.",
+                "counted, seconds in which those of Bull 3 and 4 were not heard, and 1 for each queue that "
+                "keeps too few events to be read.",
                 unit=PER_MINUTE,
                 nothing="None was missed, or events are not followed",
             )

@@ -279,6 +279,7 @@ def _own() -> Iterator[list[str]]:
         tracked_jobs=0,
         untracked_jobs=0,
         clock_offset=0,
+        unheard=0,
         removed=FinishedJobs(),
         saves=Saves(),
     )

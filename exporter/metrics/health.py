@@ -61,6 +61,13 @@ _EVENTS = (
         "until events were read when they were written.",
         "clock_offset",
     ),
+    (
+        CounterMetricFamily,
+        "bullmq_exporter_bull_unheard_seconds",
+        "Time for which events of Bull's queues were not heard: it keeps none, so of what happened "
+        "then only finished jobs that are still kept are counted; absent without such queues.",
+        "unheard",
+    ),
 )
 
 
@@ -233,8 +240,8 @@ class Health:
         )
         self._events_followed = self._gauge(
             "bullmq_exporter_events_followed",
-            "1 while job events are read, 0 while they cannot be read; absent if events.enabled is "
-            "false.",
+            "1 while the events of all queues are read, 0 while those of some cannot be; absent if "
+            "events.enabled is false.",
         )
         self._following = frozenset(targets if following is None else following)
         self._events = _Events(self._labels)
@@ -304,10 +311,10 @@ class Health:
         )
 
     def record_counts(self, target: str | None, tallies: Tallies | None) -> None:
-        """Record the counts of this target; None: events cannot be followed."""
+        """Record the counts of this target; None: no events can be followed."""
         self._events.tallies[() if target is None else (target,)] = tallies
         if target in self._following:
-            self._of(self._events_followed, target).set(tallies is not None)
+            self._of(self._events_followed, target).set(tallies is not None and tallies.is_complete)
 
     def record(self, target: str | None, outcome: Outcome, tallies: Tallies | None) -> None:
         """Take note of a poll of this target, and of what was counted up to it."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from exporter.concurrency.request_priority import RequestPriority
@@ -15,8 +16,9 @@ from exporter.queues.redact import Redact, unredacted
 from exporter.queues.remark import Remark
 from exporter.queues.snapshot import QueueReading
 from exporter.queues.watched_queues import WatchedQueues
-from exporter.settings import Settings
-from exporter.stores.base import Findings
+from exporter.settings import EventsSettings, Settings
+from exporter.stores.base import EventCounts, Findings
+from exporter.stores.bull.events.follower import BullFollower
 from exporter.stores.bullmq.bull_queues import BullQueues
 from exporter.stores.bullmq.collectors import all_collectors
 from exporter.stores.bullmq.discovery import Search
@@ -25,6 +27,8 @@ from exporter.stores.bullmq.poll import Poller
 from exporter.stores.bullmq.remarks import IN_A_CLUSTER, other_databases, remarks_on
 from exporter.stores.bullmq.request_reader import RequestReader
 from exporter.stores.bullmq.waiting import WaitingJobs, ready_by_hash
+from exporter.stores.events.event_follower import Surroundings
+from exporter.stores.events.joined_counts import JoinedCounts
 from exporter.stores.redis.client import RedisReader
 from exporter.stores.request_reads import read_limits
 
@@ -68,20 +72,34 @@ class RedisStore:
         self.reader = RequestReader(
             settings, watched, waiting, read_limits(settings.api), self._bull_queues
         )
-        self.events: Follower | None = None
+        # Bull's events come over two more connections, which are opened once there is a queue.
+        self._hearing = RedisReader(settings.redis, connections=1, slot=slot)
+        self._follower: Follower | None = None
+        self.events: EventCounts | None = None
         if settings.events.enabled:
-            self.events = Follower(
-                self._following,
-                settings.events,
-                lambda: self._bull_queues.split(watched.queues)[0],
+            around = Surroundings(
                 searched_at=lambda: watched.searched_at,
                 not_watched_until=watched.not_watched_until,
-                redis_timeout=settings.redis.timeout,
                 request_priority=request_priority,
                 deadline=deadline,
                 redact=redact,
                 read_jobs=self.reader.read_failed,
             )
+            self._follower = Follower(
+                self._following,
+                settings.events,
+                lambda: self._bull_queues.split(watched.queues)[0],
+                redis_timeout=settings.redis.timeout,
+                **around,
+            )
+            bull = BullFollower(
+                self._hearing,
+                _events_of_bull(settings.events),
+                lambda: self._bull_queues.split(watched.queues)[1],
+                redis_settings=settings.redis,
+                **around,
+            )
+            self.events = JoinedCounts(self._follower, bull)
 
     def understanding(self) -> AbstractContextManager[None]:
         return self._polling.understanding()
@@ -132,15 +150,22 @@ class RedisStore:
         return await other_databases(self._polling, self._settings)
 
     async def close(self) -> None:
-        readers = (self._polling, self._following, self.reader)
+        readers = (self._polling, self._following, self._hearing, self.reader)
         await asyncio.gather(*(each.close() for each in readers))
 
     def _ready_times(self, queue: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:
         """When waiting jobs became ready, by their events if they are followed."""
-        if self.events is None:
+        if self._follower is None:
             return ready_by_hash(queue, jobs)
-        return self.events.ready_times(queue, jobs)
+        return self._follower.ready_times(queue, jobs)
 
     def _compare_clock(self, queue: Queue, state: State, job_id: bytes, at: bytes) -> None:
-        if self.events is not None:
-            self.events.compare_clock(queue, state, job_id, at)
+        if self._follower is not None:
+            self._follower.compare_clock(queue, state, job_id, at)
+
+
+def _events_of_bull(settings: EventsSettings) -> EventsSettings:
+    """The settings with a state file of its own: the two are saved at different moments."""
+    if settings.state_file is None:
+        return settings
+    return settings.model_copy(update={"state_file": Path(f"{settings.state_file}.bull")})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections import Counter
@@ -14,22 +13,11 @@ import pytest
 
 from tests.support.bullmq import History
 from tests.support.exporters import Exporter, StartExporter
-from tests.support.readme import README, readme_acl
+from tests.support.readme import in_6_2, readme_acl
 from tests.support.servers import SERVERS, Server, running
 from tests.support.waiting import eventually
 
 MakeHistory = Callable[..., History]
-
-
-def in_6_2(line: list[str]) -> list[str]:
-    """The line as the README says that it is to be written there."""
-    [(keys, scripts, client)] = re.findall(
-        r"Redis 6\.2 has neither .*? write\s+`([^`]*)`, and\s+`([^`]*)`.*?in 6\.2 `([^`]*)`",
-        README,
-        re.DOTALL,
-    )
-    kept = [word for word in line if not re.match(r"%R~|\+eval|\+client\|", word)]
-    return [*kept, *keys.split(), *scripts.split(), client]
 
 
 def look_into(exporter: Exporter, job: str) -> None:

@@ -14,7 +14,7 @@ from exporter.concurrency.batches import batched
 from exporter.queues.event_log import BEGIN, Gap, milliseconds
 from exporter.queues.job_facts import number
 from exporter.queues.queue import Queue, State
-from exporter.queues.queue_event_counter import QueueEventCounter
+from exporter.queues.queue_event_counter import CLOCK_SKEW_MS, QueueEventCounter
 from exporter.queues.tallies import Tallies
 from exporter.queues.text import remembered_id
 from exporter.settings import EventsSettings, RedisSettings
@@ -121,7 +121,8 @@ class BullFollower(EventFollower):
         """Follow until cancelled, then save. Without a queue of Bull nothing is opened."""
         while not (queues := self._queues()):
             if queues is not None:
-                self._none_at = self._searched_at() or _now()
+                # Queues that are named are never new: their kind was not known yet.
+                self._none_at = self._searched_at()
             await asyncio.sleep(LOOK_INTERVAL_SECONDS)
         self._has_queues = True
         try:
@@ -157,24 +158,18 @@ class BullFollower(EventFollower):
 
     async def _keep_up_with_queues(self) -> bool:
         """Begin to follow the queues that have appeared; False before there are any to know of."""
-        if self._none_at is not None:
+        if (none_at := self._none_at) is not None:
             self._counts.note_none()
             if self._counts.heard_until is None:
-                self._counts.heard_until = self._none_at
+                self._counts.heard_until = none_at
             self._none_at = None
         searched = self._searched_at()
         if searched != self._searches[1]:
-            self._searches = (self._searches[1], searched)
+            self._searches = (self._searches[1] or none_at, searched)
         change = self._counts.find_change()
         if change is None:
             return self._counts.has_begun
-        opened = [self._counts.open(queue) for queue in change.new]
-        if self._counts.begins_now:
-            now = _now()
-            for counter in opened:
-                counter.cursor.position = b"%d-0" % now
-                counter.start(now)
-            self._counts.heard_until = now
+        opened = self._open(change.new)
         for gone in change.gone:
             self._ahead.discard(gone)
             self._since.pop(gone, None)
@@ -189,6 +184,22 @@ class BullFollower(EventFollower):
             if self._searches[0] is not None:
                 self._add_unheard(self._searches[0], _now())
         return True
+
+    def _open(self, queues: Iterable[Queue]) -> list[QueueEventCounter]:
+        """Their counters, with the time since which what happened in them is to be counted."""
+        opened = [self._counts.open(queue) for queue in queues]
+        if self._counts.begins_now:
+            now = _now()
+            for counter in opened:
+                counter.cursor.position = b"%d-0" % now
+                counter.start(now)
+            self._counts.heard_until = now
+        elif (before := self._searches[0]) is not None:
+            # New ones did not exist when the search began that did not find them.
+            for counter in opened:
+                if counter.cursor.position == BEGIN:
+                    counter.cursor.position = b"%d-0" % max(0, before - CLOCK_SKEW_MS)
+        return opened
 
     # Listening
 

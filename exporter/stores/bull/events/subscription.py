@@ -150,15 +150,19 @@ class Subscription:
         while left:
             for frame in await self._receive():
                 if isinstance(frame, ErrorReply):
-                    raise RedisRefused(
-                        f"Redis at {self._settings.address} does not let user "
-                        f"{self._settings.user or 'default'!r} subscribe to "
-                        f"{' '.join(patterns)} ({frame.message[:200]})"
-                    )
+                    raise RedisRefused(self._refused(patterns, frame.message))
                 if frame[0].kept == b"psubscribe":
                     left -= 1
                 else:
                     self._take(frame)
+
+    def _refused(self, patterns: list[str], reply: str) -> str:
+        user = self._settings.user or "default"
+        channels = " ".join(f"&{pattern}" for pattern in patterns)
+        return (
+            f"Redis at {self._settings.address} does not let user {user!r} hear what Bull "
+            f"publishes ({reply[:200]}); allow it: ACL SETUSER {user} +psubscribe {channels}"
+        )
 
     async def _hear(self) -> None:
         for frame in await self._receive():
