@@ -13,6 +13,7 @@ from tests.support.bull_following import asked, counted, followed_bull, total
 from tests.support.bullmq import BULL, StartWork
 from tests.support.counters import Truth
 from tests.support.servers import Server
+from tests.support.waiting import eventually
 
 VERSIONS = pytest.mark.parametrize("version", BULL)
 BACKOFF = {"type": "fixed", "delay": 30}
@@ -264,3 +265,41 @@ async def test_prefixes_of_which_one_begins_another_count_once(
         assert [
             each.by_name["sleeps-10"].values[Count.ADDED] for each in tallies.queues.values()
         ] == [3, 4, 5]
+
+
+async def test_thousands_of_jobs_at_once_are_counted_each_with_its_name(
+    server: Server, start_work: StartWork
+) -> None:
+    works = [await asked(start_work, "bull4", server.port) for _ in range(2)]
+    async with followed_bull(server.port, "a", "b") as followed:
+        before = (await followed.until(lambda _: True)).unheard
+        for work, queue in zip(works, "ab", strict=True):
+            await asked(work.call, queue, "pause")
+            await asked(work.add, queue, "import", 3000, {"removeOnComplete": True})
+            await asked(work.work, queue, {"concurrency": 20})
+        await followed.until(lambda now: total(now, Count.ADDED) == 6000)
+        for work, queue in zip(works, "ab", strict=True):
+            await asked(work.call, queue, "resume")
+        tallies = await followed.until(lambda now: total(now, Count.COMPLETED) == 6000)
+        assert counted(tallies) == {
+            queue: {"import": {"added": 3000, "completed": 3000}} for queue in "ab"
+        }
+        assert tallies.unheard == before
+        assert tallies.tracked_jobs == 0
+
+
+async def test_jobs_that_were_active_before_have_their_names_and_durations(
+    server: Server, start_work: StartWork
+) -> None:
+    work = await asked(start_work, "bull4", server.port)
+    await asked(work.work, "jobs", {"concurrency": 5})
+    await asked(work.add, "jobs", "sleeps-3000", 5, {"removeOnComplete": True})
+    with server.client() as client:
+        await asked(eventually, lambda: client.llen("bull:jobs:active") == 5)
+    async with followed_bull(server.port, "jobs") as followed:
+        tallies = await followed.until(lambda now: total(now, Count.COMPLETED) == 5)
+        assert counted(tallies) == {"jobs": {"sleeps-3000": {"completed": 5}}}
+        [of_queue] = tallies.queues.values()
+        layout = tallies.layout
+        of_name = of_queue.by_name["sleeps-3000"].values
+        assert of_name[layout.process + len(layout.process_bounds) + 1] >= 5 * 2900

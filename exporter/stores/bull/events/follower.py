@@ -97,7 +97,12 @@ class BullFollower(EventFollower):
         self._must_reopen = True
         self._ping: _Ping | None = None
         self._ping_due = 0.0  # monotonic
-        self._settled_after = 0  # how many pings are answered once the first messages are read
+        # The jobs that were active when their queues were first read, and since when. They are
+        # noted once all is read that was published before: so many pings are answered then.
+        # And which of them were heard of meanwhile.
+        self._active: dict[QueueEventCounter, list[tuple[bytes, int]]] = {}
+        self._active_after = 0
+        self._moved: dict[QueueEventCounter, set[bytes]] = {}
         self._last_at, self._sequence = 0, 0
         # When the searches began that found the queues of now and of before (epoch ms).
         self._searches: tuple[int | None, int | None] = (None, None)
@@ -209,7 +214,7 @@ class BullFollower(EventFollower):
 
     async def _keep_open(self) -> None:
         if self._must_reopen:
-            self._ping = None
+            self._ping, self._active, self._moved = None, {}, {}
             await self._subscription.close()
             await self._subscription.open(self._patterns)
             await self._begin_to_hear(list(self._counters.values()))
@@ -234,15 +239,12 @@ class BullFollower(EventFollower):
                     counter.note_gap(Gap(0, since, now))
                     self._backfill.note_gap(counter.queue)
                 self._since[counter] = now
-                for job_id, started in active.get(counter, ()):
-                    at = b"%d-0" % min(started, now)
-                    counter.read([(at, [b"event", b"active", b"jobId", job_id])])
-                self._resolver.note(counter)
             self._counts.unheard = self._counts.unheard or 0.0
             if reopened:
                 self._counts.heard_until = now
-            await self._resolve()
-        self._settled_after = self._subscription.answered + self._subscription.unanswered + 1
+        self._active |= active
+        self._moved |= {counter: set() for counter in active}
+        self._active_after = self._subscription.answered + self._subscription.unanswered + 1
         self._ping_due = 0.0
 
     def _add_unheard(self, since: int, until: int) -> None:
@@ -294,7 +296,6 @@ class BullFollower(EventFollower):
                 heard.setdefault(counter, []).append(understood)
         due = await self._read_due(heard)
         hashes = await self._read_hashes(heard, due)
-        is_settled = self._subscription.answered >= self._settled_after
         is_complete = self._counts.untracked_jobs == self._untracked
         await self._request_priority.yield_to_requests()
         async with self._counts.consistent:
@@ -305,13 +306,16 @@ class BullFollower(EventFollower):
                     due.get(counter, {}),
                     self._since[counter],
                     is_complete,
-                    is_settled,
                 )
                 translator = Translator(counter, known)
                 for batch in batched(of_queue, COUNT_BATCH_SIZE):
                     for each in batch:
                         translator.count(each, self._next_id(at))
                     await self._request_priority.yield_to_requests()
+                if (moved := self._moved.get(counter)) is not None:
+                    moved.update(each.job_id for each in of_queue)
+                    for job_ids in due.get(counter, {}).values():
+                        moved.update(job_ids)
                 counter.cursor.position = self._next_id(at)
                 self._counts.events_read += len(of_queue)
                 self._resolver.note(counter)
@@ -425,6 +429,22 @@ class BullFollower(EventFollower):
             self._counts.heard_until = max(
                 self._counts.heard_until or 0, _epoch(self._subscription.heard_until)
             )
+            if self._active and self._subscription.answered >= self._active_after:
+                self._note_active()
+                await self._resolve()
+
+    def _note_active(self) -> None:
+        """Track the jobs that were active before they were heard of."""
+        active, self._active = self._active, {}
+        moved, self._moved = self._moved, {}
+        for counter, jobs in active.items():
+            if counter.queue not in self._counters:
+                continue
+            for job_id, started in jobs:
+                if job_id not in moved[counter] and remembered_id(job_id) not in counter.jobs:
+                    at = b"%d-0" % min(started, self._next_time())
+                    counter.read([(at, [b"event", b"active", b"jobId", job_id])])
+            self._resolver.note(counter)
 
 
 def _now() -> int:

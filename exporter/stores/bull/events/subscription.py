@@ -54,6 +54,7 @@ class Subscription:
         self._parser = FrameParser()
         self._heard: list[Message] = []
         self._pings: list[float] = []  # when they were sent that are not answered
+        self._received_at = 0.0  # monotonic, the last time
         self.patterns: frozenset[str] = frozenset()
         # When (monotonic) the last message came, or that was sent which was answered since: what
         # was published before has been heard.
@@ -101,7 +102,9 @@ class Subscription:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._guarded(self._hear())
-        if self._pings and time.monotonic() - self._pings[0] > self._settings.timeout:
+        # Where much is published the answer may be far behind.
+        silent_since = max([self._received_at, *self._pings[:1]])
+        if self._pings and time.monotonic() - silent_since > self._settings.timeout:
             await self.close()
             raise RedisUnavailable(
                 f"Redis at {self._settings.address} no longer answers on the connection that hears "
@@ -137,6 +140,7 @@ class Subscription:
                 f"Redis at {self._settings.address} has ended the connection that hears Bull's "
                 "events"
             )
+        self._received_at = time.monotonic()
         try:
             return self._parser.feed(piece)
         except InvalidFrame as error:

@@ -63,9 +63,6 @@ class Known(NamedTuple):
     # Since when (epoch ms) all is heard, and whether every job that came since is tracked.
     since: int
     is_complete: bool
-    # Whether a job that is active and becomes so again has surely failed: otherwise the message may
-    # be from before its queue's active jobs were first read.
-    is_settled: bool
 
 
 def has_own_id(job_id: bytes) -> bool:
@@ -139,7 +136,7 @@ class Translator:
     def _active(self, heard: Heard, at: bytes) -> None:
         job_id, job = heard.job_id, self._job(heard.job_id)
         if job is not None and job.taken is not None:
-            self._fail(job_id, job, at, is_sure=self._known.is_settled)
+            self._fail(job_id, job, at, is_sure=True)
         elif job is None and self._counter.has_failed(remembered_id(job_id)):
             # Queue.retryJobs() publishes nothing: when it began to wait is not known.
             self._read(at, b"waiting", job_id, b"prev", b"failed")
