@@ -1,1 +1,3 @@
-"""The vocabulary: queues, jobs, samples, counts of events, failures. No I/O, no key, no table."""
+"""The vocabulary: queues, jobs, samples, counts of events, failures. No I/O, no knowledge of keys
+or tables.
+"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class StoreUnavailable(Exception):
-    """The store did not answer, in one line: why, and the setting to look at.
+    """The store did not answer. The message is one line: why, and the setting to look at.
 
     `public` is the reason without names of hosts and users, for clients of the API.
     """
@@ -13,8 +13,8 @@ class StoreUnavailable(Exception):
 
 
 class StoreRefused(StoreUnavailable):
-    """It answered, and will not do it: wrong credentials, a missing permission or command."""
+    """It answered with a refusal: wrong credentials, a missing permission or command."""
 
 
 class StoreInvalidReply(StoreUnavailable):
-    """It answered with something else than what was asked for."""
+    """It answered with something other than what was requested."""

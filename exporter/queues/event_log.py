@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from exporter.queues.text import MAX_SAFE_INTEGER
 
-Entry = tuple[bytes, Sequence[bytes]]  # its id, and its fields and values in turn
+Entry = tuple[bytes, Sequence[bytes]]  # its id, then its fields and values alternately
 
 
 BEGIN = b"0-0"
@@ -31,7 +31,7 @@ def milliseconds(entry_id: bytes) -> int:
 
 
 def order(entry_id: bytes) -> tuple[int, int]:
-    """What entry ids sort by."""
+    """The sort key of an entry id."""
     time, _, sequence = entry_id.partition(b"-")
     return int(time), int(sequence)
 
@@ -46,7 +46,7 @@ def check_ids(ids: Sequence[bytes]) -> None:
     """Raises ValueError or TypeError if these are no ids of entries in their order."""
     if not _IDS.fullmatch(b"\n".join(ids) + b"\n"):
         raise ValueError("not ids of entries")
-    # As bytes they are in order, too, except where a number gets another digit.
+    # They are in order as bytes, too, unless a number has gained a digit.
     if ids != sorted(ids) and ids != sorted(ids, key=order):
         raise ValueError("ids of entries that do not increase")
     if order(ids[-1]) > _MAX_ID:
@@ -56,7 +56,7 @@ def check_ids(ids: Sequence[bytes]) -> None:
 def check_entries(entries: Sequence[Entry], position: bytes) -> None:
     """Raises ValueError or TypeError if these cannot be what follows `position` in a stream.
 
-    Before any of them is counted: of half of them nobody would know which half.
+    To be called before any of them is counted: if only some were counted, nobody would know which.
     """
     if not entries:
         return
@@ -68,22 +68,23 @@ def check_entries(entries: Sequence[Entry], position: bytes) -> None:
         raise ValueError("an entry that was already read")
     if min([len(fields) for _, fields in entries]) < 2:
         raise ValueError("an entry without an event")
-    b"".join(chain.from_iterable([fields for _, fields in entries]))  # all of them are bytes
+    b"".join(chain.from_iterable([fields for _, fields in entries]))  # raises if one is not bytes
 
 
 class StreamInfo(NamedTuple):
-    """A stream by XINFO STREAM."""
+    """A stream as XINFO STREAM describes it."""
 
     length: int
     first: bytes | None  # id of the oldest entry that is still there
-    last: bytes  # id of the newest entry that ever was
-    added: int | None  # entries ever added; None where that is not known
+    last: bytes  # id of the newest entry that was ever added
+    added: int | None  # entries ever added; None if unknown
 
     def checked(self) -> StreamInfo:
-        """Raises ValueError where it is that of no stream: nothing is to be reckoned from it.
+        """Raises ValueError if no stream can have these numbers: nothing may be computed from them.
 
         Redis before 7.0 has no `added`. XSETID may set it to any number below 2^63, which the next
-        entry makes negative in replies: one that no stream reaches by itself is not known either.
+        entry makes negative in replies: a number that no stream reaches by itself counts as
+        unknown, too.
         """
         check_ids([self.last] if self.first is None else [self.first, self.last])
         if type(self.length) is not int or type(self.added) not in (int, type(None)):
@@ -110,12 +111,12 @@ class UncertainGap(Gap):
 
 @dataclass
 class Cursor:
-    """How far a stream was read, and whether all of it.
+    """How far a stream was read, and what was missed.
 
     Redis 7.0 counts the entries that were ever added to a stream, so the number of the entry at our
     position is known, and with it how many were trimmed (or deleted) unread: exactly, however late
     one looks. (`max-deleted-entry-id` does not help: on Redis 7.0 and Valkey 9.1 XTRIM leaves it.)
-    An older server only shows that the position was trimmed: then at least one is said.
+    An older server only shows that the position was trimmed: then at least one is reported.
 
     A stream may also have been deleted and created again between two checks. If that is detected,
     all trimmed entries of the new one are missed, but the number of unread ones of the old is
@@ -123,16 +124,17 @@ class Cursor:
     """
 
     position: bytes = BEGIN
-    number: int | None = 0  # of the entry at `position`; None where it is not known
+    number: int | None = 0  # of the entry at `position`; None if unknown
     # As of the last check:
     first: bytes | None = None
     length: int = 0
     checked: bytes = BEGIN  # the position
     read: int = 0  # entries that were read since the last check
-    # Where reading began by a clock that may have been wrong; until the first check.
+    # The time from which reading began, if it is from a clock that may have been wrong; until the
+    # first check.
     doubtful_start: bytes | None = None
-    # Entries beyond the position that were read before others that are written before them, where
-    # entries appear in another order than that of their numbers.
+    # Entries beyond the position that were already read, in a log whose entries may appear in
+    # another order than their numbers.
     ahead: frozenset[int] = frozenset()
 
     def start(self, info: StreamInfo) -> None:
@@ -148,7 +150,7 @@ class Cursor:
                 self.number += len(entries)
 
     def check(self, info: StreamInfo, entries: Sequence[Entry], *, complete: bool) -> Gap | None:
-        """Compare with the stream as it stood just before `entries` were read.
+        """Compare with the stream as it was just before `entries` were read.
 
         Call it before `advance`. `complete`: nothing came behind `entries` when they were read.
         """
@@ -180,26 +182,27 @@ class Cursor:
         if known is None or self.number is None:
             return None
         if self.number < known:
-            # Fewer than known: the stream was deleted and created again; or it is an older copy,
-            # which still has what we had read then. Entries read since may belong to the new one.
+            # Fewer than known: the stream was deleted and created again, or it is an older copy,
+            # which contains only what had been read by then. Entries read since may belong to the
+            # new one.
             if info.first is not None and order(info.first) <= order(self.checked):
                 return None
-            # How many of the old one were unread when it was deleted is not known any more.
+            # How many entries of the old one were unread when it was deleted is unknown.
             return UncertainGap(max(0, self.number - self.read), since, until)
         missed = self.number - known
-        # XADD's MAXLEN does not make a stream shorter than that: it was trimmed by hand; or it is a
-        # new one, of which these are missed and as many more as were known of the old one.
+        # XADD's MAXLEN does not make a stream shorter than that. Either it was trimmed by hand, or
+        # it is a new one, of which these are missed and as many more as were known of the old one.
         if info.length + NODE_ENTRIES < self.length and (missed or unread or self.read):
             return UncertainGap(missed, since, until)
         return Gap(missed, since, until) if missed else None
 
     def has_doubtful_start(self, info: StreamInfo) -> bool:
-        """Whether entries were skipped by a clock that may have been wrong; once."""
+        """Whether entries were skipped by a clock that may have been wrong; True only once."""
         start, self.doubtful_start = self.doubtful_start, None
         return start is not None and info.first is not None and order(info.first) <= order(start)
 
     def vanish(self) -> None:
-        """There is no stream (any more)."""
+        """Note that there is no stream (any more)."""
         self.number, self.first, self.length, self.checked = 0, None, 0, self.position
         self.read = 0
 
@@ -212,7 +215,7 @@ class Cursor:
         return self.number is not None or self.first is not None
 
     def restart(self) -> None:
-        """Go on by time alone: the log is another one, which may use the same numbers again."""
+        """Continue by time only: the log is another one, which may use the same numbers again."""
         self.vanish()
         self.position, self.number = b"%d-0" % milliseconds(self.position), None
         self.ahead = frozenset()

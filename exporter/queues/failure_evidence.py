@@ -1,8 +1,8 @@
-"""What was seen of failures, by reason: it outlives the jobs, which are often removed at once.
+"""What was seen of failures, by reason: kept longer than the jobs, which are often removed at once.
 
-Of each reason: when it was seen, how often in each hour, in which jobs, and the newest of these
-with their full reason and stack trace. Bounded in bytes: the reasons that have not failed for the
-longest time go first.
+For each reason: when it was seen, how often in each hour, in which jobs, and the newest of these
+jobs with their full reason and stack trace. Bounded in bytes: the reasons that have not occurred
+for the longest time are dropped first.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from exporter.queues.text import text
 HOUR_MS = 3_600_000
 HOURS = 24
 
-# Jobs of a reason, and bytes of the reason and of the stack trace of each.
+# Maximum number of jobs of a reason, and of bytes of the reason and the stack trace of each.
 MAX_JOBS = 3
 MAX_TEXT_BYTES = 4000
-# Job names and sources that are counted of a reason.
+# Maximum number of job names and of sources that are counted for a reason.
 MAX_NAMES = 10
-# Bytes of memory: of a reason, of all reasons of a queue, and of all queues. A queue that fails for
-# ever new reasons takes a quarter of what there is, so the others keep theirs.
+# Bytes of memory for a reason, for all reasons of a queue, and for all queues. A queue with ever
+# new reasons takes at most a quarter, so that the others keep theirs.
 MAX_REASON_BYTES = 32 << 10
 MAX_QUEUE_BYTES = 4 << 20
 MAX_BYTES = 16 << 20
@@ -36,12 +36,12 @@ NAME_BYTES = 150
 
 
 class FailedAttempt(NamedTuple):
-    """One attempt that failed, as its event says it; nothing of it is hidden any more."""
+    """One failed attempt, from its event; hidden values are already removed."""
 
     raw_id: bytes  # of the job
     name: str | None  # None: unknown
     at: int  # epoch ms, by Redis's clock
-    attempts: int | None  # how many of the job's attempts had failed then; None: unknown
+    attempts: int | None  # failed attempts of the job by then; None: unknown
     is_final: bool  # whether no other attempt follows
     reason: FoldedReason
     text: bytes  # the reason in full, see `excerpt`
@@ -50,7 +50,7 @@ class FailedAttempt(NamedTuple):
 class JobEvidence(NamedTuple):
     """A job that failed; texts are UTF-8 of at most MAX_TEXT_BYTES, without what is hidden.
 
-    Bytes, since Python may take four times as many for a text.
+    Bytes, because Python may need four times as many for a str.
     """
 
     raw_id: bytes
@@ -65,8 +65,8 @@ class JobEvidence(NamedTuple):
 
 class ReasonEvidence(NamedTuple):
     """What is known of one reason. `failed` and `retried` are numbers of jobs that failed for good,
-    and of attempts that another one follows, in each of the last 24 hours, the oldest first; the
-    last hour still goes on. Times are epoch ms.
+    and of failed attempts that are retried, in each of the last 24 hours, the oldest first; the
+    last hour is not over. Times are epoch ms.
     """
 
     reason: FoldedReason
@@ -173,7 +173,7 @@ class FailureEvidence:
         return SeenFailures(self.since, reasons)
 
     def memory(self, now: int) -> dict[str, Any]:
-        """All of it in plain values, for `remember`."""
+        """Everything in plain values, for `remember`."""
         while self._order:
             base, fingerprint = next(iter(self._order))
             if now - self._queues[base].reasons[fingerprint].last_seen <= FORGET_AFTER_MS:
@@ -188,7 +188,7 @@ class FailureEvidence:
         }
 
     def remember(self, memory: Mapping[str, Any]) -> None:
-        """Go on from a `memory`. The limits may be lower now."""
+        """Restore a `memory`. The limits may be lower now."""
         self.since = memory["since"]
         for base, *values in memory["reasons"]:
             kept = _Reason.remembered(values)
@@ -203,13 +203,13 @@ class FailureEvidence:
         return tuple(self._order)
 
     async def redact(self, base: bytes, fingerprint: str, redact: Redact) -> None:
-        """Hide in what is kept of a reason what is to be hidden now."""
+        """Apply the current redaction to what is kept of a reason."""
         queue = self._queues.get(base)
         kept = queue and queue.reasons.get(fingerprint)
         if not queue or not kept:
             return
         grown = await kept.redact(redact)
-        # Unless it had to go meanwhile.
+        # It may have been dropped meanwhile.
         if queue.reasons.get(fingerprint) is kept:
             self._resize(queue, grown)
             self._limit(base, queue)
@@ -247,7 +247,7 @@ class _Hours:
     __slots__ = ("_counts", "_newest")
 
     def __init__(self, counts: Iterable[tuple[int, int]] = ()) -> None:
-        self._newest, self._counts = 0, [0] * HOURS  # at the place `hour % HOURS`
+        self._newest, self._counts = 0, [0] * HOURS  # at index `hour % HOURS`
         for hour, number in counts:
             self.add(hour, number)
 
@@ -274,7 +274,7 @@ class _Hours:
 
 
 class _Names:
-    """Numbers by name, of at most MAX_NAMES."""
+    """Counts by name, for at most MAX_NAMES names."""
 
     __slots__ = ("counts", "size")
 
@@ -309,7 +309,7 @@ class _Reason:
         self._failed, self._retried = _Hours(), _Hours()
         self._names, self._sources = _Names(), _Names()
         self._jobs: list[JobEvidence] = []  # the newest first
-        # Kept until something changes: a save asks for those of all reasons.
+        # Cached until something changes, because each save requests those of all reasons.
         self._memory: tuple[Any, ...] | None = None
         self._own_size = REASON_BYTES + _text_bytes(reason.text)
         self.size = self._measured()
@@ -325,7 +325,8 @@ class _Reason:
             self._sources.add(before.source)
         job = JobEvidence(
             *(attempt.raw_id, attempt.name, at, attempt.attempts, attempt.is_final, attempt.text),
-            # Of an earlier attempt: after the last one the job may have been removed at once.
+            # The trace of an earlier attempt: after the last one the job may have been removed at
+            # once.
             trace=before and before.trace,
             source=before and before.source,
         )
@@ -345,7 +346,7 @@ class _Reason:
             self._sources.add(source)
         if attempt.name is None and attempt.is_final:
             self._names.add(name)
-        if before is None:  # others have failed since
+        if before is None:  # other jobs have failed since
             at = min(attempt.at, self.last_seen)
             values = (attempt.raw_id, name, at, attempts, attempt.is_final, attempt.text)
             self._keep([*self._jobs, JobEvidence(*values, trace, source)])
@@ -356,7 +357,7 @@ class _Reason:
         self._keep([job if each is before else each for each in self._jobs])
 
     def freeze(self, now: int) -> ReasonEvidence:
-        # A failure may show that the clock is behind.
+        # A failure may have a later time if the clock is behind.
         hour = max(now, self.last_seen) // HOUR_MS
         return ReasonEvidence(
             self.reason,
@@ -438,11 +439,13 @@ async def _redacted_job(job: JobEvidence, redact: Redact) -> JobEvidence:
 
 
 async def _redacted_source(source: str, redact: Redact) -> str:
-    """It is hidden by the name of its key in the job's data."""
+    """Redact a source as the value of its key in the job's data."""
     shown = await redact({"ingestionSourceId": source})
     return str(next(iter(shown.values())))
 
 
 def _text_bytes(text: str) -> int:
-    """What a text takes at most: up to 4 bytes for each character, and once saved, its UTF-8."""
+    """The maximum memory of a text: up to 4 bytes for each character, plus its UTF-8 once it is
+    saved.
+    """
     return 5 * len(text.encode())

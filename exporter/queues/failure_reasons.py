@@ -1,4 +1,4 @@
-"""Folds failure reasons, so that those of one fault are one text.
+"""Folds failure reasons: reasons of one fault become one text.
 
 A reason says what failed and for what: `Card declined for cus_8812 (req_908zqqx65g)` is
 `Card declined for <*> (<*>)` for every customer. One grouping serves counters, API and page: it
@@ -8,14 +8,14 @@ and restarts agree.
 Four steps, each linear in the reason, of which at most the first and the last 4,000 characters are
 read: `reason_lines` takes the sentence out of traces, pages of HTML and details, `reason_tokens`
 decides token by token what is a value, with the words of `reason_words` and the forms of
-`reason_values`, which joins adjacent values at last.
+`reason_values`, which finally joins adjacent values.
 
-What decides is the form of a value and the word before it, nothing that was learned. Measured on
-1,063 reasons of 333 faults (tests/unit/failure_reasons): of the pairs of reasons of one fault 1.0 %
-get two fingerprints, and no pair of two faults gets the same one. Drain, a miner of templates
-(drain3 0.9, with and without its usual masks), splits 20 to 48 % and joins up to 288 pairs; the
-template of up to 29 of 644 reasons depends on the order in which they come, so that two processes
-disagree, and it has to keep all templates.
+Only the form of a value and the word before it decide; nothing is learned. Measured on 1,063
+reasons of 333 faults (tests/unit/failure_reasons): of the pairs of reasons of one fault 1.0 % get
+two fingerprints, and no pair of two faults gets the same one. Drain, a miner of templates (drain3
+0.9, with and without its usual masks), splits 20 to 48 % and joins up to 288 pairs; the template of
+up to 29 of 644 reasons depends on the order in which they come, so that two processes disagree, and
+it has to keep all templates.
 
 What it cannot know: that a word without digits or quotation marks is a value, as in `No such user
 anna`. Such a fault has a group for each user.
@@ -35,8 +35,8 @@ from exporter.queues.text import shorten
 MAX_TEXT_LENGTH = 300
 MAX_LABEL_LENGTH = 120
 FINGERPRINT_LENGTH = 12
-# The same reason often comes many times, such as `job stalled more than allowable limit`. At most
-# 1,024 reasons and their texts of 3 kB each are kept, usually of 300 bytes.
+# Reasons often repeat, such as `job stalled more than allowable limit`. At most 1,024 of them are
+# cached with their texts, usually 300 bytes each and at most 3 kB.
 CACHED_REASONS = 1024
 MAX_CACHED_LENGTH = 512
 
@@ -59,14 +59,14 @@ class FoldedReason:
 
     @property
     def label(self) -> str:
-        """The text as the value of a label: at most 120 characters, cut between words, and 200
+        """The text as a label value: at most 120 characters, cut between words, and at most 200
         bytes.
         """
         return shorten(_cut(self.text, MAX_LABEL_LENGTH))
 
 
 def fold(reason: str) -> FoldedReason:
-    """What this reason has in common with those of the same fault, for any text."""
+    """Return what this reason, any text, has in common with others of the same fault."""
     return _fold_cached(reason) if len(reason) <= MAX_CACHED_LENGTH else _fold(reason)
 
 

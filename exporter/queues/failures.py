@@ -1,4 +1,4 @@
-"""Failures grouped by what went wrong: of jobs that are kept, and of others that were seen."""
+"""Failures grouped by what went wrong: those of kept jobs, and those that were seen in events."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from exporter.queues.failure_reasons import FoldedReason, fold
 from exporter.queues.jobs import Job
 from exporter.queues.text import text
 
-# What is looked at of a stack trace, and kept of a group's example (characters).
+# Maximum number of characters that are read of a stack trace, and kept of a group's example.
 MAX_TRACE_LENGTH = 16_000
 MAX_EXAMPLE_LENGTH = 4000
-# Names, sources and frames that a group distinguishes.
+# Maximum number of names, sources and frames that a group distinguishes.
 MAX_NAMES = 1000
 
-# A frame of JavaScript, the innermost first; a frame of Python, the innermost last.
+# Frames of JavaScript, whose traces begin with the innermost, and of Python, whose traces end with
+# it.
 JAVASCRIPT_FRAME = re.compile(
     r"^[ \t]+at (?:async )?(?:(?P<function>[^(\n]{1,200}) \()?"
     r"(?P<file>[^()\n]{1,500}?)(?::\d+){0,2}\)?$",
@@ -29,19 +30,20 @@ JAVASCRIPT_FRAME = re.compile(
 PYTHON_FRAME = re.compile(
     r"^ +File \"(?P<file>[^\"\n]{1,500})\", line \d+, in (?P<function>[^\n]{1,200})$", re.MULTILINE
 )
-# Where what everybody uses is: through it go all connections and all requests.
+# Files of runtimes and libraries: all connections and requests pass through them, so their frames
+# say little.
 FOREIGN = re.compile(r"^node:|^internal/|node_modules|site-packages|<anonymous>|^native$")
 
 
 @dataclass(slots=True)
 class Group:
-    """The failures of one fault, that is of one folded reason. Times are epoch milliseconds.
+    """The failures with one folded reason. Times are epoch milliseconds.
 
-    Of two kinds of jobs: those that have failed and are kept, and those that will be tried again.
+    They are of two kinds: failed jobs that are kept, and jobs that will be retried.
     """
 
     reason: FoldedReason
-    # The newest that has failed, or the next that will be tried again.
+    # The newest failed job, or the next one that will be retried.
     example_raw_id: bytes | None = None
     example_reason: str | None = None
     count: int = 0  # that have failed
@@ -57,7 +59,7 @@ class Group:
 
     @property
     def frame(self) -> str | None:
-        """Where most of the jobs failed, of the last trace of each; None if none has a trace."""
+        """Where most of the jobs failed, by the last trace of each; None if none has a trace."""
         return next((frame for frame, _ in self.frames.most_common(1)), None)
 
     def add_failed(self, job: Job) -> None:
@@ -67,7 +69,7 @@ class Group:
         self._add_times(job.finished_on, job.finished_on)
 
     def add_retrying(self, job: Job) -> None:
-        """Add a job that will be tried again."""
+        """Add a job that will be retried."""
         self.retrying += 1
         self._add(job)
 
@@ -78,7 +80,7 @@ class Group:
         self.names |= Counter(seen.names)
 
     def show_seen(self, seen: ReasonEvidence) -> None:
-        """Add the texts of what was seen, without what is hidden, if the group is to be shown."""
+        """Add the redacted texts of what was seen, if the group is to be shown."""
         self.seen, self.reason = seen, seen.reason
         self.sources |= Counter(seen.sources)
         if self.example_raw_id is None:
@@ -114,7 +116,7 @@ class Group:
 
 
 class Groups:
-    """The groups of a queue: of what failed since then (epoch ms), or of all of it."""
+    """The groups of a queue: failures since a time (epoch ms), or all of them."""
 
     def __init__(self, since: int | None = None) -> None:
         self.retrying = 0
@@ -124,10 +126,10 @@ class Groups:
     async def add_failed(self, jobs: AsyncIterable[Job]) -> bool:
         """Add jobs that have failed, newest first.
 
-        The first that is older ends it; returns whether it came.
+        Stops at the first job that is older; returns whether there was one.
         """
         async for job in jobs:
-            # A long reason and its trace take a millisecond: others should have their turn.
+            # A long reason and its trace take a millisecond: yield to other tasks.
             await asyncio.sleep(0)
             if self._since is not None and (job.finished_on or 0) < self._since:
                 return True
@@ -135,7 +137,7 @@ class Groups:
         return False
 
     async def add_retrying(self, jobs: AsyncIterable[Job]) -> None:
-        """Add those of these jobs, which wait, of which an attempt has failed."""
+        """Add those of these waiting jobs that have a failed attempt."""
         async for job in jobs:
             await asyncio.sleep(0)
             is_recent = self._since is None or (job.processed_on or 0) >= self._since
@@ -170,7 +172,7 @@ def _count(counts: Counter[str], name: str) -> None:
 
 
 def fold_reason(job: Job) -> FoldedReason:
-    """Why a job failed, without what is of this job alone."""
+    """Why a job failed, without what is specific to this job."""
     return fold(job.failed_reason or "")
 
 
@@ -178,7 +180,7 @@ def innermost_frame(traces: list[object]) -> str | None:
     """Where the last attempt failed: `at fetch (imap.js)`.
 
     The innermost frame of the application's own code, or the innermost of all. None if the last
-    trace is none, or has no frame of JavaScript or Python.
+    trace is missing, or has no frame of JavaScript or Python.
     """
     newest = traces[-1] if traces else None
     if not isinstance(newest, str):
@@ -190,6 +192,6 @@ def innermost_frame(traces: list[object]) -> str | None:
         return None
     own = (frame for frame in frames if not FOREIGN.search(frame["file"]))
     frame = next(own, frames[0])
-    # Where it is installed, and which line it is, changes from release to release.
+    # The directory of installation and the line change from release to release.
     file = re.split(r"[/\\]", frame["file"])[-1]
     return f"at {frame['function']} ({file})" if frame["function"] else f"at {file}"

@@ -31,9 +31,9 @@ class ChildState(NamedTuple):
 class Child(NamedTuple):
     """A job that a flow's parent waits for.
 
-    `outcome` is what the parent knows of it, `now` what its own queue knows: None for one that is
-    processed, and where its queue cannot be read (another slot of a cluster, a prefix that the ACL
-    user may not read).
+    `outcome` is what the parent knows of it, `now` what its own queue knows: None if the child is
+    processed, or if its queue cannot be read (another slot of a cluster, a prefix that the ACL user
+    may not read).
     """
 
     key: JobKey
@@ -43,7 +43,7 @@ class Child(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Children:
-    """The jobs that a flow's parent waits for, by what became of them."""
+    """The jobs that a flow's parent waits for, by outcome."""
 
     counts: Mapping[str, int]
     jobs: tuple[Child, ...]
@@ -72,7 +72,7 @@ class JobDetail:
 
 
 def decoded_options(given: Any) -> Any:
-    """A job's options by the names that applications give them; what are none, as they are."""
+    """A job's options by the names that applications use; anything else unchanged."""
     if not isinstance(given, dict):
         return given
     return {OPTIONS.get(name, name): value for name, value in given.items()}

@@ -9,7 +9,7 @@ from exporter.queues.text import MAX_SAFE_INTEGER
 
 
 class JobFacts(NamedTuple):
-    """A job's hash, as far as it matters here; all None where it is gone."""
+    """The relevant fields of a job's hash; all None if it is gone."""
 
     name: bytes | None
     atm: bytes | None  # attempts made
@@ -31,7 +31,7 @@ class JobFacts(NamedTuple):
 
     @property
     def retries(self) -> int:
-        """How many attempts have failed and were followed by another one, or will be."""
+        """How many attempts failed and were retried, or will be."""
         made = number(self.atm or self.attempts_made)
         # The attempt that finished the job is counted too.
         return made - 1 if self.finished_on else made
@@ -70,7 +70,7 @@ NO_JOB = JobFacts(None, None, None, None, None, None)
 
 
 def number(raw: bytes | None) -> int:
-    """A whole number that BullMQ wrote; 0 if it is none."""
+    """A whole number that BullMQ wrote; 0 for anything else."""
     try:
         whole = int(raw or 0)
     except ValueError:

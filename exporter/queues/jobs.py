@@ -8,18 +8,19 @@ from typing import Any, NamedTuple
 
 from exporter.queues.queue import State
 
-# The fields that an application can fill with anything, in the order in which they are read while
-# there is room, and how many bytes of one field and of all of them a page holds: 1,000 jobs of
-# 353 kB each kept the process busy for 16 s and took 3 GB. What is more is left out, and said so.
+# The fields that an application can fill with anything, in the order in which they are read, and
+# the maximum number of bytes of one field and of all of them in a page: 1,000 jobs of 353 kB each
+# kept the process busy for 16 s and took 3 GB. What exceeds the limits is omitted, and the answer
+# says so.
 UNBOUNDED = ("failedReason", "stacktrace", "data", "returnvalue")
-# What a list of jobs can do without.
+# The fields that a list of jobs can do without.
 BULKY = ("stacktrace", "data", "returnvalue")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """How many bytes of one such field, and of all of them together, are read; and for how many
-    seconds all jobs of a state are.
+    """The maximum number of bytes of one such field and of all of them together, and of seconds for
+    reading all jobs of a state.
     """
 
     field_bytes: int = 1 << 20
@@ -58,9 +59,9 @@ class Page:
     counts: Mapping[State, int]
     jobs: tuple[Job, ...]
     ids: tuple[bytes, ...] = ()  # of the jobs, and of those that vanished meanwhile
-    ended: bool = False  # whether there are no more behind it
+    ended: bool = False  # whether there are no more after it
     missing: int = 0  # how many of the ids have no hash: evicted or deleted
-    has_counter: bool = False  # whether its jobs are numbered: Bull's queues have nothing else
+    has_counter: bool = False  # of jobs; a queue of Bull may have nothing else
 
     @property
     def is_empty(self) -> bool:
@@ -71,10 +72,10 @@ class Page:
 def too_large(
     sizes: Sequence[Sequence[int]], fields: Sequence[str], limits: ReadLimits
 ) -> list[dict[str, bytes]]:
-    """For each job the fields that are not to be read, and what to show in their place.
+    """For each job the fields not to read, and what to show in their place.
 
-    `sizes` are bytes. What may be read goes to the first of the fields of all jobs, then to the
-    second, and so on.
+    `sizes` are bytes. The allowance is spent on the first field of all jobs, then on the second,
+    and so on.
     """
     left = limits.page_bytes
     if sum(map(sum, sizes)) <= min(left, limits.field_bytes):

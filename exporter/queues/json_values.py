@@ -14,13 +14,13 @@ MAX_JSON_DEPTH = 240
 
 
 class NotJson(str):
-    """A text that stands where JSON is expected."""
+    """A text found where JSON is expected."""
 
     __slots__ = ()
 
 
 def parse_json(raw: bytes | None) -> Any:
-    """JSON as it is; what is not JSON, as the string it is, a NotJson."""
+    """The parsed value; for anything that is not JSON, the string itself as a NotJson."""
     if raw is None:
         return None
     try:
@@ -29,7 +29,7 @@ def parse_json(raw: bytes | None) -> Any:
         value = _with_lone_surrogates(raw)
     if len(raw) > MAX_JSON_DEPTH and _may_be_deep(raw, value):
         try:
-            # An answer wraps it in further levels.
+            # The answer of the API adds further levels around it.
             orjson.dumps([[[[[[[[value]]]]]]]])
         except TypeError:
             return NotJson(text(raw))
@@ -37,14 +37,14 @@ def parse_json(raw: bytes | None) -> Any:
 
 
 def _may_be_deep(raw: bytes, value: Any) -> bool:
-    # Nearly always a stack trace, of which to count the brackets takes longer than to parse it.
+    # Nearly always a stack trace, for which counting brackets takes longer than parsing.
     if isinstance(value, list) and set(map(type, value)) == {str}:
         return False
     return raw.count(b"[") + raw.count(b"{") > MAX_JSON_DEPTH
 
 
 def _with_lone_surrogates(raw: bytes) -> Any:
-    r"""JSON that holds half of a surrogate pair, such as a text that was cut within an emoji.
+    r"""JSON with half of a surrogate pair, such as a text that was cut within an emoji.
 
     JSON.stringify writes it as `\ud83d`, which orjson refuses; it is shown as U+FFFD.
     """

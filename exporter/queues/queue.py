@@ -39,10 +39,10 @@ class JobKey(NamedTuple):
         cls, raw_key: bytes, prefixes: Iterable[str], queues: Mapping[str, Queue] | None = None
     ) -> JobKey:
         """The parts of a key, by the `queues` that are known (see `Watcher.by_key`): the longest
-        that fits is taken.
+        match is taken.
 
-        Of other queues a prefix may hold colons and a name holds none: the longest of the
-        `prefixes` that fits is taken, or what stands before the first colon.
+        For other queues the longest matching one of `prefixes` is taken, or what precedes the first
+        colon: a prefix may contain colons, a name does not.
         """
         for known, raw_id in queues_of_key(raw_key, queues or {}):
             return cls(known.prefix, text(known.raw_name), raw_id)
@@ -53,14 +53,13 @@ class JobKey(NamedTuple):
         return cls(text(prefix), text(queue), raw_id)
 
 
-# A tuple: each poll looks each queue up in some ten tables, and a hash written in Python took a
-# tenth of it.
+# A tuple: each poll looks each queue up in some ten tables, and a `__hash__` written in Python took
+# a tenth of the poll's time.
 class Queue(NamedTuple):
     """One BullMQ queue: what it is called, and where its keys are.
 
-    `base` begins each of its keys (`bull:ingestion:`); `name` is for people, and for labels and
-    addresses, and so a long one is shortened. Neither this nor the prefix differs where `base` does
-    not.
+    Each of its keys begins with `base` (`bull:ingestion:`). `name` is for people, labels and
+    addresses, so a long one is shortened. `base` determines both the name and the prefix.
     """
 
     base: bytes
@@ -80,15 +79,15 @@ class Queue(NamedTuple):
         return self.base + job_id
 
 
-# How far into a job's key the end of its queue's name is looked for: a key may have a million
-# colons, and what stands before each of them is copied.
+# How far into a job's key the end of its queue's name is searched for: a key may have a million
+# colons, and what precedes each of them is copied.
 MAX_QUEUE_KEY_BYTES = 4096
 
 
 def queues_of_key(raw_key: bytes, queues: Mapping[str, Queue]) -> Iterator[tuple[Queue, bytes]]:
     """The queues that a job with this key may belong to, and its id there.
 
-    The longest first: names of queues and ids of jobs may both contain colons.
+    The longest name first, because names of queues and ids of jobs may both contain colons.
     """
     end = raw_key.rfind(b":", 0, MAX_QUEUE_KEY_BYTES)
     while end > 0:

@@ -1,7 +1,7 @@
-"""What is counted of a queue from its events: by job name, and the jobs that are not finished.
+"""Counts a queue's events by job name, and tracks the jobs that are not finished.
 
-What each event means is read off the XADDs of BullMQ's Lua scripts, 5.56.3 and 6.7.0. Both write
-`event <type> jobId <id>` first, and then what the type brings along.
+The meaning of each event is taken from the XADDs in BullMQ's Lua scripts, 5.56.3 and 6.7.0. Both
+write `event <type> jobId <id>` first, then the fields of that type.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from exporter.queues.text import MAX_LABEL_BYTES, MAX_SAFE_INTEGER, label_text, 
 from exporter.queues.tracked_jobs import UNKNOWN_RETRIES, JobBudget, TrackedJob
 from exporter.queues.worker_clock import WorkerClock
 
-# Plain numbers: an IntEnum's members cost the loop below a tenth of its time.
+# Plain numbers, because an IntEnum's members cost the loop below a tenth of its time.
 ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED, DEDUPLICATED, DUPLICATED = map(
     int, Count
 )
@@ -40,11 +40,12 @@ ADDED, COMPLETED, FAILED, RETRIED, STALLED, RETRIES_EXHAUSTED, DEDUPLICATED, DUP
 # that of Redis, and is looked at before the script runs.
 CLOCK_SKEW_MS = 2000
 
-# Ids of finished jobs that are remembered to backfill gaps: over 5 s of the fastest worker that was
-# measured (7,675 jobs a second). With more, the earliest part of a gap is not backfilled.
+# Maximum number of ids of finished jobs that are remembered to backfill gaps: over 5 s of the
+# fastest worker that was measured (7,675 jobs a second). If there are more, the earliest part of a
+# gap is not backfilled.
 MAX_FINISHED_JOBS = 50_000
 
-# Gaps that wait to be backfilled; two of more are taken as one.
+# Maximum number of gaps that wait to be backfilled; beyond it two are merged.
 MAX_GAPS = 20
 
 
@@ -54,35 +55,36 @@ CHILDREN_FAILED = b"children are failed"
 # Reasons of jobs that failed though no attempt did; the other one is of moveStalledJobsToWait.
 NO_ATTEMPT_FAILED = frozenset((CHILDREN_FAILED, b"job stalled more than allowable limit"))
 
-# After so many seconds without an event the ids of finished jobs are let go.
+# Seconds without an event after which the ids of finished jobs are dropped.
 IDLE_SECONDS = 60.0
 
 
 class AmbiguousTransition(NamedTuple):
-    """A job that ceased to be active: was that a failed attempt, of which another one follows?
+    """A job that ceased to be active: was that a failed attempt, which is retried?
 
     Its hash shows that, by the attempts made. The stream does not: in 6.x `waiting` with `prev` =
     `active` is a retry as well as a job put back because of a rate limit, and in any version
-    `delayed` is a retry's backoff as well as Job.moveToDelayed(). And where we do not
-    know of the job that it was active, 5.x has one more: `waiting` with `prev` = `failed`, which is
-    a failed attempt as well as Job.retry() of a failed job.
+    `delayed` is a retry's backoff as well as Job.moveToDelayed(). If it is not known that the job
+    was active, 5.x has one more case: `waiting` with `prev` = `failed` is a failed attempt as well
+    as Job.retry() of a failed job.
 
     The hash may be ahead of the events: a 5.x job that is put back because of a rate limit, and
     fails before its hash is read, shows a failed attempt whose `waiting` with `prev` = `failed` is
-    still to be read. From then on the hash decides about those as well, so that none counts twice.
+    still to be read. From then on the hash decides about those events as well, so that none counts
+    twice.
     """
 
     job_id: bytes
     job: TrackedJob
     prev: bytes  # that of its `waiting`, `active` or `failed`; empty for its `delayed`
     at: bytes  # id of the entry
-    # Whether `job.retries` is no base to compare with: unknown, or from a hash that may include
+    # Whether `job.retries` cannot be compared with: it is unknown, or from a hash that may include
     # failures of unread events.
     is_unsure: bool
 
 
 class ReadReason(NamedTuple):
-    """A reason without what is hidden: as reasons are grouped, and as its `excerpt`."""
+    """A redacted reason: as it is grouped, and its `excerpt`."""
 
     folded: FoldedReason
     text: bytes
@@ -94,8 +96,8 @@ class UnreadFailure(NamedTuple):
     at: int  # epoch ms
     job_id: bytes
     job: TrackedJob
-    attempts: int | None  # how many of the job's attempts have failed; None: unknown
-    raw_reason: bytes | None = None  # None: none, or for an attempt that is retried in its hash
+    attempts: int | None  # failed attempts of the job; None: unknown
+    raw_reason: bytes | None = None  # None: no reason, or, for a retried attempt, in the hash
 
 
 class QueueEventCounter:
@@ -118,18 +120,18 @@ class QueueEventCounter:
         self.tallies: dict[str, Tally] = {}
         self.missed = 0
         self.gaps: list[Gap] = []  # those that are not backfilled yet
-        self.cleaned = False  # jobs may be gone of which no event says so
+        self.cleaned = False  # jobs may be gone without an event
         self._events_off = False
         self._restored = False
         self._taken_removed = FinishedJobs()  # the sum of what `take_removed` has returned
         # None as soon as anything is counted: in read, pass_over, resolve, note_gap, backfill and
-        # compare_clock, and when the queue goes or is remembered.
+        # compare_clock, and when the queue is removed or restored.
         self._frozen: QueueTallies | None = None
         self._layout = layout
         self._budget = budget
         self._max_names = max_names
-        # Why jobs failed; None if that is not counted. And what is still to be counted there: jobs
-        # that failed with what their events say, and failed attempts with what their hashes will.
+        # Counts by reason; None if reasons are not counted. Still to be counted there: failed jobs,
+        # whose events contain the reason, and failed attempts, whose hashes will.
         self._reasons = QueueReasons(max_reasons, int(1000 * time.time())) if max_reasons else None
         self._failures: list[UnreadFailure] = []
         self._failed_attempts: list[UnreadFailure] = []
@@ -138,7 +140,7 @@ class QueueEventCounter:
         self._ambiguous: list[AmbiguousTransition] = []
         # Jobs whose `retries` come from the hash, and may include failures of unread events.
         self._ahead: set[TrackedJob] = set()
-        # Such jobs of which a further failure was read: its hash is to be read again.
+        # Those of them with a further failure that was read: their hashes must be read again.
         self._stale: list[tuple[bytes, TrackedJob]] = []
         # Jobs that were retried by hand, perhaps with their attempts reset to 0.
         self._again: list[tuple[bytes, TrackedJob]] = []
@@ -152,9 +154,9 @@ class QueueEventCounter:
         self._last_failed: tuple[bytes, TrackedJob] | None = None
         self._last_finished = (b"", b"")  # the job, and the id of the event
         self._worker_clock = WorkerClock()
-        # Jobs whose end was read, for as long as a gap may be backfilled for which it matters:
-        # lists, each with the time of the last entry before it.
-        # No deque: an empty one takes 760 bytes, which is 8 MB for 10,000 queues.
+        # Jobs whose end was read, for as long as that matters for backfilling a gap: lists, each
+        # with the time of the last entry before it. No deque, because an empty one takes 760 bytes,
+        # which is 8 MB for 10,000 queues.
         self._finished: list[tuple[int, list[bytes]]] = [(0, [])]
         self._read_at = time.monotonic()
         self.gap_noted_at = self._read_at  # monotonic, of the last one
@@ -162,7 +164,7 @@ class QueueEventCounter:
     # Reading
 
     def start(self, since: int) -> None:
-        """Begin with what happens after a time (ms): all of it will be read."""
+        """Note that everything after this time (ms) will be read."""
         self._complete_since = since
         self._finished = [(since, [])]
 
@@ -171,8 +173,8 @@ class QueueEventCounter:
         self._frozen = None
         self._read_at = time.monotonic()
         for entry_id, fields in entries:
-            # A type without a handler (`progress`, `drained`, one of a later version) counts as
-            # read, and as nothing else.
+            # A type without a handler (`progress`, `drained`, one of a later version) only counts
+            # as read.
             handle = _HANDLERS.get(fields[1])
             if handle is not None and len(fields) > 3 and fields[2] == b"jobId":
                 handle(self, entry_id, remembered_id(fields[3]), fields)
@@ -180,11 +182,11 @@ class QueueEventCounter:
                 self.cleaned = True
 
     def pass_over(self, entries: Sequence[Entry]) -> None:
-        """Take entries for missed that could not be counted, or not all of them."""
+        """Count as missed these entries, of which some or all could not be counted."""
         self.note_missed(len(entries))
 
     def note_missed(self, number: int) -> None:
-        """Events were not counted: what is known of jobs on their way may be wrong."""
+        """Count missed events; what is known of unfinished jobs may be wrong after them."""
         self._frozen = None
         self.missed += number
         self.forget_all()
@@ -207,8 +209,8 @@ class QueueEventCounter:
     def _deduplicated(self, _: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
         """Job `job_id` exists already, or replaces one that was not due yet.
 
-        5.x writes `debounced` and `deduplicated` for one add that is swallowed, one after the other
-        (deduplicateJob); older ones `debounced` alone, 6.x `deduplicated` alone.
+        For one dropped add 5.x writes `debounced`, then `deduplicated` (deduplicateJob); older
+        versions write only `debounced`, 6.x only `deduplicated`.
         """
         counted = self._debounced
         self._debounced = job_id if fields[1] == b"debounced" else None
@@ -281,7 +283,7 @@ class QueueEventCounter:
         self._finish(entry_id, job_id).tally.values[COMPLETED] += 1
 
     def _known_attempts(self, job: TrackedJob) -> int | None:
-        """How many of its attempts have failed, if the events show it."""
+        """How many of its attempts failed, if the events show that."""
         return None if job.retries == UNKNOWN_RETRIES or job in self._ahead else job.retries
 
     def _failed(self, entry_id: bytes, job_id: bytes, fields: Sequence[bytes]) -> None:
@@ -329,7 +331,7 @@ class QueueEventCounter:
         job = self.jobs.get(job_id) or self._job(job_id)
         job.tally.values[STALLED] += 1
         if job.taken is not None:
-            job.ready, job.taken = entry_id, None  # in PostgreSQL this is all that it writes
+            job.ready, job.taken = entry_id, None  # in PostgreSQL this is the only event
 
     def _waiting_children(self, _: bytes, job_id: bytes, __: Sequence[bytes]) -> None:
         if job := self.jobs.get(job_id):
@@ -341,11 +343,11 @@ class QueueEventCounter:
     # Jobs
 
     def is_unsure(self, job: TrackedJob) -> bool:
-        """Whether how often the job has failed is not known, or may include unread events."""
+        """Whether the number of its failures is unknown, or may include those of unread events."""
         return job.retries == UNKNOWN_RETRIES or job in self._ahead
 
     def has_failed(self, job_id: bytes) -> bool:
-        """Whether the job is known to have failed for good, and was not tried again since."""
+        """Whether the job is known to have failed for good, and was not retried since."""
         return self._budget.failed.get(self.queue.base, job_id) is not None
 
     @property
@@ -354,10 +356,10 @@ class QueueEventCounter:
         return self._budget.taken < self._budget.limit
 
     def _track(self, job_id: bytes, job: TrackedJob) -> bool:
-        """Keep track of a job; False where the budget is used up."""
+        """Keep track of a job; False if the budget is used up."""
         if job_id not in self.jobs:
-            # A newcomer is refused rather than an old job put out: in a backlog that is longer than
-            # the limit the old ones are those that are taken next.
+            # A new job is refused instead of dropping an old one: in a backlog that is longer than
+            # the limit the old ones are taken next.
             if self._budget.taken >= self._budget.limit:
                 self._complete_since = None
                 return False
@@ -366,13 +368,13 @@ class QueueEventCounter:
         return True
 
     def _job(self, job_id: bytes) -> TrackedJob:
-        """A job that was added before we followed, or when the budget was used up."""
+        """A job that was added before its queue was followed, or when the budget was used up."""
         job = self._nameless_job(job_id)
         self._track(job_id, job)
         return job
 
     def _nameless_job(self, job_id: bytes) -> TrackedJob:
-        # It counts into a tally of its own until its name is known.
+        # It is counted in a tally of its own until its name is known.
         job = TrackedJob(Tally(UNKNOWN, self._layout.size))
         job.retries = UNKNOWN_RETRIES
         self._nameless.append((job_id, job))
@@ -384,17 +386,17 @@ class QueueEventCounter:
         return (job or self._nameless_job(job_id)).tally
 
     def forget(self, job_id: bytes) -> None:
-        """Keep track of this job no longer."""
+        """Stop tracking this job."""
         if self.jobs.pop(job_id, None):
             self._budget.taken -= 1
         else:
             self._budget.failed.take(self.queue.base, job_id)
 
     def put_away(self) -> None:
-        """The queue is gone, and its series with it.
+        """Note that the queue is gone, and its series with it.
 
-        Should it come back, nothing is to be read twice, and its counters go on where they were: it
-        may have been made anew before it was found to be gone, and some of it counted.
+        If it comes back, its counters continue where they were, and nothing is read twice: it may
+        have been created again before it was found to be gone, and some of its events counted.
         """
         self._frozen = None
         self.forget_all()
@@ -411,7 +413,7 @@ class QueueEventCounter:
         return self._taken_removed.minus(before)
 
     def forget_all(self) -> None:
-        """Keep track of none of the jobs; what was counted stays."""
+        """Stop tracking all jobs; what was counted stays."""
         self._complete_since = None
         self._budget.taken -= len(self.jobs)
         self.jobs.clear()
@@ -446,7 +448,7 @@ class QueueEventCounter:
         if self._worker_clock.compare(at, milliseconds(moved)):
             self._frozen = None
 
-    # Names and doubts
+    # Names and ambiguous transitions
 
     def unresolved(self) -> set[bytes]:
         """Ids of the jobs whose `JobFacts` are needed before the counts are right."""
@@ -458,7 +460,7 @@ class QueueEventCounter:
         )
 
     def unresolved_in_detail(self) -> set[bytes]:
-        """Jobs for which all facts are needed: those that earlier events have moved."""
+        """Jobs for which all facts are needed, because the number of their failures is unsure."""
         return {each.job_id for each in self._ambiguous if each.is_unsure}
 
     def unresolved_reasons(self) -> set[bytes]:
@@ -469,7 +471,7 @@ class QueueEventCounter:
         return attempts | {transition.job_id for transition in self._ambiguous}
 
     def unread_reasons(self, facts: Mapping[bytes, JobFacts]) -> set[bytes]:
-        """The reasons, as they were written, that `resolve` needs folded."""
+        """The raw reasons that `resolve` needs in folded form."""
         asked = self.unresolved_reasons()
         of_attempts = {facts[job_id].failed_reason for job_id in asked}
         return {raw for raw in {*of_attempts, *(each.raw_reason for each in self._failures)} if raw}
@@ -477,7 +479,7 @@ class QueueEventCounter:
     @property
     def is_unresolved(self) -> bool:
         """Whether `resolve` has something to do."""
-        # Without making sets: each read asks this of each queue that had events.
+        # Without making sets, because each read asks this for each queue that had events.
         return any(
             (
                 *(self._failures, self._failed_attempts),
@@ -491,7 +493,7 @@ class QueueEventCounter:
         return bool(self._ahead)
 
     def note_caught_up(self) -> None:
-        """Note that all is read that was written before the last `resolve`."""
+        """Note that everything written before the last `resolve` has been read."""
         self._ahead.clear()
 
     def resolve(
@@ -520,7 +522,7 @@ class QueueEventCounter:
                 unsure[job_id] = job
         for job_id, job in unsure.items():
             job.retries = facts[job_id].retries
-            # With none there is none to be counted twice, or not at all.
+            # Without failures none can be counted twice, or not at all.
             if job.retries > 0 and self.jobs.get(job_id) is job:
                 self._ahead.add(job)
         self._ambiguous, self._nameless, self._again, self._stale = [], [], [], []
@@ -546,7 +548,7 @@ class QueueEventCounter:
                 known.append(
                     FailedAttempt(each.job_id, name, each.at, each.attempts, is_final, *reason)
                 )
-        # As they happened: the newest are kept in the end.
+        # In the order of time, so that the newest are kept.
         return sorted(known, key=attrgetter("at"))
 
     def _decide(self, transition: AmbiguousTransition, facts: JobFacts) -> None:
@@ -560,8 +562,8 @@ class QueueEventCounter:
         elif prev == b"failed":
             failed = self._retry_prev != b"active" and _was_active(facts, transition.at)
         else:
-            # It is unknown how many attempts had failed before this one: that it failed is certain
-            # only if all of them did, or if more have than when the hash was first read.
+            # It is unknown how many attempts had failed before this one. It certainly failed only
+            # if all attempts did, or if more have failed than when the hash was first read.
             failed = facts.every_start_failed or UNKNOWN_RETRIES < job.retries < facts.retries
         if not failed:
             return
@@ -596,11 +598,13 @@ class QueueEventCounter:
             self.gaps[:2] = [Gap(first.missed + second.missed, first.since, second.until)]
 
     def note_check(self) -> None:
-        """The cursor was checked: what finished long before it is not needed any more."""
+        """Note that the cursor was checked: ids of jobs that finished long before are no longer
+        needed.
+        """
         read = milliseconds(self.cursor.position)
         idle = time.monotonic() - self._read_at
         if not self.gaps and idle >= IDLE_SECONDS:
-            # What is missed from now on happens now or later.
+            # Events that are missed from now on happen now or later.
             self._finished = [(read + int(1000 * idle) - 3 * CLOCK_SKEW_MS, [])]
             return
         if read - self._finished[-1][0] >= CLOCK_SKEW_MS:
@@ -626,7 +630,7 @@ class QueueEventCounter:
         return milliseconds(self.cursor.position) >= gap.until + 2 * CLOCK_SKEW_MS
 
     def seen(self) -> set[bytes]:
-        """The jobs whose end was read, or backfilled, of late."""
+        """The jobs whose end was recently read or backfilled."""
         return {job_id for _, job_ids in self._finished for job_id in job_ids}
 
     def backfill(self, count: Count, found: Mapping[bytes, JobFacts]) -> None:
@@ -642,11 +646,12 @@ class QueueEventCounter:
                 job.retries = facts.retries
                 self._budget.failed.remember(self.queue.base, job_id, job)
         self._count_unknown_reasons(count, len(found))
-        # They are not to be found again when another gap is backfilled, or this one after an error.
+        # So that they are not found again when another gap is backfilled, or this one after an
+        # error.
         self._finished[-1][1].extend(found)
 
     def counted(self, count: Count) -> int:
-        """How many jobs of all names were counted as this."""
+        """How many jobs of all names have this count."""
         return sum(tally.values[count] for tally in self.tallies.values())
 
     def count_unknown(self, count: Count, number: int) -> None:
@@ -679,7 +684,7 @@ class QueueEventCounter:
         return self._frozen
 
     def memory(self) -> dict[str, Any]:
-        """All of it, in plain values, for `remember`."""
+        """Everything in plain values, for `remember`."""
         return {
             "position": self.cursor.position,
             "number": self.cursor.number,
@@ -706,7 +711,7 @@ class QueueEventCounter:
         }
 
     def remember(self, memory: Mapping[str, Any]) -> None:
-        """Go on from a `memory`. Raises KeyError, TypeError or ValueError where it is none."""
+        """Restore a `memory`. Raises KeyError, TypeError or ValueError if it is not one."""
         self._frozen = None
         cursor = self.cursor
         cursor.position, cursor.number = memory["position"], memory["number"]
@@ -749,7 +754,7 @@ def _was_active(facts: JobFacts, at: bytes) -> bool:
     """Whether a job that then became `waiting`, with `prev` = `failed`, was active until then.
 
     Job.retry() and Queue.retryJobs() delete `processedOn` and `failedReason` of the job that they
-    take out of `failed` (reprocessJob, moveJobsToWait). Both are there again only after the job was
+    take out of `failed` (reprocessJob, moveJobsToWait). They exist again only after the job was
     tried once more and failed: then only the worker's clock shows it, unless no attempt was left.
     """
     return (
@@ -759,7 +764,7 @@ def _was_active(facts: JobFacts, at: bytes) -> bool:
     )
 
 
-# One table for all: one in each counter would take 14 MB for 10,000 queues.
+# One table for all counters: one in each would take 14 MB for 10,000 queues.
 _HANDLERS: Mapping[bytes, Callable[[QueueEventCounter, bytes, bytes, Sequence[bytes]], None]] = {
     b"added": QueueEventCounter._added,
     b"waiting": QueueEventCounter._waiting,

@@ -1,8 +1,8 @@
 """How many jobs of a queue failed for which reason: exact, and bounded.
 
 A label value that applications write is unbounded, so only the reasons that matter most have a
-series of their own. All others count under OTHER, and what nobody can know under UNKNOWN: the sum
-is always the number of failures.
+series of their own. All others count under OTHER, and unknown reasons under UNKNOWN: the sum is
+always the number of failures.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from typing import Any, NamedTuple
 
 from exporter.queues.failure_reasons import FoldedReason
 
-# In place of a fingerprint: reasons without a series of their own; failures of which the reason
-# could not be read; and what reasons had counted that have no series any more. These counts move
-# there at once, so a rate of RETIRED means nothing.
+# Used in place of a fingerprint: for reasons without a series of their own, for failures whose
+# reason could not be read, and for the counts of reasons that have lost their series. These counts
+# move to RETIRED at once, so its rate means nothing.
 OTHER = "__other__"
 UNKNOWN = "__unknown__"
 RETIRED = "__retired__"
 RESERVED = {OTHER: "other reasons", UNKNOWN: "unknown", RETIRED: "earlier reasons"}
 
-# The weight of a reason is the number of its failures, each half as much after so long (ms).
+# The weight of a reason is the number of its failures; a failure counts half after this time (ms).
 WEIGHT_HALF_LIFE_MS = 3_600_000
-# A reason takes the series of another one if it weighs so many times as much.
+# A reason takes over the series of another one if it has this many times its weight.
 TAKEOVER = 2.0
-# How many reasons without a series are weighed.
+# Maximum number of reasons without a series whose weight is remembered.
 MAX_CANDIDATES = 50
-# A reason is new again after so long without it (ms): seven days.
+# A reason that has not occurred for this time (ms) is new again: seven days.
 FORGET_AFTER_MS = 7 * 86_400_000
-# Reasons of a queue of which it is remembered when they were seen.
+# Maximum number of reasons of a queue for which it is remembered when they were seen.
 MAX_SEEN = 200
 
 
 class Seen(NamedTuple):
-    """Since when a reason is seen, and when it was last (epoch ms, by Redis's clock)."""
+    """When a reason was first and last seen (epoch ms, by Redis's clock)."""
 
     first: int
     last: int
 
 
 class ReasonCount(NamedTuple):
-    """A series. `restored`: it was exposed before, and is not new when it is exposed again."""
+    """A series. `restored`: it was exposed before, so it is not new when it is exposed again."""
 
     text: str
     total: int
@@ -69,7 +69,7 @@ class _Series:
 
     def add(self, at: int, weight: float) -> None:
         self.count += 1
-        # Events of one queue may go back in time by a little.
+        # Times of a queue's events may go back a little.
         self.weight, self.at = self.weight_at(at) + weight, max(at, self.at)
 
 
@@ -80,12 +80,14 @@ def _host_clock() -> int:
 class ReasonCounts:
     """Counts of one kind by reason, of at most `limit` reasons.
 
-    A reason keeps its series while it is among those that fail most of late. At most `limit` series
-    an hour pass to other reasons, so that hostile reasons cannot flood Prometheus with series.
+    A reason keeps its series while it is among those that occurred most often recently. At most
+    `limit` series an hour pass to other reasons, so that hostile reasons cannot flood Prometheus
+    with series.
 
-    `now` is the present in epoch ms. A failure is weighed as of then if its event has a later time:
-    somebody may have chosen the id of an event, and all later ids in that stream are as large. The
-    weight of its reason would not decrease until then, and no series would pass to another reason.
+    `now` is the present in epoch ms. A failure is weighed as of now if its event has a later time:
+    somebody may have chosen the id of an event, and all later ids in that stream are as large.
+    Otherwise the weight of its reason would not decrease until that time, and no series would pass
+    to another reason.
     """
 
     __slots__ = (
@@ -96,10 +98,10 @@ class ReasonCounts:
     def __init__(self, limit: int, now: Callable[[], int] = _host_clock) -> None:
         self._limit, self._now = limit, now
         self._series: dict[str, _Series] = {}
-        # None as soon as anything is counted. To copy all of 20 reasons of each kind takes 38 µs,
-        # which queues without new failures would cost at each poll; to copy what has changed, 12.
+        # None as soon as anything is counted. Copying 20 reasons of each kind takes 38 µs, which
+        # queues without new failures would cost at each poll; copying what has changed takes 12.
         self._frozen: Mapping[str, ReasonCount] | None = None
-        self._candidates: OrderedDict[str, tuple[float, int]] = OrderedDict()  # weight, and when
+        self._candidates: OrderedDict[str, tuple[float, int]] = OrderedDict()  # weight, as of
         self._reserved = _Reserved()
         self._takeovers, self._refilled = float(limit), 0
 
@@ -126,7 +128,7 @@ class ReasonCounts:
         self._reserved.counts[UNKNOWN] += number
 
     def mark_restored(self) -> None:
-        """All series that there are were exposed before."""
+        """Note that all existing series were exposed before."""
         self._frozen, reserved = None, self._reserved
         reserved.restored = {name for name, number in reserved.counts.items() if number}
         for series in self._series.values():
@@ -158,9 +160,9 @@ class ReasonCounts:
         }
 
     def remember(self, memory: Mapping[str, Any]) -> None:
-        """Go on from a `memory`. The limit may be lower now: the heaviest keep their series."""
+        """Restore a `memory`. If the limit is lower now, the heaviest keep their series."""
         for name, number in memory["reserved"].items():
-            # A later version may have more of them.
+            # A later version may have more of these.
             self._reserved.counts[name if name in RESERVED else UNKNOWN] += number
         series_of_all = list(memory["series"])
         if len(series_of_all) > self._limit:
@@ -192,7 +194,7 @@ class ReasonCounts:
         return weight
 
     def _has_room(self, weight: float, at: int) -> bool:
-        """Whether a reason of this weight gets a series; the lightest one may lose its own."""
+        """Whether a reason of this weight gets a series; the lightest reason may lose its own."""
         if len(self._series) < self._limit:
             return True
         hour = 3_600_000
@@ -220,7 +222,7 @@ class _Reserved:
 
 
 class FrozenReasons(NamedTuple):
-    """The reasons of a queue at one moment: by fingerprint, and since when they are known (ms)."""
+    """The reasons of a queue at one moment by fingerprint, and since when they count (ms)."""
 
     failed: Mapping[str, ReasonCount]
     retried: Mapping[str, ReasonCount]
@@ -229,7 +231,7 @@ class FrozenReasons(NamedTuple):
 
 
 class QueueReasons:
-    """Why the jobs of one queue failed, for good or in an attempt that another one follows."""
+    """Why the jobs of one queue failed, for good or in an attempt that is retried."""
 
     __slots__ = ("_frozen", "_seen", "failed", "retried", "since")
 
@@ -245,7 +247,7 @@ class QueueReasons:
         self.failed.count(reason, at)
 
     def count_retried(self, reason: FoldedReason | None, at: int) -> None:
-        """Count a failed attempt that another one follows."""
+        """Count a failed attempt that is retried."""
         self._see(reason, at)
         self.retried.count(reason, at)
 
@@ -262,7 +264,7 @@ class QueueReasons:
         return self._frozen
 
     def mark_restored(self) -> None:
-        """All series were exposed before."""
+        """Note that all series were exposed before."""
         self.failed.mark_restored()
         self.retried.mark_restored()
 
@@ -284,7 +286,9 @@ class QueueReasons:
             self._seen[fingerprint] = Seen(first, last)
 
     def complete(self, *, failed: int, retried: int) -> None:
-        """Count as unknown what was counted before reasons were: the sums are these numbers."""
+        """Count as unknown the failures from before reasons were counted, so that the sums are
+        these numbers.
+        """
         for counts, number in ((self.failed, failed), (self.retried, retried)):
             counts.count_unknown(max(0, number - counts.total))
 

@@ -1,11 +1,13 @@
-"""What of a failure reason says what went wrong: a sentence, out of traces, pages and details."""
+"""Extracts the sentence that says what went wrong from a failure reason with traces, pages or
+details.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# How many characters are read of a reason, and of the end of a longer one that is a traceback.
+# How many characters are read of a reason, and from the end of a longer one that is a traceback.
 MAX_READ_LENGTH = 4000
 
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*+[@-~]?")
@@ -23,13 +25,13 @@ _FRAME = re.compile(
 )
 # `/app/src/mail.ts:41:30`, alone in a line.
 _LOCATION = re.compile(r"\S+\.\w{1,4}:\d+(?::\d+)?$")
-# From here on it is about one occurrence: rows, values, the whole statement, threads.
+# What follows is about one occurrence: rows, values, the whole statement, threads.
 _OCCURRENCE = re.compile(
     r"(?:DETAIL|HINT|CONTEXT|QUERY|STATEMENT|LINE \d+|WHERE): |\[SQL: |\[parameters: "
     r"|\(Background on|params: |goroutine \d|Stack trace:|Require stack:"
 )
-# The same within a line, behind a sign that is quick to find: queries of Laravel, scripts of Redis,
-# places in statements of PostgreSQL.
+# The same within a line, after a string that is quick to find: queries of Laravel, scripts of
+# Redis, positions in statements of PostgreSQL.
 _OCCURRENCES_IN_LINE = (
     ("(Connection: ", re.compile(r" \(Connection: ")),
     ("@user_script:", re.compile(r",? script: [0-9a-f]{40}, on @user_script:\d+\.?")),
@@ -42,9 +44,9 @@ _GENERIC_CLASS = re.compile(r"(?:(?:Uncaught )?[Ee]rror: |ERROR: )+")
 def essence(reason: str) -> str:
     """The part of a reason that says what went wrong, in one line of printable text.
 
-    That is, of a traceback of Python its last exception, of Java's its first and its last cause, of
-    a page of HTML its title; never frames, statements and values of one occurrence. Each step reads
-    its input once; no more than twice `MAX_READ_LENGTH` characters are read.
+    For a traceback of Python that is its last exception, for one of Java its first and its last
+    cause, for a page of HTML its title; never frames, statements and values of one occurrence. Each
+    step reads its input once; no more than twice `MAX_READ_LENGTH` characters are read.
     """
     text = reason[:MAX_READ_LENGTH]
     if _PYTHON_TRACEBACK in text:
@@ -84,7 +86,7 @@ def _heading(text: str, start: int) -> str:
 
 
 def _last_exception(text: str) -> str:
-    """What is below the last frame: the first line that is not indented, and those after it."""
+    """The text below the last frame: the first line that is not indented, and those after it."""
     lines = text[max(0, text.rfind(_PYTHON_TRACEBACK)) :].splitlines()
     for number, line in enumerate(lines[1:], 1):
         if line and not line[0].isspace():

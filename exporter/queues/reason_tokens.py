@@ -33,10 +33,10 @@ from exporter.queues.reason_words import (
 
 # Sentences within sentences: a message that quotes the message of another service.
 MAX_DEPTH = 3
-# Nothing is folded beyond this (characters): of a reason far less is shown, even after
-# `join_values`. It bounds the time that a reason of 2,000 quotations takes, too.
+# No text beyond this is folded (characters); far less of a reason is shown, even after
+# `join_values`. It also bounds the time that a reason of 2,000 quotations takes.
 MAX_FOLDED_LENGTH = 1200
-# What is looked at before a value to decide what it is (characters).
+# How much text before a value is examined to decide what it is (characters).
 CONTEXT_LENGTH = 48
 LONG_WORD_LENGTH = 16
 MAX_NAME_LENGTH = 80

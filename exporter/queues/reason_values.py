@@ -1,4 +1,4 @@
-"""What a single word is: an address, a status, a code, a file, or letters that are random."""
+"""Classifies single words: an address, a status, a code, a file, or random letters."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def has_digit(text: str) -> bool:
 
 
 def well_known(port: str | None) -> str:
-    """`:993` for a port that says which service it is, otherwise nothing."""
+    """`:993` for a port that identifies a service, otherwise nothing."""
     return f":{port}" if port in SERVICE_PORTS else ""
 
 
 def folded_address(word: str, before: str) -> str | None:
-    """What stands for a host or an address of the network, None if it is none."""
+    """The placeholder of a host or a network address; None for other words."""
     if before != "version" and (found := _IPV4.fullmatch(word)):
         return f"<host>{well_known(found[1])}"
     colons = word.count(":")
@@ -75,7 +75,7 @@ def folded_address(word: str, before: str) -> str | None:
 
 
 def is_status_or_code(number: str, before: str, text: str, start: int) -> bool:
-    """Whether a number at this position is part of the fault: 401 requires another password.
+    """Whether a number at this position is part of the fault, as 401 is.
 
     These are statuses of HTTP, replies of mail servers, codes of errors and well-known ports.
     """
@@ -128,7 +128,7 @@ def has_random_part(word: str) -> bool:
 def is_random(letters: str, *, in_id: bool = False) -> bool:
     """Whether ASCII letters are a word of no language.
 
-    Of random letters every second pair is one that words seldom have, of words less than two in
+    In random letters every second pair is one that is rare in words, in words less than two in
     five: of 14,415 words in Perl's, Python's and BullMQ's sources 16 are taken for random, of 8 to
     14 random letters 71 %. Ids of so many letters without a digit are rare. For a part of what
     looks like an id, three in ten are enough: 48 words, 85 %.
@@ -162,7 +162,7 @@ _JSON_SPACE = re.compile(r'(?<=[{\[]) | (?=[}\]])|(?<=":) |(?<=[\]}"\d>],) (?=["
 
 
 def join_values(folded: str) -> str:
-    """Adjacent values as one, with their units: dates, lists, amounts, `1 h 5 min`.
+    """Replace adjacent values and their units by one: dates, lists, amounts, `1 h 5 min`.
 
     A noun that is counted loses its plural: `<*> attempt`, be it one or three.
     """

@@ -1,11 +1,11 @@
-"""Hiding parts of what applications wrote, as those see it who do not know how it is done."""
+"""The interface of redaction, for code that does not know how it is done."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-# Returns a text, or another value of JSON, without what the settings name; a text stays one.
+# Returns a JSON value without what the settings hide; a text stays a text.
 Redact = Callable[[Any], Awaitable[Any]]
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from exporter.queues.queue import Queue
 
-# How many names one remark lists.
+# Maximum number of names that one remark lists.
 MAX_NAMES = 10
 
 
@@ -25,7 +25,7 @@ class Remark(NamedTuple):
 
 
 def not_searched(reason: str) -> Remark:
-    """That new queues cannot be found."""
+    """The remark that new queues cannot be found."""
     return Remark(
         logging.WARNING,
         "queues cannot be searched for",
@@ -34,7 +34,7 @@ def not_searched(reason: str) -> Remark:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of these names, and how many more there are."""
+    """The first of these names, and the number of the others."""
     more = len(names) - MAX_NAMES
     return ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 

@@ -11,9 +11,9 @@ RETENTION_OPTIONS = {State.COMPLETED: "removeOnComplete", State.FAILED: "removeO
 
 
 def kept_jobs(option: Any) -> int | None:
-    """The ceiling that such an option sets; None if it sets none.
+    """The limit that such an option sets; None if it sets none.
 
-    `5000` or `{count: 5000}`; `true` keeps none; an age alone is no ceiling.
+    `5000` or `{count: 5000}`; `true` keeps none; an age is no limit.
     """
     keep = option.get("count") if isinstance(option, dict) else option
     if isinstance(keep, bool):

@@ -12,7 +12,8 @@ from exporter.queues.queue import Queue, State
 
 @dataclass(frozen=True, slots=True)
 class QueueReading:
-    """One queue at one moment. What could not be read is absent (None, or no entry), never 0.
+    """One queue at one moment. A value that could not be read is absent (None, or no entry), never
+    0.
 
     Times are epoch seconds.
     """
@@ -27,7 +28,7 @@ class QueueReading:
     next_delayed: float | None = None
     schedulers: int | None = None
     scheduler_runs: tuple[tuple[str, float], ...] = ()
-    some_schedulers: tuple[bytes, ...] = ()  # whose runs these are; empty if there are no others
+    some_schedulers: tuple[bytes, ...] = ()  # those with a run, if there are others
     heartbeat: float | None = None
     limits: QueueLimits = NO_LIMITS
     oldest_waiting_children: float | None = None  # a flow's parent
@@ -50,8 +51,8 @@ LATE_AFTER_MS = 60_000
 class Scheduler(NamedTuple):
     """A job scheduler, or an old repeatable job. Times are epoch milliseconds.
 
-    Source: storeJobScheduler in addJobScheduler-11 (5.56.3 and 6.7.0), Repeat.keyToData() for what
-    was registered before BullMQ 5.0. Unknown values are None.
+    Source: storeJobScheduler in addJobScheduler-11 (5.56.3 and 6.7.0), Repeat.keyToData() for those
+    registered before BullMQ 5.0. Unknown values are None.
     """
 
     queue: Queue
@@ -88,16 +89,16 @@ class Scheduler(NamedTuple):
 
 
 class QueueSchedulers(NamedTuple):
-    """What is known of the schedulers of a queue; without `duplicates` they were not compared."""
+    """The schedulers of a queue; `duplicates` is None if they were not compared."""
 
     schedulers: tuple[Scheduler, ...] = ()
     duplicates: int | None = None
 
 
 class QueueFacts(NamedTuple):
-    """What collectors know of a queue: each field is that of the collector of its name.
+    """What collectors know of a queue; each field belongs to the collector of the same name.
 
-    They are read less often than readings, and have these defaults where they are not known.
+    They are read less often than readings; the defaults mean unknown.
     """
 
     workers: int | None = None
@@ -115,7 +116,7 @@ class CollectorRun(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SlowFacts:
-    """What collectors know of all queues. `version` differs wherever anything else does.
+    """What collectors know of all queues. `version` changes whenever anything else does.
 
     A collector that failed has no entry in `by_collector`, and one that has not run none in `runs`.
     """
@@ -130,7 +131,7 @@ class SlowFacts:
         return QueueFacts(**known)
 
     def after(self, name: str, run: CollectorRun, found: Mapping[Queue, Any] | None) -> SlowFacts:
-        """The same after a further run of the collector of this name; None if it failed."""
+        """The facts after another run of this collector; `found` is None if it failed."""
         others = {other: facts for other, facts in self.by_collector.items() if other != name}
         by_collector = others if found is None else others | {name: found}
         return SlowFacts(self.version + 1, by_collector, {**self.runs, name: run})
@@ -138,11 +139,11 @@ class SlowFacts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that the last good poll knows."""
+    """The results of the last successful poll."""
 
     readings: tuple[QueueReading, ...]
     facts: SlowFacts = SlowFacts()
-    # When the queues were last searched for (epoch seconds); None where they are named.
+    # When the queues were last searched for (epoch seconds); None if they are named.
     discovered: float | None = None
     # Queues that were found but are not watched, by reason (UNWATCHED_…); None if there is
     # no search.

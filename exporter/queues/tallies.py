@@ -1,4 +1,4 @@
-"""What has been counted of a queue's jobs since we follow it, by job name."""
+"""Counts of a queue's jobs since it has been followed, by job name."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import NamedTuple
 from exporter.queues.queue import Queue
 from exporter.queues.reason_counts import FrozenReasons
 
-# Jobs whose name cannot be known any more, and jobs of names beyond the limit.
+# The names for jobs whose name cannot be read any more, and for jobs with names beyond the limit.
 UNKNOWN = "__unknown__"
 OTHER = "__other__"
 
 
 class Count(IntEnum):
-    """What is counted of jobs; the member's value is its place in `Tally.values`."""
+    """The kinds of counts; a member's value is its index in `Tally.values`."""
 
     ADDED = 0
     COMPLETED = 1
     FAILED = 2  # for good
-    RETRIED = 3  # a failed attempt that another one follows
+    RETRIED = 3  # a failed attempt that is retried
     STALLED = 4
     RETRIES_EXHAUSTED = 5
     DEDUPLICATED = 6  # adds that deduplication dropped
@@ -31,8 +31,8 @@ class Count(IntEnum):
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the histograms stand in `Tally.values`: behind the counts, each bucket by bucket (the
-    last for what is above all bounds) and then its sum. Bounds and sums are in milliseconds.
+    """Where the histograms are in `Tally.values`: after the counts, each as its buckets (the last
+    one for values above all bounds), then its sum. Bounds and sums are in milliseconds.
     """
 
     wait_bounds: tuple[int, ...]
@@ -73,12 +73,12 @@ class FinishedJobs(NamedTuple):
         return FinishedJobs(self.completed - other.completed, self.failed - other.failed)
 
 
-# The job that was last counted at a place: its id, the duration in ms, and the entry's id.
+# The job that was last counted at an index: its id, the duration in ms, and the entry's id.
 Exemplar = tuple[bytes, int, bytes]
 
 
 class Tally:
-    """Counts of the jobs of one name, as one flat list: an event costs one addition."""
+    """Counts of the jobs of one name, as one flat list, so that an event costs one addition."""
 
     __slots__ = ("_frozen", "exemplars", "name", "restored", "values")
 
@@ -92,7 +92,7 @@ class Tally:
     def observe(
         self, start: int, bounds: tuple[int, ...], milliseconds: int, job_id: bytes, entry_id: bytes
     ) -> None:
-        """Put a duration into the histogram that begins at `start`."""
+        """Add a duration to the histogram that begins at `start`."""
         place = start + bisect_left(bounds, milliseconds)
         self.values[place] += 1
         self.values[start + len(bounds) + 1] += milliseconds
@@ -105,7 +105,7 @@ class Tally:
         self.exemplars.update(other.exemplars)
 
     def mark_restored(self) -> None:
-        """It was exposed before, and is not new when it is exposed again."""
+        """Note that it was exposed before, so it is not new when it is exposed again."""
         self.restored, self._frozen = True, None
 
     def freeze(self) -> FrozenTally:
@@ -118,7 +118,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrozenTally:
-    """A tally at one moment. `restored`: its series went, and goes on where it was."""
+    """A tally at one moment. `restored`: its series had disappeared, and continues where it was."""
 
     values: tuple[int, ...]
     exemplars: Mapping[int, Exemplar]
@@ -129,7 +129,8 @@ class FrozenTally:
 class QueueTallies:
     """What was counted of one queue: by job name, and the events that were missed.
 
-    `restored`: its series went, with a restart or with the queue, and go on where they were.
+    `restored`: its series had disappeared, with a restart or with the queue, and continue where
+    they were.
     """
 
     by_name: Mapping[str, FrozenTally]
@@ -142,8 +143,8 @@ class QueueTallies:
 
 
 class Saves(NamedTuple):
-    """How saving into the state file goes: when it last succeeded (epoch s; 0: not yet), and how
-    often it failed or could not begin because the save before it had not ended.
+    """The results of saving: when it last succeeded (epoch s; 0: not yet), and how often it failed
+    or could not begin because the previous save had not ended.
     """
 
     last: float = 0.0
@@ -162,13 +163,13 @@ class Tallies:
     events_read: int
     lag: float  # seconds by Redis's clock from the last entry read to the last one written
     tracked_jobs: int
-    untracked_jobs: int  # counted while there was no room to keep track of them
+    untracked_jobs: int  # counted, but not tracked, because the limit was reached
     removed: FinishedJobs
     # Seconds by which the exporter's clock is ahead of Redis's, or a little more; None if unknown.
     clock_offset: float | None = None
     uncertain_gaps: int = 0  # gaps in which more events may be missing than were counted
     saves: Saves | None = None  # None without a state file
-    # Seconds for which events that nobody keeps were not heard; None where there are none such.
+    # Seconds during which events that are not stored were not received; None if events are stored.
     unheard: float | None = None
     # False while the events of some of the queues cannot be followed: these are not in `queues`.
     is_complete: bool = True

@@ -1,11 +1,11 @@
-"""Text of applications, as it can be exposed and remembered."""
+"""Text that applications wrote, in a form that can be exposed and remembered."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 
-# Number.MAX_SAFE_INTEGER of JavaScript: no number that BullMQ counts or reckons with is beyond it.
+# Number.MAX_SAFE_INTEGER of JavaScript: BullMQ counts and computes with no larger numbers.
 MAX_SAFE_INTEGER = 2**53 - 1
 
 
@@ -19,7 +19,9 @@ _ESCAPED_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")
 
 
 def spellings(raw: bytes) -> list[bytes]:
-    r"""What `raw` may stand for: itself, or bytes that are not UTF-8 and were shown as `\xff`."""
+    r"""The bytes that `raw` may stand for: itself, or bytes that are not UTF-8 and were shown as
+    `\xff`.
+    """
     unescaped = _ESCAPED_BYTE.sub(lambda found: bytes.fromhex(found[1].decode()), raw)
     return [raw] if unescaped == raw else [raw, unescaped]
 
@@ -56,7 +58,7 @@ _ID_HASH_DIGITS = 40
 def remembered_id(job_id: bytes) -> bytes:
     """The id, or its beginning and a hash if it is longer than MAX_ID_BYTES.
 
-    With it nothing is found in Redis: such a job's hash counts as gone.
+    A shortened id finds nothing in Redis: the hash of such a job counts as gone.
     """
     if len(job_id) <= MAX_ID_BYTES:
         return job_id

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from exporter.queues.tallies import Tally
 
-# How many recently failed jobs of all queues are remembered: about 7 MB. Open Archiver keeps 5,000
-# of each of its four queues, to be retried by hand.
+# Maximum number of recently failed jobs of all queues that are remembered: about 7 MB. Open
+# Archiver keeps 5,000 of each of its four queues, to be retried by hand.
 MAX_FAILED_JOBS = 20_000
 
 # `TrackedJob.retries` of a job that earlier events have moved, until its hash was read.
@@ -16,8 +16,8 @@ UNKNOWN_RETRIES = -1
 
 
 class TrackedJob:
-    """A job that is not finished. Times are the ids of entries: only two of them are ever needed
-    as numbers.
+    """A job that is not finished. Times are ids of entries, because only two of them are ever
+    needed as numbers.
     """
 
     __slots__ = ("made", "ready", "retries", "retry_seen_in_hash", "taken", "tally")
@@ -26,12 +26,13 @@ class TrackedJob:
         self.tally = tally
         self.ready: bytes | None = None  # when it could be taken, while it waits
         self.taken: bytes | None = None  # when a worker took it, while it is active
-        # How many of its attempts have failed so far, including those before we followed it:
-        # further ones in its hash are still to be counted. Or UNKNOWN_RETRIES.
+        # How many of its attempts have failed so far, including those from before it was tracked;
+        # if its hash has more, they are still to be counted. Or UNKNOWN_RETRIES.
         self.retries = 0
         # Whether one of them was counted because the hash showed it: its event may be unread.
         self.retry_seen_in_hash = False
-        # When it was made, as its hash has it, where another job may get its id without an event.
+        # When it was created according to its hash, where another job may get its id without an
+        # event.
         self.made: bytes | None = None
 
     def note_failed_attempt(self) -> None:
@@ -42,15 +43,15 @@ class TrackedJob:
 class FailedJobs:
     """The jobs of all queues that failed recently.
 
-    Who retries one by hand (Job.retry(), Queue.retryJobs()) moves it from `failed` back to `wait`.
-    The event of that is the same as the one that a failed attempt writes in 5.56.3 (not in 5.81.5),
-    and once the job is completed and removed its name is known from here alone.
+    A retry by hand (Job.retry(), Queue.retryJobs()) moves a job from `failed` back to `wait`. Its
+    event is the same as that of a failed attempt in 5.56.3 (not in 5.81.5), and once the job is
+    completed and removed, its name is known only from here.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._count = 0
-        # Queues by the time of their last failure, and the jobs of each likewise.
+        # Queues ordered by the time of their last failure, and their jobs likewise.
         self._by_queue: OrderedDict[bytes, OrderedDict[bytes, TrackedJob]] = OrderedDict()
 
     def remember(self, base: bytes, job_id: bytes, job: TrackedJob) -> None:
@@ -90,10 +91,10 @@ class FailedJobs:
 
 
 class JobBudget:
-    """How many jobs may still be kept track of, in all queues together."""
+    """How many more jobs may be tracked, in all queues together."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.taken = 0
-        self.refused = 0  # jobs that were added while there was none
+        self.refused = 0  # jobs that were added while it was used up
         self.failed = FailedJobs(MAX_FAILED_JOBS)

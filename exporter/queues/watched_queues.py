@@ -37,12 +37,12 @@ class WatchedQueues:
 
     @property
     def by_key(self) -> Mapping[str, Queue]:
-        """The same by what their keys begin with, without the last colon."""
+        """The watched queues by the beginning of their keys, without the last colon."""
         return self._by_key
 
     def find(self, name: str, prefix: str | None) -> list[Queue]:
         """The queues of this name, as it is shown; of all prefixes if that is None."""
-        # By the name as it is shown: one that is not UTF-8 has no other way in.
+        # By the name as it is shown, the only way to request one that is not UTF-8.
         return [
             queue
             for queue in self._queues or ()
@@ -65,7 +65,8 @@ class WatchedQueues:
         return self._admitted.get(queue)
 
     def choose(self, found: Iterable[Queue], alive: Iterable[Queue]) -> tuple[Queue, ...]:
-        """At most `limit` of those found, alive or configured, sorted; `left_out` are the others.
+        """Return at most `limit` of those found, alive or configured, sorted; `left_out` are the
+        others.
 
         Those that are `alive` are watched already and stay: a new queue must not remove the series
         of others.

@@ -44,6 +44,7 @@ class WorkerClock:
     @property
     def offset(self) -> float | None:
         """The median in seconds; None before the first comparison."""
-        # Of two the greater one: a command that waits has too early a time, never too late a one.
+        # Of two values the greater one: a delayed command has a time that is too early, never too
+        # late.
         middle = len(self._offsets) // 2
         return sorted(self._offsets)[middle] / 1000 if self._offsets else None
