@@ -1,7 +1,7 @@
 """Bounded reads of the files that settings name: in bytes, and in seconds.
 
-To allow only regular files would not do: one on a stalled network does not answer either, and a
-shell's `<(…)` is a pipe.
+Allowing only regular files would not be enough: a file on a stalled network does not answer either,
+and a shell's `<(…)` is a pipe.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from exporter.daemon_thread import call_in_daemon_thread
 
 Result = TypeVar("Result")
 
-# How long a start waits for a file that it needs, which may be the pipe of a program that asks
-# another host for it.
+# How long a start waits for a file, which may be the pipe of a program that requests it from
+# another host.
 MAX_READ_SECONDS = 10.0
-# And how much of it is read (characters): one without an end, such as /dev/zero, takes all memory
+# And how much of it is read (characters): an endless one, such as /dev/zero, would fill all memory
 # within that time.
 MAX_FILE_LENGTH = 1 << 20
 
 
 def text_in(file: Path) -> str:
-    """What a file holds. Raises OSError, also where it is too large, or UnicodeDecodeError."""
+    """The content of a file. Raises OSError, also if it is too large, or UnicodeDecodeError."""
     with file.open(encoding="utf-8") as opened:
         text = opened.read(MAX_FILE_LENGTH + 1)
     if len(text) > MAX_FILE_LENGTH:
@@ -33,7 +33,7 @@ def text_in(file: Path) -> str:
 
 
 def secret_in(file: Path) -> str:
-    """What a secret's file holds, without the line breaks at its ends.
+    """The content of a secret's file, without line breaks at both ends.
 
     Raises OSError, or ValueError where it is not UTF-8 text.
     """
@@ -44,7 +44,7 @@ def secret_in(file: Path) -> str:
 
 
 def read_in_time(read: Callable[[], Result]) -> Result:
-    """The result of a call that reads files, and what it raises.
+    """Call `read`, which reads files, and return its result or raise its error.
 
     Raises OSError where it takes longer than MAX_READ_SECONDS.
     """

@@ -1,4 +1,4 @@
-"""What people read where a setting is wrong: one line, what is allowed, and no secret."""
+"""The messages on wrong settings: one line, what is allowed, and no secret."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class SettingsError(Exception):
 
 
 def hint_for(name: str, known: Iterable[str]) -> str:
-    """What to say behind the name of a setting that does not exist: the closest one that does."""
+    """What to add to the name of a setting that does not exist: the closest one that does."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else "; config/exporter.yml lists them all"
 
 
-# By the first word of pydantic's type of error, where its message speaks of Python.
+# Replacements for messages of pydantic that mention Python, by the first word of the error's type.
 COMPLAINTS = {
     "bool": "must be true or false",
     "extra": "no such setting",
@@ -41,7 +41,7 @@ COMPLAINTS = {
 
 
 def explain(error: ValidationError, layer: Layer) -> str:
-    """The first thing that is wrong, with the name by which `layer` says that it was given."""
+    """The first error, with the name by which the setting was given according to `layer`."""
     first = error.errors(include_url=False)[0]
     path = ".".join(str(part) for part in first["loc"])
     kind, context = first["type"], first.get("ctx", {})
@@ -66,9 +66,10 @@ def explain(error: ValidationError, layer: Layer) -> str:
 
 
 def _may_be_shown(value: Any, kind: str, layer: Layer) -> bool:
-    """Whether a wrong value, with this type of error, is repeated: it may be or hold a secret.
+    """Whether the message may repeat a wrong value with this type of error: it may be or contain a
+    secret.
 
-    What stands for a number or a choice is, an address or another text is not.
+    Values for numbers and choices are repeated, addresses and other texts are not.
     """
     if not isinstance(value, str) or kind == "value_error" or "://" in value or "@" in value:
         return False

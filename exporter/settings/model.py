@@ -65,7 +65,7 @@ class Section(BaseModel):
 
 
 class ServerSettings(Section):
-    """What the servers that queues are kept in have in common; `section` is its name."""
+    """The common part of the settings of a store's server; `section` is its name in the file."""
 
     section: ClassVar[str]
 
@@ -202,7 +202,7 @@ class MetricsSettings(Section):
 
 
 class ApiKey(Section):
-    """A key for `X-API-KEY`; the name is what logs call it."""
+    """A key for `X-API-KEY`; logs call it by its name."""
 
     name: NonEmpty
     key: LongSecret
@@ -241,9 +241,9 @@ class EventsSettings(Section):
     max_jobs: Annotated[int, Field(ge=0, le=10_000_000)] = 100_000
     max_names: Annotated[int, Field(ge=1, le=10_000)] = 100
     max_reasons: Annotated[int, Field(ge=0, le=200)] = 20
-    # A job of an idle queue is taken within milliseconds, so what is shorter than 50 ms is no wait;
-    # a backlog is minutes, an outage hours. Four hours are the last bound: what is older shows as
-    # the age of the oldest waiting job.
+    # A job of an idle queue is taken within milliseconds, so less than 50 ms is not waiting; a
+    # backlog means minutes, an outage hours. The last bound is four hours: longer waits show as the
+    # age of the oldest waiting job.
     wait_buckets: Buckets = (
         *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
         *(15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0),
@@ -267,7 +267,7 @@ class LogSettings(Section):
 
 
 class RetentionSettings(Section):
-    """How many finished jobs the application keeps, where its jobs do not say so themselves."""
+    """How many finished jobs the application keeps, if its jobs' options do not say so."""
 
     completed: Count | None = None
     failed: Count | None = None
@@ -322,12 +322,12 @@ class Watched(Section):
 
     @property
     def has_search(self) -> bool:
-        """Whether queues are searched for, because not all of them are named."""
+        """Whether queues are searched for: not all of them are named."""
         return not self.queues or any(map(is_pattern, (*self.queues, *self.prefix)))
 
     @property
     def has_several_prefixes(self) -> bool:
-        """Whether a queue's name alone may be ambiguous."""
+        """Whether a queue's name may be ambiguous without its prefix."""
         return len(self.prefix) > 1 or self.has_prefix_patterns
 
     @property
@@ -336,12 +336,12 @@ class Watched(Section):
 
     @property
     def plain_prefixes(self) -> tuple[str, ...]:
-        """The prefixes that are no patterns, as they are in Redis."""
+        """The prefixes that are not patterns, as they are in Redis."""
         return tuple(prefix for prefix in map(literal, self.prefix) if prefix is not None)
 
     @property
     def plain_queues(self) -> tuple[str, ...]:
-        """The names of queues that are no patterns, as they are in Redis."""
+        """The names of queues that are not patterns, as they are in Redis."""
         return tuple(name for name in map(literal, self.queues) if name is not None)
 
     def selects(self, name: str) -> bool:
@@ -354,19 +354,19 @@ class Watched(Section):
 
     @property
     def cluster_slot(self) -> int | None:
-        """The slot that the keys of all queues are in; None where there is no cluster."""
+        """The cluster's slot that the keys of all queues are in; None without a cluster."""
         return _slot(self.prefix[0]) if self.redis.cluster else None
 
 
 class TargetSettings(Watched):
     """One of several; its name is the label `target` of all its metrics."""
 
-    # No dot: the state file's name has the target's behind one.
+    # No dot, because it separates the target's name in the state file's name.
     name: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,63}$")]
 
     @property
     def named_stores(self) -> dict[str, Section]:
-        """Its Redis and its PostgreSQL, which say in messages whose they are."""
+        """Its Redis and its PostgreSQL, whose messages name this target."""
         redis, postgres = self.redis.model_copy(), self.postgres.model_copy()
         redis._target = postgres._target = self.name
         return {"redis": redis, "postgres": postgres}
@@ -394,7 +394,7 @@ class Settings(Watched):
         return self
 
     def by_target(self) -> dict[str | None, Settings]:
-        """What holds for each target, by its name: None where there is one that has no name."""
+        """The settings of each target by its name; None is the name of a single target."""
         if not self.targets:
             return {None: self._for_its_store()}
         file = self.events.state_file
@@ -419,7 +419,7 @@ class Settings(Watched):
         return self.model_copy(update={"prefix": (self.postgres.schema_name,)})
 
     def secrets(self) -> Iterator[str]:
-        """Every secret that was configured: what must never be shown."""
+        """Every configured secret, which must never be shown."""
         of_stores = [
             secret
             for watched in (self, *self.targets)
@@ -436,7 +436,7 @@ class Settings(Watched):
 
 @dataclass(frozen=True)
 class Leaf:
-    """A single setting, by its place in the file."""
+    """A single setting, by its path in the file."""
 
     path: str
     secret: bool
@@ -449,7 +449,7 @@ class Leaf:
 def _walk(model: type[BaseModel], under: str = "") -> Iterator[Leaf]:
     for name, field in model.model_fields.items():
         if name.endswith("_file") and name.removesuffix("_file") in model.model_fields:
-            continue  # the other form of a secret, which every secret has
+            continue  # the other form of a secret, as a file
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, Section):
             yield from _walk(annotation, f"{under}{name}.")
@@ -462,7 +462,7 @@ def _walk(model: type[BaseModel], under: str = "") -> Iterator[Leaf]:
             yield Leaf(f"{under}{name}", SecretStr in types)
 
 
-# A URL is no field: each source's URL is taken apart into the fields before sources merge, so that
-# an environment's REDIS_HOST still beats a file's URL.
+# A URL is not a field: each source's URL is split into fields before sources are merged, so that
+# REDIS_HOST in the environment takes precedence over a URL in the file.
 URLS = (Leaf("redis.url", secret=True), Leaf("postgres.url", secret=True))
 LEAVES = {leaf.path: leaf for leaf in (*_walk(Settings), *URLS)}

@@ -1,8 +1,8 @@
-"""What people call a setting: its place in the file, its environment variable, its flag.
+"""The names of a setting: its path in the file, its environment variable, its flag.
 
-A setting's place in the file (`api.rate_limit`) gives its environment variable
-(`EXPORTER_API_RATE_LIMIT`), except where Open Archiver has a name for it already, so that the
-sidecar takes the same `.env`.
+The path in the file (`api.rate_limit`) determines the environment variable
+(`EXPORTER_API_RATE_LIMIT`), unless Open Archiver already has a name for it, so that the sidecar can
+use the same `.env`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FILE_ONLY = frozenset({"api.keys", "targets"})
 
 
 def derived_variable(path: str) -> str:
-    """The environment variable that a setting's place in the file gives."""
+    """The environment variable that follows from a setting's path in the file."""
     return "EXPORTER_" + path.replace(".", "_").upper()
 
 
@@ -41,7 +41,7 @@ def variable_of(path: str) -> str:
 
 def names_of(path: str) -> str:
     """A setting by all its names, for a message: `redis.host (REDIS_HOST, --redis-url)`."""
-    # The URL stands for the host, and is what one may have given.
+    # The URL includes the host, and may be what the user set.
     flag = FLAGS.get(path.replace(".host", ".url"))
     names = [variable_of(path), *([flag] if flag else [])]
     return f"{path} ({', '.join(names)})"

@@ -1,4 +1,4 @@
-"""The URL of PostgreSQL, taken apart into the settings that it stands for."""
+"""Splits the URL of PostgreSQL into the settings that it contains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SSL_MODES: dict[str, dict[str, Any]] = {
 
 
 def expand_postgres_url(layer: Layer) -> Layer:
-    """The layer with its `postgres.url` taken apart into the settings that it names.
+    """The layer with its `postgres.url` split into the settings that it contains.
 
     Raises SettingsError, which does not repeat the URL: it may hold a password.
     """
@@ -53,7 +53,7 @@ def _parts(given: str) -> dict[str, Any] | None:
         or not host
         or (directory is not None and (url.hostname or not directory.startswith("/")))
         or port == 0
-        # As what a password with a `/` would look like.
+        # As a password with a `/` would look.
         or any(special in url.path.removeprefix("/") for special in "/@:")
         or query
         or url.fragment

@@ -1,4 +1,4 @@
-"""What a start does with validated settings before it uses them: it tries the files they name."""
+"""Tries the files that validated settings name, before the settings are used."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ FILE_SYSTEM_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Prepared:
-    """Settings whose files can be used, and what was made from them."""
+    """Settings whose files can be used, and the objects made from them."""
 
     settings: Settings
-    metrics_tls: ssl.SSLContext | None  # None where the metrics port is served without TLS
+    metrics_tls: ssl.SSLContext | None  # None: the metrics port has no TLS
 
 
 def prepare(settings: Settings) -> Prepared:
@@ -48,7 +48,7 @@ def prepare(settings: Settings) -> Prepared:
 
 
 def _check_store(store: RedisSettings | PostgresSettings) -> None:
-    """Only whether a context can be made: connections read the files anew."""
+    """Only check that a context can be made: connections read the files again."""
     if isinstance(store, PostgresSettings) and importlib.util.find_spec("psycopg") is None:
         raise SettingsError(
             f"{store.names_of('host')} needs the package psycopg: "
@@ -79,8 +79,8 @@ def _check_state_file(file: Path | None) -> None:
 
 
 def _may_be_replaced(file: Path) -> bool:
-    """Whether it is a regular file or none, and its directory may be written; behind symbolic links
-    the directory of the file itself.
+    """Whether it is a regular file or does not exist, and its directory may be written; with
+    symbolic links, the directory of the file that they lead to.
     """
 
     def look() -> bool:
@@ -91,6 +91,6 @@ def _may_be_replaced(file: Path) -> bool:
     try:
         return call_in_daemon_thread(look).result(timeout=FILE_SYSTEM_SECONDS)
     except (TimeoutError, RuntimeError):
-        return True  # a file system that stalls, or no thread for it; the start must not
+        return True  # a file system that stalls, or no thread; the start goes on
     except (OSError, ValueError):  # or a NUL in its path
         return False

@@ -1,4 +1,4 @@
-"""The URL of Redis, taken apart into the settings that it stands for."""
+"""Splits the URL of Redis into the settings that it contains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.settings.messages import SettingsError
 
 
 def expand_redis_url(layer: Layer) -> Layer:
-    """The layer with its `redis.url` taken apart into the settings that it names.
+    """The layer with its `redis.url` split into the settings that it contains.
 
     Raises SettingsError, which does not repeat the URL: it may hold a password.
     """
@@ -61,7 +61,7 @@ def _with_url(layer: Layer, given: Value, url: SplitResult, parts: dict[str, Any
         parts["user"] = unquote(url.username)
     if url.password:
         parts["password"] = unquote(url.password)
-    # It names a server: no Sentinel is asked for one.
+    # It names a server, so no Sentinel is asked for one.
     parts |= {"sentinels": (), "sentinel_master": None}
     replaced = {"redis.url", *(["redis.password_file"] if url.password else [])}
     expanded = {path: value for path, value in layer.items() if path not in replaced}

@@ -1,7 +1,7 @@
 """Secrets from files, as container platforms mount them: `REDIS_PASSWORD_FILE`, `key_file`.
 
-A file is read before the settings are validated: what it holds has bounds too, and a URL
-(`redis.url_file`) is several settings, which have to be known before sources merge.
+A file is read before the settings are validated: its content has bounds too, and a URL
+(`redis.url_file`) contains several settings, which have to be known before sources are merged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from exporter.settings.model import LEAVES
 
 
 def read_secret_files(layer: Layer) -> Layer:
-    """The layer with what is in the files that it names for secrets. Raises SettingsError."""
+    """The layer with the content of the secret files that it names. Raises SettingsError."""
     read = dict(layer)
     for leaf in LEAVES.values():
         given = read.pop(f"{leaf.path}_file", None) if leaf.secret else None
@@ -27,7 +27,7 @@ def read_secret_files(layer: Layer) -> Layer:
             raise SettingsError(f"{given.origin} and {read[leaf.path].origin}: set one of the two")
         read[leaf.path] = Value(_read_secret(given.value, given.origin), given.origin)
         if leaf.path in ("redis.password", "postgres.password"):
-            # It may change while we run: each connection reads it anew.
+            # It may change while the exporter runs: each connection reads it again.
             read[f"{leaf.path}_file"] = given
     return read
 

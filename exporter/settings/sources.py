@@ -17,7 +17,8 @@ from exporter.settings.postgres_url import expand_postgres_url
 from exporter.settings.redis_url import expand_redis_url
 from exporter.settings.secret_files import read_key_files, read_secret_files
 
-# What Kubernetes adds for each Service of the namespace, here for those named `exporter…`.
+# The variables that Kubernetes adds for each Service of the namespace whose name begins with
+# `exporter`.
 SERVICE_LINK = re.compile(
     r"EXPORTER_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
 )
@@ -27,7 +28,7 @@ SERVICE_LINK_PORT = re.compile(r"(tcp|udp|sctp)://")
 def load(
     flags: Mapping[str, str], environment: Mapping[str, str], file: Path | None = None
 ) -> Settings:
-    """The settings in force. Reads the file, and the secrets' files that the sources name.
+    """Return the effective settings. Reads the file, and the secret files that the sources name.
 
     `flags` maps a setting's path to the text given for it. Raises SettingsError.
     """
@@ -48,18 +49,18 @@ def validate(layer: Layer) -> Settings:
 
 
 def _expanded(layer: Layer) -> Layer:
-    """The layer with what is in the secrets' files and URLs that it names. Raises SettingsError."""
+    """The layer with the content of its secret files and URLs. Raises SettingsError."""
     return expand_postgres_url(expand_redis_url(read_secret_files(layer)))
 
 
-# Which settings say that queues are in Redis, and with which values they say nothing: those that
-# config/exporter.yml has as defaults.
+# The settings that say that queues are in Redis, unless they have these values, which are the
+# defaults in config/exporter.yml.
 REDIS_PLACES = ("redis.host", "redis.socket", "redis.sentinels", "prefix")
 NO_PLACES: tuple[Any, ...] = (None, "localhost", "bull", ["bull"], [], ())
 
 
 def _of_one_store(layer: Layer) -> Layer:
-    """The layer. Raises SettingsError where it says that queues are in Redis and in PostgreSQL."""
+    """Return the layer. Raises SettingsError if it names both Redis and PostgreSQL."""
     host = layer.get("postgres.host")
     if host is None:
         return layer
@@ -74,12 +75,12 @@ def _of_one_store(layer: Layer) -> Layer:
 
 
 def _merged(layers: Iterable[Layer]) -> Layer:
-    """What the layers set together; a later one wins. Raises SettingsError."""
+    """The merged layers; a later one takes precedence. Raises SettingsError."""
     merged: Layer = {}
     for layer in layers:
         for path in ("redis.password", "postgres.password"):
             if path in layer:
-                merged.pop(f"{path}_file", None)  # that of the password before
+                merged.pop(f"{path}_file", None)  # the file of an earlier layer's password
         merged |= layer
     if "targets" in merged and merged["targets"].value:
         for path, given in merged.items():
@@ -124,7 +125,7 @@ def _from_environment(environment: Mapping[str, str]) -> Layer:
         if name.endswith("_PORT") and SERVICE_LINK_PORT.match(text):
             continue
         if name in variables:
-            # Compose hands `${REDIS_USER}` on as an empty string where it is not set.
+            # Compose passes `${REDIS_USER}` as an empty string if it is not set.
             if text.strip():
                 value = text if name in secrets else text.strip()
                 layer[variables[name]] = Value(_utf8(value, name), name)
@@ -158,9 +159,9 @@ def _from_file(file: Path) -> Layer:
 
 
 def _flat(document: Any, what: str, paths: Collection[str], at: str = "") -> Layer:
-    """The settings of a mapping of mappings by their paths, of which there are these.
+    """The settings of nested mappings by their paths, which must be among `paths`.
 
-    `what` it is, and `at` which place of it, is said where something is wrong.
+    Messages name `what` it is, and `at` which place in it.
     """
     layer: Layer = {}
     sections = {path.rpartition(".")[0] for path in paths} - {""}
@@ -175,7 +176,7 @@ def _flat(document: Any, what: str, paths: Collection[str], at: str = "") -> Lay
                 walk({} if value is None else value, f"{path}.")
             elif path not in paths:
                 name = re.split(r"[:=\s]", path)[0]
-                if name != path:  # what follows is a value, perhaps a secret
+                if name != path:  # the rest is a value, perhaps a secret
                     raise SettingsError(f"{what}: {at}{name}: a space must follow its colon")
                 hint = hint_for(path, paths)
                 raise SettingsError(f"{what}: {at}{path}: no such setting{hint}")
@@ -187,7 +188,7 @@ def _flat(document: Any, what: str, paths: Collection[str], at: str = "") -> Lay
 
 
 def _each_target(targets: Value, paths: Collection[str]) -> Value:
-    """`targets` is a list, so the URLs and secrets' files of its entries are taken apart here."""
+    """`targets` is a list, so the URLs and secret files of its entries are expanded here."""
     if not isinstance(targets.value, list):
         return targets
     file = targets.origin.removesuffix(": targets")

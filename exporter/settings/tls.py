@@ -12,7 +12,7 @@ from exporter.settings.names import names_of
 
 
 def client_context(settings: RedisSettings | PostgresSettings) -> ssl.SSLContext:
-    """What connects to a store with TLS. Waits without a limit for files that do not answer.
+    """The context for connecting to a store. Waits without a limit for files that do not answer.
 
     Raises ValueError for files that cannot be used, in one line that names the settings.
     """
@@ -34,7 +34,7 @@ def client_context(settings: RedisSettings | PostgresSettings) -> ssl.SSLContext
 
 
 def metrics_context(settings: MetricsSettings) -> ssl.SSLContext | None:
-    """What serves the metrics port with TLS, None where it is off. Waits and raises as above."""
+    """The context for serving the metrics port; None if TLS is off. Waits and raises as above."""
     if settings.tls_cert is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -47,9 +47,9 @@ def metrics_context(settings: MetricsSettings) -> ssl.SSLContext | None:
 def _load_pair(
     context: ssl.SSLContext, cert: Path, key: Path | None, name: Callable[[str], str]
 ) -> None:
-    """`name` is by what names people know `tls_cert` and `tls_key`."""
+    """`name` is how messages name `tls_cert` and `tls_key`."""
     try:
-        # A password, so that OpenSSL does not ask for one at the terminal.
+        # With a password OpenSSL does not ask for one on the terminal.
         context.load_cert_chain(cert, key, password="")
     except (OSError, ValueError) as error:
         raise ValueError(

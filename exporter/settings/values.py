@@ -1,6 +1,6 @@
-"""Types of single values: what is allowed, and the message for what is not.
+"""Types of single values: what is allowed, and the error message for everything else.
 
-Nothing here or in `exporter.settings.model` reads a file or asks the network.
+Nothing here or in `exporter.settings.model` reads a file or uses the network.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from exporter.settings.names import names_of
 
 
 class Address(NamedTuple):
-    """Where to listen; port 0 takes a free one, an empty host is every address."""
+    """Where to listen; port 0 is any free port, an empty host is every address."""
 
     host: str
     port: int
@@ -78,14 +78,14 @@ def _schema_name(value: str) -> str:
 
 
 def socket_path(value: Any) -> Any:
-    """Refuse a URL, which may hold a password, as the path of a socket."""
+    """Reject a URL, which may contain a password, as the path of a socket."""
     if isinstance(value, str) and "://" in value:
         raise ValueError(f"must be a path; put a URL in {names_of('redis.url')}")
     return value
 
 
 def comma_list(value: Any) -> Any:
-    """The parts of a text with commas; anything else as it is."""
+    """The parts of a comma-separated text; anything else unchanged."""
     if isinstance(value, str):
         return [part for part in (part.strip() for part in value.split(",")) if part]
     return value
@@ -103,7 +103,7 @@ def _queue_name(value: str) -> str:
     return value
 
 
-# How a special character of patterns is written that stands for itself.
+# An escaped special character of patterns, which stands for itself.
 ESCAPED = re.compile(r"\[([*?[])\]")
 
 
@@ -116,7 +116,7 @@ def is_pattern(value: str) -> bool:
 
 
 def literal(value: str) -> str | None:
-    """What a prefix or a queue's name stands for by itself; None for a pattern."""
+    """The literal text of a prefix or a queue's name; None for a pattern."""
     if any(special in ESCAPED.sub("", value) for special in "*?["):
         return None
     return ESCAPED.sub(r"\1", value)
@@ -168,7 +168,8 @@ ValueKind = Literal["tokens", "mail_addresses", "url_credentials"]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 Permission = Annotated[str, AfterValidator(_permission)]
 Seconds = Annotated[float, Field(ge=0.1, le=86_400)]
-# An empty secret would turn a check off, so it is refused: none is `null`, or no key at all.
+# An empty secret would turn off a check, so it is rejected. To set none, use `null` or omit the
+# key.
 Secret = Annotated[SecretStr, Field(min_length=1)]
 LongSecret = Annotated[SecretStr, Field(min_length=16)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]

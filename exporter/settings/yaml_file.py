@@ -17,7 +17,7 @@ def parsed(file: Path) -> Any:
     """The document: mappings, lists, and text or None. Raises SettingsError."""
     try:
         text = read_in_time(partial(text_in, file))
-        return yaml.load(text, _Loader)  # noqa: S506 - makes but text
+        return yaml.load(text, _Loader)  # noqa: S506 - it makes only text
     except OSError as error:
         raise SettingsError(f"--config {file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -26,13 +26,14 @@ def parsed(file: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None)
-        # What is quoted may be a secret: a password that starts with * counts as an alias.
+        # The part that the parser quotes may be a secret: a password that starts with * counts as
+        # an alias.
         problem = re.sub(r" '[^'<][^']+'", "", problem or "cannot be parsed")
         raise SettingsError(f"--config {file}: is not valid YAML: {problem}{where}") from None
 
 
 class _Loader(yaml.BaseLoader):
-    """YAML whose values are the text that stands there, so a password of 0123 keeps its zero.
+    """YAML whose values are text as written, so a password of 0123 keeps its zero.
 
     Only null is not text. Settings turn text into numbers as they do for variables and flags.
     """
@@ -40,7 +41,7 @@ class _Loader(yaml.BaseLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
-            # YAML would let the last one win, and a section that stands there twice lose half.
+            # PyYAML keeps only the last one, so a repeated section would lose half of its settings.
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise yaml.MarkedYAMLError(

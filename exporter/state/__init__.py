@@ -1,1 +1,1 @@
-"""The state file: what is remembered over restarts."""
+"""The state file: what is kept across restarts."""

@@ -1,8 +1,8 @@
-"""Takes out of what was saved the reasons of failures that are to be hidden now.
+"""Removes failure reasons from saved counts if they are to be hidden now.
 
-Reasons are redacted before they are counted. Whoever turns redaction on later does so because of
-what can be seen already: that must not come back from the state file. (Evidence is redacted again
-when it is shown.)
+Reasons are redacted before they are counted. If redaction is turned on later, then because of
+reasons that are already visible: these must not come back from the state file. (Evidence is
+redacted again when it is shown.)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from exporter.queues.redact import Redact
 
 
 async def hide_counts(queues: Iterable[dict[str, Any]], redact: Redact) -> None:
-    """Remove such reasons from the memory of counters; what they had counted is RETIRED."""
+    """Remove such reasons from the memory of counters; their counts move to RETIRED."""
     for memory in queues:
         reasons = memory.get("reasons")
         if not reasons:

@@ -1,7 +1,7 @@
-"""The file that keeps the follower's memory over a restart.
+"""The file that keeps the follower's memory across restarts.
 
-It may be on a disk or a network that stalls. So each call of the file system is made in a daemon
-thread, one at a time, and nobody waits for it without a limit.
+It may be on a disk or a network that stalls. So each file system call is made in a daemon thread,
+one at a time, and nothing waits for it without a limit.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ Result = TypeVar("Result")
 
 # Seconds that a start waits for the file, while counters are absent: longer than the 90 s after
 # which an NFSv4 server releases the lock of a host that died, and than the 30 s that Kubernetes
-# gives the pod before.
+# gives the previous pod.
 MAX_START_WAIT_SECONDS = 120.0
 # Seconds after which a file system counts as stalled at the start, and between two attempts to get
 # the lock.
 SLOW_SECONDS = 5.0
 LOCK_RETRY_SECONDS = 0.25
 
-# Seconds that a publication waits for the save of what it publishes.
+# Seconds that publishing waits for the counts to be saved.
 MAX_SAVE_WAIT_SECONDS = 0.5
 
 # Saves take at most a twentieth of the time, but are never further apart than this.
 MAX_PAUSE_SECONDS = 60.0
 
-# A larger file is not read: nothing that this program writes gets there.
+# A larger file is not read: this program does not write one.
 MAX_BYTES = 1 << 30
 
 STALLED = "its file system does not answer"
@@ -55,8 +55,8 @@ class FileInUse(OSError):
 class StateFile:
     """Positions, counts and unfinished jobs, replaced as a whole.
 
-    A lock on the file `….lock` beside it keeps two processes from replacing each other's. (Not on
-    the file itself: each save makes a new one.)
+    A lock on the file `….lock` next to it keeps two processes from replacing each other's file.
+    (The file itself is not locked, because each save makes a new one.)
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,8 +64,8 @@ class StateFile:
         self._due = 0.0
         self._lock: int | None = None  # the file descriptor that holds it
         self._has_locks = True
-        self._pending: asyncio.Future[Any] | None = None  # the call that was started last
-        self._failing = False  # whether the log has said so
+        self._pending: asyncio.Future[Any] | None = None  # the most recent call
+        self._failing = False  # whether that was logged
         self._saved_at = 0.0
         self._failed = 0
 
@@ -84,8 +84,8 @@ class StateFile:
         """The content of the file; empty if there is none.
 
         Waits while another process has the file, or the file system does not answer. If that lasts
-        for MAX_START_WAIT_SECONDS, counting begins anew, and the file is replaced as soon as that
-        is possible. Histograms are left out where their bounds have changed.
+        for MAX_START_WAIT_SECONDS, counters start over, and the file is replaced as soon as
+        possible. Histograms whose bounds have changed are omitted.
         """
         give_up = time.monotonic() + MAX_START_WAIT_SECONDS
         reading: asyncio.Future[Saved] | None = None
@@ -120,7 +120,7 @@ class StateFile:
         except FileNotFoundError:
             return NOTHING_SAVED
         except Exception as error:
-            # Whatever is in it must not end the process.
+            # No content of the file may end the process.
             reason = str(error) if type(error) is ValueError else repr(error)
             self._warn("the state file cannot be used: counters start over", reason[:200])
             with suppress(OSError):
@@ -129,7 +129,7 @@ class StateFile:
 
     @cached_property
     def _file(self) -> Path:
-        """The file itself: a symbolic link to it is never replaced."""
+        """The file that symbolic links lead to: the links are never replaced."""
         return Path(os.path.realpath(self._path))
 
     def _beside(self, suffix: str) -> Path:
@@ -153,7 +153,7 @@ class StateFile:
             raise FileInUse("in use by another process") from None
         except OSError as error:
             os.close(lock)
-            if not is_writable:  # NFS locks nothing else
+            if not is_writable:  # NFS locks only writable files
                 raise self._lock_refused() from None
             self._has_locks = False
             self._warn(
@@ -179,7 +179,7 @@ class StateFile:
         try:
             return os.open(self._lock_path, flags | os.O_RDONLY), False
         except FileNotFoundError:
-            raise refused from None  # it is the directory that may not be written
+            raise refused from None  # the directory is not writable
         except PermissionError:
             raise self._lock_refused() from None
 
@@ -194,9 +194,9 @@ class StateFile:
         return self._beside("lock")
 
     def _holds_lock(self) -> bool:
-        """Whether the file that is locked is the one that others would lock.
+        """Whether the locked file is the one that others would lock.
 
-        Once it is removed, another process can make and lock a new one.
+        If it was removed, another process can create and lock a new one.
         """
         if self._lock is None:
             return False
@@ -213,9 +213,9 @@ class StateFile:
     # Saving
 
     async def save(self, memory: Mapping[str, Any]) -> None:
-        """Save this memory. Returns when it is saved or that takes MAX_SAVE_WAIT_SECONDS.
+        """Save this memory. Returns when it is saved, or after MAX_SAVE_WAIT_SECONDS.
 
-        Where that fails the log says so, once: counting goes on, only a restart loses something.
+        A failure is logged once: counting continues, and only a restart would lose something.
         """
         if self._pending is not None and not self._pending.done():
             self._due = time.monotonic() + 1
@@ -247,8 +247,8 @@ class StateFile:
     def _start_save(
         self, memory: Mapping[str, Any] | None, *, release: bool = False
     ) -> asyncio.Future[None]:
-        # Packed here and now: the lists in it are those that are counted in, and would be saved
-        # with what came later, under a position from before it.
+        # Packed right now, because its lists are the live counters: later counts would be saved
+        # with an earlier position.
         packed = None if memory is None else state_format.pack(memory)
         began = time.monotonic()
         saving = self._start(partial(self._write, packed, release))
@@ -296,7 +296,7 @@ class StateFile:
             new.replace(self._file)
         except OSError:
             with suppress(OSError):
-                new.unlink()  # a full disk has better uses for it
+                new.unlink()  # it must not take space on a full disk
             raise
 
     def _warn(self, message: str, reason: str) -> None:

@@ -1,6 +1,6 @@
 """What is in the state file: a line with the format's version and a checksum, then msgpack.
 
-A file that is damaged or was cut is refused. Files from before there was a checksum are read, too.
+A damaged or truncated file is rejected. Files from before there was a checksum are read, too.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ COUNTS_1 = 6
 class Saved(NamedTuple):
     """What the file holds.
 
-    `complete_until` is up to when no queue is missing in it (epoch ms; None: there is no memory):
-    when the last search for queues before it was saved began, since a queue that appeared later was
-    not found yet. Where none was searched for (the queues are named, or the file is an older one),
-    it is when it was saved.
+    `complete_until` is the time (epoch ms) up to which it contains all queues; None: there is no
+    memory. It is when the last search for queues before the save began, because that search does
+    not find queues that appear later. Without a search (the queues are named, or the file is an
+    older one) it is the time of the save.
     """
 
     queues: dict[bytes, Any]  # the memory of each by its base
     complete_until: int | None
     removed: FinishedJobs  # see Tallies
-    by_server_clock: bool = False  # whether `complete_until` surely is, as ids of events are
+    by_server_clock: bool = False  # whether `complete_until` is certainly by the clock of event ids
     evidence: Mapping[str, Any] | None = None  # the memory of FailureEvidence
-    log_identity: str | None = None  # of which event log the positions are, where it has a name
-    # Where events are heard, not read: for how long they were not (seconds), and until when they
-    # were heard (epoch ms).
+    log_identity: str | None = None  # which event log the positions belong to, if it has a name
+    # If events are pushed and not stored: for how long they were not received (seconds), and until
+    # when they were received (epoch ms).
     unheard: float | None = None
     heard_until: int | None = None
 
@@ -64,7 +64,7 @@ Number = int | FiniteFloat  # a float beyond 64 bits, see `encode`
 
 
 class _Checked(BaseModel):
-    """Types are those of `QueueEventCounter.memory`: of another one, an error would come later."""
+    """The types are those of `QueueEventCounter.memory`: other types would cause errors later."""
 
     model_config = ConfigDict(strict=True)
 
@@ -134,8 +134,8 @@ def encode(memory: Mapping[str, Any]) -> tuple[bytes, bytes]:
 
 
 def pack(memory: Mapping[str, Any]) -> bytes:
-    """What a file with this memory holds behind its first line."""
-    # Sums of times that no clock gave may be beyond its 64 bits: rounded is better than none.
+    """The content of a file with this memory after its first line."""
+    # Sums of invalid times may exceed msgpack's 64 bits: a rounded sum is better than none.
     packed: bytes = msgpack.packb(memory, default=float)
     return packed
 
@@ -150,9 +150,9 @@ def file_parts(packed: bytes) -> tuple[bytes, bytes]:
 
 
 def decode(data: bytes, layout: Layout) -> Saved:
-    """The content of a file. Raises whatever reading something else raises.
+    """The content of a file. May raise any exception if it is not a state file.
 
-    Histograms are left out where their bounds have changed.
+    Histograms whose bounds have changed are omitted.
     """
     memory = msgpack.unpackb(_packed(data), strict_map_key=False, use_list=False)
     if QUEUES_1 in memory:
@@ -200,14 +200,14 @@ def _check(model: type[_Checked], memory: Any) -> Any:
     try:
         return model.model_validate(memory)
     except ValidationError as error:
-        # Not its text, which quotes what is in the file.
+        # Without its text, which quotes the content of the file.
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise ValueError(f"{place}: {first['msg']}") from None
 
 
 def _with_more_counts(queues: dict[bytes, Any]) -> dict[bytes, Any]:
-    """Convert the memory of queues under QUEUES_1, with 0 for what was not counted then."""
+    """Convert the memory of queues under QUEUES_1, with 0 for the counts that it lacks."""
     more = [0] * (len(Count) - COUNTS_1)
     for queue in queues.values():
         queue["tallies"] = {
