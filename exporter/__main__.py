@@ -1,4 +1,4 @@
-"""The program's start: first it can be ended, then all else is imported, which takes a second."""
+"""Starts the program: handles SIGTERM first, then imports the rest, which takes a second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def main() -> None:
         # A container's first process has no default actions: until it has a handler, the kernel
         # throws SIGTERM away, and the container would be killed after its grace period.
         signal.signal(signal.SIGTERM, _end)
-    # The image's entrypoint blocks it until there is a handler.
+    # The image's entrypoint blocks the signal until there is a handler.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     from exporter import cli  # noqa: PLC0415
 

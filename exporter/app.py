@@ -120,21 +120,23 @@ async def run(
             log.info("stopping")
             for task in running:
                 task.cancel()
-            # While counters are saved.
+            # The ports are closed while counters are saved.
             await close_ports()
 
 
 async def _close(targets: Iterable[Target], deadline: Deadline) -> None:
-    """Close all connections to Redis. Over TLS its consent is waited for, up to 30 s otherwise."""
+    """Close all connections to Redis. Over TLS that waits for the server's reply, at most until the
+    deadline instead of 30 s.
+    """
     with suppress(TimeoutError):
         async with asyncio.timeout(deadline.left()):
             await asyncio.gather(*(target.close() for target in targets), return_exceptions=True)
 
 
 def _ignore_other_signals(stop: asyncio.Event) -> None:
-    """Let no signal that others take for "read your settings anew" or "reopen your log" kill us.
+    """Survive the signals by which other programs reload their settings or reopen their logs.
 
-    A terminal sends SIGHUP when it is closed: that ends what was started in it.
+    A terminal sends SIGHUP when it is closed; an exporter that was started in it still ends.
     """
     loop = asyncio.get_running_loop()
     ignored: set[signal.Signals] = set()

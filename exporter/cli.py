@@ -18,7 +18,7 @@ from exporter.queues.errors import StoreUnavailable
 from exporter.runtime import return_freed_memory
 from exporter.settings import FLAGS, SettingsError, load, prepare
 
-# For each flag what stands for its value, and what it does.
+# For each flag the placeholder of its value, and what it does.
 HELP = {
     "redis.url": ("URL", "redis[s]://[user[:password]@]host[:port][/database]"),
     "postgres.url": ("URL", "postgres://[user[:password]@]host[:port][/database]; for BullMQ 6"),
@@ -85,14 +85,15 @@ def _run(arguments: list[str], secrets: list[str]) -> None:
     namespace, unknown = parser.parse_known_args(arguments)
     parsed = vars(namespace)
     if unknown:
-        # What is no option's name is not repeated: it may be a password, or a URL with one.
+        # An argument that is not an option's name is not repeated: it may be a password, or a URL
+        # with one.
         name = unknown[0].partition("=")[0]
         if not name.startswith("-"):
             parser.error("unexpected positional argument")
         close = difflib.get_close_matches(name, parser.flags, n=1)
         parser.error(f"unknown option {name}" + (f", did you mean {close[0]}?" if close else ""))
     if [] in parsed.values():
-        # What argparse of Python 3.11 makes of `--flag=--`.
+        # This is how Python 3.11's argparse parses `--flag=--`.
         parser.error("-- is not a value of an option")
     flags = {path: parsed[path] for path in FLAGS if parsed[path] is not None}
     if parsed["demo"]:
@@ -106,7 +107,7 @@ def _run(arguments: list[str], secrets: list[str]) -> None:
     if parsed["check"]:
         logging.disable()
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # Names that the terminal's encoding does not have are no reason to fail.
+            # A name that the terminal's encoding cannot represent must not end the program.
             sys.stdout.reconfigure(errors="backslashreplace")
         checked = asyncio.run(check.check(settings))
         print(checked.text)

@@ -12,15 +12,16 @@ from typing import ParamSpec, TypeVar
 Result = TypeVar("Result")
 Parameters = ParamSpec("Parameters")
 
-# Calls of an executor that may go on at the same time.
+# Calls of an executor that may run at the same time.
 MAX_CALLS = 100
 
 
 def call_in_daemon_thread(call: Callable[[], Result]) -> Future[Result]:
-    """Start the call in a thread of its own; the future is its result, or a RuntimeError where no
+    """Start the call in a thread of its own; the future has its result, or a RuntimeError if no
     thread can be started.
 
-    An executor's threads are joined when the process ends, and would keep it from ending.
+    An executor's threads are joined at exit, so a call that hangs would keep the process from
+    ending.
     """
     future: Future[Result] = Future()
     future.set_running_or_notify_cancel()  # who waits no longer does not end it
@@ -40,7 +41,7 @@ def call_in_daemon_thread(call: Callable[[], Result]) -> Future[Result]:
 
 
 class DaemonThreadExecutor(ThreadPoolExecutor):
-    """For the event loop, which looks up the addresses of hosts in it."""
+    """For the event loop, which resolves host names in it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
         *args: Parameters.args,
         **kwargs: Parameters.kwargs,
     ) -> Future[Result]:
-        """Raises OSError where too many calls go on."""
+        """Raises OSError if too many calls are running."""
         if not self._free.acquire(blocking=False):
             raise OSError("too many calls are still running")
         future = call_in_daemon_thread(partial(call, *args, **kwargs))

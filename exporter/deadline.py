@@ -1,16 +1,16 @@
-"""When the process has ended that was asked to end."""
+"""The deadline by which the process ends after SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
 import time
 
 SHUTDOWN_SECONDS = 2.0
-# What needs no wait is done even if the time is over.
+# Even after the deadline, what needs no waiting is still done.
 MIN_SECONDS = 0.05
 
 
 class Deadline:
-    """All that is waited for at the end shares it: answers, the last save, Redis, the log."""
+    """Shared by all that is waited for at the end: answers, the last save, Redis, the log."""
 
     def __init__(self, seconds: float = SHUTDOWN_SECONDS) -> None:
         self._seconds = seconds

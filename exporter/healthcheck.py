@@ -6,13 +6,13 @@ environment and its file, which /proc shows to the same user. `--metrics-listen`
 them instead where several exporters run. Without both, and with no exporter to be found, its own
 environment counts.
 
-TLS is spoken if the exporter has a certificate, and that is not verified: it is made for the name
-under which others reach the port, and may be signed by anybody. What is asked is whether this
-machine's own process answers. No credential is sent, and an expired certificate is for Prometheus
-to notice, not a reason to start the process anew.
+TLS is used if the exporter has a certificate. The certificate is not verified: it is made for the
+name under which others reach the port, and may be signed by anybody; the check is only whether this
+machine's own process answers. No credential is sent. An expired certificate is for Prometheus to
+notice, and no reason to restart the process.
 
-Settings are not loaded: that takes 0.7 s of CPU each time, this takes 0.1. What the exporter has
-accepted at its start is only looked up here.
+Settings are not validated here, because that takes 0.7 s of CPU each time instead of 0.1: the
+exporter accepted them when it started.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _time_is_over(*_: object) -> NoReturn:
 
 
 def _start(arguments: Sequence[str]) -> Start:
-    """How the exporter that is meant was started. Raises Unhealthy where several may be meant."""
+    """How the exporter to check was started. Raises Unhealthy if there are several candidates."""
     own = Start(arguments, os.environ, Path())
     parser = _parser()
     parser.parse_args(arguments)
@@ -193,7 +193,7 @@ def _metrics_section(file: Path) -> Mapping[str, str]:
 
 
 def _reachable(host: str) -> str:
-    """An address of this machine on which something answers that listens on this one."""
+    """An address of this machine at which a server that listens on `host` answers."""
     if not host:
         return "127.0.0.1"
     try:

@@ -1,4 +1,4 @@
-"""Writes log lines without a wait for who reads them."""
+"""Writes log lines without waiting for whoever reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import deque
 
 from exporter.deadline import Deadline
 
-# Lines that may wait to be written, in bytes: some 5,000 of them.
+# Maximum size of the lines that wait to be written, in bytes: some 5,000 lines.
 MAX_WAITING_BYTES = 1 << 20
 
 
@@ -80,7 +80,7 @@ class LineWriter(logging.Handler):
                 except BlockingIOError:
                     select.select([], [self._descriptor], [])
         except OSError:
-            return False  # nobody is there to read: a closed pipe or terminal
+            return False  # there is no reader: a closed pipe or terminal
         return True
 
 

@@ -17,28 +17,30 @@ from exporter.deadline import Deadline
 from exporter.log_writer import LineWriter
 from exporter.settings import LogSettings
 
-# What a terminal or a viewer of logs may obey instead of showing it: control characters, marks and
-# overrides of the writing direction, line separators, and characters without a width (the same as
-# in web/page/text.js). Names of queues and errors of Redis may contain any of them.
+# Characters that a terminal or a log viewer may interpret instead of showing them: control
+# characters, marks and overrides of the writing direction, line separators, and zero-width
+# characters (the same as in web/page/text.js). Names of queues and errors of Redis may contain any
+# of them.
 _UNPRINTABLE = re.compile(
     r"[\u0000-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
     r"|[\ud800-\udfff]"
 )
-# Characters of one value of a log line: an error of Redis has any length. A traceback has 5,000.
+# Maximum number of characters of one value of a log line: an error of Redis may have any length. A
+# traceback has about 5,000.
 MAX_VALUE_CHARS = 20_000
-# Shorter secrets (characters) are not searched for: lines are known, so the mark would say what it
-# stands for. `[redacted]edis is unavailable` has an R there.
+# Shorter secrets (characters) are not searched for: the text of the lines is known, so the mark
+# would reveal the secret. In `[redacted]edis is unavailable` it stands for an R.
 MIN_SECRET_CHARS = 8
 # Lines with the same message within a minute: a FLUSHALL of 10,000 queues, or somebody who changes
 # the type of a key again and again, would write one for each.
 MAX_LINES_PER_MINUTE = 100
 _REDACTED = "[redacted]"
-# User and password in a URL, whatever they are.
+# User and password in any URL.
 _URL_USER = re.compile(r"(?<=://)[^\s/?#@\"']++@")
 
 
 def one_line(text: str) -> str:
-    r"""The text with all that does not print written out, a line end as `\n`."""
+    r"""The text with unprintable characters as escapes, a line end as `\n`."""
     return _UNPRINTABLE.sub(_written_out, text)
 
 
@@ -47,7 +49,7 @@ def _written_out(found: re.Match[str]) -> str:
 
 
 def _printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Write out what does not print. Line ends stay: both formats write them out themselves."""
+    """Escape unprintable characters. Line ends stay: both formats escape them themselves."""
 
     def clean(value: Any) -> Any:
         if not isinstance(value, str):
@@ -65,7 +67,7 @@ def secret_remover(secrets: Iterable[str]) -> Callable[[str], str]:
 
     For the exporter's own secrets; web.redaction hides what jobs contain.
     """
-    # Longest first, so that no part of a secret that holds another one is left standing.
+    # Longest first: if one secret contains another, nothing of the longer one remains.
     long = {secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS}
     known = sorted(long, key=len, reverse=True)
 
@@ -79,7 +81,7 @@ def secret_remover(secrets: Iterable[str]) -> Callable[[str], str]:
 
 
 def _without(secrets: Iterable[str]) -> Processor:
-    """The last guard: should a library put a secret into a message, it is not printed."""
+    """A last guard, in case a library puts a secret into a message."""
     remove_secrets = secret_remover(secrets)
 
     def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -88,7 +90,7 @@ def _without(secrets: Iterable[str]) -> Processor:
                 return value
             return remove_secrets(str(value))
 
-        # Our own messages are constants; a secret may be a word of them.
+        # Our own messages are constants, and a secret may be one of their words.
         kept = {"ts", "level", "_record", "_from_structlog"}
         if event["_record"].name.startswith("exporter"):
             kept.add("msg")
@@ -98,8 +100,9 @@ def _without(secrets: Iterable[str]) -> Processor:
 
 
 class LineLimit(logging.Filter):
-    """Passes MAX_LINES_PER_MINUTE lines with the same message, and says where it begins to drop
-    others and how many it has dropped. Those of level `debug` are asked for, and all pass.
+    """Passes MAX_LINES_PER_MINUTE lines with the same message, and reports when it begins to drop
+    lines and how many it has dropped. Lines of level `debug` are never dropped, because somebody
+    asked for them.
     """
 
     def __init__(self) -> None:
@@ -166,5 +169,5 @@ def configure(
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
     logging.captureWarnings(True)
-    # One line for every request is what a reverse proxy is for.
+    # An access log is left to a reverse proxy.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What the process asks of Python, the C library and the kernel; nothing else tunes them.
+"""Tunes Python, the C library and the kernel for this process; nothing else does.
 
 - Python looks for cycles among young objects after 2,000 new ones (700 in Python 3.11), and among
   old ones once an hour or when memory has grown, not whenever their number has (`collect_garbage`).
@@ -21,10 +21,10 @@ from pathlib import Path
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 MMAP_THRESHOLD_BYTES = 128 << 10
 
-# New objects after which young ones are looked through for cycles: that takes less than 1 ms.
+# Number of new objects after which young ones are searched for cycles, in less than 1 ms.
 YOUNG_OBJECTS = 2000
-# All objects are looked through once in so many checks, and as soon as memory has grown by more
-# than this: by a quarter, as Python itself does, and a few MB.
+# All objects are searched once in this many checks, and as soon as memory has grown by more than
+# this: by a quarter, as in Python itself, plus a few MB.
 GARBAGE_CHECK_SECONDS, GARBAGE_CHECKS = 10, 360
 GARBAGE_GROWTH, GARBAGE_BYTES = 1.25, 16 << 20
 
@@ -54,11 +54,11 @@ def raise_file_limit() -> int:
 
 
 async def collect_garbage() -> None:
-    """Look through all objects for cycles once an hour, and whenever memory has grown. Never ends.
+    """Search all objects for cycles once an hour, and whenever memory has grown. Never returns.
 
-    With 10,000 queues that takes 240 ms, for which nothing else is done, and Python did it every
-    other second. Hardly anything of ours is in cycles, but a closed connection is: whoever opens
-    2,000 a second leaves 3 MB of them in each second.
+    With 10,000 queues a search takes 240 ms, during which nothing else runs, and Python did it
+    every other second. Hardly any of our objects are in cycles, but a closed connection is: a
+    client that opens 2,000 connections a second leaves 3 MB of them each second.
     """
     gc.set_threshold(YOUNG_OBJECTS, 10, 1 << 30)
     while True:

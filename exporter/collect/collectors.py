@@ -1,4 +1,4 @@
-"""Who runs the collectors."""
+"""Runs the collectors of a target."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from exporter.stores.base import Collector
 
 log = logging.getLogger(__name__)
 
-# A collector that has not ended by itself is ended after so many times the seconds that it has.
+# A collector that is still running is cancelled after its time limit, multiplied by this.
 GRACE = 1.25
 
 
@@ -39,8 +39,8 @@ class Collectors:
         self.facts = SlowFacts()
 
     async def run_due(self, readings: Sequence[QueueReading], *, seconds: float) -> SlowFacts:
-        """What is known after a run of those that are due; each has so many `seconds`, and is ended
-        a little later.
+        """Run the collectors that are due, and return all facts; each has `seconds` to run, and is
+        cancelled a little later.
         """
         for collector in self._collectors:
             began = time.monotonic()
@@ -54,7 +54,7 @@ class Collectors:
         return self.facts
 
     def expire(self) -> None:
-        """Nothing is known any more: all of them are due."""
+        """Drop all facts: every collector is due."""
         self._due.clear()
         self.facts = SlowFacts(self.facts.version + 1)
 
@@ -65,7 +65,7 @@ class Collectors:
             collector.forget()
 
     def remarks(self) -> Iterator[Remark]:
-        """What Redis refuses, and what follows from that."""
+        """What Redis refuses, and the consequences."""
         for collector in self._collectors:
             if (reason := self._refused.get(collector.name)) is not None:
                 yield _refusal(collector, reason)

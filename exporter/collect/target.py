@@ -1,4 +1,4 @@
-"""One Redis that is watched: who polls it, who follows its events, and what the API reads with."""
+"""One watched target: its store, the watcher that polls it, its events, its reader for the API."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Target:
 
     @property
     def timeout(self) -> float:
-        """How long one call of its store may take, in seconds."""
+        """The time limit of one call of its store, in seconds."""
         return self._store.timeout
 
     def seen_failures(self, queue: Queue) -> SeenFailures | None:

@@ -34,20 +34,20 @@ log = logging.getLogger(__name__)
 # How many reasons of one outage are logged, each once.
 MAX_OUTAGE_REASONS = 10
 
-# A scan of all keys, once the first is done, rests nine times as long as it works.
+# After the first search, a scan of all keys sleeps nine times as long as it works.
 SCAN_PACE = 9.0
 
-# A run of a collector may take this part of a poll's time limit.
+# The share of a poll's time limit that a run of a collector may take.
 COLLECTOR_SHARE = 6
 
 # Seconds after which all keys are searched again for queues that are not watched.
 SEARCH_EVERYWHERE_SECONDS = 3600.0
 
-# Seconds after which the absence of any queue is a warning: an application that starts together
+# Seconds after which it is a warning that there is no queue: an application that starts together
 # with the exporter has created its queues by then.
 PATIENCE_SECONDS = 60.0
 
-# How many values that cannot be read one poll names in the log.
+# How many unreadable values one poll names in the log.
 MAX_COMPLAINTS = 20
 
 
@@ -122,7 +122,7 @@ class Watcher:
                 snapshot = await self._snapshot()
         except StoreUnavailable as error:
             if isinstance(error, StoreInvalidReply):
-                # What was remembered of its answers may be as wrong.
+                # What was remembered from its earlier replies may be wrong as well.
                 self._store.forget()
                 self._collectors.forget()
             return Outcome(None, str(error), time.monotonic() - began)
@@ -136,7 +136,8 @@ class Watcher:
             began = time.time()
             queues = self._choose(await self._discover(pace=0))
             self._note_search(queues, began)
-        # Each call has its limit; this is one for all of them: what is exposed must not be old.
+        # Each call has a limit of its own. This one is for all of them together, so that what is
+        # exposed is not old.
         limit = self._time_limit
         try:
             async with asyncio.timeout(limit):
@@ -166,7 +167,8 @@ class Watcher:
             pace=pace, known=self._watched.queues or (), everywhere=everywhere
         )
         if everywhere:
-            # An application that starts together with us has not made all of its queues yet.
+            # An application that starts together with the exporter has not created all of its
+            # queues yet.
             settled = self._started + PATIENCE_SECONDS
             later = now + SEARCH_EVERYWHERE_SECONDS
             self._search_everywhere_due = min(settled, later) if now < settled else later
@@ -200,7 +202,7 @@ class Watcher:
         self._remark(await self._store.search_for_named(pace=pace))
 
     def _note_search(self, queues: tuple[Queue, ...], began: float) -> None:
-        """Watch these from now on: a search that began then (epoch seconds) has found them."""
+        """Watch these from now on; they were found by a search that began then (epoch seconds)."""
         self._discovered, self._watched.searched_at = time.time(), int(1000 * began)
         self._watched.set(queues)
 
@@ -235,8 +237,8 @@ class Watcher:
             with self._store.understanding():
                 found = await self._discover(SCAN_PACE)
         except StoreUnavailable as error:
-            # The poll reports an outage, which this may be the first to meet; but SCAN may be
-            # refused, or take too long, while all else works.
+            # Polls report an outage, even if the search notices it first. But SCAN may be refused
+            # or take too long while everything else works.
             self._search_failures += 1
             lasts = isinstance(error, StoreRefused | StoreInvalidReply) or self._search_failures > 1
             if self._search_refused is None and self._up and lasts:
@@ -247,8 +249,8 @@ class Watcher:
         if self._search_refused is not None:
             log.info("queues can be searched for again")
             self._search_refused = None
-        # A scan that a reconnect to another server broke into misses queues: those that the
-        # last poll still found stay.
+        # A scan that is interrupted by a reconnect to another server misses queues, so those that
+        # the last poll still found stay.
         await self._request_priority.yield_to_requests()
         queues = self._choose(found, [reading.queue for reading in self._readings])
         self._note_search(queues if queues != before else before, began)
@@ -280,7 +282,7 @@ class Watcher:
             self._failures, self._outage_reasons = 0, set()
             # At most half of the time goes into polls.
             return max(self._settings.poll_interval - took, took)
-        # Each reason once per outage: a Redis that alternates between loading and being too
+        # Each reason is logged once per outage: a Redis that alternates between loading and being
         # busy would fill the log.
         reasons = self._outage_reasons
         if outcome.error not in reasons and len(reasons) < MAX_OUTAGE_REASONS:
@@ -300,7 +302,7 @@ class Watcher:
         self._queues_changed.clear()
 
     def _complain_once(self, snapshot: Snapshot) -> None:
-        """A line for each value that cannot be read, when that begins; at most so many a poll."""
+        """Log each value that has become unreadable, at most MAX_COMPLAINTS per poll."""
         unreadable = {
             (reading.queue, what): why
             for reading in snapshot.readings

@@ -1,4 +1,4 @@
-"""Work in batches: what is asked of Redis at once, or done before others have their turn."""
+"""Work in batches: what is requested from Redis at once, or done before yielding to other tasks."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 # Seconds that a piece of work waits at most while there are requests. A page of 100 jobs takes 1 to
 # 4 ms; and however many requests there are, polls and events get their share.
 MAX_WAIT_SECONDS = 0.005
-# Seconds of waiting per second, and the most that may be saved up: a poll that waited without end
-# would be taken for a Redis that is too slow.
+# Seconds of waiting per second, and how many may be saved up: a poll that waited forever would look
+# like a Redis that is too slow.
 REFILL_RATE = 0.75
 MAX_BUDGET_SECONDS = 0.5
 

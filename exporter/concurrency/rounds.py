@@ -1,4 +1,4 @@
-"""What is read of the queues in rounds, since it takes longer than a poll has."""
+"""Reads queues in rounds, because reading all of them takes longer than a poll may."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Rounds(Generic[Found]):
         *,
         seconds: float,
     ) -> Mapping[Queue, Found]:
-        """What is known of these queues after a round, which takes at most so many `seconds`.
+        """What is known of these queues after a round of at most `seconds` seconds.
 
         Those that could not be read, or not in time, have no entry. Raises what `read` raises.
         """
@@ -54,12 +54,12 @@ class Rounds(Generic[Found]):
 
 
 class ReadInRounds(Generic[Found]):
-    """What the collectors have in common that read in rounds: see stores.base.Collector."""
+    """The common part of collectors that read in rounds; see stores.base.Collector."""
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
         self._rounds: Rounds[Found] = Rounds()
 
     def forget(self) -> None:
-        """The next round begins with the first queue, and knows of none."""
+        """Forget all results; the next round begins with the first queue."""
         self._rounds = Rounds()

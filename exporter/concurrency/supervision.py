@@ -12,7 +12,8 @@ from exporter.queues.errors import StoreInvalidReply, StoreRefused, StoreUnavail
 
 log = logging.getLogger(__name__)
 
-# How many different reasons are logged, each once, until no round has failed for so many seconds.
+# How many different reasons are logged, each once, and after how many seconds without a failed
+# round logging starts over.
 MAX_REASONS = 10
 REASONS_TTL_SECONDS = 60.0
 

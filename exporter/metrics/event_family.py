@@ -25,11 +25,11 @@ from exporter.queues.tallies import (
 )
 from exporter.queues.text import text
 
-# OpenMetrics allows an exemplar's labels so many characters, names and values together; Prometheus
-# drops longer ones.
+# Maximum number of characters of an exemplar's labels in OpenMetrics, names and values together;
+# Prometheus drops longer ones.
 MAX_EXEMPLAR_LENGTH = 128
-# In an exemplar, though in no other label, Prometheus (2.42, 3.5) rejects the whole page for a NUL,
-# and prometheus_client (0.26) for a `"`, escaped or not.
+# In an exemplar, but not in other labels, a NUL makes Prometheus (2.42, 3.5) reject the whole page,
+# and a `"`, escaped or not, prometheus_client (0.26).
 UNREADABLE_IN_EXEMPLAR = re.compile(r'[\0"]')
 
 # Stands for the labels in a template.
@@ -112,19 +112,19 @@ def event_head(family: EventFamily, *, openmetrics: bool) -> str:
     return head(name, kind, family.help)
 
 
-# Queues whose segments are made together, all of them anew if one has changed. Each segment costs
-# 15 µs, so smaller batches cost more with 1,000 queues of which a tenth change.
+# Queues that share a segment, which is made again if one of them has changed. Each segment costs 15
+# µs, so smaller batches cost more with 1,000 queues of which a tenth change.
 BATCH_SIZE = 128
-# The text of so many series (4 kB each) is kept for when another queue of their batch changes. That
-# of all others is rendered anew then, at 20 µs a series.
+# Number of series whose text (4 kB each) is kept for when another queue of their batch changes. The
+# text of all others is rendered again then, at 20 µs a series.
 MAX_KEPT_SERIES = 5000
-# To render a series takes as long as to look at so many queues, and to compress so many bytes as
-# to look at one.
+# The cost of rendering a series, in queues that are looked at, and the bytes that are compressed in
+# the time of looking at one queue.
 RENDER_COST, PACKED_AS_MANY = 25, 200
 
 
 class _Input(NamedTuple):
-    """What a queue is rendered from."""
+    """What a queue's text is rendered from."""
 
     queue: Queue
     counted: QueueTallies
@@ -137,7 +137,7 @@ class _Batch(NamedTuple):
 
 
 class EventRenderer:
-    """Renders tallies as text or OpenMetrics, and of what it rendered before only what changed."""
+    """Renders tallies as text or OpenMetrics, and again only what has changed."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class EventRenderer:
         self._templates: dict[tuple[str, Sequence[int]], str] = {}
 
     def forget(self) -> None:
-        """Free what is kept, for a form of the page that nobody asks for."""
+        """Free all kept text, when nobody requests this form of the page any more."""
         self._batches, self._texts = [], {}
 
     def render(
@@ -264,11 +264,11 @@ class EventRenderer:
         return self._templates[name, bounds]
 
     def _exemplar(self, exemplar: Exemplar | None, queue: Queue) -> str:
-        """The last job that was counted there, in the form that OpenMetrics has for it."""
+        """The last job that was counted, in OpenMetrics's form."""
         if exemplar is None or not self._openmetrics:
             return ""
         raw_id, value, entry_id = exemplar
-        # One label that says all: Grafana fills the link of an exemplar with one value alone.
+        # A single label: Grafana can fill an exemplar's link with only one value.
         job_key = text(queue.job_key(raw_id))
         if self._target is not None:
             job_key = f"{self._target}/{job_key}"

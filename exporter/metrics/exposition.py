@@ -1,7 +1,7 @@
 """The page that Prometheus scrapes: rendered after each poll, answered from memory.
 
-Rendering comes in pieces between which others have their turn. In a thread it kept the others
-waiting for Python's lock: requests to the API took three times as long meanwhile.
+Rendering is done in pieces, and yields to other tasks between them. In a thread of its own it held
+Python's lock, and requests to the API took three times as long.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ GAUGES: tuple[Family, ...] = (
 )
 COUNTED: tuple[EventFamily, ...] = job_events.FAMILIES
 
-# A form of the page that nobody has asked for this long (seconds) is no longer made ahead.
+# Seconds after which a form of the page that nobody has requested is no longer made in advance.
 FORM_TTL_SECONDS = 300.0
 
 # Queues whose text of one family is joined at once, and bytes of such texts that are encoded before
-# others have their turn: a quarter of a ms.
+# yielding to other tasks: a quarter of a ms.
 JOIN_BATCH_SIZE = 100
 ENCODE_BATCH_BYTES = 200_000
-# To add a segment, whatever its size, takes as long as to encode so much.
+# Adding a segment of any size takes as long as encoding this many bytes.
 SEGMENT_COST_BYTES = 1600
 
 Done = TypeVar("Done")
@@ -69,7 +69,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 class Form(NamedTuple):
-    """How a page is asked for: one of the two content types above.
+    """The form in which a page is requested: one of the two content types above.
 
     Pages are kept as gzip, and decompressed for those who do not accept it.
 
@@ -87,7 +87,7 @@ def family_names() -> frozenset[str]:
 
 
 def negotiate(accept: str) -> str:
-    """The content type for an `Accept` header: OpenMetrics where it is liked as well as text."""
+    """The content type for an `Accept` header: OpenMetrics if it is preferred or equal to text."""
     best = {TEXT: 0.0, OPENMETRICS: 0.0}
     for part in accept.split(","):
         media, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -106,7 +106,7 @@ def negotiate(accept: str) -> str:
 
 
 class Content(NamedTuple):
-    """What a good poll of one target adds to the page."""
+    """What a successful poll of one target adds to the page."""
 
     queues: tuple[Queue, ...]
     gauges: Texts  # of each queue the samples of each of GAUGES
@@ -125,7 +125,7 @@ class Part:
             for form in (TEXT, OPENMETRICS)
         }
         self._new_series = NewSeries(scrape_interval)
-        self.content: Content | None = None  # None: there was no good poll
+        self.content: Content | None = None  # None: the last poll did not succeed
 
     def content_of(
         self, snapshot: Snapshot, tallies: Tallies | None, *, scraped: bool
@@ -148,7 +148,7 @@ class Part:
         return (yield from self._new_series.update(tallies, scraped=scraped, now=time.monotonic()))
 
     def forget_forms(self, wanted: Container[str]) -> None:
-        """Free what is kept for other content types than these."""
+        """Free what is kept for content types other than these."""
         for content_type, renderer in self._events.items():
             if content_type not in wanted:
                 renderer.forget()
@@ -159,7 +159,8 @@ class Part:
         """
         if content.tallies is None:
             return None
-        # While series are held, their queues are rendered again for the other kind of client.
+        # While some series are held, their queues are also rendered for clients that see the real
+        # values.
         held = content.held if form.for_prometheus else {}
         renderer = self._events[form.content_type]
         return (yield from renderer.render(content.tallies, content.queues, held))
@@ -190,7 +191,7 @@ class Exposition:
         self._pages: dict[Form, Page] = {}
         self._asked: dict[Form, float] = {}
         self._rendering = asyncio.Lock()
-        self._waiting = 0  # scrapers, for a page that is not there yet
+        self._waiting = 0  # scrapers that wait for a page that is not made yet
 
     @property
     def unread(self) -> list[str | None]:
@@ -211,7 +212,7 @@ class Exposition:
         self._health.record(target, outcome, tallies)
         part = self._parts[target]
         if outcome.snapshot is None:
-            # Without a wait: what was true before is not exposed a moment longer.
+            # Without waiting: what was true before must not be exposed a moment longer.
             part.content, self._pages = None, {}
             return
         async with self._rendering:
@@ -233,7 +234,7 @@ class Exposition:
         now = time.monotonic()
         self._asked = {form: at for form, at in self._asked.items() if now - at < FORM_TTL_SECONDS}
         part.forget_forms({form.content_type for form in self._asked})
-        # Of several targets each would make all pages anew; they are made when they are asked for.
+        # With several targets each of them would make all pages again, so they are made on request.
         ahead = tuple(self._asked) if len(self._parts) == 1 else ()
         part.content, self._pages = await self._done(self._render(part, work, ahead))
 
@@ -246,7 +247,7 @@ class Exposition:
             self._waiting += 1
             try:
                 async with self._rendering:
-                    pages = self._pages  # not those of an outage meanwhile
+                    pages = self._pages  # not the pages of an outage that begins meanwhile
                     if form not in pages:
                         pages[form] = await self._done(self._encode(self._contents(), form))
             finally:
@@ -254,7 +255,7 @@ class Exposition:
         return form.content_type, self._pages[form]
 
     async def _done(self, work: Work[Done]) -> Done:
-        """The outcome of the work, which rests wherever it yields."""
+        """Do the work, yield to other tasks wherever it yields, and return its result."""
         while True:
             try:
                 next(work)
@@ -280,7 +281,7 @@ class Exposition:
         return content, pages
 
     def _encode(self, contents: Contents, form: Form) -> Work[Page]:
-        # Piece by piece: the page of 10,000 queues, of 6 MB or more, is never there as a whole.
+        # Piece by piece: the page of 10,000 queues, of 6 MB or more, is never in memory as a whole.
         packer, at_once = PagePacker(), 0
         for piece in self._pieces(contents, form):
             if piece is None or at_once >= ENCODE_BATCH_BYTES:
@@ -297,9 +298,9 @@ class Exposition:
     def _pieces(
         self, contents: Contents, form: Form
     ) -> Generator[bytes | Segment | None, None, None]:
-        """The page, family by family: a format's reader wants each in one place.
+        """The page, family by family, because the formats require each family in one place.
 
-        None is no piece: others may have their turn.
+        None stands for no piece: time to yield to other tasks.
         """
         for at, gauge in enumerate(GAUGES if contents else ()):
             yield head(gauge.name, "gauge", gauge.help).encode()
@@ -332,6 +333,6 @@ def _distinct(form: Form, contents: Contents) -> Form:
 
 
 def _joined(texts: Texts, at: int) -> Iterator[bytes]:
-    """One family's text of all queues, a good many queues at a time."""
+    """One family's text of all queues, many queues at a time."""
     for some in batched(texts, JOIN_BATCH_SIZE):
         yield "".join([of_queue[at] for of_queue in some]).encode()

@@ -10,7 +10,7 @@ from exporter.queues.queue import Queue
 from exporter.queues.snapshot import QueueFacts, QueueReading, Snapshot
 from exporter.queues.text import shorten
 
-# Of a queue's reading and facts alone: it is rendered again only if these have changed.
+# Depends only on a queue's reading and facts: it is rendered again only if these have changed.
 Read = Callable[[QueueReading, QueueFacts], float | None]
 ReadEach = Callable[[QueueReading, QueueFacts], Iterable[tuple[str, float]]]
 ReadInfo = Callable[[QueueReading, QueueFacts], Iterable[Sequence[str]]]
@@ -51,12 +51,12 @@ Outcome = TypeVar("Outcome")
 
 
 def escape(value: str) -> str:
-    """A label's value as the text format wants it."""
+    """A label's value, escaped for the text format."""
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def labels_of(queue: Queue, target: str | None, *, with_prefix: bool) -> str:
-    """A queue's labels, as they stand in braces."""
+    """A queue's labels, as written in braces."""
     named = f'target="{escape(target)}",' if target is not None else ""
     prefix = f'prefix="{escape(shorten(queue.prefix))}",' if with_prefix else ""
     return f'{named}{prefix}queue="{escape(queue.name)}"'
@@ -69,11 +69,11 @@ def head(name: str, kind: str, help_text: str) -> str:
 # Of each queue the text for each family.
 Texts = Sequence[Sequence[str]]
 
-# Work that yields wherever others may have their turn, and then returns its outcome.
+# Work that yields wherever other tasks may run, and finally returns its result.
 Work = Generator[None, None, Outcome]
 
-# Queues that are looked at before others have their turn: a fifth of a ms where they stand as they
-# stood. To render one takes as long as to look at so many.
+# Queues that are looked at before yielding to other tasks: a fifth of a ms if they have not
+# changed. Rendering one takes as long as looking at RENDER_COST.
 COMPARE_BATCH_SIZE = 1000
 RENDER_COST = 100
 
@@ -81,8 +81,8 @@ RENDER_COST = 100
 class GaugeRenderer:
     """Renders gauges in the text format, which for them is OpenMetrics too.
 
-    Of what it rendered before only the queues that have changed. prometheus_client's
-    generate_latest takes 123 ms for 8,000 gauges; hence this.
+    Renders again only the queues that have changed. It exists because prometheus_client's
+    generate_latest takes 123 ms for 8,000 gauges.
     """
 
     def __init__(self, families: Sequence[Family], labels: Callable[[Queue], str]) -> None:
@@ -116,7 +116,7 @@ class GaugeRenderer:
 
     def _of_queue(self, reading: QueueReading, facts: QueueFacts) -> _Rendered:
         labels = self._labels(reading.queue)
-        # A tuple: a list keeps room for more, here and in 10,000 others.
+        # A tuple, because a list reserves space for more items, in each of 10,000 queues.
         texts = tuple([_samples(each, reading, facts, labels) for each in self._families])
         return _Rendered(reading, facts, texts)
 

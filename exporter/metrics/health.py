@@ -25,7 +25,7 @@ from exporter import __version__
 from exporter.queues.snapshot import CollectorRun, Outcome
 from exporter.queues.tallies import Tallies
 
-# How the events are followed: families, and the fields of Tallies that they expose.
+# Families on following events, and the fields of Tallies that they expose.
 _EVENTS = (
     (CounterMetricFamily, "bullmq_exporter_events_read", "Events that were read.", "events_read"),
     (
@@ -77,7 +77,7 @@ SAVE_ERRORS = "bullmq_exporter_save_errors_total"
 
 
 class _Events(Collector):
-    """What is counted of each target; nothing while its events cannot be followed."""
+    """The counts of each target; nothing while its events cannot be followed."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self._labels = labels
@@ -197,7 +197,7 @@ class Health:
         following: Collection[str | None] | None = None,
     ) -> None:
         """Without `following` the events of all targets are followed."""
-        # A `_created` series for each counter would double them, and Prometheus does not need it.
+        # Prometheus does not need the `_created` series, which would double the number of series.
         disable_created_metrics()
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -276,7 +276,7 @@ class Health:
             registry=self.registry,
         )
         for target in targets:
-            # That nothing is known of it is exposed from the first moment on.
+            # Exposed from the first moment, so that a target without a poll is visible.
             for family in self._of_targets:
                 self._of(family, target)
             if target in self._following:
@@ -296,7 +296,7 @@ class Health:
         return family if target is None else family.labels(target)
 
     def family_names(self) -> set[str]:
-        """The names of all families, as their `# TYPE` lines in the text format give them."""
+        """The names of all families, as in their `# TYPE` lines of the text format."""
         names = {
             f"{metric.name}_total" if metric.type == "counter" else metric.name
             for metric in self.registry.collect()

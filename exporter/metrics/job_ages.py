@@ -1,4 +1,4 @@
-"""Since when jobs wait or run: timestamps, so that an age is true at the time of the query."""
+"""Since when jobs wait or run: timestamps, so that an age is correct when it is queried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""New counters show 0 to Prometheus at first, otherwise their first count would be lost.
+"""New counters show 0 to Prometheus first; otherwise their first count would be lost.
 
 Prometheus does not count the first value of a series as an increase, so a first failure that
 appears together with its series would be lost. A new series therefore shows 0 to Prometheus for one
@@ -36,7 +36,7 @@ class NewSeries:
     def __init__(self, scrape_interval: float) -> None:
         self._hold = scrape_interval * TOLERANCE
         self._known: Mapping[Queue, QueueTallies] = {}
-        self._held: dict[Queue, dict[Name, float]] = {}  # until when, monotonic
+        self._held: dict[Queue, dict[Name, float]] = {}  # until when they are held, monotonic
 
     def update(self, tallies: Tallies, *, scraped: bool, now: float) -> Work[Held]:
         """The series that show 0 among what is published now (a monotonic time).

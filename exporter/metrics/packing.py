@@ -1,6 +1,6 @@
 """Pages as gzip, made of segments that can be kept and used again.
 
-Each segment ends where its compression does not depend on what came before (a full flush), so a
+Each segment ends in a full flush, after which compression does not depend on what came before. So a
 page can be joined from segments of earlier pages: of 10,000 queues with 136 MB of text only what
 has changed is rendered and compressed again, and only 6 MB are kept.
 """
@@ -16,7 +16,7 @@ from zlib_ng import zlib_ng
 # its time.
 LEVEL = 2
 RAW, GZIP = -zlib_ng.MAX_WBITS, 16 + zlib_ng.MAX_WBITS  # zlib's `wbits`
-# gzip's head: no name, no time, unknown system (RFC 1952).
+# The gzip header: no name, no time, unknown system (RFC 1952).
 HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 # Bytes of a page that are decompressed at once.
 INPUT_BYTES = 4096
@@ -59,7 +59,7 @@ class Page(NamedTuple):
                 if piece := decompressor.decompress(rest, piece_bytes):
                     yield piece
                 rest = decompressor.unconsumed_tail
-        # A piece may have ended where the input did.
+        # The last piece may end exactly at the end of the input.
         while piece := decompressor.decompress(b"", piece_bytes):
             yield piece
 

@@ -1,4 +1,4 @@
-"""What a queue is: its version, whether it is paused, how much it retains."""
+"""The state of a queue: its version, whether it is paused, how many jobs it retains."""
 
 from __future__ import annotations
 

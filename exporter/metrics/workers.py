@@ -1,4 +1,4 @@
-"""Who takes the jobs."""
+"""The workers of each queue."""
 
 from __future__ import annotations
 
