@@ -290,8 +290,8 @@ class Watcher:
             log.error(f"{self._store.kind} is unavailable", extra={"reason": outcome.error})
         self._failures += 1
         self._collectors.expire()
-        longest = max(self._settings.poll_interval, MAX_RETRY_SECONDS)
-        await asyncio.sleep(retry_pause(self._failures, longest))
+        max_pause = max(self._settings.poll_interval, MAX_RETRY_SECONDS)
+        await asyncio.sleep(retry_pause(self._failures, max_pause))
         return 0.0
 
     async def _rest(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What a store is: where queues are kept, as everything else of the program sees it.
+"""The interface of a store: where queues are kept, as the rest of the program sees it.
 
 To support another datastore: a package next to this module with a class that is a `Store`, and a
 line in `stores.open_store`. What it cannot know is absent, and docs/metrics.md says so.
@@ -22,13 +22,13 @@ from exporter.queues.tallies import Tallies
 
 @dataclass(frozen=True)
 class Findings:
-    """What a search found. `queues` are sorted, and may be more than may be watched."""
+    """The result of a search. `queues` are sorted, and there may be more than may be watched."""
 
     queues: tuple[Queue, ...] = ()
     excluded: int = 0  # queues of these prefixes whose names the settings exclude
     too_long: int = 0  # queues whose names, with their prefixes, have more than MAX_BASE_BYTES
-    # If all keys were searched: number of queues by prefixes that are not configured, and names of
-    # queues of Bull 3 or 4 that are not watched. Otherwise None.
+    # Only if all keys were searched, else None: the number of queues by prefixes that are not
+    # configured, and the names of queues of Bull 3 or 4 that are not watched.
     other_prefixes: Mapping[str, int] | None = None
     bull: tuple[str, ...] | None = None
     mixed: tuple[str, ...] = ()  # queues that Bull and BullMQ use at the same time
@@ -38,9 +38,9 @@ class Collector(Protocol):
     """Reads one kind of facts about queues, now and then.
 
     `name` is the value of the label `collector`, and the field of QueueFacts. `interval` is in
-    seconds. `max_share`: which part of the time its runs may take; it rests longer than `interval`
-    where they take more. `problem` says in the log that Redis refuses it, and `consequence` what is
-    absent then and which alerts cannot fire.
+    seconds. `max_share` is the share of the time that its runs may take; if they take more, it
+    pauses for longer than `interval`. If the store refuses its reads, the log has `problem` and
+    `consequence`: what is absent then and which alerts cannot fire.
     """
 
     name: str
@@ -52,9 +52,9 @@ class Collector(Protocol):
     async def collect(
         self, readings: Sequence[QueueReading], *, seconds: float
     ) -> Mapping[Queue, Any]:
-        """The fact of each of these queues, in at most so many `seconds`.
+        """The fact of each of these queues, in at most `seconds` seconds.
 
-        A queue without an entry is one of which the fact is not known. Raises StoreUnavailable.
+        Queues whose fact is unknown have no entry. Raises StoreUnavailable.
         """
         ...
 
@@ -64,7 +64,7 @@ class Collector(Protocol):
 
 
 class EventCounts(Protocol):
-    """Counts what happens to jobs, from the store's event log, and remembers it over restarts."""
+    """Counts what happens to jobs, from the store's event log, across restarts."""
 
     async def run(self) -> None:
         """Follow the events until cancelled, then save."""
@@ -75,7 +75,7 @@ class EventCounts(Protocol):
         ...
 
     def seen_failures(self, queue: Queue) -> SeenFailures | None:
-        """What was seen of the queue's failures; None if that is not known."""
+        """What was seen of the queue's failures; None if unknown."""
         ...
 
 
@@ -84,7 +84,7 @@ class Scan(Protocol):
 
     @property
     def seen(self) -> int:
-        """How many jobs were read so far."""
+        """How many jobs have been read so far."""
 
     @property
     def complete(self) -> bool:
@@ -92,7 +92,7 @@ class Scan(Protocol):
 
     @property
     def counts(self) -> Mapping[State, int]:
-        """The counts of the queue when the scan began."""
+        """The queue's counts when the scan began."""
 
     def jobs(self) -> AsyncGenerator[Job, None]:
         """The jobs. Raises StoreUnavailable."""
@@ -100,17 +100,19 @@ class Scan(Protocol):
 
 
 class JobReader(Protocol):
-    """What requests read: no poll delays one, and none delays a poll.
+    """Reads for requests of the API; they and polls do not delay each other.
 
     All reads raise StoreUnavailable.
     """
 
     def understanding(self) -> AbstractContextManager[None]:
-        """Within it a reply that cannot be understood raises StoreInvalidReply, and is logged."""
+        """Within this context a reply that cannot be understood raises StoreInvalidReply, and is
+        logged.
+        """
         ...
 
     def answering(self) -> AbstractAsyncContextManager[None]:
-        """For this target's part of an answer, within one time limit."""
+        """A time limit for this target's part of an answer."""
         ...
 
     def find_watched(self, name: str, prefix: str | None) -> list[Queue]:
@@ -152,11 +154,11 @@ class JobReader(Protocol):
     async def read_jobs(
         self, queue: Queue, state: State, ids: Sequence[bytes], *, without: Sequence[str]
     ) -> Sequence[Job]:
-        """Those of these jobs that are still there."""
+        """Those of these jobs that still exist."""
         ...
 
     async def existing(self, queue: Queue, ids: Sequence[bytes]) -> set[bytes]:
-        """Which of these jobs are still there."""
+        """Which of these jobs still exist."""
         ...
 
     def scan(self, queue: Queue, state: State, *, newest_first: bool) -> Scan:
@@ -186,7 +188,7 @@ class JobReader(Protocol):
         ...
 
     async def read_eviction_policy(self) -> str | None:
-        """What the store does when it is full, if that may remove jobs; None if unknown."""
+        """The store's policy when it is full, if that may remove jobs; None if unknown."""
         ...
 
 
@@ -199,11 +201,11 @@ class Store(Protocol):
 
     @property
     def address(self) -> str:
-        """What people know it by, such as `Redis at redis:6379`."""
+        """The store for people, such as `Redis at redis:6379`."""
 
     @property
     def timeout(self) -> float:
-        """How long one call may take, in seconds."""
+        """The time limit of one call, in seconds."""
 
     @property
     def limitations(self) -> Sequence[Remark]:
@@ -219,7 +221,7 @@ class Store(Protocol):
 
     @property
     def reader(self) -> JobReader:
-        """What requests read with."""
+        """The reader for requests."""
 
     def understanding(self) -> AbstractContextManager[None]:
         """Within it a reply that cannot be understood raises StoreInvalidReply."""
@@ -230,12 +232,12 @@ class Store(Protocol):
 
         `known` queues are returned as the same objects, which makes comparing them cheap. `pace` is
         how long to sleep after each call, as a multiple of the duration of the call. With
-        `everywhere` queues that are not to be watched are found, too.
+        `everywhere` it also finds queues that are not to be watched.
         """
         ...
 
     async def search_for_named(self, *, pace: float) -> Findings:
-        """The same, whatever the settings name: to find similar names."""
+        """Search regardless of the named queues, to find similar names."""
         ...
 
     async def poll(
@@ -255,7 +257,8 @@ class Store(Protocol):
     def remarks_on(
         self, findings: Findings, *, named: Iterable[Queue], patient: bool
     ) -> Sequence[Remark]:
-        """What a search everywhere found in addition to the queues to watch, or did not find.
+        """Remarks on what a search everywhere found in addition to the queues to watch, or did not
+        find.
 
         `named` are the queues that are watched whether they exist or not. With `patient` it is
         early: there may be no queue at all because the application has not started yet.

@@ -1,4 +1,4 @@
-"""What is the same for requests in every store: which queues, and within which time and size."""
+"""The common part of requests in every store: which queues, and within which time and size."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from exporter.queues.queue import Queue
 from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import ApiSettings
 
-# How long one target may take for its part of an answer of the API, in multiples of its timeout.
+# The time limit of one target's part of an API answer, in multiples of its timeout.
 PART_TIMEOUTS = 2
 
 
-# What is read of jobs that have just failed.
+# The limits of reading jobs that have just failed.
 FAILED_LIMITS = ReadLimits(field_bytes=64 << 10, page_bytes=1 << 20)
 
 
@@ -52,11 +52,11 @@ class RequestReads(ABC):
         """Within it a reply that cannot be understood raises StoreInvalidReply."""
 
     def _forget(self) -> None:  # noqa: B027 - most remember nothing
-        """Forget what was remembered of answers: they may be as wrong as one that was invalid."""
+        """Forget earlier replies, which may be as wrong as one that was invalid."""
 
     @contextmanager
     def understanding(self) -> Iterator[None]:
-        """As that of the store, and the log says why."""
+        """Like the store's `understanding`, and logs why."""
         try:
             with self._understanding():
                 yield
@@ -67,7 +67,7 @@ class RequestReads(ABC):
 
     @asynccontextmanager
     async def answering(self) -> AsyncIterator[None]:
-        """For this target's part of an answer, within one time limit."""
+        """A time limit for this target's part of an answer."""
         try:
             async with asyncio.timeout(self._part_timeout):
                 with self.understanding():

@@ -16,10 +16,10 @@ Ceilings = Mapping[State, int]
 
 
 class RetentionReads(ReadInRounds[Ceilings], ABC):
-    """The part of the collector that does not depend on the store: the ceilings of each queue by
-    state are those configured, otherwise what the newest finished job asks for.
+    """The part of the collector that does not depend on the store: the limits of each queue by
+    state are those configured, otherwise those of the newest finished job.
 
-    BullMQ keeps no retention for a queue; each job brings its own in its options.
+    BullMQ stores no retention for a queue; each job has its own in its options.
     """
 
     name = "retention"
@@ -36,11 +36,11 @@ class RetentionReads(ReadInRounds[Ceilings], ABC):
     async def collect(
         self, readings: Sequence[QueueReading], *, seconds: float
     ) -> Mapping[Queue, Ceilings]:
-        """The ceilings that are known after a round. Raises StoreUnavailable."""
+        """The limits that are known after a round. Raises StoreUnavailable."""
         batches = partial(batched, size=self.batch_size)
         queues = [reading.queue for reading in readings]
         return await self._rounds.read(queues, batches, self._read_batch, seconds=seconds)
 
     @abstractmethod
     async def _read_batch(self, queues: Sequence[Queue]) -> Mapping[Queue, Ceilings]:
-        """The ceilings of these queues."""
+        """The limits of these queues."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from exporter.queues.queue import Queue
 
-# What stands where a queue of BullMQ has its version: Bull writes none.
+# Exposed in place of BullMQ's version, because Bull writes none.
 VERSION = b"bull"
 
 Queues = tuple[Queue, ...]
@@ -17,14 +17,14 @@ class BullQueues:
 
     def __init__(self) -> None:
         self._queues: frozenset[Queue] = frozenset()
-        # The last answer of `split`, and of what.
+        # The last result of `split`, and its argument.
         self._split: tuple[Queues | None, frozenset[Queue], tuple[Queues, Queues]] | None = None
 
     def __contains__(self, queue: Queue) -> bool:
         return queue in self._queues
 
     def note(self, queues: Iterable[Queue], *, bull: Iterable[Queue]) -> None:
-        """Note which of these `queues` are Bull's; nothing is known of others."""
+        """Note which of these `queues` are Bull's; others do not change."""
         now = (self._queues - frozenset(queues)) | frozenset(bull)
         if now != self._queues:
             self._queues = now
@@ -34,9 +34,9 @@ class BullQueues:
         self.note(self._queues.difference(queues), bull=())
 
     def split(self, queues: Queues | None) -> tuple[Queues | None, Queues | None]:
-        """Those of BullMQ, and those of Bull; the same objects again while nothing has changed.
+        """The queues of BullMQ, and those of Bull; the same objects while nothing has changed.
 
-        None for both while it is not known which queues there are.
+        None for both until it is known which queues there are.
         """
         if queues is None:
             return None, None
@@ -44,7 +44,7 @@ class BullQueues:
         if last is None or last[0] is not queues or last[1] is not self._queues:
             bullmq = tuple(each for each in queues if each not in self._queues)
             bull = tuple(each for each in queues if each in self._queues)
-            # Queues of BullMQ alone, as in most installations, are the very tuple.
+            # Without queues of Bull, as in most installations, it is the same tuple.
             parts = (bullmq if bull else queues, bull)
             if last is not None:
                 before_bullmq, before_bull = last[2]

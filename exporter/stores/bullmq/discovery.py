@@ -3,16 +3,16 @@
 A queue of BullMQ exists while its `meta` does, which each Queue and Worker writes, or while one of
 its keys holds jobs: somebody may have deleted `meta`, or Redis may have evicted it.
 
-A queue of Bull 3 or 4 exists while its `id` does, the counter of its jobs: where finished jobs are
-removed at once there is nothing else while it rests. BullMQ has such a counter too, and Bull writes
-`paused` into a `meta` (3.22 and later: pause-5.lua). What only BullMQ has: an event stream, and in
-`meta` its version or the maximum length of that stream.
+A queue of Bull 3 or 4 exists while its `id` does, the counter of its jobs: if finished jobs are
+removed at once, an idle queue has no other key. BullMQ has such a counter too, and Bull writes
+`paused` into a `meta` (3.22 and later: pause-5.lua). Only BullMQ has an event stream, and in `meta`
+its version or the maximum length of that stream.
 
 Two queues can have the same keys: `sales:cancel` of the prefix `bull`, as BullMQ 4 allows it, and
-`cancel` of the prefix `bull:sales`. The longest prefix that is configured and fits is taken. Names
-with a colon that remain are looked at: BullMQ refuses them from 5.14 on, and later 5.x write their
-version into `meta` (4.18 does too), so with a version of 5 or later it is the queue of a longer
-prefix, which is not watched. A job with the id `…:meta` has a job's fields.
+`cancel` of the prefix `bull:sales`. The longest prefix that is configured and fits is taken. The
+remaining names with a colon are examined: BullMQ rejects them from 5.14 on, and later 5.x write
+their version into `meta` (4.18 does too), so one with a version of 5 or later is the queue of a
+longer prefix, which is not watched. The hash of a job with the id `…:meta` has a job's fields.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ log = logging.getLogger(__name__)
 # About how many keys one SCAN call looks at: it holds Redis 7.0 for 0.3 ms, at most for 1 ms.
 SCAN_COUNT = 1000
 
-# What the last part of a key says about the part before it: it is a queue, has events, holds jobs,
-# is a queue of Bull 3 or 4, whose other keys have the same names as BullMQ's, or numbers its jobs.
+# What the last part of a key says about the part before it: that it is a queue, has events, holds
+# jobs, is a queue of Bull 3 or 4 (whose other keys have the same names as BullMQ's), or numbers its
+# jobs.
 _META, _EVENTS, _JOBS, _BULL, _ID = 1, 2, 4, 8, 16
 _HOLDING: tuple[tuple[bytes, bytes], ...] = (*SIZES, (b"ZCARD", b"repeat"))
-# Where jobs of Bull are looked for in a queue of BullMQ.
+# The keys in which a queue of BullMQ is searched for jobs of Bull.
 _HOLDING_OF_BULL = ((b"LLEN", b"wait"), (b"ZCARD", b"completed"), (b"ZCARD", b"failed"))
 _MARKS = {
     b"meta": _META,
@@ -58,15 +59,15 @@ _MARKS = {
     b"id": _ID,
     **{name: _JOBS for _, name in _HOLDING},
 }
-# Globs have no alternatives. This one matches `meta`, `events`, `wait` and `id`, and one UUID in
-# 130; on Redis 7.0 with 300,000 keys it takes as long as `*:meta` (0.37 s of CPU).
+# Globs cannot express alternatives. This one matches `meta`, `events`, `wait` and `id`, and one
+# UUID in 130; on Redis 7.0 with 300,000 keys it takes as long as `*:meta` (0.37 s of CPU).
 _USUAL = b"*:[mewi]*[astd]"
 # This one matches all of _MARKS, and one UUID in 20: 0.41 s.
 _ALL = b"*:[mewapcfdri]*[adestn]"
 
 # How many names one search tracks in addition to those that it may find; more are ignored.
 MAX_OTHER_NAMES = 100_000
-# How many names one search examines more closely, and how many at once.
+# Maximum number of names that one search examines more closely, in total and at once.
 MAX_CHECKED = 10_000
 CHECK_BATCH_SIZE = 100
 # How many names are classified before yielding to requests: 1 ms.
@@ -77,18 +78,18 @@ _META_FIELDS = (b"version", b"opts.maxLenEvents", b"paused", b"name", b"timestam
 # What a queue of Bull may have besides its counter while it holds no job: while a worker runs it
 # renews `stalled-check` every 30 s.
 _BULL_KEYS = (b"stalled-check", b"meta-paused", b"priority", b"stalled", b"repeat")
-# As many digits as a number has at most.
+# Maximum number of digits of a number.
 _MAX_DIGITS = 20
 
 
 @dataclass
 class _Sorted:
-    """The names of one scan, as far as they are classified."""
+    """The names of one scan, classified as far as possible by their keys."""
 
     found: set[Queue] = field(default_factory=set)
     excluded: int = 0
     unclear: list[tuple[Queue, int]] = field(default_factory=list)  # with their marks
-    others: list[tuple[bytes, int]] = field(default_factory=list)  # of no prefix that is configured
+    others: list[tuple[bytes, int]] = field(default_factory=list)  # of other prefixes
     other_prefixes: Counter[str] = field(default_factory=Counter)
     bull: set[Queue] = field(default_factory=set)
 
@@ -159,7 +160,7 @@ class Search:
     async def identify(self, queues: Sequence[Queue]) -> None:
         """Note which of these are Bull's, where queues are named and not searched for.
 
-        Whoever names one of Bull wants it. Raises RedisUnavailable.
+        A named queue of Bull is always watched. Raises RedisUnavailable.
         """
         names = _Sorted()
         for batch in batched(queues, CHECK_BATCH_SIZE):
@@ -177,8 +178,8 @@ class Search:
         self._bull_queues.note(queues, bull=names.bull)
 
     async def _scan(self, pattern: bytes, pace: float) -> tuple[dict[bytes, int], int]:
-        """The parts of keys before the last colon, and the marks of their keys; and how many more
-        names there are that are too long.
+        """The parts of keys before the last colon with the marks of their keys, and the number of
+        names that are too long.
         """
         marks: dict[bytes, int] = {}
         too_long: set[int] = set()  # hashes
@@ -195,7 +196,7 @@ class Search:
                     if mark == _META and len(too_long) < self._max_names:
                         too_long.add(hash(base))
                     continue
-                # Any application may have many keys that end like that.
+                # Any application may have many keys with such an ending.
                 if mark == _ID and base not in marks and self._place(base) is None:
                     continue
                 if mark is not None and (base in marks or len(marks) < self._max_names):
@@ -218,10 +219,10 @@ class Search:
                     names.excluded += bool(excluded)
                 elif base in known and queue in self._bull_queues and mark & (_META | _ID) == _ID:
                     names.bull.add(queue)
-                # What fits a pattern need not be a queue: `app:session:meta`.
+                # A name that matches a pattern need not be a queue: `app:session:meta`.
                 elif (
                     mark & _META
-                    and mark & (_ID | _EVENTS) != _ID  # perhaps Bull's
+                    and mark & (_ID | _EVENTS) != _ID  # perhaps a queue of Bull
                     and (
                         base in known
                         or (b":" not in queue.raw_name and queue.prefix.encode() in self._plain)
@@ -251,7 +252,7 @@ class Search:
         try:
             name = prefix.decode()
         except UnicodeDecodeError:
-            return False  # no setting could contain it
+            return False  # no setting can contain it
         return any(pattern.match(name) for pattern in self._patterns)
 
     async def _check_meta(self, names: _Sorted, unclear: Sequence[tuple[Queue, int]]) -> None:
@@ -264,15 +265,15 @@ class Search:
         for (queue, mark), fields in zip(unclear, expected(answers, list), strict=True):
             base = queue.base[:-1]
             if not isinstance(fields, list):
-                self._not_queues.add(base)  # no hash
+                self._not_queues.add(base)  # not a hash
                 continue
-            version, longest, paused, name, timestamp = fields
+            version, max_events, paused, name, timestamp = fields
             if name is not None or timestamp is not None:
                 self._not_queues.add(base)  # a job
             elif b":" in queue.raw_name and _refuses_colons(version):
                 self._not_queues.add(base)
                 names.others.append((base, mark))
-            elif version or longest or mark & _EVENTS:
+            elif version or max_events or mark & _EVENTS:
                 names.found.add(queue)
             elif mark & _ID:
                 names.bull.add(queue)
@@ -304,7 +305,7 @@ class Search:
                 if holding:
                     names.found.add(queue)
             elif not holding:
-                # What fits a pattern need not be a queue: `app:user:id`.
+                # A name that matches a pattern need not be a queue: `app:user:id`.
                 plain = queue.prefix.encode() in self._plain and b":" not in queue.raw_name
                 if numbered and (plain or (isinstance(others, int) and others)):
                     names.bull.add(queue)
@@ -318,7 +319,9 @@ class Search:
             (names.bull if of_bull else names.found).add(queue)
 
     async def _find_mixed(self, names: _Sorted, marks: Mapping[bytes, int]) -> list[str]:
-        """The queues of BullMQ that hold jobs of Bull: two applications use the same name."""
+        """The queues of BullMQ that contain jobs of Bull, because two applications use the same
+        name.
+        """
         mixed: set[str] = set()
         holding = [queue for queue in names.found if marks.get(queue.base[:-1], 0) & _JOBS]
         for batch in batched(holding[:MAX_CHECKED], CHECK_BATCH_SIZE):
@@ -331,7 +334,7 @@ class Search:
         self, unclear: Sequence[tuple[Queue, bytes, bytes]]
     ) -> list[tuple[Queue, bool]]:
         """Whether the first job of a list or set of each queue is Bull's: it has Bull's defaults
-        among its options. Lists without such a job are left out.
+        among its options. Queues without such a job have no entry.
         """
         firsts = await self._redis.pipeline(
             [
@@ -380,7 +383,7 @@ class Search:
         names.other_prefixes.update(label_text(base.rpartition(b":")[0]) for base in queues)
 
     async def _shown(self, found: set[Queue]) -> tuple[Queue, ...]:
-        """The queues, sorted; only one of several with the same labels."""
+        """The queues, sorted, with only one of several that have the same labels."""
         shown: dict[tuple[str, str], Queue] = {}
         await self._request_priority.yield_to_requests()  # sorting 10,000 takes 5 ms
         for queue in sorted(found, key=lambda queue: queue.base):
@@ -395,7 +398,7 @@ class Search:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether this is the beginning of a counter's value; an error is not."""
+    """Whether this is the beginning of a counter's value, and not an error."""
     return isinstance(value, bytes) and value.isdigit()
 
 

@@ -25,12 +25,12 @@ CHILDREN = load_script("children.lua")
 MORE_FIELDS = ("opts", "progress", "priority", "delay", "stc", "stalledCounter", "pb", "parentKey")
 MORE_UNBOUNDED = (*UNBOUNDED, "opts", "progress", "name", "pb", "parentKey")
 MAX_LOG_LINE_BYTES = 10_000  # bytes
-# How far from either end of each list a job is looked for: in three long lists that holds Redis 7.0
-# for 0.5 ms.
+# How far from either end of each list a job is searched for: in three long lists that blocks Redis
+# 7.0 for 0.5 ms.
 REACH = 10_000
 MAX_CHILDREN = 100  # of each kind, by name
-# How many children one script call looks up, how far from either end of each list it looks for one,
-# and the longest reason (bytes): it holds Redis 7.0 for less than 1 ms.
+# How many children one script call looks up, how far from either end of each list it searches, and
+# the maximum length of a reason (bytes): a call blocks Redis 7.0 for less than 1 ms.
 CHILD_BATCH_SIZE = 10
 CHILD_REACH = 1000
 MAX_REASON_BYTES = 10_000
@@ -47,7 +47,7 @@ async def read_job(
     queues: Mapping[str, Queue],
     limits: ReadLimits,
 ) -> JobDetail | None:
-    """The job, with `logs` of its log lines from index `first_log` on; None where it is gone.
+    """The job, with `logs` of its log lines from index `first_log` on; None if it is gone.
 
     `prefixes` and `queues` say where its relatives may be (see `JobKey.parsed`). Raises
     RedisUnavailable.
@@ -96,7 +96,8 @@ async def _children(
     prefixes: Sequence[str],
     queues: Mapping[str, Queue],
 ) -> Children | None:
-    # BullMQ keeps those that failed and do not matter (ignoreDependencyOnFailure) in `:failed`.
+    # BullMQ keeps failed children that their parent ignores (ignoreDependencyOnFailure) in
+    # `:failed`.
     named = dict(zip(("processed", "unprocessed", "failed", "ignored"), kinds, strict=True))
     counts = {kind: number for kind, (number, _) in named.items()}
     if not sum(counts.values()):
@@ -122,7 +123,7 @@ async def _read_states(
     """
     by_queue: dict[Queue, list[JobKey]] = {}
     for key in keys:
-        # A name that is not UTF-8 is only in `queues`.
+        # Only `queues` has names that are not UTF-8.
         known = queues.get(f"{key.prefix}:{key.queue}")
         queue = known or Queue.named(key.prefix, key.queue)
         by_queue.setdefault(queue, []).append(key)

@@ -16,7 +16,8 @@ from exporter.stores.redis.client import RedisReader, packed_word, readable
 
 PAGE = load_script("page.lua")
 
-# What is read of a job's hash. Attempts are `atm` since BullMQ 5.0 and `attemptsMade` before.
+# The fields that are read of a job's hash. Attempts are `atm` since BullMQ 5.0 and `attemptsMade`
+# before.
 FIELDS = (
     "name",
     "data",
@@ -31,16 +32,16 @@ FIELDS = (
 )
 
 
-# All jobs of a state are read in such batches, which hold Redis for 0.6 ms each, and no further
-# than this. Open Archiver keeps 5,000 failed jobs; elsewhere there may be millions.
+# All jobs of a state are read in batches of this size, which block Redis for 0.6 ms each, up to
+# this number. Open Archiver keeps 5,000 failed jobs; elsewhere there may be millions.
 SCAN_BATCH = 100
 SCAN_JOBS = 20_000
-# A batch of more bytes is cut shorter: to parse it and look through it holds us, not Redis.
+# A batch of more bytes is shortened: parsing and searching it blocks this process, not Redis.
 SCAN_BATCH_BYTES = 512 << 10
-# Bytes of jobs that are parsed before others have their turn: up to 5 ms.
+# Bytes of jobs that are parsed before yielding to other tasks: up to 5 ms.
 PARSE_BATCH_BYTES = 256 << 10
-# How many jobs of a batch are read again with the next: one of them must still be there, or what
-# lay between may have moved past us. How often (in a row) we go back for that.
+# How many jobs of a batch are read again with the next one: if none of them is still there, jobs in
+# between may have been skipped. And how often in a row the scan goes back for that.
 SCAN_OVERLAP = 10
 SCAN_RETURNS = 3
 
@@ -59,12 +60,12 @@ async def read_page(
 ) -> Page:
     """At most `limit` jobs from index `start` on, oldest first or newest first.
 
-    Fields `without` which it shall be are not read. With `whole_within` a page of more bytes ends
-    early, after the first job at least. A job that is removed between the two round trips is left
-    out. Raises RedisUnavailable.
+    Fields in `without` are not read. With `whole_within` a page of more bytes ends early, but
+    contains at least one job. A job that is removed between the two round trips is omitted. Raises
+    RedisUnavailable.
     """
     order = "desc" if newest_first else "asc"
-    # Without sizes all of them fit, as those of nearly all pages do.
+    # Without sizes all of them fit, as on nearly all pages.
     fits = min(limits.field_bytes, limits.page_bytes, whole_within or limits.page_bytes)
     has_meta, has_id, has_schedulers, sizes_of_states, ids, sizes = await redis.run(
         PAGE, [queue.base], (state, start, start + limit - 1, order, fits, *UNBOUNDED)
@@ -115,7 +116,7 @@ async def read_jobs(
     limits: ReadLimits,
     without: Sequence[str],
 ) -> tuple[Job, ...]:
-    """The jobs that are still there of these. Raises RedisUnavailable."""
+    """Those of these jobs that still exist. Raises RedisUnavailable."""
     replies = readable(
         await redis.pipeline(
             [("HSTRLEN", queue.job_key(job_id), field) for job_id in ids for field in UNBOUNDED]
@@ -141,7 +142,7 @@ async def _read(
         return ()
     left_out = too_large(sizes, UNBOUNDED, limits) if sizes else [{}] * len(ids)
     unread = dict.fromkeys(without)
-    # Nearly always these are read of all jobs, and by hand they are packed in half the time.
+    # Nearly always these fields are read for all jobs, and packing them here takes half the time.
     usual = _Reading.of([field for field in FIELDS if field not in unread])
     readings = [
         _Reading.of([field for field in usual.fields if field not in large]) if large else usual
@@ -171,7 +172,7 @@ async def _read(
 
 
 class _Reading(NamedTuple):
-    """An HMGET of these fields, packed but for the key between the two parts."""
+    """An HMGET of these fields, packed in two parts, between which the key belongs."""
 
     fields: Sequence[str]
     begin: bytes
@@ -184,11 +185,11 @@ class _Reading(NamedTuple):
 
 
 class Scan:
-    """All jobs of one state, newest or oldest first, within a time and a number.
+    """All jobs of one state, newest or oldest first, within limits of time and number.
 
-    Batch follows batch, so that neither Redis nor we are held for long. What is added or removed
-    meanwhile moves the rest: a job that was seen is not seen again, and where some may have been
-    passed over, the reading is not complete.
+    Read in batches, so that neither Redis nor this process is blocked for long. Jobs that are added
+    or removed meanwhile move the others: no job is returned twice, and if some may have been
+    skipped, the scan is not complete.
     """
 
     def __init__(
@@ -202,7 +203,7 @@ class Scan:
     ) -> None:
         self._redis, self.queue, self.state = redis, queue, state
         self._newest_first, self._limits = newest_first, limits
-        self.counts: Mapping[State, int] = {}  # of the queue, when it began
+        self.counts: Mapping[State, int] = {}  # of the queue, when the scan began
         self.seen = 0
         self.complete = False  # whether every job was seen
 
@@ -240,15 +241,15 @@ class Scan:
             if page.ended:
                 self.complete = not gap
                 return
-            # At least one further on, or a batch of one job would be read for ever.
+            # Advance by at least one, or a batch of one job would be read forever.
             overlap = min(SCAN_OVERLAP, len(page.ids) - 1)
             last = frozenset(page.ids[len(page.ids) - overlap :])
             start += len(page.ids) - overlap
 
 
-def _fitting(sizes: Sequence[Sequence[int]], most: int, limits: ReadLimits) -> int:
-    """How many of the jobs have no more bytes together, one at least."""
-    left = most
+def _fitting(sizes: Sequence[Sequence[int]], max_bytes: int, limits: ReadLimits) -> int:
+    """How many of the jobs fit into `max_bytes` together; at least one."""
+    left = max_bytes
     for number, of_job in enumerate(sizes):
         left -= sum(size for size in of_job if size <= limits.field_bytes)
         if left < 0 and number:
@@ -257,10 +258,10 @@ def _fitting(sizes: Sequence[Sequence[int]], most: int, limits: ReadLimits) -> i
 
 
 def job_of(job_id: bytes, state: State | None, values: Sequence[bytes | None]) -> Job:
-    """A job from its hash: the values of FIELDS, in their order."""
+    """A job from its hash; `values` are those of FIELDS, in their order."""
     name, data, added, processed, finished, made, started, reason, stacktrace, returned = values
     traces = parse_json(stacktrace or b"[]")
-    # By their places: by their names it takes as long again.
+    # By index, because access by name takes twice as long.
     return Job(
         text(job_id),
         job_id,
@@ -268,7 +269,7 @@ def job_of(job_id: bytes, state: State | None, values: Sequence[bytes | None]) -
         # BullMQ writes '{}' where an application gives no data.
         {} if data is None else parse_json(data),
         state,
-        # BullMQ takes an empty reason for none.
+        # BullMQ treats an empty reason as none.
         text(reason) if reason else None,
         integer(added),
         integer(processed),
@@ -280,7 +281,7 @@ def job_of(job_id: bytes, state: State | None, values: Sequence[bytes | None]) -
 
 
 def integer(raw: bytes | None) -> int | None:
-    """A whole number as BullMQ writes it; None where it is none."""
+    """A whole number as BullMQ writes it; None for anything else."""
     if raw is None:
         return None
     if len(raw) < 16 and raw.isdigit():

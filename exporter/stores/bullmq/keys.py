@@ -1,4 +1,4 @@
-"""What BullMQ calls the keys of a queue, and the connections of its workers."""
+"""BullMQ's names of the keys of a queue, and of the connections of its workers."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def heartbeat_key(queue: Queue) -> bytes:
 
 
 def node_client_name(queue: Queue) -> bytes:
-    """What a Node worker calls its one blocking connection (QueueBase.clientName()).
+    """The name of a Node worker's one blocking connection (QueueBase.clientName()).
 
-    A named worker puts `:w:<name>` behind it.
+    A named worker appends `:w:<name>`.
     """
     return b"%b:%b" % (queue.prefix.encode(), base64.b64encode(queue.raw_name))
 
 
 def python_client_name(queue: Queue) -> bytes:
-    """What a worker of the Python client calls both of its connections (3.4: setName)."""
+    """The name of both connections of a worker of the Python client (3.4: setName)."""
     return queue.base[:-1]

@@ -1,4 +1,4 @@
-"""Fields of jobs that applications can make as long as they like, such as their options."""
+"""Reads fields of jobs that may have any length, such as their options."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from exporter.stores.redis.client import RedisReader, expected
 
-# Longer options are not read. To parse 20 MB in a script held Redis 7.0 for half a second.
+# Longer options are not read. Parsing 20 MB in a script blocked Redis 7.0 for half a second.
 MAX_OPTIONS_BYTES = 16 * 1024
 
 
 async def read_options(redis: RedisReader, jobs: Sequence[bytes]) -> list[bytes | None]:
-    """The options of the jobs with these keys: None without any, empty where they are too long.
+    """The options of the jobs with these keys: None if there are none, empty if they are too long.
 
     Raises RedisUnavailable.
     """
@@ -21,12 +21,12 @@ async def read_options(redis: RedisReader, jobs: Sequence[bytes]) -> list[bytes 
 async def read_field(
     redis: RedisReader, jobs: Sequence[bytes], field: bytes, max_bytes: int
 ) -> list[bytes | None]:
-    """This field of the jobs with these keys: None without one, empty where it is too long.
+    """This field of the jobs with these keys: None if there is none, empty if it is too long.
 
     Raises RedisUnavailable.
     """
     lengths = expected(await redis.pipeline([(b"HSTRLEN", job, field) for job in jobs]), int)
-    # What is not a hash has no length.
+    # A key that is not a hash has no length.
     sizes = [length if isinstance(length, int) else 0 for length in lengths]
     short = [job for job, size in zip(jobs, sizes, strict=True) if 0 < size <= max_bytes]
     answers = await redis.pipeline([(b"HGET", job, field) for job in short])

@@ -43,23 +43,23 @@ from exporter.stores.redis.client import RedisReader, RedisRefused, packed
 
 EDGES = load_script("edges.lua")
 
-# Queues that are read, counts and edges, before the next ones are.
+# Queues whose counts and edges are read before the next ones.
 POLL_BATCH_SIZE = 1000
 
-# Queues whose counts are asked for at once: some 120 kB of commands.
+# Queues whose counts are requested at once: some 120 kB of commands.
 COUNT_BATCH_SIZE = 200
 
 # Queues whose readings are built before requests are served: 1 to 2 ms.
 READ_BATCH_SIZE = 100
 
-# A script holds Redis until it ends. Measured on Redis 7.0 with jobs in every state of every queue:
-# 25 queues hold it 1.3 ms (p99 1.5).
+# A script blocks Redis until it ends. Measured on Redis 7.0 with jobs in every state of every
+# queue: 25 queues block it for 1.3 ms (p99 1.5).
 EDGE_BATCH_SIZE = 25
 
-# How many of these queues are checked in each of up to 20 priorities.
+# In how many of these queues each of up to 20 priorities is checked.
 PRIORITY_CHECKS_PER_BATCH = 4
 
-# Heartbeats whose existence one command asks for.
+# Heartbeats that one command checks.
 HEARTBEAT_BATCH_SIZE = 25
 
 # Seconds until a queue's version and configured limits are read again, and whether a queue with
@@ -73,13 +73,13 @@ SIZES = (
         for name in (b"completed", b"failed", b"delayed", b"prioritized", b"waiting-children")
     ),
 )
-# Whether a queue is paused, and what exists while it does. All versions of Bull have `meta-paused`,
-# only those from 3.22 on write BullMQ's flag as well.
+# The commands that ask whether a queue is paused, and whether it exists. All versions of Bull have
+# `meta-paused`; only those from 3.22 on write BullMQ's flag as well.
 _FLAG = (b"HEXISTS", b"meta", b"paused")
 _MARK = (b"EXISTS", b"meta")
 _FLAG_OF_BULL = (b"EXISTS", b"meta-paused")
 _MARK_OF_BULL = (b"EXISTS", b"id")
-# What is asked of each queue behind its flag; of one that was idle, this, and whether any of the
+# What is asked of each queue after its flag; and of one that was idle, this and whether any of the
 # other keys exists.
 _COUNTED = (*SIZES, (b"ZCARD", b"repeat"))
 _FINISHED = (b"completed", b"failed")
@@ -97,9 +97,9 @@ Answers = TypeVar("Answers")
 class _Wanted(NamedTuple):
     """What to read of a queue."""
 
-    probes: str  # a character each, as edges.lua knows them
+    probes: str  # one character each, see edges.lua
     starving: Sequence[Any]  # the job of `prioritized` that waits longest
-    exposed: Sequence[bytes]  # schedulers, that stay exposed before others
+    exposed: Sequence[bytes]  # schedulers that stay exposed in preference to others
 
 
 class _QueueState:
@@ -121,7 +121,7 @@ class _QueueState:
         self.is_ambiguous = True
         self.exists = False
         self.exists_due = 0.0
-        self.probes = ""  # what the counts make us read next
+        self.probes = ""  # what to read next, by the counts
         self.has_heartbeat = False  # of this queue or of another one of its batch
         self.edges = NOTHING
         # Bull has no version and no limits in a `meta` of its own.
@@ -198,7 +198,7 @@ class Poller:
         for some in batched(queues, POLL_BATCH_SIZE):
             states = list(map(self._state_of, some))
             await self._count(states)
-            # A second time in the same moment is not to be expected.
+            # It is not expected to happen a second time at the same moment.
             await self._count(await self._recheck(states))
             # All of its keys are gone when the queue is (Queue.obliterate).
             there = [each for each in states if each.exists or each.queue in configured]
@@ -240,7 +240,7 @@ class Poller:
     ) -> None:
         """Ask of one batch after the other, and take its answers while Redis has the next one.
 
-        Redis never has two of them at once, or it would be held for both.
+        Redis never has two of them at once, or it would be blocked for both.
         """
         before: tuple[list[_QueueState], Answers] | None = None
         for batch in batches:
@@ -265,7 +265,7 @@ class Poller:
 
         async def ask(batch: list[_QueueState]) -> tuple[list[bool], list[Any]]:
             commands = [each.asked for each in batch]
-            # As it is now: another poll may find meanwhile that one is idle no more.
+            # A copy, because another poll may find meanwhile that a queue is no longer idle.
             was_idle = [each.was_idle for each in batch]
             number = sum(_IDLE_REPLIES if each else _REPLIES for each in was_idle)
             # In a cluster they are elsewhere.
@@ -296,7 +296,7 @@ class Poller:
             await self._count(woken)
 
     def _take_counts(self, state: _QueueState, replies: Sequence[Any], *, was_idle: bool) -> bool:
-        """Note the counts; False if all of them have to be asked for first.
+        """Note the counts; False if all of them have to be requested first.
 
         `was_idle`: whether only the commands for an idle queue were sent.
         """
@@ -339,7 +339,7 @@ class Poller:
         return pause_changed
 
     def _probes_for(self, row: Counted) -> str:
-        """What to read in addition to `meta`: a character each, as edges.lua knows them."""
+        """What to read in addition to `meta`: one character each, see edges.lua."""
         ready = row.flag == 0 and (is_nonzero(row.wait) or is_nonzero(row.prioritized))
         return "".join(
             probe
@@ -406,8 +406,8 @@ class Poller:
         await self._ask(batched(asked, EDGE_BATCH_SIZE), ask, take)
 
     async def _leave_out_ended(self, states: Iterable[_QueueState]) -> None:
-        """Of schedulers of Bull that are overdue, those that have run for the last time: a script
-        cannot make the ids of their jobs.
+        """Omit overdue schedulers of Bull that have run for the last time; a script cannot compute
+        the ids of their jobs, so this is a second step.
         """
         now = 1000 * time.time() - LATE_AFTER_MS
         overdue = [
@@ -452,7 +452,7 @@ def _read(state: _QueueState) -> QueueReading:
 
 
 def _raise_if_refused(readings: Iterable[QueueReading]) -> None:
-    """A right that is missing for one value leaves that one out; without any it is no poll."""
+    """A missing right omits the values that need it; if no queue can be read, the poll fails."""
     refused = [
         why
         for reading in readings

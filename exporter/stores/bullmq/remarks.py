@@ -16,10 +16,11 @@ from exporter.stores.redis.client import RedisReader, RedisUnavailable
 def remarks_on(
     settings: Watched, findings: Findings, *, named: Iterable[Queue], patient: bool
 ) -> list[Remark]:
-    """What a search of all keys found in addition to the queues to watch, or did not find.
+    """Remarks on what a search of all keys found in addition to the queues to watch, or did not
+    find.
 
     `named` are the queues that are watched whether they exist or not. With `patient` it is early:
-    that there is no queue at all may be since the application has not started yet.
+    there may be no queue because the application has not started yet.
     """
     remarks = []
     others, bull = findings.other_prefixes or {}, findings.bull or ()
@@ -66,7 +67,7 @@ IN_A_CLUSTER = Remark(
 
 
 async def other_databases(redis: RedisReader, settings: Watched) -> Remark | None:
-    """Which other databases hold keys, where our user may ask; the README's may not."""
+    """Which other databases hold keys, if the user may ask; that of the README may not."""
     try:
         answer = await redis.command("INFO", "keyspace")
     except RedisUnavailable:
@@ -92,5 +93,5 @@ def _under(settings: Watched) -> str:
 
 
 def _counted(numbers: Mapping[str, int]) -> str:
-    most = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
-    return listed([f"{name} ({number})" for name, number in most])
+    ordered = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
+    return listed([f"{name} ({number})" for name, number in ordered])

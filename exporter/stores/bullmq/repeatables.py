@@ -13,12 +13,12 @@ from exporter.queues.snapshot import Scheduler
 from exporter.stores.bullmq.options import read_field, read_options
 from exporter.stores.redis.client import RedisReader
 
-# Longer values are no times.
+# Longer values are not times.
 MAX_TIME_BYTES = 40
 
 
 class RepeatKey(NamedTuple):
-    """What a member of `repeat` says of the jobs that it adds."""
+    """The description of a repeatable job that its member of `repeat` contains."""
 
     name: bytes
     pattern: bytes | None = None
@@ -31,8 +31,8 @@ def parse_key(key: bytes) -> RepeatKey:
     """The parts of a key, all of which are in the key itself.
 
     Before BullMQ 5.0 it is `name:jobId:endDate:tz:pattern`, with the interval in milliseconds in
-    place of a pattern (getRepeatConcatOptions). Bull leaves out the time zone where there is an
-    interval: `name:jobId:endDate:every` (4.16.5: getRepeatKey).
+    place of a pattern (getRepeatConcatOptions). Bull omits the time zone if there is an interval:
+    `name:jobId:endDate:every` (4.16.5: getRepeatKey).
     """
     name, *rest = key.split(b":", 4)
     if len(rest) == 3 and rest[2].isdigit():
@@ -59,8 +59,9 @@ def _md5(value: bytes) -> bytes:
 async def with_runs(
     redis: RedisReader, found: Mapping[Queue, tuple[Scheduler, ...]]
 ) -> dict[Queue, tuple[Scheduler, ...]]:
-    """The same with what the next jobs of Bull's show: when they were added, and when the last run
-    was: a worker adds the next job when it takes the one before. Raises RedisUnavailable.
+    """The schedulers with what the next jobs of Bull's show: when they were added, and when the
+    last run was, because a worker adds the next job when it takes the one before. Raises
+    RedisUnavailable.
     """
     unknown = [
         each
@@ -92,9 +93,8 @@ async def with_runs(
 async def find_ended(
     redis: RedisReader, overdue: Sequence[tuple[Queue, bytes, bytes]]
 ) -> set[tuple[Queue, bytes]]:
-    """Those of these keys and next runs that have run as often as they were to: they stay in
-    `repeat` with their last run. Of one whose last job is gone this is not known. Raises
-    RedisUnavailable.
+    """Those of these keys and next runs that have reached their limit: they stay in `repeat` with
+    their last run. This is unknown if the last job is gone. Raises RedisUnavailable.
     """
     keys = [queue.job_key(next_job_id(key, at)) for queue, key, at in overdue]
     ended = set()

@@ -1,4 +1,4 @@
-"""What requests read of one target: a read for each question that the Jobs API asks."""
+"""The reads of the Jobs API from one target."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class RequestReader(RequestReads):
             settings.redis,
             connections=API_CONNECTIONS,
             slot=settings.cluster_slot,
-            # A page holds more than its large fields.
+            # A page contains more than its large fields.
             max_bytes=MAX_REPLIES_BYTES + settings.api.max_page_bytes,
         )
-        # No priority: a request asks it.
+        # Without priority for requests, because this is a request.
         self._poller = self._new_poller()
         self._policy = EvictionPolicy(self._redis)
 
@@ -99,7 +99,7 @@ class RequestReader(RequestReads):
 
     async def read_queue(self, queue: Queue) -> QueueReading:
         """One queue, whether it exists or not."""
-        # A separate poller: that of all queues forgets those that are not in its request.
+        # A separate poller, because that of all queues forgets those that are not in its request.
         poller = self._new_poller()
         with self.understanding():
             (reading,) = await poller.poll([queue], configured=frozenset([queue]))
@@ -126,8 +126,8 @@ class RequestReader(RequestReads):
             limits=self._limits,
             without=without,
         )
-        # Without `meta` a queue exists while it holds something, or is Bull's; but whether it is
-        # one at all, only a search can say.
+        # Without `meta` a queue exists while it holds something, or if it is Bull's; whether it is
+        # a queue at all, only a search can find out.
         is_bull = found.has_counter and queue in self._bull_queues
         exists = found.has_meta or (
             self._watched.includes(queue) and (is_bull or not found.is_empty)
@@ -144,7 +144,7 @@ class RequestReader(RequestReads):
             )
 
     async def read_failed(self, queue: Queue, ids: Sequence[bytes]) -> Sequence[Job]:
-        """Those of these jobs that are still there, without return values and what is long."""
+        """Those of these jobs that still exist, without return values and long fields."""
         return await read_jobs(
             self._redis, queue, State.FAILED, ids, limits=FAILED_LIMITS, without=("returnvalue",)
         )

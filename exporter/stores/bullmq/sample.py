@@ -1,7 +1,8 @@
-"""A queue as one poll found it, and what is made of that; nothing here asks Redis.
+"""The replies of one poll about a queue, and their conversion to a reading; nothing here asks
+Redis.
 
-Whatever an application or a server may have put in place of a number is taken for unreadable: the
-value is absent, and why is reported.
+Anything in place of a number is treated as unreadable: the value is absent, and the reason is
+reported.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ DELAYED_SCORE_UNIT = 4096
 
 
 class Counted(NamedTuple):
-    """The answers to what is asked of each queue, errors among them."""
+    """The replies to the commands for each queue, errors included."""
 
     flag: Any
     wait: Any
@@ -48,14 +49,14 @@ class Counted(NamedTuple):
     def is_ambiguous(self) -> bool:
         """Whether the queue may be gone, or have been paused or resumed while it was counted.
 
-        Of a queue that is not paused and has no waiting jobs pausing moves none.
+        If a queue is not paused and has no waiting jobs, pausing it moves none.
         """
         flag, wait, held, *rest = self
         return bool(flag != 0 or wait or held or not any(map(is_nonzero, rest)))
 
 
 class Edges(NamedTuple):
-    """The edges of a queue as edges.lua returns them, errors among them."""
+    """The edges of a queue as edges.lua returns them, errors included."""
 
     oldest_waiting: float | None = None  # ms
     limiter: Window | None = None
@@ -91,8 +92,8 @@ def is_nonzero(size: Any) -> bool:
 
 
 def exposed_schedulers(counted: Counted | None, edges: Edges) -> tuple[bytes, ...]:
-    """The schedulers that are exposed of a queue that has more; none if a name may be shortened,
-    since that scheduler would not be found by it.
+    """The exposed schedulers of a queue that has more; none if a name may be shortened, because
+    that scheduler could not be found by it.
     """
     runs = edges.runs
     number: Any = counted.schedulers if counted is not None else None
@@ -139,19 +140,21 @@ def counts_of(counted: Counted, unreadable: list[tuple[str, str]]) -> dict[State
 
 
 def _count(size: Any) -> Any:
-    """A whole number, or why there is none. Raises ValueError: no server answers anything else."""
+    """A whole number, or the error in its place. Raises ValueError for anything else, which no
+    server sends.
+    """
     if isinstance(size, Exception) or (type(size) is int and size >= 0):
         return size
     raise ValueError(f"{str(size)[:40]!r} is no count")
 
 
 def _less_marker(size: Any, marked: int) -> Any:
-    """The marker that lists could end in before BullMQ 5.0 is no job."""
+    """Subtract the marker that lists could end in before BullMQ 5.0: it is not a job."""
     return max(size - 1, 0) if marked and isinstance(size, int) else size
 
 
 def reading_of(queue: Queue, sample: Sample) -> QueueReading:
-    """What a sample says in our terms. Values that are unreadable are absent and named."""
+    """Convert a sample to a reading. Unreadable values are absent and named."""
     counted, edges, meta = sample
     unreadable: list[tuple[str, str]] = []
 
@@ -178,7 +181,7 @@ def reading_of(queue: Queue, sample: Sample) -> QueueReading:
         read = number(what, value)
         if read is None:
             return None
-        # Milliseconds are whole: what a score holds behind them is a counter.
+        # Milliseconds are whole numbers: the rest of a score is a counter.
         milliseconds = read // (unit // 1000)
         if abs(milliseconds) <= MAX_SAFE_INTEGER:
             return milliseconds / 1000

@@ -17,7 +17,7 @@ from exporter.stores.redis.client import Command, RedisReader, readable
 
 SCHEDULERS = load_script("schedulers.lua")
 
-# Schedulers that one script call reads: it holds Redis 7.0 for about 1 ms.
+# Schedulers that one script call reads: it blocks Redis 7.0 for about 1 ms.
 SCHEDULER_BATCH_SIZE = 50
 
 # Longer options of a job are not parsed, and longer data is not read.
@@ -76,7 +76,7 @@ def _parts(numbers: Mapping[Queue, int], start: int) -> Iterator[_Part]:
 async def read_schedulers(
     redis: RedisReader, numbers: Mapping[Queue, int], *, start: int = 0
 ) -> dict[Queue, tuple[Scheduler, ...]]:
-    """So many schedulers of each queue from index `start` on, the next to run first.
+    """The given number of schedulers of each queue from index `start` on, the next to run first.
 
     Queues whose schedulers cannot be read have no entry. Raises RedisUnavailable.
     """
@@ -86,7 +86,7 @@ async def read_schedulers(
 async def read_named_schedulers(
     redis: RedisReader, names: Mapping[Queue, Sequence[bytes]]
 ) -> dict[Queue, tuple[Scheduler, ...]]:
-    """Those of these schedulers that are there.
+    """Those of these schedulers that exist.
 
     Queues whose schedulers cannot be read have no entry. Raises RedisUnavailable.
     """

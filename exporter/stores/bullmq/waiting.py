@@ -15,8 +15,8 @@ from exporter.queues.queue import Queue
 # A check costs two commands per priority; a job that starves waits much longer than that.
 PRIORITY_CHECK_INTERVAL_SECONDS = 60.0
 
-# When each of these jobs became ready: the times by their hashes, or better ones where these are
-# known. Does not await.
+# When each of these jobs became ready: the times by their hashes, or better ones if known. Does not
+# await.
 ReadyTimes = Callable[[Queue, Sequence[Any]], Sequence[float | None]]
 
 
@@ -43,7 +43,7 @@ class WaitingJobs:
         self._checks: dict[Queue, PriorityCheck] = {}
 
     def last_check(self, queue: Queue) -> PriorityCheck:
-        """The last check of every priority; one that is due if none is known."""
+        """The last check of every priority; if there is none, one that is due."""
         return self._checks.get(queue, NO_PRIORITY_CHECK)
 
     def note_priority_check(self, queue: Queue, jobs: Sequence[Any], now: float) -> None:

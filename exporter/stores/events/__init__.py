@@ -1,1 +1,1 @@
-"""What counting events needs in every store: counters over time, what they leave open, clocks."""
+"""What all stores share for counting events: counters over time, ambiguous transitions, clocks."""

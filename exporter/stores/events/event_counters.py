@@ -1,4 +1,4 @@
-"""The counters of a target's queues: which there are, what is published, what a restart keeps."""
+"""The counters of a target's queues: which queues, what is published, what a restart keeps."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from exporter.stores.events.failure_details import FailureDetails
 from exporter.stores.events.resolver import Resolver
 from exporter.stores.events.server_clock import ServerClock, to_monotonic
 
-# Removed queues of which position and counts are remembered.
+# Maximum number of removed queues whose position and counts are remembered.
 MAX_REMOVED_QUEUES = 2000
 
 # Counters that are copied before requests are served: a third of a ms.
 FREEZE_BATCH_SIZE = 100
 
-# How old counts may be that are published because newer ones are not saved yet.
+# Maximum age of counts that are published because newer ones are not saved yet.
 MAX_SAVED_AGE_SECONDS = 10.0
 
 
@@ -46,13 +46,14 @@ class QueueChange(NamedTuple):
 
 
 class EventCounters:
-    """Owns the counters. `queues` returns the queues to follow, and `searched_at` when the search
-    began that found them (epoch ms; None: they were not searched for); `not_watched_until` returns
-    from when on to read a queue that is not new (epoch ms). `stream_of` names a queue's events
-    where each queue has its own. `details` is None if failures are not counted by reason.
+    """Owns the counters. `queues` returns the queues to follow; `searched_at` returns when the
+    search began that found them (epoch ms; None: there was no search); `not_watched_until` returns
+    the time from which to read a queue that is not new (epoch ms). `stream_of` returns the stream
+    of a queue's events, if each queue has its own. `details` is None if failures are not counted by
+    reason.
 
-    Who reads events holds `consistent` while counting: what is published and saved is of one
-    moment.
+    Readers of events hold `consistent` while counting, so that what is published and saved is of
+    one moment.
     """
 
     def __init__(
@@ -86,23 +87,22 @@ class EventCounters:
         # Published with the counts; see Tallies.
         self.events_read = self.uncertain_gaps = 0
         self.lag = 0.0
-        # Whether all is counted that could be read at the last attempt: nothing is published
-        # otherwise.
+        # Whether the last read succeeded and all of it is counted: otherwise nothing is published.
         self.is_current = False
-        # What the positions in the state file are of, where that may be another event log.
+        # Identifies the event log that the positions in the state file belong to, where it may
+        # change.
         self.log_identity: str | None = None
-        # Where events are heard, not read; see Saved.
+        # If events are pushed and not stored; see Saved.
         self.unheard: float | None = None
         self.heard_until: int | None = None
         self._known: tuple[Queue, ...] | None = None
         self._gone: dict[Queue, QueueEventCounter] = {}
         self._removed = FinishedJobs()  # in queues that were removed
         self._remembered: dict[bytes, Any] = {}
-        # The time (epoch ms) up to which the loaded state file contains all queues.
-        # And whether that is surely by the server's clock.
+        # The time (epoch ms) up to which the loaded state file contains all queues. And whether it
+        # is certainly by the server's clock.
         self._complete_until: tuple[int | None, bool] = (None, False)
-        # When the search began that found those in `_known`: by the host's and by the monotonic
-        # clock (ms).
+        # When the search for `_known` began: by the host's and by the monotonic clock (ms).
         self._searched: tuple[int, float] | None = None
         self._published: Tallies | None = None
         self._published_until = 0.0  # monotonic
@@ -115,9 +115,9 @@ class EventCounters:
         resolver: Resolver,
         deadline: Deadline,
     ) -> None:
-        """Load, `read` what is new again and again until cancelled, then save.
+        """Load, call `read` repeatedly until cancelled, then save.
 
-        `read` returns how long to rest after it (seconds); `failed` is called after it raised.
+        `read` returns how long to sleep after it (seconds); `failed` is called after it raised.
         """
 
         def begin_anew() -> None:
@@ -132,7 +132,7 @@ class EventCounters:
                     tasks.create_task(supervise("failed jobs cannot be read", details))
                 await supervise("events cannot be followed", read, failed=begin_anew)
         finally:
-            # Not what was counted in part; nor where nothing was followed: what happened before is
+            # Not after counting in part, and not before anything was followed: earlier events are
             # still to be read then.
             if self._state_file is not None:
                 is_whole = self.has_begun and resolver.is_done
@@ -147,22 +147,22 @@ class EventCounters:
 
     @property
     def begins_now(self) -> bool:
-        """Whether nothing that happened before is to be counted."""
+        """Whether earlier events are not to be counted."""
         return self._known is None and self._complete_until[0] is None
 
     @property
     def untracked_jobs(self) -> int:
-        """How many jobs could not be tracked."""
+        """Number of jobs that could not be tracked."""
         return self._budget.refused
 
     def note_none(self) -> None:
-        """Note that there was no queue at first: those that come are new."""
+        """Note that there was no queue at first, so all later ones are new."""
         if self.begins_now:
             self._known = ()
 
     def find_change(self) -> QueueChange | None:
-        """How the queues have changed since the last one that was applied; None if they have not,
-        or before there are any to know of.
+        """How the queues have changed since the last change that was applied; None if they have
+        not, or before they are known.
         """
         queues, searched = self._queues(), self._searched_at()
         if queues is None:
@@ -185,7 +185,7 @@ class EventCounters:
         if queue.base in self._remembered:
             counter.remember(self._remembered.pop(queue.base))
             return counter
-        # It appeared later, or was not watched then: older events do not count.
+        # It appeared later, or was not watched: older events do not count.
         since, is_known = self._complete_until
         if self._known is not None:
             unwatched, is_known = self._not_watched_until(queue), self.clock.is_known
@@ -211,13 +211,13 @@ class EventCounters:
             for base in self._remembered:
                 self._removed = self._removed.plus(self._take_removed(base))
         self._known = change.queues
-        # Of queues that went while we were away: they may come back as well.
+        # Queues that were removed while the exporter was not running may come back as well.
         while len(self._remembered) > MAX_REMOVED_QUEUES:
             del self._remembered[next(iter(self._remembered))]
 
     def restart(self) -> None:
-        """The event log is another one: what is in it counts by its time. How much of the one
-        before was unread is not known.
+        """Note that the event log is another one: its events count by time. How much of the
+        previous one was unread is unknown.
         """
         for counter in (*self.by_queue.values(), *self._gone.values()):
             self.uncertain_gaps += counter.cursor.position != BEGIN
@@ -239,8 +239,8 @@ class EventCounters:
         )
 
     def _take_removed(self, base: bytes) -> FinishedJobs:
-        """What finished in a queue that went while the exporter was not running."""
-        own = JobBudget(self._settings.max_jobs)  # its jobs take no room from those of others
+        """The jobs that finished in a queue that was removed while the exporter was not running."""
+        own = JobBudget(self._settings.max_jobs)  # a separate budget for its jobs
         counter = self._new_counter(Queue(base, "", ""), own)
         counter.remember(self._remembered[base])
         removed = counter.take_removed()
@@ -251,13 +251,13 @@ class EventCounters:
         if searched is None:
             self._searched = None
         elif self._searched is None or self._searched[0] != searched:
-            # At once: later the host's clock may have been stepped.
+            # Converted at once, because the host's clock may be stepped later.
             self._searched = (searched, to_monotonic(searched))
 
     # What is published
 
     def now(self) -> int:
-        """Epoch ms, by the server's clock as far as it is known."""
+        """Epoch ms, by the server's clock if that is known."""
         return self.clock.at(1000 * time.monotonic())
 
     def seen_failures(self, queue: Queue) -> SeenFailures | None:
@@ -269,9 +269,9 @@ class EventCounters:
     async def tallies(self) -> Tallies | None:
         """What was counted so far; None while events cannot be followed.
 
-        With a state file it is what is saved, so that no counter goes back even if we are killed;
-        but if saving takes long or fails, it is what was counted up to now: an old count would say
-        that nothing happens.
+        With a state file these are the saved counts, so that no counter goes back even if the
+        exporter is killed. If saving takes long or fails, they are the current counts, because an
+        old count would mean that nothing happens.
         """
         file = self._state_file
         async with self.consistent:
@@ -294,7 +294,7 @@ class EventCounters:
         queues: dict[Queue, QueueTallies] = {}
         for batch in batched(tuple(self.by_queue.values()), FREEZE_BATCH_SIZE):
             queues.update({counter.queue: counter.freeze() for counter in batch})
-            # Requests are served; but what is saved must be what is exposed, at one moment.
+            # Requests are served meanwhile, but what is saved and exposed must be of one moment.
             if self._state_file is None:
                 await self._request_priority.yield_to_requests()
         return Tallies(

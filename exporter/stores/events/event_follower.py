@@ -1,4 +1,4 @@
-"""What following events has in common, whatever they are read from."""
+"""The common part of following events, whatever they are read from."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from exporter.stores.events.resolver import AskFacts, Resolver
 
 
 class Surroundings(TypedDict, total=False):
-    """What a follower is given of the program around it; see EventCounters. `read_jobs` reads jobs
-    that have failed, over other connections.
+    """What a follower needs from the rest of the program; see EventCounters. `read_jobs` reads
+    failed jobs, over other connections.
     """
 
     request_priority: RequestPriority | None
@@ -72,7 +72,7 @@ class EventFollower(ABC):
             request_priority=self._request_priority,
             now=self._counts.now,
         )
-        # Those whose jobs may be ahead of the events that are read.
+        # Counters whose jobs' hashes may be ahead of the events that were read.
         self._ahead: set[QueueEventCounter] = set()
 
     @abstractmethod
@@ -81,7 +81,7 @@ class EventFollower(ABC):
 
     @abstractmethod
     async def _step(self) -> float:
-        """Read once what is new; how long to rest before the next time, in seconds."""
+        """Read new events once; return how long to sleep before the next time, in seconds."""
 
     @abstractmethod
     def _begin_anew(self) -> None:
@@ -113,7 +113,7 @@ class EventFollower(ABC):
             return await self._step()
 
     async def _resolve(self) -> None:
-        """Ask for the names, and for what the events left open."""
+        """Read names, and resolve ambiguous transitions."""
         async for counter in self._resolver.resolve():
             if counter.is_ahead:
                 self._ahead.add(counter)

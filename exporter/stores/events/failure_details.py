@@ -1,4 +1,4 @@
-"""What was seen of failures, and what the hashes of the newest jobs say in addition."""
+"""Evidence of failures, completed from the hashes of the newest jobs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from exporter.queues.queue import Queue
 from exporter.queues.redact import Redact
 from exporter.queues.text import shorten
 
-# Jobs whose hashes are read at once and in a second, and which wait for it; others are dropped.
+# Maximum number of jobs whose hashes are read at once, in a second, and that wait to be read;
+# others are dropped.
 BATCH_SIZE = 10
 READS_PER_SECOND = 10
 MAX_WAITING = 100
 
-# Reads those of these jobs that are still there. Raises StoreUnavailable.
+# Reads those of these jobs that still exist. Raises StoreUnavailable.
 ReadJobs = Callable[[Queue, Sequence[bytes]], Awaitable[Sequence[Job]]]
 
 
@@ -33,7 +34,7 @@ async def no_jobs(_: Queue, __: Sequence[bytes]) -> Sequence[Job]:
 
 
 class FailureDetails:
-    """Keeps the evidence, and adds stack traces and ingestion sources as long as they are there.
+    """Keeps the evidence, and adds stack traces and ingestion sources while the jobs exist.
 
     Reading hashes never delays an event: it is done by `run`, over another connection.
     """
@@ -44,7 +45,7 @@ class FailureDetails:
         # The newest failure of each reason whose job was not read yet, by queue and fingerprint.
         self._waiting: dict[tuple[Queue, str], FailedAttempt] = {}
         self._woken = asyncio.Event()
-        # What was remembered and may hold what is to be hidden now.
+        # Restored evidence that may contain what is to be hidden now.
         self._unredacted: list[tuple[bytes, str]] = []
 
     def note(self, queue: Queue, attempts: Iterable[FailedAttempt], now: int) -> None:
@@ -57,7 +58,7 @@ class FailureDetails:
                 self._woken.set()
 
     async def read_some(self) -> float:
-        """Wait for jobs and read a batch of them; how long to rest then, in seconds."""
+        """Wait for jobs and read a batch of them; return how long to sleep then, in seconds."""
         await self._woken.wait()
         await self._redact_remembered()
         batch = list(self._waiting.items())[:BATCH_SIZE]
@@ -78,7 +79,7 @@ class FailureDetails:
 
     async def _add(self, queue: Queue, attempt: FailedAttempt, job: Job) -> None:
         if excerpt(await self._redact(job.failed_reason or "")) != attempt.text:
-            return  # It has failed again since, for another reason.
+            return  # It has failed again, for another reason.
         newest = await self._redact(job.stacktrace[-1]) if job.stacktrace else None
         data = await self._redact(job.data)
         source = job._replace(data=data).ingestion_source
@@ -98,12 +99,12 @@ class FailureDetails:
         return self._evidence.of_queue(queue.base, now)
 
     def memory(self, now: int) -> dict[str, Any]:
-        """All of it in plain values, for `remember`."""
+        """Everything in plain values, for `remember`."""
         return self._evidence.memory(now)
 
     def remember(self, memory: Mapping[str, Any]) -> None:
-        """Go on from a `memory`. It may be from before redaction was turned on, so the next
-        `read_some` hides in it what is to be hidden now.
+        """Restore a `memory`. It may be from before redaction was turned on, so the next
+        `read_some` redacts it again.
         """
         self._evidence.remember(memory)
         self._unredacted = list(self._evidence.kept())

@@ -1,4 +1,4 @@
-"""Settles what events leave open, with what the jobs themselves say: names, attempts, reasons."""
+"""Resolves what events do not show, from the jobs' hashes: names, attempts, reasons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from exporter.queues.redact import Redact
 from exporter.queues.text import text
 from exporter.stores.events.failure_details import FailureDetails
 
-# Reasons that are folded before requests are served: up to 1 ms, as most of them are short.
+# Reasons that are folded before requests are served: up to 1 ms, because most of them are short.
 FOLD_BATCH_SIZE = 20
 
 
@@ -55,7 +55,7 @@ class Resolver:
 
     @property
     def is_done(self) -> bool:
-        """Whether every counter is finished."""
+        """Whether every counter is resolved."""
         return not self._unresolved
 
     def note(self, counter: QueueEventCounter) -> None:
@@ -64,9 +64,9 @@ class Resolver:
             self._unresolved.append(counter)
 
     async def resolve(self) -> AsyncGenerator[QueueEventCounter]:
-        """Ask for what events left open, and finish these counters, each when it is yielded.
+        """Read the facts of unresolved jobs, and yield each counter once it is resolved.
 
-        Raises StoreUnavailable; what is left is done the next time.
+        Raises StoreUnavailable; the rest is done the next time.
         """
         while self._unresolved:
             counter = self._unresolved[-1]
@@ -76,7 +76,8 @@ class Resolver:
                 in_detail=counter.unresolved_in_detail(),
                 with_reason=counter.unresolved_reasons(),
             )
-            # From here on nothing waits for the store: what is counted is counted with its reason.
+            # From here on nothing waits for the store, so a failure and its reason are counted
+            # together.
             failed = counter.resolve(facts, await self._read_reasons(counter.unread_reasons(facts)))
             self._unresolved.pop()
             if self._details is not None:
@@ -87,7 +88,7 @@ class Resolver:
         read: dict[bytes, ReadReason | None] = {}
         for batch in batched(raw_reasons, FOLD_BATCH_SIZE):
             for raw in batch:
-                # As the API does it: what is hidden must not show in a fingerprint either.
+                # As in the API: hidden values must not affect a fingerprint either.
                 shown = await self._redact(text(raw))
                 folded = fold(shown)
                 read[raw] = ReadReason(folded, excerpt(shown)) if folded.text else None

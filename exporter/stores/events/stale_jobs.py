@@ -1,4 +1,4 @@
-"""Finds tracked jobs that are gone: Queue.drain() and Queue.clean() write no event of them."""
+"""Finds tracked jobs that are gone: Queue.drain() and Queue.clean() write no event for each job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from exporter.queues.queue_event_counter import QueueEventCounter
 from exporter.queues.text import MAX_ID_BYTES
 from exporter.queues.tracked_jobs import TrackedJob
 
-# Jobs of which one read asks whether they still exist, and how often all of them are asked for.
+# How many jobs one read checks for existence, and how often all of them are checked.
 EXISTS_BATCH_SIZE = 500
 EXISTS_INTERVAL_SECONDS = 60.0
 
@@ -26,7 +26,7 @@ class Candidate(NamedTuple):
 
 
 class StaleJobs:
-    """Asks in turn for all tracked jobs whether they still exist, some with each read."""
+    """Checks whether all tracked jobs still exist, some of them with each read."""
 
     def __init__(self) -> None:
         self._queued: dict[QueueEventCounter, None] = {}  # in order
@@ -34,11 +34,11 @@ class StaleJobs:
         self._all_queued_at = 0.0  # monotonic
 
     def check_soon(self, counter: QueueEventCounter) -> None:
-        """Ask for the jobs of this queue before the next time that all are asked for."""
+        """Check the jobs of this queue before the next check of all jobs."""
         self._queued.setdefault(counter)
 
     def take_batch(self, counters: Iterable[QueueEventCounter]) -> list[Candidate]:
-        """The jobs to ask for with this read."""
+        """The jobs to check with this read."""
         if time.monotonic() - self._all_queued_at > EXISTS_INTERVAL_SECONDS:
             self._all_queued_at = time.monotonic()
             self._queued |= dict.fromkeys(each for each in counters if each.jobs)
@@ -48,7 +48,7 @@ class StaleJobs:
             self._candidates.extend(
                 Candidate(counter, job_id, job)
                 for job_id, job in counter.jobs.items()
-                if len(job_id) < MAX_ID_BYTES  # longer ones are not found by these
+                if len(job_id) < MAX_ID_BYTES  # longer ids are shortened, and find nothing
             )
         count = min(EXISTS_BATCH_SIZE, len(self._candidates))
         return [self._candidates.popleft() for _ in range(count)]
@@ -59,8 +59,8 @@ def forget_stale(
 ) -> None:
     """Forget the jobs that are gone: those of which `exist` is 0 or False.
 
-    Not in queues that have events to read: one of them may be the job's end. Nor one of the same id
-    that was added meanwhile.
+    Queues with unread events are skipped: one of these may be the job's end. So are jobs with the
+    same id that were added meanwhile.
     """
     for (counter, job_id, job), exists in zip(candidates, exist, strict=True):
         gone = exists == 0 and counter.queue not in behind

@@ -28,7 +28,7 @@ def all_collectors(
     """The collectors that these settings enable."""
     enabled: list[Collector] = []
     if settings.workers_interval and not settings.redis.cluster:
-        # Of a cluster one node alone is asked, and not all workers need be connected to it.
+        # In a cluster only one node is asked, and not all workers need be connected to it.
         enabled.append(Workers(redis, settings, request_priority, bull_queues))
     enabled.append(Retention(redis, settings, compare_clock))
     enabled.append(Schedulers(redis, settings))

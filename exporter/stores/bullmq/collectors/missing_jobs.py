@@ -1,4 +1,4 @@
-"""Jobs that are listed without their hash: Redis evicted it, or somebody deleted it."""
+"""Jobs that are listed although their hash is gone: evicted by Redis, or deleted by somebody."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_QUEUES_PER_ROUND = 250
 QUEUE_BATCH_SIZE = 50
 # How far from each end of a list a job is searched for again.
 LIST_REACH = 1000
-# How many queues one round names in the log.
+# Maximum number of queues that one round names in the log.
 MAX_LOGGED_QUEUES = 5
 
 LISTS = (b"wait", b"paused", b"active")
@@ -195,5 +195,5 @@ def _is_found(answer: Any) -> bool:
 
 
 def _marks(job_id: bytes) -> bool:
-    """Whether it is the marker, no job, that lists could end with before BullMQ 5.0."""
+    """Whether it is not a job but the marker that lists could end with before BullMQ 5.0."""
     return job_id.startswith(b"0:")

@@ -1,4 +1,4 @@
-"""How many finished jobs an application keeps: ceilings of `completed` and `failed`."""
+"""How many finished jobs an application keeps: limits of `completed` and `failed`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Retention(RetentionReads):
 
 
 def _limit(raw: Any, option: str) -> int | None:
-    """The ceiling that a job's options set."""
+    """The limit that a job's options set."""
     try:
         return kept_jobs(orjson.loads(raw).get(option))
     except (orjson.JSONDecodeError, AttributeError, TypeError):

@@ -21,13 +21,13 @@ from exporter.stores.bullmq.schedulers import (
 )
 from exporter.stores.redis.client import RedisReader
 
-# Schedulers that are read before it is known whether there is time for more.
+# Schedulers that are read before checking whether there is time for more.
 READ_BATCH_SIZE = 250
 # Schedulers whose data are compared in one round trip. Data of the same length over MAX_BYTES is
 # considered equal.
 DATA_BATCH_SIZE = 250
 
-# Schedulers to look at for each one to return: those that have ended come first, for ever.
+# Schedulers to look at for each one to return: those that have ended stay first forever.
 ENDED_FACTOR = 5  # as in edges.lua
 
 
@@ -51,7 +51,7 @@ class Schedulers(ReadInRounds[QueueSchedulers]):
 
     def __init__(self, redis: RedisReader, settings: Settings) -> None:
         super().__init__(settings.discovery_interval)
-        self._redis, self._most = redis, settings.max_schedulers
+        self._redis, self._limit = redis, settings.max_schedulers
 
     async def collect(
         self, readings: Sequence[QueueReading], *, seconds: float
@@ -62,7 +62,7 @@ class Schedulers(ReadInRounds[QueueSchedulers]):
             for reading in readings
             if reading.schedulers is not None
         }
-        numbers = {queue: number for queue, number in counted.items() if number and self._most}
+        numbers = {queue: number for queue, number in counted.items() if number and self._limit}
         some = {each.queue: each.some_schedulers for each in readings if each.some_schedulers}
         known = await self._rounds.read(
             list(numbers),
@@ -81,12 +81,12 @@ class Schedulers(ReadInRounds[QueueSchedulers]):
     def _batches(
         self, numbers: Mapping[Queue, int], queues: Iterable[Queue]
     ) -> Iterator[list[Queue]]:
-        """Queues of together about READ_BATCH_SIZE schedulers."""
+        """Batches of queues that together have about READ_BATCH_SIZE schedulers."""
         batch: list[Queue] = []
         size = 0
         for queue in queues:
             batch.append(queue)
-            size += min(numbers[queue], self._most)
+            size += min(numbers[queue], self._limit)
             if size >= READ_BATCH_SIZE:
                 yield batch
                 batch, size = [], 0
@@ -99,21 +99,21 @@ class Schedulers(ReadInRounds[QueueSchedulers]):
         some: Mapping[Queue, Sequence[bytes]],
         queues: Sequence[Queue],
     ) -> Mapping[Queue, QueueSchedulers]:
-        most, now = self._most, int(time.time() * 1000)
+        limit, now = self._limit, int(time.time() * 1000)
         named = {queue: some[queue] for queue in queues if queue in some}
-        first = {queue: min(numbers[queue], most) for queue in queues if queue not in some}
+        first = {queue: min(numbers[queue], limit) for queue in queues if queue not in some}
         found = await read_schedulers(self._redis, first)
         # Those that have ended come first, for ever.
         further = {
-            queue: min(numbers[queue], ENDED_FACTOR * most) - most
+            queue: min(numbers[queue], ENDED_FACTOR * limit) - limit
             for queue, of_queue in found.items()
-            if numbers[queue] > most and any(each.has_ended(now) for each in of_queue)
+            if numbers[queue] > limit and any(each.has_ended(now) for each in of_queue)
         }
-        more = await read_schedulers(self._redis, further, start=most)
+        more = await read_schedulers(self._redis, further, start=limit)
         found = {queue: (*of_queue, *more.get(queue, ())) for queue, of_queue in found.items()}
         found |= await read_named_schedulers(self._redis, named)
         alive = {
-            queue: tuple(each for each in of_queue if not each.has_ended(now))[:most]
+            queue: tuple(each for each in of_queue if not each.has_ended(now))[:limit]
             for queue, of_queue in found.items()
         }
         duplicates = await _count_duplicates(self._redis, alive)
@@ -143,7 +143,7 @@ async def _count_duplicates(
 
 
 async def _data(redis: RedisReader, schedulers: Sequence[Scheduler]) -> list[Any]:
-    """Something for each that is equal if the data of their jobs are."""
+    """A value for each that is equal for schedulers with equal job data."""
     places = [place for each in schedulers for place in places_of(each)]
     lengths = await redis.pipeline([("HSTRLEN", place, "data") for place in places])
     # No data is an empty object: BullMQ leaves that out of a template.

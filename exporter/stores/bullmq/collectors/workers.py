@@ -1,4 +1,4 @@
-"""How many workers each queue has, if the server shows it."""
+"""How many workers each queue has, if the server shows that."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ QUEUE_BATCH_SIZE = 500
 
 OUR_NAME = b"bullmq-exporter"
 
-# The last commands of a connection that does nothing but wait for jobs: of those before the first
-# wait, Redis 7.0 shows none. Bull 4 names no other one; Bull 3 calls all connections of a queue the
-# same, those of processes that only add jobs among them.
+# The last commands of a connection that only waits for jobs; before its first wait Redis 7.0 shows
+# none. Bull 4 names only these connections. Bull 3 gives all connections of a queue the same name,
+# including those of processes that only add jobs.
 WAITING_FOR_JOBS = frozenset(
     (
         *(b"brpoplpush", b"client", b"client|setname", b"client|setinfo"),
@@ -34,8 +34,8 @@ class Workers:
     """Counts the connections that workers of BullMQ and Bull have named, by queue.
 
     Managed Redis often forbids CLIENT LIST, or drops the names that clients set: Open Archiver saw
-    0 workers there while 48 were connected. So we name our own connection first, and where the list
-    does not show that name, it is not to be believed.
+    0 workers there while 48 were connected. So we name our own connection first; if the list does
+    not show that name, it is not trusted.
     """
 
     name = "workers"
@@ -63,7 +63,7 @@ class Workers:
         self,
         readings: Sequence[QueueReading],
         *,
-        seconds: float,  # noqa: ARG002 - there is nothing that could be left for the next run
+        seconds: float,  # noqa: ARG002 - nothing could be left to the next run
     ) -> Mapping[Queue, int]:
         """The number of workers of each queue. Raises RedisUnavailable, and RedisRefused if they
         cannot be known.
@@ -77,7 +77,7 @@ class Workers:
         names_of_bull: Counter[bytes] = Counter()
         for line in listed.splitlines():
             client = dict(field.partition(b"=")[::2] for field in line.split(b" "))
-            # The list is of all databases; the same queue may live in another one too.
+            # The list covers all databases; another one may have a queue of the same name.
             if client.get(b"db") == b"%d" % self._database:
                 names.update(_and_unnamed(client.get(b"name", b"")))
                 if client.get(b"cmd", b"").lower() in WAITING_FOR_JOBS:
@@ -90,7 +90,7 @@ class Workers:
                 if queue in self._bull_queues:
                     workers[queue] = names_of_bull[node_client_name(queue)]
                     continue
-                # A Python worker has two connections of its name, one of them while it starts.
+                # A Python worker has two connections with its name, but only one while it starts.
                 connections = names.get(python_client_name(queue), 0)
                 workers[queue] = names.get(node_client_name(queue), 0) + (connections + 1) // 2
             await self._request_priority.yield_to_requests()
@@ -101,7 +101,7 @@ class Workers:
 
 
 def _and_unnamed(name: bytes) -> Iterator[bytes]:
-    """A connection's name, and what it is without the worker's own; a prefix may hold `:w:` too."""
+    """A connection's name with and without the worker's own; a prefix may contain `:w:` too."""
     yield name
     while b":w:" in name:
         name = name.rpartition(b":w:")[0]

@@ -1,4 +1,4 @@
-"""Counts the jobs whose end was missed in the events, among those that the queue still keeps."""
+"""Counts kept jobs whose final event was missed."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from exporter.stores.redis.client import RedisReader, RedisRefused, scored
 log = logging.getLogger(__name__)
 
 # The sets of finished jobs (their scores are `finishedOn`), and what a job there counts as. Failed
-# jobs come first: where more are found than can have been missed, it is they that must be reported.
+# jobs come first: if more jobs are found than can have been missed, failures are the ones that must
+# be reported.
 FINISHED = {State.FAILED: Count.FAILED, State.COMPLETED: Count.COMPLETED}
 
-# How many jobs one page reads: 1,000 ids hold Redis 7.0 for 0.3 ms.
+# How many jobs one page reads: 1,000 ids block Redis 7.0 for 0.3 ms.
 PAGE = 1000
 
 
 class _Running(NamedTuple):
-    """The gap that is being filled, and what is left to read for it."""
+    """The gap that is being filled, and its pages that are still to be read."""
 
     counter: QueueEventCounter
     gap: Gap
@@ -40,8 +41,8 @@ class _Running(NamedTuple):
 class Backfill:
     """Fills gaps one after the other. `consistent` is held while anything is counted.
 
-    `scarce` is None where it is not known how many events were missed: then all that finished in a
-    gap is counted.
+    `scarce` is None if it is unknown how many events were missed: then all jobs that finished in a
+    gap are counted.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Backfill:
                 )
                 return
         except BaseException:
-            self._running = None  # from its start again: none is counted twice
+            self._running = None  # start again; no job is counted twice
             raise
         async with self._consistent:
             if gap in counter.gaps:
@@ -106,7 +107,7 @@ class Backfill:
             if counter is None or not counter.gaps:
                 self._gapped.discard(queue)
                 continue
-            # Where nothing more comes, the end of a gap is passed by the clock, not in the stream.
+            # If there are no further events, the clock shows that the end of a gap has passed.
             waited = now - counter.gap_noted_at >= 3 * CLOCK_SKEW_MS / 1000
             for gap in counter.gaps:
                 if counter.is_past(gap) or (waited and queue not in behind):
@@ -128,7 +129,7 @@ async def find_missed_jobs(
     since, until = counter.search_window(gap)
     for state, count in FINISHED.items():
         key = counter.queue.base + state.encode()
-        # By score, not by offset: jobs leave at the lower end while we read.
+        # By score, not by offset, because jobs are removed at the lower end meanwhile.
         start, at_start = b"%d" % since, set[bytes]()
         while left > 0:
             try:
@@ -140,7 +141,7 @@ async def find_missed_jobs(
             except RedisRefused as error:
                 if "WRONGTYPE" not in str(error):
                     raise
-                break  # no set: what it would show stays missed
+                break  # not a set: its jobs stay missed
             scores = dict(row)
             new = scores.keys() - at_start
             missed = [job_id for job_id in new if remembered_id(job_id) not in seen]
@@ -152,5 +153,5 @@ async def find_missed_jobs(
                 break
             end = last = row[-1][1]
             if at_start >= scores.keys():
-                last = b"(" + last  # a page of one millisecond: the rest of it is left out
+                last = b"(" + last  # all of one millisecond: its rest is skipped
             start, at_start = last, {job_id for job_id in scores if scores[job_id] == end}

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Set
 
 from exporter.queues.queue import Queue
 
-# Seconds after which a stream is compared with what was read of it: one that had new entries, and
-# any other one, which only shows whether it was made anew.
+# Seconds after which a stream is compared with what was read of it: one with new entries, and any
+# other, which only shows whether it was created again.
 CHECK_INTERVAL_SECONDS = 5.0
 CHECK_ALL_INTERVAL_SECONDS = 60.0
 
@@ -19,7 +19,7 @@ class CheckRounds:
 
     def __init__(self) -> None:
         self._pending: set[Queue] = set()
-        self._touched: set[Queue] = set()  # those of which something was read since their round
+        self._touched: set[Queue] = set()  # streams that were read since their round
         self._due = self._all_due = 0.0  # monotonic
 
     def __contains__(self, queue: Queue) -> bool:
@@ -44,15 +44,15 @@ class CheckRounds:
             self._all_due = now + CHECK_ALL_INTERVAL_SECONDS
 
     def touch(self, queue: Queue) -> None:
-        """Note that something was read of its stream."""
+        """Note that new entries of its stream were read."""
         self._touched.add(queue)
 
     def add(self, queues: Iterable[Queue]) -> None:
-        """These are to be checked (again) in this round."""
+        """Add queues to check (again) in this round."""
         self._pending.update(queues)
 
     def remove(self, queues: Iterable[Queue]) -> None:
-        """These are checked."""
+        """Note that these are checked."""
         self._pending.difference_update(queues)
 
     def forget(self, queue: Queue) -> None:

@@ -53,29 +53,30 @@ from exporter.stores.redis.client import (
 log = logging.getLogger(__name__)
 
 # Bytes of a return value or a reason that cost as much as one entry: reads are kept to about 1 MB,
-# but for the first after jobs begin to return more.
+# except the first one after jobs begin to return more.
 ENTRY_BYTES = 500
 
-# Waiting jobs of which no event was read, remembered until their events must have been read.
+# Maximum number of waiting jobs without a read event that are remembered until their events must
+# have been read.
 MAX_UNSEEN_JOBS = 20_000
 
-# Streams of one XREAD. With 1,000 of them it holds Redis 7.0 for 0.3 ms, and 0.6 ms where it waits;
-# where there are more, none waits, and requests are served between smaller batches.
+# Streams of one XREAD. With 1,000 of them it blocks Redis 7.0 for 0.3 ms, and for 0.6 ms if it
+# waits; if there are more, no XREAD waits, and requests are served between smaller batches.
 MAX_STREAMS = 1000
 READ_BATCH_SIZE = 250
 
-# Streams that are behind which are read together: few, or each read would bring only a few entries
-# of each, and take as long for the streams as for their entries.
+# How many streams that are behind are read together. With more of them each read would return only
+# a few entries of each, and the streams would cost as much as their entries.
 BEHIND_BATCH_SIZE = 50
 
-# Seconds that a read waits for an event where there is none, and the rest after one: quiet queues
+# Seconds that a read waits for an event if there is none, and the pause after a read: quiet queues
 # cost one command a second, busy ones are read in large batches.
 BLOCK = 1.0
 PAUSE = 0.1
 
 # Seconds between two checks of a stream that is behind, from which its lag is exposed.
 CHECK_BEHIND_INTERVAL_SECONDS = 0.5
-# The same where a check has Redis copy a large entry.
+# The same if a check makes Redis copy a large entry.
 CHECK_LARGE_INTERVAL_SECONDS = 5.0
 CHECK_BATCH_SIZE = 100
 
@@ -125,7 +126,7 @@ class Follower(EventFollower):
         self._incomplete = ""  # why replies were incomplete, while LargeEntries reads their streams
         self._incomplete_logged = False
         self._read_size = ReadSize()
-        # Those that were not read to the end, the one that was read last behind the others.
+        # Streams that were not read to the end, the one that was read last at the end.
         self._behind: dict[Queue, Behind] = {}
         self._all_due = 0.0
         self._checks = CheckRounds()
@@ -140,7 +141,7 @@ class Follower(EventFollower):
         return self._redis.understanding()
 
     def _begin_anew(self) -> None:
-        """After a step that failed all streams are checked."""
+        """After a failed step all streams are checked."""
         self._read_size.begin_anew()
         self._checks.begin_anew()
 
@@ -178,8 +179,8 @@ class Follower(EventFollower):
     def _may_be_unread(
         self, queue: Queue, counter: QueueEventCounter, job_id: bytes, by_hash: float
     ) -> bool:
-        """Whether a job's events may be unread: after one whole pass since it was first seen they
-        are not. (The one thing that is noted here: what was asked for.)
+        """Whether a job's events may be unread: they are not after one whole pass since the job was
+        first seen. (This notes which jobs were requested.)
         """
         if job_id in counter.jobs:
             return False
@@ -191,7 +192,7 @@ class Follower(EventFollower):
     # One read
 
     async def _step(self) -> float:
-        """Read once what is new; how long to rest before the next time, in seconds."""
+        """Read new events once; return how long to sleep before the next time, in seconds."""
         await self._resolve()
         if await self._keep_up_with_queues() is False:
             return PAUSE
@@ -200,19 +201,19 @@ class Follower(EventFollower):
         whole = not self._behind or now >= self._all_due
         if not whole:
             followed = [self._counters[queue] for queue in islice(self._behind, BEHIND_BATCH_SIZE)]
-            for counter in followed:  # next time those behind them
+            for counter in followed:  # next time the streams after them
                 self._behind[counter.queue] = self._behind.pop(counter.queue)
         else:
             followed = list(self._counters.values())
             self._all_due = now + READ_ALL_INTERVAL_SECONDS
             self._checks.begin_if_due(now, self._counters.keys(), self._always_checked)
             asked = self._stale_jobs.take_batch(self._counters.values())
-        # Before all streams are read: of a job that was gone by then no event is still to come.
+        # Before all streams are read: if a job is gone by then, it writes no further event.
         exist = await self._redis.pipeline(
             [(b"EXISTS", each.counter.queue.job_key(each.job_id)) for each in asked]
         )
-        # Where there is something left to do there is nothing to wait for; and while one command
-        # waits for its streams, those of another would be trimmed.
+        # If there is something left to do, no read waits; and while one command waits for its
+        # streams, those of another would be trimmed.
         wait = len(followed) <= MAX_STREAMS and not self._behind and not self._backfill.is_running
         costs = [
             await self._read(counters, wait=wait)
@@ -238,9 +239,9 @@ class Follower(EventFollower):
         return PAUSE * min(max(many, 1.0), 3.0)
 
     async def _read(self, counters: Sequence[QueueEventCounter], *, wait: bool) -> int | None:
-        """Read and count what is new in these streams; what that cost, in entries.
+        """Read and count new entries of these streams; return the cost in entries.
 
-        None where some key holds no stream: then none was read.
+        None if some key does not hold a stream: then none was read.
         """
         await self._request_priority.yield_to_requests()
         checked = self._due_checks(counters)
@@ -248,7 +249,7 @@ class Follower(EventFollower):
             counters = [each for each in counters if each.queue not in self._unreadable]
         if self._large:
             counters = [each for each in counters if each.stream not in self._large]
-        # The order matters: what XINFO returns was so before we read.
+        # The order matters: XINFO's result is from before the read.
         commands = [packed((b"XINFO", "STREAM", each.stream)) for each in checked]
         if counters:
             commands.append(self._xread(counters, wait=wait))
@@ -258,7 +259,7 @@ class Follower(EventFollower):
             answers = await self._redis.packed(b"".join(commands), len(commands), unknown_size=True)
         except RedisUnavailable as error:
             self._checks.add(each.queue for each in checked)
-            # Not those that hold no stream: nothing would read or check them any more.
+            # Without keys that do not hold a stream: nothing would read or check them again.
             asked = {*counters, *checked}
             self._suspect(error, {e.stream for e in asked if e.queue not in self._unreadable})
             if isinstance(error, ReplyIncomplete):
@@ -282,8 +283,8 @@ class Follower(EventFollower):
                 check_entries(read, positions[stream])
         await self._request_priority.yield_to_requests()
         async with self._counts.consistent:
-            most = self._read_size.count
-            unfinished = {stream for stream, new in entries.items() if len(new) >= most}
+            count = self._read_size.count
+            unfinished = {stream for stream, new in entries.items() if len(new) >= count}
             for counter, answer in zip(checked, answers, strict=True):
                 info = self._info(counter, answer)
                 new = entries.get(counter.stream, ())
@@ -334,7 +335,7 @@ class Follower(EventFollower):
                 await self._resolve()
             read = set(reading.counters)
             counters = [each for each in counters if each not in read]
-        # Streams that were not reached may have as much to read.
+        # Streams that were not reached may have as many entries to read.
         for counter in counters:
             self._behind.setdefault(counter.queue, Behind(0.0, 0.0))
         return cost
@@ -404,7 +405,7 @@ class Follower(EventFollower):
             counted += len(new)
             if stream in unfinished:
                 behind.add(counter.queue)
-                # Whether it was stalled says the next entry, which this read does not have.
+                # The next entry, which this read does not have, says whether the job stalled.
                 if len(new) > 1 and b"waiting" in new[-1][1]:
                     new.pop()
             values = sum(len(fields[5]) for _, fields in new if len(fields) > 5)
@@ -420,7 +421,7 @@ class Follower(EventFollower):
             try:
                 counter.read(new)
             except Exception:
-                # Read again they would be counted twice, and stop us again.
+                # If they were read again, they would be counted twice, and fail again.
                 log.exception("events passed over", extra={"queue": counter.queue.name})
                 counter.pass_over(new)
             counter.cursor.advance(new)
@@ -435,7 +436,7 @@ class Follower(EventFollower):
         return cost
 
     def _note_behind(self, counters: Sequence[QueueEventCounter], behind: set[Queue]) -> None:
-        """Note which of these streams were not read to the end; who has a turn keeps it."""
+        """Note which of these streams were not read to the end; earlier ones keep their place."""
         for queue in behind:
             self._behind.setdefault(queue, Behind(0.0, 0.0))
         if len(self._behind) > len(behind):
@@ -448,7 +449,7 @@ class Follower(EventFollower):
     # Which queues
 
     async def _keep_up_with_queues(self) -> bool:
-        """Begin to follow the queues that have appeared; False before there are any to know of."""
+        """Begin to follow new queues; False if the queues are not known yet."""
         change = self._counts.find_change()
         if change is None:
             return self._counts.has_begun
@@ -471,7 +472,7 @@ class Follower(EventFollower):
         return True
 
     async def _look_for_deleted(self, counters: Iterable[QueueEventCounter]) -> None:
-        """Note which streams of removed queues went with them: no check will find that any more."""
+        """Note which streams of removed queues were deleted: no check will find that later."""
         unsure = [each for each in counters if self._was_written_to(each)]
         exist = await self._redis.pipeline([(b"EXISTS", each.stream) for each in unsure])
         for counter, exists in zip(unsure, exist, strict=True):
@@ -479,7 +480,7 @@ class Follower(EventFollower):
                 self._note_deleted(counter)
 
     def _is_read_up(self, queue: Queue) -> bool:
-        """Whether the last step read its stream to the end: what comes now was written since."""
+        """Whether the last step read its stream to the end: new entries were written since."""
         was_read = self._counts.is_current and queue not in self._behind
         return was_read and self._passes > self._opened.get(queue, self._passes)
 
@@ -516,7 +517,7 @@ class Follower(EventFollower):
         return infos
 
     async def _find_unreadable(self, followed: Sequence[QueueEventCounter]) -> None:
-        """Leave out the keys that hold no stream: XREAD refuses all for the sake of one."""
+        """Skip keys that do not hold a stream: because of one of them XREAD rejects all."""
         answers = await self._redis.pipeline([(b"TYPE", counter.stream) for counter in followed])
         for counter, kind in zip(followed, answers, strict=True):
             if kind not in (b"stream", b"none"):
@@ -566,7 +567,8 @@ class Follower(EventFollower):
                 self._unreadable.discard(counter.queue)
             return
         if counter.queue in self._unreadable:
-            # It was not read with this answer: what is new in it would be missed, and then read.
+            # It was not read together with this XINFO: its new entries would be counted as missed,
+            # then read.
             self._unreadable.discard(counter.queue)
             self._checks.add([counter.queue])
             return
@@ -578,14 +580,14 @@ class Follower(EventFollower):
                 extra={"queue": queue},
             )
         if counter.cursor.has_gone_back(info) and not entries and not counter.cursor.is_entry:
-            # It has no entries from the time at which reading starts.
+            # It has no entries since the time from which it is read.
             counter.cursor.start(info)
             return
         if counter.cursor.has_gone_back(info) and not entries:
             counter.forget_all()
             anew = counter.cursor.go_back(info)
-            # Of an older copy new entries cannot be distinguished from known ones; of a new stream
-            # it is unknown what was unread in the one before.
+            # In an older copy new entries cannot be distinguished from known ones; for a new stream
+            # it is unknown what was unread in the previous one.
             self._counts.uncertain_gaps += 1
             log.warning(
                 "event stream was created anew; reading it from the start"
@@ -612,8 +614,8 @@ class Follower(EventFollower):
         counter.note_check()
 
     def _was_written_to(self, counter: QueueEventCounter) -> bool:
-        """Whether there was something to read of late: where the stream is deleted, some of it may
-        have gone unread.
+        """Whether there were recently entries to read: if the stream is deleted, some may be
+        unread.
         """
         return counter.cursor.read > 0 or counter.queue in self._behind
 
@@ -631,7 +633,7 @@ class Follower(EventFollower):
                 "events may have been missed: the stream was deleted or trimmed", extra=details
             )
             return
-        # If that continues, another log line reports it.
+        # If this continues, another log line reports it.
         level = logging.DEBUG if self._scarce.is_off(counter) else logging.WARNING
         log.log(level, "events were missed", extra=details)
         counter.note_gap(gap)

@@ -1,4 +1,4 @@
-"""What the hashes of jobs hold beyond the events."""
+"""Reads what the hashes of jobs contain beyond the events."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from exporter.stores.redis.client import Command, RedisReader, RedisRefused, exp
 FIELDS = ("name", "atm", "attemptsMade", "ats", "processedOn", "finishedOn")
 
 
-# How many jobs one pipeline asks for.
+# How many jobs one pipeline reads.
 BATCH = 1000
-# Longer reasons are not read, and count as unknown: 1,000 of them are 64 MB.
+# Longer reasons (bytes) are not read, and count as unknown: 1,000 of them take 64 MB.
 MAX_REASON_BYTES = 64 * 1024
-# How often a job that moves while it is read is read again.
+# How often a job is read again if it moves meanwhile.
 MAX_READS = 5
 
 
@@ -30,8 +30,8 @@ async def ask(
     in_detail: Collection[bytes] = (),
     with_reason: Collection[bytes] = (),
 ) -> dict[bytes, JobFacts]:
-    """The facts of each job; all facts for those `in_detail`, and why those `with_reason` last
-    failed. Raises RedisUnavailable.
+    """The facts of each job: all facts of those `in_detail`, and the reason of the last failure of
+    those `with_reason`. Raises RedisUnavailable.
     """
     facts: dict[bytes, JobFacts] = {}
     for batch in batched(job_ids, BATCH):
@@ -55,11 +55,11 @@ async def ask(
 async def _add_details(
     redis: RedisReader, queue: Queue, job_ids: Collection[bytes], facts: dict[bytes, JobFacts]
 ) -> list[bytes]:
-    """Adds the facts of keys that change together with the hash; gives the jobs that have moved.
+    """Add the facts of keys that change together with the hash; return the jobs that have moved.
 
-    A worker may start or end an attempt between two commands. With a lock from after it and a hash
-    from before it, a failed attempt looks like a job that was given back. If the hash is the same
-    before and after the lock was read, no attempt started or ended between.
+    A worker may start or end an attempt between two commands. With a hash from before and a lock
+    from after that, a failed attempt looks like a job that was returned to the queue. If the hash
+    is the same before and after the lock was read, no attempt started or ended between.
     """
     commands = []
     for job_id in job_ids:
@@ -89,7 +89,7 @@ def _fields_of(queue: Queue, job_id: bytes) -> Command:
 
 
 def _facts(answer: Any) -> JobFacts:
-    """Raises TypeError or ValueError where it is no answer to HMGET."""
+    """Raises TypeError or ValueError if it is not an answer to HMGET."""
     if not isinstance(answer, Exception):
         name, atm, attempts_made, ats, processed_on, finished_on = expected(
             answer, bytes, type(None)

@@ -21,11 +21,11 @@ from exporter.stores.redis.client import (
 )
 from exporter.stores.redis.partial_reply import first_items
 
-# Minimum size of a large entry in bytes: what XREAD sends of it is mostly its return value.
+# Minimum size of a large entry in bytes, most of which is its return value.
 LARGE_ENTRY_BYTES = 1 << 16
 
-# The field of an entry that may hold much, after its `event` and `jobId`: what a job returned, why
-# it failed, how far it is, and its name, which its hash has too (moveToFinished, updateProgress and
+# The fields of an entry that may be large, after its `event` and `jobId`: return value, failure
+# reason, progress, and the job's name, which its hash has too (moveToFinished, updateProgress and
 # storeJob of 5.56.3 and 6.7.0).
 LARGE_FIELDS = (b"returnvalue", b"failedReason", b"data", b"name")
 
@@ -33,7 +33,8 @@ LARGE_FIELDS = (b"returnvalue", b"failedReason", b"data", b"name")
 # return values are not sent. After that the stream costs as much as any other.
 LARGE_TTL_SECONDS = 60.0
 
-# Limits of one script call. A larger entry is read alone: XREAD would block Redis for as long.
+# Limits of one script call. A larger entry is read alone; XREAD would block Redis for the same
+# time.
 SCRIPT_STREAMS = 20
 SCRIPT_ENTRIES = 300
 SCRIPT_BYTES = 4_000_000
@@ -46,7 +47,7 @@ SCRIPT_RETRY_SECONDS = 60.0
 
 @dataclass
 class Reading:
-    """What one call has read, for the streams that it reached."""
+    """The result of one call, for the streams that it reached."""
 
     counters: list[QueueEventCounter] = field(default_factory=list)
     # For the streams to check: an error, or None if the stream is unchanged.
@@ -60,7 +61,7 @@ class Reading:
 
 
 class LargeEntries:
-    """Knows which streams have large entries, and reads these.
+    """Reads the streams that have large entries.
 
     A read-only script reads entries within Redis and omits what is not needed. If scripts are
     refused or fail, XREAD is sent for one entry, and the needed part is read from the beginning of
@@ -70,9 +71,9 @@ class LargeEntries:
     def __init__(self, redis: RedisReader) -> None:
         self._redis = redis
         self._script = load_script("events.lua")
-        # Until when (monotonic) a stream is read here.
+        # By stream: until when (monotonic) it is read here.
         self._until: dict[bytes, float] = {}
-        # Since when (monotonic) it waits to be read or checked here, or again.
+        # By stream: since when (monotonic) it waits to be read or checked here.
         self._waits_since: dict[bytes, float] = {}
         # Streams of an incomplete reply, until they are read to the end.
         self.suspects: set[bytes] = set()
@@ -118,8 +119,8 @@ class LargeEntries:
         self._large_ends.discard(stream)
 
     def in_turn(self, counters: Collection[QueueEventCounter]) -> list[QueueEventCounter]:
-        """The streams that are read or only checked here, the longest-waiting first: if there is
-        more to read than time, none of them waits forever.
+        """The streams that are read or only checked here, the longest-waiting first: if time is too
+        short for all, none of them waits forever.
         """
         if not self._until and not self._large_ends:
             return []
@@ -258,10 +259,10 @@ class LargeEntries:
         reply: Any,
         incomplete: ReplyIncomplete | None,
     ) -> None:
-        """Take the entry of a reply, or of its beginning.
+        """Add the entry of a reply, or of the beginning of one, to the reading.
 
-        Raises ReplyIncomplete where the beginning does not hold enough of it, and is not all that
-        is ever read of one.
+        Raises ReplyIncomplete if the beginning does not contain enough of the entry, and more of it
+        could still be read.
         """
         entry = _first_entry(reply) if reply else None
         if entry is None:
@@ -299,10 +300,10 @@ def _first_entry(reply: Any) -> Entry | None:
 
 
 def _holds_enough(words: Sequence[bytes]) -> bool:
-    """Whether all that is used of an entry is among the words at its beginning.
+    """Whether the words at its beginning contain all that is used of an entry.
 
-    That is what happened, and to which job; and behind it nothing but the value that is cut off,
-    and what follows it (`prev`), which is not used.
+    That is the event and the job. Only the value that is cut off and the field after it (`prev`),
+    which is not used, may follow.
     """
     return len(words) >= 5 and words[4] in LARGE_FIELDS
 

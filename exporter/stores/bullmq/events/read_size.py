@@ -1,10 +1,10 @@
-"""How many entries one read asks for."""
+"""Adapts how many entries one read requests."""
 
 from __future__ import annotations
 
-# How much one read should cost, in entries: 1,000 hold Redis 7.0 for 0.5 ms. XREAD's COUNT holds
-# for each stream, so it is adapted to what the last read cost; and even if all streams have
-# something at once, it is at most twice as much.
+# The target cost of one read, in entries: 1,000 block Redis 7.0 for 0.5 ms. XREAD's COUNT applies
+# to each stream, so it is adapted to the cost of the last read; even if all streams have entries at
+# once, a read costs at most twice as much.
 MAX_READ_COST = 1000
 MIN_COUNT = 2
 FIRST_COUNT = 10
@@ -19,7 +19,7 @@ class ReadSize:
         self.count = FIRST_COUNT  # of the last read
 
     def begin_anew(self) -> None:
-        """Read little first: what comes may be large."""
+        """Start with small reads: the entries may be large."""
         self._next = FIRST_COUNT
 
     def choose(self, streams: int) -> int:
@@ -28,7 +28,9 @@ class ReadSize:
         return self.count
 
     def note(self, cost: int, entries: int) -> None:
-        """Note what a read has cost, in entries without a large value, and brought."""
+        """Note the cost of a read, in entries without a large value, and how many entries it
+        returned.
+        """
         if entries:
             # Decreases slowly, because large values may return after a quiet time, but not for
             # long: a small COUNT means many commands for all streams.

@@ -17,15 +17,15 @@ from exporter.stores.redis.client import RedisReader, readable
 
 log = logging.getLogger(__name__)
 
-# Where its limit does not say so (TINY_MAX_LEN), it is detected from checks: the stream
-# has at most TINY_LENGTH entries, and most new ones were missed MAX_POOR_CHECKS times in a row. It
-# is over after MIN_GOOD_CHECKS checks that found new events and none missed.
+# If its limit does not show that a queue keeps too few events (TINY_MAX_LEN), checks do: the stream
+# has at most TINY_LENGTH entries, and most new ones were missed MAX_POOR_CHECKS times in a row.
+# This ends after MIN_GOOD_CHECKS checks that found new events and none missed.
 TINY_LENGTH = 2 * TINY_MAX_LEN
 MAX_POOR_CHECKS = 3
 MIN_GOOD_CHECKS = 12
 
-# What BullMQ itself counts if a worker has the option `metrics`: collectMetrics.lua of 5.56.3 and
-# 6.7.0 adds 1 to `count` when a job finishes, in the same script that writes its event.
+# BullMQ's own counts, if a worker has the option `metrics`: collectMetrics.lua of 5.56.3 and 6.7.0
+# adds 1 to `count` when a job finishes, in the same script that writes its event.
 METRICS = {Count.COMPLETED: b"metrics:completed", Count.FAILED: b"metrics:failed"}
 
 
@@ -40,7 +40,7 @@ class _Sample:
 
 @dataclass
 class _Base:
-    """What samples are compared with: the first one, and our own counts at that moment."""
+    """The basis of comparison: the first sample, and our own counts at that moment."""
 
     sample: _Sample
     ours: dict[Count, int]
@@ -107,7 +107,7 @@ class ScarceEvents:
         """Note that jobs of a gap were counted; those from before `base` belong to it.
 
         A job that finished about when `base` was taken may be in the counts after it, whatever the
-        gap: it is taken for one of those, so that none is counted twice.
+        gap: it is assumed to be, so that none is counted twice.
         """
         known = self._known.get(counter)
         if known and known.base:
@@ -175,8 +175,8 @@ class ScarceEvents:
         counts = {count: number or 0 for count, number in zip(METRICS, numbers, strict=True)}
         sample = _Sample(milliseconds(counter.cursor.position), counts)
         if known.base is None:
-            # Jobs that finished since the last read are assumed to be counted: better too few than
-            # some twice.
+            # Jobs that finished since the last read are assumed to be counted: it is better to
+            # count too few than some twice.
             known.base = _Base(sample, {count: counter.counted(count) for count in METRICS})
         elif known.sample is None:
             known.sample = sample

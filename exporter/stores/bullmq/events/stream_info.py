@@ -1,4 +1,4 @@
-"""What XINFO STREAM replies."""
+"""Parses the reply of XINFO STREAM."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def stream_info(reply: Mapping[bytes, Any] | Sequence[Any]) -> StreamInfo:
     fields = mapped(reply)
     first = fields.get(b"first-entry")
     if b"first-entry" not in fields and fields[b"length"]:
-        first = [fields[b"recorded-first-entry-id"]]  # of a truncated reply
+        first = [fields[b"recorded-first-entry-id"]]  # if the reply is truncated
     info = StreamInfo(
         length=fields[b"length"],
         first=first[0] if first else None,
