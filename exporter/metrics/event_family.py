@@ -120,7 +120,7 @@ BATCH_SIZE = 128
 MAX_KEPT_SERIES = 5000
 # The cost of rendering a series, in queues that are looked at, and the bytes that are compressed in
 # the time of looking at one queue.
-RENDER_COST, PACKED_AS_MANY = 25, 200
+RENDER_COST, PACKED_BYTES_PER_LOOK = 25, 200
 
 
 class _Input(NamedTuple):
@@ -199,7 +199,7 @@ class EventRenderer:
                         yield
                         done = 0
                     text_of_family = "".join(of_family)
-                    done += len(text_of_family) // PACKED_AS_MANY
+                    done += len(text_of_family) // PACKED_BYTES_PER_LOOK
                     segments.append(self._packer.pack(text_of_family))
                 batch = _Batch(inputs, segments)
             batches.append(batch)

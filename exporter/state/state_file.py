@@ -124,7 +124,7 @@ class StateFile:
             reason = str(error) if type(error) is ValueError else repr(error)
             self._warn("the state file cannot be used: counters start over", reason[:200])
             with suppress(OSError):
-                self._file.replace(self._beside("unusable"))
+                self._file.replace(self._sibling("unusable"))
             return NOTHING_SAVED
 
     @cached_property
@@ -132,7 +132,7 @@ class StateFile:
         """The file that symbolic links lead to: the links are never replaced."""
         return Path(os.path.realpath(self._path))
 
-    def _beside(self, suffix: str) -> Path:
+    def _sibling(self, suffix: str) -> Path:
         return self._file.with_name(f"{self._file.name}.{suffix}")
 
     def _read(self) -> bytes:
@@ -191,7 +191,7 @@ class StateFile:
 
     @property
     def _lock_path(self) -> Path:
-        return self._beside("lock")
+        return self._sibling("lock")
 
     def _holds_lock(self) -> bool:
         """Whether the locked file is the one that others would lock.
@@ -286,7 +286,7 @@ class StateFile:
                 self._release_lock()
 
     def _replace(self, parts: tuple[bytes, bytes]) -> None:
-        new = self._beside("new")
+        new = self._sibling("new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             with os.fdopen(os.open(new, flags, 0o600), "wb") as file:

@@ -104,7 +104,7 @@ class Connection:
         return self.is_handling or self.sending is not None
 
     @property
-    def can_give_way(self) -> bool:
+    def can_be_closed(self) -> bool:
         """Whether it may be closed if there is no room for others."""
         if self.sending is not None:
             return (
@@ -319,7 +319,7 @@ class Connections:
         closable = [
             (each.sending is not None, -number_of[each.client], each.since, number)
             for number, each in enumerate(among.values())
-            if each.can_give_way
+            if each.can_be_closed
         ]
         if not closable:
             return False

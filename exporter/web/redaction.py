@@ -299,7 +299,7 @@ class _Pass:
         except RecursionError:  # JSON within texts within JSON
             return NOT_JSON
 
-    async def _give_way(self) -> None:
+    async def _yield_to_others(self) -> None:
         if monotonic() > self._piece_end:
             await asyncio.sleep(0)
             self._piece_end = monotonic() + PIECE_SECONDS
@@ -334,7 +334,7 @@ class _Pass:
         is_named = False
         values: list[str] = []
         for given_key, value in given.items():
-            await self._give_way()
+            await self._yield_to_others()
             key = self._keys.get(given_key) or await self._add_key(given_key)
             shown_key = key.shown
             while shown_key in result:  # keys that are secrets themselves look the same
@@ -356,7 +356,7 @@ class _Pass:
         # ["authorization", "x"]: headers, entries of a Map, arguments of a command.
         is_named = False
         for value in given:
-            await self._give_way()
+            await self._yield_to_others()
             if self._is_plain(value):
                 result.append(REDACTED if is_named else value)
                 is_named = False
@@ -405,7 +405,7 @@ class _Pass:
         shown = bare
         for kind in kinds:
             shown = kind.hide(shown)
-            await self._give_way()
+            await self._yield_to_others()
         return text if shown == bare else shown
 
     async def _without_keys(self, text: str) -> str:
@@ -427,14 +427,14 @@ class _Pass:
                 return TOO_LONG
             self._text_left -= escapes
             unescaped = _unescape(visible)
-            await self._give_way()
+            await self._yield_to_others()
         is_escaped = unescaped != visible and self._names.may_be_in(unescaped)
         if not (is_escaped or self._names.may_be_in(visible)):
             return text
         if len(visible) > self._text_left:
             return TOO_LONG
         self._text_left -= len(visible)
-        await self._give_way()
+        await self._yield_to_others()
         found = self._names.found_in(visible)
         if is_escaped and self._names.found_in(unescaped) - Counter(
             map(_unescape, found.elements())
