@@ -195,6 +195,16 @@ Queues of Bull 3 and 4 have the same metrics, read from the same keys, with thes
 Two applications that use the same name, one with Bull and one with BullMQ, are reported as one queue of BullMQ, and
 logged.
 
+The metrics [by events](#jobs-by-events) come from the messages that Bull publishes, if the user may hear them
+([the ACL](../README.md#a-redis-user-that-can-only-read) has the right): every job counts while the exporter hears them,
+also if it is removed at once. Bull keeps no events. After an interruption or a restart, and in a queue before it was
+found, completed and failed jobs are counted as far as the queue still keeps them;
+`bullmq_exporter_bull_unheard_seconds_total` says for how long nothing was heard, `bullmq_exporter_events_missed_total`
+stays 0. No message has a job's name: it is read from the job's hash when the job is first heard of, and is `__unknown__`
+if the job is gone by then. Durations are those between the arrivals of messages. Without a right to hear channels these
+metrics are absent for Bull's queues and [BullMQEventsNotFollowed](runbooks/BullMQEventsNotFollowed.md) fires. Bull 3
+publishes nothing of duplicates.
+
 The age of a waiting job is exact, by Redis's clock, if the exporter has read the job's events. For jobs
 that were added before the exporter started, or beyond `events.max_jobs`, it comes from the job's hash:
 from the clock of the producer, or of the worker that started the last attempt. The hash does not show
