@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,19 @@ import yaml
 
 from exporter.metrics.exposition import family_names
 from tests.support.paths import ROOT, TESTS
-from tests.support.rules import ALERTS, CONFIG, NAMES, PROMETHEUS, RECORDED, RULES, promtool, rules
+from tests.support.rules import (
+    ALERTS,
+    CONFIG,
+    NAMES,
+    PROMETHEUS,
+    RECORDED,
+    RULES,
+    groups_of,
+    named_in,
+    promtool,
+    rules,
+    rules_behind,
+)
 from tests.support.week import Week
 
 HISTORIES = sorted((TESTS / "rules").glob("*.yml"))
@@ -29,9 +42,47 @@ def test_prometheus_takes_the_configuration_and_the_rules(version: str) -> None:
 @pytest.mark.parametrize("version", PROMETHEUS)
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda path: path.stem)
 def test_alerts_fire_in_the_histories_in_which_they_must_and_in_no_near_miss(
-    history: Path, version: str
+    history: Path, version: str, tmp_path: Path
 ) -> None:
-    promtool("test", "rules", history, version=version)
+    """Each with the rules behind its alerts: promtool reads each rule again at each evaluation, and
+    all 150 would take several times as long.
+    """
+    content = yaml.safe_load(history.read_text())
+    for number, test in enumerate(content["tests"]):
+        alerts = {moment["alertname"] for moment in test.get("alert_rule_test", ())}
+        read = (named_in(moment["expr"]) for moment in test.get("promql_expr_test", ()))
+        groups = groups_of(rules_behind(alerts.union(*read)))
+        evaluate(tmp_path / str(number), groups, {**content, "tests": [test]}, version)
+
+
+@pytest.mark.parametrize("history", HISTORIES, ids=lambda path: path.stem)
+def test_every_rule_can_be_evaluated_in_each_history(history: Path, tmp_path: Path) -> None:
+    """Also those that it is not about: no series matches others ambiguously."""
+    content = yaml.safe_load(history.read_text())
+    for test in content["tests"]:
+        moments = [*test.pop("alert_rule_test", ()), *test.pop("promql_expr_test", ())]
+        test["promql_expr_test"] = [
+            {"expr": "vector(1)", "eval_time": moment["eval_time"], "exp_samples": [ONE]}
+            for moment in moments
+        ]
+    groups = groups_of(NAMES | RECORDED.keys())
+    # Not at every minute, which takes four times as long.
+    evaluate(tmp_path / "all", groups, {**content, "evaluation_interval": "4m"}, "2")
+
+
+ONE = {"labels": "{}", "value": 1}
+
+
+def evaluate(
+    directory: Path, groups: Sequence[Mapping[str, Any]], histories: dict[str, Any], version: str
+) -> None:
+    directory.mkdir()
+    (directory / "rules.yml").write_text(json.dumps({"groups": groups}))
+    order = [group["name"] for group in groups]  # else it is another one each time
+    made = {**histories, "rule_files": ["rules.yml"], "group_eval_order": order}
+    file = directory / "history.yml"
+    file.write_text(json.dumps(made))
+    promtool("test", "rules", file, version=version)
 
 
 def test_every_alert_has_a_history_in_which_it_fires_and_a_near_miss() -> None:
