@@ -1,4 +1,4 @@
--- What stands at the ends of each queue's lists and sets.
+-- The edges of each queue's lists and sets: the oldest jobs, the next ones due.
 -- KEYS: one a queue, what its keys begin with (`bull:ingestion:`).
 -- ARGV[1]: how many schedulers to read of each queue; ARGV[2]: the time in ms (TIME is no read
 -- command: the ACL user may not call it); then for each queue what to read, by the probes of poll.py;
@@ -17,14 +17,14 @@ local NO_HASH = { err = 'no hash for the jobs at its head' }
 
 local now = tonumber(ARGV[2])
 
--- A time that is reckoned, not noted: in the future it is not so. Job.promote() or
--- Job.changeDelay() made the job ready before; when, nobody noted. (A time that is noted is returned as
--- it stands: the application's clock may be ahead of ours.)
+-- A computed time. If it is in the future, it is wrong: Job.promote() or Job.changeDelay() made the
+-- job ready earlier, at an unknown time. (A stored time is returned as it is: the application's
+-- clock may be ahead of ours.)
 local function passed(at)
   return at <= now and at or nil
 end
 
--- When the job became ready to be taken, in ms, as far as its hash shows it; nil where it does not.
+-- When the job became ready to be taken, in ms, by its hash; nil if that does not show it.
 -- `without_opts`: its options are too long to be read.
 local function ready_at(job, without_opts, is_bull)
   local added, started = tonumber(job[1]), tonumber(job[2])
@@ -49,7 +49,7 @@ local function ready_at(job, without_opts, is_bull)
     end
     return started
   end
-  -- Job.retry() deletes `processedOn` and leaves the attempts: nothing shows when that was.
+  -- Job.retry() deletes `processedOn` and keeps the attempts, so its time is unknown.
   if made > 0 or (tonumber(job[5] or 0) or 0) > 0 then return nil end
   -- `timestamp` is when it was added. Promotion sets the hash's own `delay` to 0; `opts` has it.
   if added and type(opts.delay) == 'number' then return passed(added + opts.delay) end
@@ -61,7 +61,7 @@ end
 local function consider(jobs, base, id, is_bull)
   if not id or is_error(id) then return nil end
   local key = base .. id
-  -- 20 MB of them would hold the server for half a second.
+  -- 20 MB of them would block the server for half a second.
   local length = read('HSTRLEN', key, 'opts')
   if is_error(length) then return nil end
   local without_opts = length > MAX_OPTIONS_BYTES
@@ -78,7 +78,7 @@ local function consider(jobs, base, id, is_bull)
   )
   if not (job[1] or job[2]) then return nil end
   local at = ready_at(job, without_opts, is_bull)
-  -- What is no time (1e308, nan) cannot be returned as an integer.
+  -- An invalid time (1e308, nan) cannot be returned as an integer.
   if at and not (math.abs(at) <= MAX_SAFE_INTEGER) then at = nil end
   local next = #jobs
   jobs[next + 1] = remembered(id)
@@ -86,14 +86,14 @@ local function consider(jobs, base, id, is_bull)
   return at
 end
 
--- Workers take from the right. A job added with `lifo` goes in there too, so the oldest may stand
--- at either end.
+-- Workers take from the right. A job with `lifo` is added there too, so the oldest job may be at
+-- either end.
 local function oldest_in_wait(base, last_waiting)
   local jobs, known = {}, false
   local looked_at = #last_waiting
   local whole = looked_at < TRIES
   known = consider(jobs, base, whole and last_waiting[1] or not whole and read('LINDEX', base .. 'wait', 0))
-  -- The marker of before 5.0 has no hash, and so counts for nothing here.
+  -- The marker of versions before 5.0 has no hash, so it is ignored here.
   for at = looked_at, whole and 2 or 1, -1 do
     if known and at < looked_at - 1 then break end
     known = consider(jobs, base, last_waiting[at]) or known
@@ -101,9 +101,9 @@ local function oldest_in_wait(base, last_waiting)
   return jobs
 end
 
--- The same in a queue of Bull, where jobs with a priority stand in `wait` as well, behind those without one,
--- as workers see it: each priority is a stretch of the list, and its oldest job the last of it. How long they
--- are, the set `priority` knows (Bull 3.0 to 4.16: addJobWithPriority).
+-- The same in a queue of Bull, where jobs with a priority are in `wait` as well, and taken after
+-- those without one: each priority is a section of the list, whose oldest job is the last. The set
+-- `priority` has their lengths (Bull 3.0 to 4.16: addJobWithPriority).
 local function oldest_in_wait_of_bull(base)
   local jobs, behind, from = {}, 0, '-inf'
   for _ = 0, PRIORITIES do
@@ -113,13 +113,14 @@ local function oldest_in_wait_of_bull(base)
     from = '(' .. first[2]
     behind = read('ZCOUNT', base .. 'priority', '-inf', first[2])
   end
-  -- One that was added with `lifo` stands behind all of them, the newest at the other end.
+  -- A job that was added with `lifo` comes after all of them, and the newest job is at the other
+  -- end.
   consider(jobs, base, read('LINDEX', base .. 'wait', 0), true)
   return jobs
 end
 
--- The oldest job of the highest and of the lowest priority in `prioritized`: the next one, and the one
--- that starves. A score is priority * 2^32 + a counter (getPriorityScore).
+-- The oldest job of the highest and of the lowest priority in `prioritized`: the next one, and the
+-- one that may starve. A score is priority * 2^32 + a counter (getPriorityScore).
 local function oldest_of_two_priorities(base)
   local jobs, key = {}, base .. 'prioritized'
   local first = read('ZRANGE', key, 0, 0)[1]
@@ -159,7 +160,7 @@ local function oldest_as_known(base, id, known)
   return oldest_of_two_priorities(base)
 end
 
--- The last jobs of a list, the next one at the end; none where it is no list any more.
+-- The last jobs of a list, the next one at the end; none if it is no longer a list.
 local function last_of(key)
   local ids = read('LRANGE', key, -TRIES, -1)
   return is_error(ids) and {} or ids
@@ -174,7 +175,7 @@ local function oldest_taken(base)
     local at = read('HGET', job, 'processedOn')
     if at then return at, read('EXISTS', job .. ':lock'), remembered(ids[i]) end
   end
-  -- None: they were finished since they were counted.
+  -- None: they have finished since they were counted.
   return #ids > 0 and NO_HASH, false, false
 end
 
@@ -184,7 +185,7 @@ local function start_of(key)
   return start ~= '' and start
 end
 
--- A time is a few digits; 50 MB in its place would cost a poll a second to hand on.
+-- A time is a few digits; passing on 50 MB in its place would cost a poll a second.
 local function number(value)
   if type(value) == 'string' and #value > MAX_NUMBER_BYTES then return { err = 'longer than any number' } end
   return value
@@ -208,10 +209,10 @@ local function limiter(base)
   return left > 0 and { number(taken), left }
 end
 
--- Whether a scheduler has run for the last time. Those that have ended by `limit` or `endDate` stay in
--- the set for ever, with their last run (seen in 5.56.3 and 6.7.0): nothing is overdue there.
+-- Whether a scheduler has run for the last time. Those that have ended by `limit` or `endDate` stay
+-- in the set forever, with their last run (seen in 5.56.3 and 6.7.0), and are not overdue.
 local function has_ended(base, name)
-  -- Bull's have no hash, and their end in the name.
+  -- Those of Bull have no hash; their end date is in the name.
   local end_in_name = tonumber(string.match(name, '^[^:]*:[^:]*:(%d+):'))
   if end_in_name and end_in_name < now then return true end
   local opts = read('HMGET', base .. 'repeat:' .. name, 'endDate', 'limit', 'ic')
@@ -232,7 +233,7 @@ local function next_runs(base, exposed_before)
     end
   end
 
-  -- Those that have ended stand first for ever: more are read than returned.
+  -- Those that have ended stay first forever, so more are read than returned.
   local runs = read('ZRANGE', base .. 'repeat', 0, 5 * most - 1, 'WITHSCORES')
   local others = {}
   for i = 1, #runs, 2 do

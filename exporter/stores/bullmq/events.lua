@@ -24,7 +24,7 @@ local function useful(fields)
   for i = 1, math.min(#fields, KEPT_WORDS) do
     local unused = i % 2 == 0 and UNUSED[fields[i - 1]]
     kept[i] = unused and '' or string.sub(fields[i], 1, KEPT_BYTES)
-    -- What went wrong may stand at its end.
+    -- The reason of a failure may be at its end.
     if fields[i - 1] == 'failedReason' and #fields[i] > 2 * KEPT_BYTES then
       kept[i] = kept[i] .. '\n' .. string.sub(fields[i], -KEPT_BYTES)
     end

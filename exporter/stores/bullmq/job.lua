@@ -1,4 +1,4 @@
--- One job: in which state it is, how long its fields are, its logs and its children.
+-- One job: its state, the lengths of its fields, its logs and its children.
 -- KEYS[1]: what the queue's keys begin with. ARGV: job id, first and last index of the log lines,
 -- the longest log line (bytes), how far to look into a list, how many children to name, then the
 -- fields whose sizes to return.
@@ -7,8 +7,8 @@ local base, id = KEYS[1], ARGV[1]
 local key = base .. id
 local longest, reach, most = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
--- The number of a kind of children, and the keys of the first: of a large hash or set none, since
--- there is no way to read a part of it that takes a known time.
+-- The number of a kind of children, and the keys of the first ones; none of a large hash or set,
+-- because a part of it cannot be read in a known time.
 local function children(kind, count, all)
   local number = read(count, key .. kind)
   if is_error(number) then return { 0, {} } end
@@ -16,8 +16,8 @@ local function children(kind, count, all)
   return { number, number <= most and read(all, key .. kind) or {} }
 end
 
--- Line by line, since a line is read whole before it is cut: 100 lines of 4 MiB would hold Redis
--- for 0.7 s. After a MiB the rest of the page is left out.
+-- Line by line, because a line is read whole before it is cut: 100 lines of 4 MiB would block Redis
+-- for 0.7 s. After a MiB the rest of the page is omitted.
 local lines, passed = {}, 0
 local logged = read('LLEN', key .. ':logs')
 if is_error(logged) then logged = 0 end

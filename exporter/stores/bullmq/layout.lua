@@ -1,4 +1,4 @@
--- How BullMQ lays a queue out, shared by every script of ours. Reads only.
+-- BullMQ's layout of a queue, shared by all of our scripts. Reads only.
 -- A key of the wrong type yields the error itself as the value: the caller sees which one.
 
 local read = redis.pcall
@@ -7,8 +7,8 @@ local function is_error(value)
   return type(value) == 'table' and value.err ~= nil
 end
 
--- Two functions that read ARGV behind the first `count`: the next argument, and the next ones if their
--- number stands before them.
+-- Two functions that read ARGV after the first `count`: the next argument, and a list of arguments
+-- that is preceded by its length.
 local function arguments_after(count)
   local at = count
   local function next_argument()
@@ -23,8 +23,8 @@ local function arguments_after(count)
   return next_argument, next_list
 end
 
--- Before BullMQ 5.0 `wait` and `paused` could end in a marker (`0:…`) that is no job.
--- BullMQ's own getCounts pops it; we leave it and do not count it.
+-- Before BullMQ 5.0 `wait` and `paused` could end in a marker (`0:…`) that is not a job. BullMQ's
+-- own getCounts pops it; we leave it and do not count it.
 local function list_length(key)
   local length = read('LLEN', key)
   if is_error(length) or length == 0 then return length end
@@ -32,8 +32,9 @@ local function list_length(key)
   return length
 end
 
--- 1 or 0: whether a queue is paused. Bull's have `meta-paused`; since 3.22 also BullMQ's flag, in a `meta`
--- that holds nothing else. Of BullMQ that key may be left from Bull, and means nothing.
+-- 1 or 0: whether a queue is paused. Bull's have `meta-paused`; since 3.22 also BullMQ's flag, in a
+-- `meta` that holds nothing else. A queue of BullMQ may still have that key from Bull, where it
+-- means nothing.
 local function paused_flag(base)
   local meta = base .. 'meta'
   local flag = read('HEXISTS', meta, 'paused')
@@ -57,7 +58,7 @@ local function sizes(base)
   return counts
 end
 
--- How long the fields of a hash are that ARGV names from there on; 0 where it is no hash.
+-- The lengths of the fields of a hash that ARGV names from there on; 0 if it is not a hash.
 local function field_lengths(key, first)
   local lengths = {}
   for i = first, #ARGV do
@@ -94,7 +95,7 @@ local function state_of(base, id, reach)
   return false
 end
 
--- An id as text.remembered_id makes it.
+-- An id, shortened as by text.remembered_id.
 local MAX_ID_BYTES = 512
 local function remembered(id)
   if #id <= MAX_ID_BYTES then return id end

@@ -8,8 +8,8 @@ local first, last = tonumber(ARGV[2]), tonumber(ARGV[3])
 local size = sizes(base)
 local paused = size[1]
 
--- The part of [first, last] that falls into a list of `length` jobs which stand oldest at the
--- right, appended to `ids`.
+-- Appends to `ids` the part of [first, last] that is in a list of `length` jobs, the oldest at the
+-- right.
 local function from_list(ids, key, length, from, to)
   from, to = math.max(from, 0), math.min(to, length - 1)
   if from > to then return end
@@ -46,15 +46,15 @@ local function ids_of_page()
   return redis.call(order == 'asc' and 'ZRANGE' or 'ZREVRANGE', base .. state, first, last)
 end
 
--- A key of another type holds no jobs; what Redis refuses to read must not look like none.
+-- A key of another type holds no jobs; a key that Redis refuses to read must not look empty.
 local ok, ids = pcall(ids_of_page)
 if not ok or is_error(ids) then
   local why = type(ids) == 'table' and ids.err or tostring(ids)
   if not string.find(why, 'WRONGTYPE', 1, true) then return redis.error_reply(why) end
   ids = {}
 end
--- How long the fields are that an application may fill with anything, job by job: with 1,000 jobs
--- this makes the script hold Redis 7.0 for 3 ms, with 100 for 0.6 ms.
+-- The lengths of the fields that an application may fill with anything, job by job: with 1,000 jobs
+-- the script blocks Redis 7.0 for 3 ms, with 100 for 0.6 ms.
 local lengths, bytes = {}, 0
 for i, id in ipairs(ids) do
   lengths[i] = field_lengths(base .. id, 6)

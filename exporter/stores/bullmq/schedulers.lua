@@ -6,7 +6,7 @@
 
 local longest = tonumber(ARGV[1])
 local FIELDS = { 'name', 'pattern', 'tz', 'every', 'limit', 'ic', 'endDate' }
--- The first so many are texts of the application.
+-- How many of them, from the first, are texts of the application.
 local TEXTS = 3
 local TOO_LONG = { err = 'too long' }
 
@@ -40,7 +40,7 @@ local function value_of(key, i)
   return shown(read('HGET', key, FIELDS[i]))
 end
 
--- Those of these that are there, each with its next run.
+-- Those of these that exist, each with its next run.
 local function members_of(base, names)
   local scores = read('ZMSCORE', base .. 'repeat', unpack(names))
   if is_error(scores) then return scores end

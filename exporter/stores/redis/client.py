@@ -1,4 +1,6 @@
-"""A connection to Redis or Valkey that only reads, and that fails in time and in words."""
+"""A connection to Redis or Valkey that only reads, and whose failures are bounded in time and
+explained.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ MAX_REPLY_BYTES = 16 << 20
 REPLY_HEAD_BYTES = 1 << 16
 # The total time limit of such a reply while data keeps arriving, in multiples of `redis.timeout`.
 MAX_REPLY_TIMEOUTS = 10
-# How much of an error's text is repeated.
+# Maximum length of an error's text that is repeated.
 MAX_REASON = 200
 
 log = logging.getLogger(__name__)
@@ -48,17 +50,17 @@ class RedisUnavailable(StoreUnavailable):
 
 
 class RedisRefused(RedisUnavailable, StoreRefused):
-    """Redis answered, and will not do it: wrong credentials, a missing permission or command."""
+    """Redis refused: wrong credentials, a missing permission or command."""
 
 
 class InvalidReply(RedisUnavailable, StoreInvalidReply):
-    """Redis answered with something else than what was asked for."""
+    """Redis answered with something other than what was requested."""
 
     public = "Redis sent an invalid reply"
 
 
 class NoConnection(RedisUnavailable):
-    """All connections were in use by other calls, which Redis answered."""
+    """All connections were in use by other calls, while Redis did answer."""
 
     public = "Too many requests at the same time; try again in a few seconds"
 
@@ -108,7 +110,7 @@ class _Arriving:
 
 
 def expected(answers: Sequence[Any], *types: type) -> Sequence[Any]:
-    """The answers. Raises TypeError where one is of another type: that of no server."""
+    """Return the answers. Raises TypeError if one is of another type, which no server sends."""
     for answer in answers:
         if not isinstance(answer, (*types, Exception)):
             raise TypeError(f"{str(answer)[:40]!r} is not of the expected type")
@@ -116,9 +118,9 @@ def expected(answers: Sequence[Any], *types: type) -> Sequence[Any]:
 
 
 def readable(answers: Sequence[Any]) -> Sequence[Any]:
-    """The answers of a pipeline. Raises RedisRefused where Redis would not read.
+    """Return the answers of a pipeline. Raises RedisRefused if Redis refused a command.
 
-    A key of another type is not its refusal: whoever asked sees that there is nothing of its kind.
+    A key of the wrong type is not a refusal: the caller treats it like a missing key.
     """
     for answer in answers:
         if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
@@ -127,14 +129,14 @@ def readable(answers: Sequence[Any]) -> Sequence[Any]:
 
 
 def mapped(answer: Mapping[bytes, Any] | Sequence[Any]) -> Mapping[bytes, Any]:
-    """Keys and values: a map in RESP3, a flat list in RESP2."""
+    """Convert keys and values: a map in RESP3, a flat list in RESP2."""
     if isinstance(answer, Mapping):
         return answer
     return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
 def scored(answer: Sequence[Any]) -> list[tuple[bytes, bytes]]:
-    """Members and scores, as Redis writes these in RESP2; in RESP3 they are numbers in pairs."""
+    """Pairs of members and scores, with scores as text as in RESP2; in RESP3 they are numbers."""
     if answer and isinstance(answer[0], list):
         return [
             (member, b"%d" % score if score.is_integer() and abs(score) < 1e17 else b"%a" % score)
@@ -144,8 +146,8 @@ def scored(answer: Sequence[Any]) -> list[tuple[bytes, bytes]]:
 
 
 def packed(command: Command) -> bytes:
-    """A command as it is sent. In redis-py, which does it in Python, it takes ten times as long."""
-    words: Any = tuple(command)  # hiredis's own types know of one word alone
+    """A command as it is sent. redis-py, which packs in Python, takes ten times as long."""
+    words: Any = tuple(command)  # hiredis's own types allow only one word
     return bytes(hiredis.pack_command(words))
 
 
@@ -155,7 +157,7 @@ def packed_word(word: bytes) -> bytes:
 
 
 class Script:
-    """A Lua script, and the hash that EVALSHA knows it by."""
+    """A Lua script with its hash for EVALSHA."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -165,8 +167,8 @@ class Script:
 class RedisReader:
     """Sends read commands. Every call ends within `settings.timeout` seconds.
 
-    `connections` is how many may be open at once; a further call waits its turn within its time.
-    `slot`: which slot of a cluster all keys are in; None where there is no cluster. `max_bytes`
+    `connections` is how many may be open at once; a further call waits for one within its time
+    limit. `slot` is the cluster's slot that all keys are in; None without a cluster. `max_bytes`
     bounds the replies of a call.
     """
 
@@ -182,12 +184,13 @@ class RedisReader:
         self.slot = slot
         self._max_bytes = max_bytes
         self._read_only_scripts = True
-        self._answered = -math.inf  # monotonic, the last time
+        self._answered = -math.inf  # when Redis last answered, monotonic
         self._credentials = Credentials(settings)
         self._pool = pool(settings, self._credentials, connections=connections, slot=slot)
-        # Who waits for a connection gets it in turn. redis-py's pool that waits gives it to whoever
-        # asks next: of 50 clients some waited seven times as long as most.
-        self._turn = asyncio.Semaphore(connections)
+        # Callers get a connection in the order in which they wait. redis-py's
+        # BlockingConnectionPool does not keep the order: of 50 clients some waited seven times as
+        # long as most.
+        self._free_connections = asyncio.Semaphore(connections)
 
     async def close(self) -> None:
         await self._pool.disconnect()
@@ -197,9 +200,10 @@ class RedisReader:
         return await self._call(lambda: self._one(command))
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers in order, in one round trip; one that failed is the exception itself.
+        """Return the answers in order, in one round trip; a failed command's answer is its
+        exception.
 
-        No command is no round trip. Raises RedisUnavailable.
+        Without commands there is no round trip. Raises RedisUnavailable.
         """
         if not commands:
             return []
@@ -208,13 +212,14 @@ class RedisReader:
     async def packed(
         self, commands: bytes, number: int, *, unknown_size: bool = False
     ) -> list[Any]:
-        """The answers to so many packed commands; one that failed is the exception itself.
+        """Return the answers to `number` packed commands; a failed command's answer is its
+        exception.
 
-        `unknown_size`: how large the answers are is not known before. Then the time limit holds for
-        each piece of them (and ten times as much for all), at most MAX_REPLY_BYTES are read, and
-        what cannot be had whole is not asked for again.
+        `unknown_size`: the size of the answers is not known in advance. Then the time limit applies
+        to each piece of them (and ten times the limit to all), at most MAX_REPLY_BYTES are read,
+        and an incomplete answer is not requested again.
 
-        Raises RedisUnavailable, ReplyIncomplete among it where the size is unknown.
+        Raises RedisUnavailable, including ReplyIncomplete if the size is unknown.
         """
         arriving = _Arriving(self._settings.timeout) if unknown_size else None
         answers: list[Any] = await self._call(
@@ -231,7 +236,7 @@ class RedisReader:
     async def _exchange(
         self, commands: bytes, number: int, arriving: _Arriving | None = None
     ) -> list[Any]:
-        """The answers as the server gives them: what redis-py makes of them costs time, and differs
+        """The answers as the server sends them: redis-py's conversions cost time, and differ
         between RESP2 and RESP3.
         """
         connection = await self._pool.get_connection()
@@ -247,13 +252,13 @@ class RedisReader:
                 return list(await connection.exchange(commands, number, arrived, size))
             except (exceptions.ConnectionError, OSError) as error:
                 if arriving is not None and arriving.is_incomplete(error):
-                    raise  # the same again would end in the same way
+                    raise  # another try would end in the same way
                 # The server may have closed it in the meantime.
                 await connection.disconnect()
                 await connection.connect()
                 return list(await connection.exchange(commands, number, arrived, size))
         except BaseException:
-            # What was not read of the answers would be taken for those to the next commands.
+            # Unread answers would be taken for those to the next commands.
             await connection.disconnect(nowait=True)
             raise
         finally:
@@ -262,9 +267,9 @@ class RedisReader:
     async def run(self, script: Script, keys: Sequence[bytes], args: Command = ()) -> Any:
         """A script's answer. Raises RedisUnavailable.
 
-        EVALSHA_RO where the server has it (Redis 7.0, Valkey), else EVALSHA. A server that does
-        not know the script yet is given its source with the call: no SCRIPT LOAD, no permission
-        for one.
+        EVALSHA_RO if the server has it (Redis 7.0, Valkey), else EVALSHA. If the server does not
+        know the script yet, the source is sent with the call (EVAL), so SCRIPT LOAD and the
+        permission for it are not needed.
         """
 
         async def evaluated() -> Any:
@@ -280,28 +285,28 @@ class RedisReader:
         return await self._call(evaluated)
 
     async def open_connection(self) -> Any:
-        """A connection for what is no command and its answer; see `close_connection`.
+        """A connection for more than commands and their answers; see `close_connection`.
 
         Raises RedisUnavailable.
         """
         return await self._call(self._pool.get_connection)
 
     async def close_connection(self, connection: Any) -> None:
-        """Close a connection that `open_connection` has opened, whatever is under way on it."""
+        """Close a connection from `open_connection`, even in the middle of a reply."""
         await connection.disconnect(nowait=True)
         await self._pool.release(connection)
 
     async def _call(
         self, operation: Callable[[], Awaitable[Any]], arriving: _Arriving | None = None
     ) -> Any:
-        """The operation within its time, and all errors as ours."""
+        """Run the operation within its time limit, and convert all errors to ours."""
         timeout = self._settings.timeout
         began, waited = time.monotonic(), timeout
         try:
             async with asyncio.timeout(timeout) as limit:
                 if arriving is not None:
                     arriving.begin(limit)
-                async with self._turn:
+                async with self._free_connections:
                     waited = time.monotonic() - began
                     answer = await self._where_its_slot_is(operation)
         except (
@@ -317,17 +322,17 @@ class RedisReader:
                 ) from None
             raise self.explained(error) from None
         except Exception as error:
-            # What a server says before it takes commands: HELLO, CLUSTER SLOTS.
+            # An invalid reply to what redis-py sends before commands: HELLO, CLUSTER SLOTS.
             raise self._invalid(error) from error
         self._answered = time.monotonic()
         return answer
 
     @contextmanager
     def understanding(self) -> Iterator[None]:
-        """Raises InvalidReply for any error in what makes something of answers.
+        """Raises InvalidReply for any error in code that interprets answers.
 
-        No answer of a server is trusted to have the form that was asked for, and not all of it can
-        be checked where it arrives.
+        No server is trusted to answer in the expected form, and not everything can be checked on
+        arrival.
         """
         try:
             yield
@@ -337,7 +342,7 @@ class RedisReader:
             raise self._invalid(error) from error
 
     async def _where_its_slot_is(self, operation: Callable[[], Awaitable[Any]]) -> Any:
-        """The operation; once more where its slot has moved to another node."""
+        """Run the operation, and once more if its slot has moved to another node."""
         try:
             return await operation()
         except exceptions.MovedError:
@@ -435,10 +440,11 @@ class RedisReader:
                     f"{settings.names_of('tls_ca')} and {settings.names_of('tls_verify')}"
                 )
             return f"{where} does not use TLS{problem}; see {settings.names_of('tls')}"
-        # Several addresses of one host may each have failed in their own way.
+        # Each of several addresses of a host may have failed in a different way.
         codes = dict.fromkeys(int(code) for code in re.findall(r"Err(?:no|or) (\d+)\b", text))
         reasons = [part.strerror for part in chain if isinstance(part, OSError) and part.strerror]
-        # Without a word of the system redis-py's own: what it says last, not what led to it.
+        # If the system gives no reason, redis-py's own: the last part of its message, not what led
+        # to it.
         reason = ", ".join(map(os.strerror, codes)) or (reasons or [str(error)])[0]
         connected = codes.keys() <= {errno.ECONNRESET, errno.EPIPE} and not any(
             isinstance(part, socket.gaierror | UnicodeError) for part in chain
@@ -449,7 +455,7 @@ class RedisReader:
         )
 
     def _tls_hint(self) -> str:
-        """A server that is spoken to in the wrong way hangs up, or waits for more."""
+        """With TLS on only one side a server closes the connection, or waits for more."""
         settings = self._settings
         if self._answered > -math.inf:
             return ""

@@ -1,7 +1,7 @@
 """Connections to Redis: over TCP, TLS or a Unix socket; with Sentinels or a cluster.
 
-What is used of redis-py beyond its documented interface is named in
-tests/unit/test_redis_py.py: a version without it fails there, not in an outage.
+Everything that is used of redis-py beyond its documented interface is named in
+tests/unit/test_redis_py.py: a version without it fails there, and not during an outage.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from exporter.stores.redis.credentials import Credentials
 def pool(
     settings: RedisSettings, credentials: Credentials, *, connections: int, slot: int | None
 ) -> ConnectionPool:
-    """Connections as the settings describe them, at most so many: one more is an error.
+    """A pool of at most `connections` connections as the settings describe them: one more is an
+    error.
 
-    In a cluster all are to the node that has the `slot`.
+    In a cluster all of them go to the node that has the `slot`.
     """
     kind, options = _kind(settings, credentials, slot)
     return ConnectionPool(
@@ -43,17 +44,17 @@ def pool(
     )
 
 
-# What the calls of RedisReader rely on, for Redis and for Sentinels alike.
+# Options that RedisReader's calls rely on, for Redis and for Sentinels.
 _COMMON: Mapping[str, Any] = {
-    # How a connection begins: _Resp3Handshake goes on to RESP3.
+    # Connections begin like this; _Resp3Handshake switches to RESP3.
     "protocol": 2,
-    # RedisReader limits every call. With limits of its own redis-py sends through
-    # asyncio.wait_for, which in Python 3.11 can lose a cancellation: 8 of 120 runs that got
-    # SIGTERM just then never ended.
+    # RedisReader limits every call. With limits of its own redis-py sends through asyncio.wait_for,
+    # which in Python 3.11 can lose a cancellation: 8 of 120 runs that got SIGTERM at that moment
+    # never ended.
     "socket_timeout": None,
     "socket_connect_timeout": None,
-    # A pooled connection that the server has closed in the meantime costs one more try, not an
-    # error; a time-out is not tried again.
+    # If the server has closed a pooled connection in the meantime, there is one more try instead of
+    # an error; a timeout is not retried.
     "retry": Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,)),
     # CLIENT SETINFO would be a command that an ACL of reads alone refuses.
     "driver_info": None,
@@ -63,7 +64,7 @@ _COMMON: Mapping[str, Any] = {
 def _kind(
     settings: RedisSettings, credentials: Credentials, slot: int | None
 ) -> tuple[type[Any], dict[str, Any]]:
-    """A class of redis-py's connections, and what its instances are made with."""
+    """A class of connections, and the arguments for its instances."""
     if settings.socket is not None:
         return _SocketConnection, {"path": str(settings.socket)}
     base: type[Connection] = _TcpConnection
@@ -82,16 +83,16 @@ def _kind(
     return base, options | {"host": settings.host, "port": settings.port}
 
 
-# How the length of a list begins that no reply has. hiredis makes room for all of it at once, and
-# freeing 2^31 empty places holds the process for 9 s. And how pushes and attributes (RESP3) begin,
-# which no server sends unasked: hiredis returns them among the replies, and then each reply would
-# be taken for that to another command.
+# The beginnings of lengths of lists that no reply has, because hiredis allocates the whole list at
+# once, and freeing 2^31 empty items blocks the process for 9 s; and of pushes and attributes
+# (RESP3), which no server sends unasked: hiredis returns them among the replies, so each reply
+# would be taken for that to another command.
 _REFUSED = re.compile(rb"[*~]\d{7}|[>|]\d")
 _REFUSED_LINE = re.compile(rb"\n(?:[*~]\d{7}|[>|]\d)")
 # The same where the rest of it has not arrived yet.
 _LENGTH_BEGINS = re.compile(rb"(?:[*~]\d{0,6}|[>|])\Z")
 
-# Maximum size in bytes of the replies to what is sent at once.
+# Maximum size in bytes of the replies to commands that are sent together.
 MAX_REPLIES_BYTES = 64 << 20
 
 
@@ -100,7 +101,7 @@ class ConnectionCut(exceptions.ConnectionError):
 
 
 class _ReplyParser:
-    """Parses so many replies, which arrive piece by piece. Raises InvalidResponse."""
+    """Parses a given number of replies, which arrive piece by piece. Raises InvalidResponse."""
 
     def __init__(
         self,
@@ -142,7 +143,7 @@ class _ReplyParser:
             raise exceptions.InvalidResponse(f"more than {self._max_bytes >> 20} MiB")
 
     def _end(self, piece: bytes) -> int:
-        """Where the beginning of a length is that may be too large, or the end."""
+        """The position of the beginning of a length that may be too large, or the end."""
         tail = max(0, len(piece) - 8)
         found = _LENGTH_BEGINS.search(piece, tail)
         if found is None:
@@ -161,7 +162,7 @@ class _ReplyParser:
         return bool(self._held) or self._reader.has_data()
 
     def _refuse_at_item(self) -> None:
-        # Within a text it is no length, and the text is still in the buffer.
+        # Within a text it is not a length, and the text is still in the buffer.
         if not self._reader.has_data():
             raise exceptions.InvalidResponse("a list is too long, or no reply")
 
@@ -173,28 +174,28 @@ class _Resp3Handshake:
     does not fall back. hiredis reads both.
     """
 
-    role: bytes | None = None  # `master`, `replica`, `sentinel`; None where the server has no HELLO
+    role: bytes | None = None  # `master`, `replica`, `sentinel`; None if the server has no HELLO
 
     async def on_connect_check_health(self, check_health: bool = True) -> None:
         try:
             await super().on_connect_check_health(check_health)  # type: ignore[misc]
             await self._switch_to_resp3()
         except BaseException:
-            # redis-py keeps a connection whose beginning was cancelled. The replies that come late
-            # would be taken for those to the next commands.
+            # redis-py keeps a connection whose handshake was cancelled. Its late replies would be
+            # taken for those to the next commands.
             await self.disconnect(nowait=True)  # type: ignore[attr-defined]
             raise
 
     async def _switch_to_resp3(self) -> None:
         self.role = None
         await self.send_command("HELLO", 3, check_health=False)  # type: ignore[attr-defined]
-        # What is no matter of credentials leaves the connection as it was.
+        # Other errors than those of credentials leave the connection as it was.
         with suppress(exceptions.ResponseError):
             reply = await self.read_response()
             self.role = reply.get(b"role")
 
     async def read_response(self, *_: Any, **__: Any) -> Any:
-        """One reply, for all that redis-py asks itself; its own parser bounds none."""
+        """Read one reply to a command that redis-py itself sends; its own parser bounds none."""
         (answer,) = await self._receive(1)
         if isinstance(answer, Exception):
             raise answer
@@ -209,11 +210,11 @@ class _Resp3Handshake:
     ) -> list[Any]:
         """The answers to so many packed commands; one that failed is the exception itself.
 
-        `arrived` is called with each piece of them as it arrives, and may raise to end it.
+        `arrived` is called with each piece of them as it arrives, and may raise to stop.
 
-        Raises what concerns all of them: not logged in, loading, elsewhere; ConnectionCut where the
-        server ends the connection. redis-py goes through a coroutine for each answer, which costs
-        ten times as much as all that is done here.
+        Raises errors that concern all of them (not logged in, loading, moved), and ConnectionCut if
+        the server ends the connection. redis-py uses a coroutine for each answer, which costs ten
+        times as much as everything here.
         """
         await self.send_packed_command([commands], check_health=False)  # type: ignore[attr-defined]
         return await self._receive(number, arrived, max_bytes)
@@ -254,9 +255,9 @@ class _SocketConnection(_Resp3Handshake, UnixDomainSocketConnection):
 
 
 class _TlsConnection(_Resp3Handshake, Connection):
-    """With the name that the server's certificate shall have, where it is not that of the host.
+    """A TLS connection; the server's certificate may be for a name other than the host.
 
-    redis-py's own reads the files of certificates on the event loop, and only once.
+    redis-py's own class reads certificate files on the event loop, and only once.
     """
 
     def __init__(
@@ -280,9 +281,9 @@ class _TlsConnection(_Resp3Handshake, Connection):
 class _ResolvedConnection(_Resp3Handshake):
     """Resolves its address before it connects: after a failover it is another one.
 
-    Sentinel ends the connections of a master that it demotes; a node of a cluster that lost a slot
-    says so (MOVED), and RedisReader connects anew. One of several Sentinels may name the old master
-    for some seconds more: a replica, which we could read from without end, and which may be behind.
+    Sentinel closes the connections of a master that it demotes; a cluster node that lost a slot
+    says so (MOVED), and RedisReader reconnects. One of several Sentinels may name the old master
+    for some more seconds: now a replica, which could be read forever, and may be behind.
     """
 
     def __init__(self, *, resolver: _AddressResolver, **options: Any) -> None:
@@ -326,14 +327,14 @@ class _AddressResolver(ABC):
     @property
     @abstractmethod
     def unknown(self) -> str:
-        """The error if none of them knows."""
+        """The error if none of them knows it."""
 
     @abstractmethod
     async def resolve(self, server: Address) -> Address | None:
-        """The address by this server; None if it does not know."""
+        """The address according to this server; None if it does not know it."""
 
     async def address(self) -> Address:
-        """The address by the first server that knows."""
+        """The address according to the first server that knows it."""
         asking = [asyncio.create_task(self.resolve(each)) for each in self.addresses]
         problem: Exception | None = None
         try:
@@ -390,7 +391,7 @@ class _SentinelResolver(_AddressResolver):
 
 
 class _ClusterResolver(_AddressResolver):
-    """Asks the nodes of a cluster which of them has a slot, and those that they name."""
+    """Asks the nodes of a cluster, and those that they name, which of them has a slot."""
 
     def __init__(
         self,
@@ -417,7 +418,8 @@ class _ClusterResolver(_AddressResolver):
         slots = await self._ask(server, "CLUSTER", "SLOTS", credential_provider=provider)
         owner = None
         for first, last, *nodes in slots:
-            # A node that does not know its own address names none: it is the one that was asked.
+            # A node that does not know its own address sends none: then it is the one that was
+            # asked.
             known = [
                 Address(_text(host or b"") or server.host, int(port))
                 for host, port, *_ in nodes  # the primary first

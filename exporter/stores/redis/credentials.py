@@ -18,13 +18,13 @@ from exporter.settings import RedisSettings, client_context, secret_in
 
 Value = TypeVar("Value")
 
-# How long a read of files is waited for, as a share of `redis.timeout`: with one of the password
-# and one of the TLS files, half of the time is left for Redis.
+# The time limit of waiting for a read of files, as a share of `redis.timeout`: with one read of the
+# password and one of the TLS files, half of the time is left for Redis.
 READ_TIMEOUT_SHARE = 1 / 4
 
 
 class Credentials(CredentialProvider):
-    """What connections to one Redis log in with. Files are read anew for each connection."""
+    """The credentials for connections to one Redis. Files are read again for each connection."""
 
     def __init__(self, settings: RedisSettings) -> None:
         max_wait = settings.timeout * READ_TIMEOUT_SHARE
@@ -49,26 +49,26 @@ class Credentials(CredentialProvider):
         return (self._user, password) if self._user else (password,)
 
     async def tls_context(self) -> ssl.SSLContext:
-        """Raises redis-py's ConnectionError where none could be made yet."""
+        """Raises redis-py's ConnectionError if none could be made yet."""
         return await self._tls.latest()
 
     @property
     def password_problem(self) -> str | None:
-        """Why the password may be an old one."""
+        """Why the password may be outdated."""
         return self._password.problem
 
     @property
     def tls_problem(self) -> str | None:
-        """Why certificates may be old ones, or missing."""
+        """Why certificates may be outdated or missing."""
         return self._tls.problem
 
 
 class _FromFiles(Generic[Value]):
-    """A value that is read from files, and while that fails, what was read last.
+    """A value that is read from files; while that fails, the last value that was read.
 
     They may be on a network that stalls. So they are read in a daemon thread, one read at a time,
-    and a read is waited for at most `max_wait` seconds from its beginning. Only the first value is
-    waited for without a limit.
+    and callers wait for a read at most until `max_wait` seconds after its beginning. Only waiting
+    for the first value has no limit.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class _FromFiles(Generic[Value]):
         value: Value | None,
         max_wait: float,
     ) -> None:
-        """`read` is None where the value is in no file."""
+        """`read` is None if the value is not in a file."""
         self._what, self._read, self._value, self._max_wait = what, read, value, max_wait
         self._reading: asyncio.Future[Value] | None = None
         self._deadline = 0.0  # monotonic
@@ -86,13 +86,13 @@ class _FromFiles(Generic[Value]):
 
     @property
     def problem(self) -> str | None:
-        """Why the value may be an old one."""
+        """Why the value may be outdated."""
         if self._reading is not None and time.monotonic() >= self._deadline:
             return f"{self._what} does not answer"
         return self._failure
 
     async def latest(self) -> Value:
-        """Raises redis-py's ConnectionError where there is none yet."""
+        """Raises redis-py's ConnectionError if there is none yet."""
         if self._read is not None:
             if self._reading is None:
                 self._deadline = time.monotonic() + self._max_wait
@@ -114,8 +114,8 @@ class _FromFiles(Generic[Value]):
 
 
 def _password_in(file: Path) -> str:
-    """Raises OSError, or ValueError where it is no password."""
-    if not (password := secret_in(file)):  # while it is being replaced, for one
+    """Raises OSError, or ValueError if it is not a password."""
+    if not (password := secret_in(file)):  # such as while it is being replaced
         raise ValueError("it is empty")
     return password
 

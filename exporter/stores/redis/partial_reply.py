@@ -1,4 +1,4 @@
-"""The beginning of a reply whose end did not arrive."""
+"""Parses the beginning of a reply whose end did not arrive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def first_items(head: bytes) -> list[Any]:
-    """The items at the beginning of a reply that is a list or a map, whose end is not known.
+    """The items at the beginning of an incomplete reply that is a list or a map.
 
     An incomplete list within it has the complete items only; a map is a flat list.
     """
