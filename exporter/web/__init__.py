@@ -1,1 +1,1 @@
-"""The HTTP servers: the metrics port and the Jobs API."""
+"""The HTTP servers: the metrics port, and the port of the Jobs API and the page."""

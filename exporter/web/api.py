@@ -18,21 +18,22 @@ from exporter.web.jobs_api import JobsApi
 from exporter.web.responses import answering, json_response
 from exporter.web.static import page_routes
 
-# Of a request's first line: an id of 9,000 characters has up to 108,000 percent-encoded, in the
-# API's path as well as in the page's address. Each connection may hold one such line.
+# Maximum size of a request's first line: an id of 9,000 characters has up to 108,000
+# percent-encoded, in the API's path as well as in the page's address. Each connection may hold one
+# such line.
 MAX_LINE_BYTES = 128 * 1024
 # Open Archiver documents its API under /v1 and serves it under /api/v1.
 PREFIXES = ("", "/api")
 
 
 def openapi_document(prefixes: Sequence[str] | None, targets: Sequence[str]) -> dict[str, object]:
-    """The API in OpenAPI 3.1, with the key prefixes and the targets that may be asked for."""
+    """The API in OpenAPI 3.1, with the key prefixes and targets that a request may name."""
     document = orjson.loads(resources.files("exporter.web").joinpath("openapi.json").read_bytes())
     document["info"]["version"] = __version__
     parameters = document["components"]["parameters"]
     if prefixes is not None:
         parameters["Prefix"]["schema"]["enum"] = list(prefixes)
-    # An empty list would be no valid schema; without targets any value is as good as none.
+    # An empty list is not a valid schema; without targets the value does not matter.
     if targets:
         parameters["Target"]["schema"]["enum"] = list(targets)
     return dict(document)
@@ -44,17 +45,18 @@ def api_app(
     """The application of the API port."""
     page = dict(page_routes())
     whole = openapi_document(jobs.prefixes, jobs.targets)
-    # Names of prefixes and targets are for those who may see the queues.
+    # Names of prefixes and targets are only for clients that may see the queues.
     without_names = openapi_document(None, ())
 
     async def openapi(request: web.Request) -> web.Response:
         return json_response(whole if may_manage_all(request) else without_names)
 
-    # A page is some 25 files: whoever opens five would use up the requests of a minute.
+    # Not counted, because the page has some 25 files: opening it five times would use up the
+    # requests of a minute.
     delaying, guarding = Guard(settings, health).middlewares(
         free=set(page.values()), public={openapi}
     )
-    # The API only reads: a body is of no use to it.
+    # The API only reads, so it accepts no body.
     app = web.Application(
         middlewares=[delaying, answering(health, request_priority), guarding], client_max_size=1024
     )

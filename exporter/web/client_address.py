@@ -1,4 +1,4 @@
-"""Whom a request comes from, behind proxies too."""
+"""Which client a request comes from, also behind proxies."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _WITH_PORT = re.compile(r"(?:\[([^]]+)]|([0-9.]+))(?::[0-9]{1,5})?")
 def client_address(request: web.Request, trusted: Sequence[Network]) -> str:
     """Return the address that the last trusted proxy saw; empty if there is none.
 
-    Each proxy appends whom it saw to X-Forwarded-For. What stands before the first proxy that is
-    not trusted may be made up.
+    Each proxy appends the address that it saw to X-Forwarded-For. Everything before the first proxy
+    that is not trusted may be made up.
     """
     address = parse_address(request.remote or "")
     forwarded = ",".join(request.headers.getall("X-Forwarded-For", []))
@@ -33,7 +33,7 @@ def client_address(request: web.Request, trusted: Sequence[Network]) -> str:
 
 
 def client_network(address: str) -> str:
-    """Return the client that an address stands for: one client of IPv6 often has a whole /64."""
+    """Return the client that an address stands for: an IPv6 client often has a whole /64."""
     parsed = parse_address(address)
     if isinstance(parsed, IPv6Address):
         return str(ip_network((parsed, 64), strict=False))

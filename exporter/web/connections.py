@@ -1,8 +1,8 @@
-"""The connections of one port: accepted, limited, and closed if others need the room.
+"""The connections of one port: accepted, limited, and closed to make room for others.
 
-A client needs no credential to connect. It may open connections without end, send nothing, or not
-read the responses. Connections are therefore accepted here and not by asyncio's server, which
-accepts until no file can be opened, and then logs a traceback for each attempt (10 MB in 10 s).
+Connecting needs no credential. A client may open connections endlessly, send nothing, or not read
+the responses. Connections are therefore accepted here and not by asyncio's server, which accepts
+until no file can be opened, and then logs a traceback for each attempt (10 MB in 10 s).
 """
 
 from __future__ import annotations
@@ -31,16 +31,18 @@ from exporter.web.sending import PIECE_BYTES, SharedBody
 
 log = logging.getLogger(__name__)
 
-# Connections of one port, if enough files can be opened. Prometheus needs one, a page a few.
+# Maximum number of connections of one port, if enough files can be opened. Prometheus needs one, a
+# page a few.
 MAX_CONNECTIONS = 500
 MIN_CONNECTIONS = 4
 # Files that are not connections of clients: of the process itself, and of each target (11
 # connections, and files that are open for a moment).
 OWN_FILES, TARGET_FILES = 20, 16
-# A client may have all connections but these, which are for others: a scraper, a probe.
+# A client may have all connections except this number, which is reserved for others: a scraper, a
+# probe.
 OTHERS_SHARE = 1 / 8
-# Connections accepted before others have their turn. As many files may be open for a moment beyond
-# the limit, because a connection is closed after the current turn of the event loop.
+# Connections accepted before yielding to other tasks. As many files may be open for a moment beyond
+# the limit, because a connection is closed after the current iteration of the event loop.
 ACCEPT_BATCH_SIZE = 8
 ACCEPT_RETRY_SECONDS = 0.1
 
@@ -49,22 +51,22 @@ FIRST_REQUEST_SECONDS = 10.0
 # Seconds between two requests: a scrape comes at least each minute.
 KEEP_ALIVE_SECONDS = 75.0
 
-# Bytes of response bodies that are being sent: of one client, and of all of a port. The body of
-# several responses counts once. One body may be larger.
+# Maximum number of bytes of response bodies that are being sent: to one client, and to all of a
+# port. A body that several responses share counts once. A single body may be larger.
 MAX_CLIENT_BYTES, MAX_PORT_BYTES = 48 << 20, 64 << 20
-# Bytes not yet sent that the kernel keeps of a connection: by default up to 4 MB, which a
-# container's memory limit includes. What is on its way does not count, so fast links stay fast.
+# Unsent bytes that the kernel keeps for a connection: by default up to 4 MB, which a container's
+# memory limit includes. Bytes in flight do not count, so fast links stay fast.
 UNSENT_BYTES = 128 << 10
 
-# After this time the kernel gives up what a client has not taken. It is for connections that are
-# closed while the kernel still has bytes of them.
+# After this time the kernel drops data that a client has not acknowledged. It is for connections
+# that are closed while the kernel still has data to send.
 USER_TIMEOUT_MILLISECONDS = 30_000
 
 CHECK_INTERVAL_SECONDS = 1.0
 # Checks without progress after which a response is given up, and checks in all. A response that is
 # slow but moves is not given up before that: 3 MB over a link of 10 kB/s take 300 s.
 MAX_CHECKS_WITHOUT_PROGRESS, MAX_CHECKS = 15, 600
-# The same if there is no room for others.
+# The same if others need the connection.
 CHECKS_WITHOUT_PROGRESS_IF_FULL, CHECKS_IF_FULL = 1, 10
 
 LOG_INTERVAL_SECONDS = 60.0
@@ -105,7 +107,7 @@ class Connection:
 
     @property
     def can_be_closed(self) -> bool:
-        """Whether it may be closed if there is no room for others."""
+        """Whether it may be closed to make room for others."""
         if self.sending is not None:
             return (
                 self.checks_without_progress >= CHECKS_WITHOUT_PROGRESS_IF_FULL
@@ -117,7 +119,7 @@ class Connection:
         self.sending, self.since = None, time.monotonic()
 
     def check(self) -> bool:
-        """Whether it may go on: whether what it sends makes progress."""
+        """Whether it may continue, because its response makes progress."""
         unsent = 0 if self.transport is None else self.transport.get_write_buffer_size()
         if not unsent and self.sending is None:
             self.checks = self.checks_without_progress = 0
@@ -133,7 +135,7 @@ class Connection:
         )
 
     def abort(self) -> None:
-        """Close it at once, and drop what is not sent yet."""
+        """Close it at once, and drop unsent data."""
         if self.has_asked and not self.is_closed:
             # By a reset: otherwise the kernel would keep the rest for a client that does not read.
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -144,7 +146,7 @@ class Connection:
 
 
 def _unacknowledged(sock: socket.socket) -> int:
-    """Bytes that the kernel has of us and the client has not acknowledged (SIOCOUTQ)."""
+    """Bytes in the kernel that the client has not acknowledged (SIOCOUTQ)."""
     number = array.array("i", [0])
     with suppress(OSError):
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, number)
@@ -157,9 +159,9 @@ Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class Connections:
     """The connections of one port.
 
-    `stays_half_open`: whether a client is answered that ends its side once it has asked, which TLS
-    does not allow. `client_of` is the client that an address stands for; `busy` makes the response
-    for whom there is no room.
+    `stays_half_open`: whether a client that closes its side after the request still gets the
+    answer, which TLS does not allow. `client_of` returns the client that an address stands for;
+    `busy` makes the response if there is no room.
     """
 
     def __init__(
@@ -199,7 +201,7 @@ class Connections:
         self._checking = self._loop.create_task(self._check_forever())
 
     def stop(self) -> None:
-        """Accept no more. What is open is closed by aiohttp."""
+        """Accept no more connections. aiohttp closes the open ones."""
         self._loop.remove_reader(self._sock)
         if self._resuming is not None:
             self._resuming.cancel()
@@ -221,7 +223,7 @@ class Connections:
                 return
             except OSError as error:
                 self._closed[error.strerror or "cannot accept"] += 1
-                # Somebody else has used up the files: closing an idle connection frees one.
+                # Other code has used up the files: closing an idle connection frees one.
                 if error.errno not in OUT_OF_FILES or not self._close_one(self._connections):
                     self._loop.remove_reader(self._sock)
                     self._resuming = self._loop.call_later(ACCEPT_RETRY_SECONDS, self._resume)
@@ -284,7 +286,7 @@ class Connections:
         return answered
 
     def _make_room(self, client: str) -> bool:
-        """Whether this client may have one more connection, after closing another if need be."""
+        """Whether this client may have one more connection, after closing another if necessary."""
         if len(self._connections) < self._limit_of_client:
             return True
         self._forget_closed()
@@ -296,7 +298,7 @@ class Connections:
         return len(self._connections) < self._limit or self._close_one(self._connections)
 
     def _make_room_for_body(self, connection: Connection, held: bytes) -> bool:
-        """Whether this may be sent, after closing connections that do not read if need be."""
+        """Whether this may be sent, after closing connections that do not read if necessary."""
         others = {
             protocol: each
             for protocol, each in self._connections.items()
@@ -312,8 +314,8 @@ class Connections:
         return True
 
     def _close_one(self, among: dict[RequestHandler, Connection]) -> bool:
-        """Close the one that is needed least: an idle one of the client that has most, the longest
-        idle first; otherwise one that does not read its response. False if all are needed.
+        """Close the least needed one: the longest idle one of the client with the most connections,
+        otherwise one that does not read its response. False if all are needed.
         """
         number_of = Counter(each.client for each in among.values())
         closable = [
@@ -349,7 +351,7 @@ class Connections:
         now = time.monotonic()
         for connection in list(self._connections.values()):
             if not connection.has_asked:
-                # aiohttp waits for the head of a first request without end.
+                # aiohttp waits for the head of a first request without a limit.
                 if now - connection.since > FIRST_REQUEST_SECONDS:
                     connection.abort()
             elif not connection.check():
@@ -369,6 +371,6 @@ class Connections:
 
 
 def _bytes_of(connections: Iterable[Connection]) -> int:
-    """The bytes of the bodies that these send; a body that several send counts once."""
+    """The size of all bodies that these connections send; a shared body counts once."""
     held = {id(each.sending.held): each.sending.held for each in connections if each.sending}
     return sum(map(len, held.values()))

@@ -18,7 +18,7 @@ MANAGE_ALL = "manage:all"
 SUPER_ADMIN = "Super Admin"
 # How far (seconds) the clock of the machine that signed a token may be from ours.
 CLOCK_SKEW_SECONDS = 30
-# What Open Archiver has published: in .env.example and its installation guide, in its first
+# Secrets that Open Archiver has published: in .env.example and its installation guide, in its first
 # versions, in its tests. Anybody can sign tokens with these.
 PLACEHOLDERS = {
     "a-very-secret-key-that-you-should-change",
@@ -45,7 +45,7 @@ _DIGEST_KEY = secrets.token_bytes(32)
 def digest(secret: bytes) -> bytes:
     """A digest that nobody else can compute.
 
-    So neither a comparison nor a lookup of it reveals, by the time it takes, anything of a secret.
+    So the time of a comparison or a lookup reveals nothing about a secret.
     """
     return hmac.digest(_DIGEST_KEY, secret, "sha256")
 
@@ -60,7 +60,7 @@ class Unauthorized(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who has sent a valid credential."""
+    """The owner of a valid credential."""
 
     name: str
     may_manage_all: bool
@@ -84,7 +84,7 @@ class Credentials:
         return bool(self._holders or self._jwt_secret)
 
     def holder(self, headers: Mapping[str, str]) -> Holder:
-        """Return whose the credential is. Raises Unauthorized without a valid one."""
+        """Return the owner of the request's credential. Raises Unauthorized without a valid one."""
         if key := headers.get("X-API-KEY"):
             holder = self._holders.get(digest(key.encode("utf-8", "surrogateescape")))
             if holder is None:
@@ -92,13 +92,13 @@ class Credentials:
             return holder
         scheme, _, token = headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            # Another scheme is for somebody else, such as a proxy with a password of its own.
+            # Another scheme is meant for somebody else, such as a proxy with its own password.
             raise Unauthorized("No token provided", None)
         return self._holder_of_token(token.strip())
 
     def _holder_of_token(self, token: str) -> Holder:
-        # PyJWT parses the header before it looks at the signature: 2 ms for a made-up token of
-        # 9 kB, and this, 10 µs.
+        # Checked first, because PyJWT parses the header before the signature: 2 ms for a made-up
+        # token of 9 kB. This takes 10 µs.
         if self._jwt_secret is None or not _is_signed(token, self._jwt_secret):
             raise Unauthorized("Invalid token", WRONG_TOKEN)
         try:
@@ -107,7 +107,7 @@ class Credentials:
                 self._jwt_secret,
                 algorithms=["HS256"],
                 leeway=CLOCK_SKEW_SECONDS,
-                # Open Archiver's jwtVerify looks at no audience.
+                # Open Archiver's jwtVerify does not check the audience.
                 options={"require": ["sub"], "verify_aud": False},
             )
         except jwt.ExpiredSignatureError:

@@ -1,4 +1,4 @@
-"""Wrong credentials: counted, logged, and answered late if a client sends many of them."""
+"""Counts and logs wrong credentials, and delays the answers to clients that send many of them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from exporter.web.rate_limit import RateLimit
 log = logging.getLogger(__name__)
 
 LOCKOUT_SECONDS = 300.0
-# A port's log lines of one kind in a minute, whoever tries and from wherever.
+# Maximum number of log lines of one kind per port and minute, for all clients together.
 MAX_LINES_PER_MINUTE = 10
-# A wrong credential too many is answered so late. Each answer that waits holds a connection, so
-# only a few do, and the rest are answered at once.
+# Seconds by which the answer to one wrong credential too many is delayed. Each delayed answer holds
+# a connection, so only a few are delayed, and the rest are sent at once.
 DELAY_SECONDS = 1.0
 MAX_DELAYED = 20
 
@@ -25,8 +25,8 @@ MAX_DELAYED = 20
 class FailedLogins:
     """The wrong credentials that were sent to one port.
 
-    A right credential never comes here, so whoever has one gets in, whatever others at the same
-    address send. `limit` 0: no client has to wait.
+    Valid credentials are never seen here, so they are accepted whatever other clients of the same
+    address send. `limit` 0: no answer is delayed.
     """
 
     def __init__(self, port: str, reasons: Iterable[str], limit: int, health: Health) -> None:
@@ -36,7 +36,7 @@ class FailedLogins:
         self._unlogged = Counter[str]()
         self._delayed = 0
         self._lockouts = health.lockouts.labels(port)
-        # All of them exist from the start, so that the first one is an increase.
+        # All series exist from the start, so that the first wrong credential is an increase.
         self._failed = {reason: health.failed_logins.labels(port, reason) for reason in reasons}
 
     def record(self, address: str, reason: str) -> int | None:
@@ -54,7 +54,7 @@ class FailedLogins:
         return wrong.reset
 
     async def delay(self) -> None:
-        """Wait before a wrong credential too many is answered."""
+        """Wait before answering one wrong credential too many."""
         if self._delayed >= MAX_DELAYED:
             return
         self._delayed += 1

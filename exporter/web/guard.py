@@ -1,4 +1,4 @@
-"""Who gets into the API, and how often each may ask."""
+"""Access to the API: which requests are accepted, and how many of each client."""
 
 from __future__ import annotations
 
@@ -37,11 +37,10 @@ class _Verdict(NamedTuple):
 
 
 class Guard:
-    """Lets in who has a credential with `manage:all`, and nobody who guesses.
+    """Accepts requests with a credential that has `manage:all`, and slows down guesses.
 
-    The credential is checked before anything is limited, and every holder has a budget of
-    requests of their own. So nothing that others send from the same address (a proxy, an office)
-    keeps a holder out.
+    The credential is checked before any limit, and every holder has a rate limit of their own. So
+    other requests from the same address (a proxy, an office) cannot lock a holder out.
     """
 
     def __init__(self, settings: ApiSettings, health: Health) -> None:
@@ -53,23 +52,25 @@ class Guard:
     def middlewares(
         self, free: Collection[Handler], public: Collection[Handler]
     ) -> tuple[Middleware, Middleware]:
-        """Guard every handler but those named: `public` are counted, `free` not even that.
+        """Guard all handlers except these: `public` ones are only counted, `free` ones not even
+        that.
 
-        The first of the two must be outside of all that measures how long an answer takes.
+        The first of the two, which delays answers, must be outside of everything that measures
+        their duration.
         """
 
         @web.middleware
         async def delaying(request: web.Request, handler: Handler) -> web.StreamResponse:
             response = await handler(request)
             if _IS_DELAYED in request:
-                response.force_close()  # no further guess over the same connection
+                response.force_close()  # no further guesses on the same connection
                 await self._failed_logins.delay()
             return response
 
         @web.middleware
         async def guarding(request: web.Request, handler: Handler) -> web.StreamResponse:
             asked = request.match_info.handler
-            # OPTIONS: what a browser asks before a request to another origin has no credential.
+            # OPTIONS: a browser's preflight request has no credential.
             if asked in free or request.method == hdrs.METH_OPTIONS:
                 return await handler(request)
             needs_holder = asked not in public and request.match_info.http_exception is None
@@ -88,7 +89,7 @@ class Guard:
         return delaying, guarding
 
     def _judge(self, request: web.Request, *, needs_holder: bool) -> _Verdict:
-        """Count a request, and say why it is refused."""
+        """Count a request, and decide whether it is refused."""
         address = client_address(request, self._trusted)
         name: str | None = None
         lockout: int | None = None

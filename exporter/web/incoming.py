@@ -1,7 +1,8 @@
-"""What clients send, handed to aiohttp in small pieces and only as far as a request needs it.
+"""Passes what clients send to aiohttp, in small pieces and only as far as a request needs it.
 
-aiohttp bounds a header and their number, not a head: it may have 1 MB, of which several copies are
-held, and a client needs no credential to send one, whole or not, on each of its connections.
+aiohttp bounds the size of a header and the number of headers, but not all of them together: they
+may have 1 MB, of which several copies are held, and a client needs no credential to send that,
+complete or not, on each of its connections.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from collections.abc import Callable
 from aiohttp import web_protocol
 from aiohttp.web_protocol import RequestHandler
 
-# Requests that a connection keeps beside the one that is being answered. aiohttp's own number is
-# 32, and it has no setting for it.
+# Requests that a connection queues in addition to the one that is being answered. aiohttp's own
+# number is 32, and it has no setting for it.
 setattr(web_protocol, "MAX_MSG_QUEUE_SIZE", 1)  # noqa: B010 - no name that it exports
 
 PIECE_BYTES = 16 << 10
 # Bytes of a head's headers.
 MAX_HEADERS_BYTES = 32 << 10
-# Seconds in which a client may take the answer, while what it still sends is dropped: a connection
-# that is closed before that would be reset, and the answer lost.
+# Seconds for a client to read the answer, while everything it still sends is dropped: if the
+# connection were closed at once, it would be reset, and the answer lost.
 LINGER_SECONDS = 1.0
-# Seconds between two looks whether a client that has ended its side is answered.
+# Seconds between two checks whether a client that has closed its side was answered.
 CHECK_SECONDS = 0.1
 TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nServer: bullmq-exporter\r\n"
@@ -34,10 +35,10 @@ _buffer = memoryview(bytearray(PIECE_BYTES))
 
 
 class Incoming(asyncio.BufferedProtocol):
-    """Stands between a connection and aiohttp's protocol.
+    """A protocol between a connection and aiohttp's protocol.
 
     `is_answering` returns whether a request is being handled or answered. `stays_half_open`: a
-    client that ends its side is still answered; otherwise it is taken for one that has hung up.
+    client that closes its side still gets the answer; otherwise its request is cancelled.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Incoming(asyncio.BufferedProtocol):
         self._has_body = False
 
     def begin(self, has_body: bool) -> None:
-        """A request begins to be handled: what comes now belongs to its body or the next one."""
+        """A request begins to be handled: data from now on is its body or the next request."""
         self._bytes, self._has_body = 0, has_body
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,7 +87,7 @@ class Incoming(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         if self._stays_half_open:
-            # A request that came with it is begun before that.
+            # A request that arrived together with it is begun first.
             asyncio.get_running_loop().call_soon(self._close_once_answered)
         return self._stays_half_open
 

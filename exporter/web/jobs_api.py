@@ -1,4 +1,4 @@
-"""Open Archiver's Jobs API and what the page needs beyond it: the routes and what they take."""
+"""Open Archiver's Jobs API, and what the page needs beyond it: routes and handlers."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ from exporter.web.redaction import Redaction
 from exporter.web.responses import Busy, NotFound, json_response
 
 MAX_LIMIT = 1000
-# Far beyond any queue, and `page * limit` still is an index that Redis can take.
+# Far beyond any queue, and `page * limit` is still a valid index for Redis.
 MAX_PAGE = 1_000_000_000
 LOG_PAGE_LINES = 100  # a page
-# Readings of all jobs of a status that may go on at once; how long (seconds) a further one waits.
+# Maximum number of scans of all jobs of a status at once, and how long (seconds) another one waits.
 SCANS = 2
 SCAN_WAIT = 5.0
-# States in which a job may wait for its next attempt. At most so many jobs of each are looked at,
-# the next ones, and for so many seconds in all.
+# States in which a job may wait for its next attempt, the maximum number of jobs of each that are
+# examined (the next ones), and the time limit for all of them in seconds.
 RETRYING = (State.DELAYED, State.WAITING, State.PRIORITIZED, State.PAUSED)
 RETRYING_JOBS = 1000
 RETRYING_SECONDS = 1.0
-# How long Redis may take for one answer, in multiples of the largest `redis.timeout`; a search may
-# take its time in addition.
+# The time limit of Redis for one answer, in multiples of the largest `redis.timeout`; the time
+# limit of a search is added.
 REQUEST_TIMEOUTS = 3
-# Where a request keeps its time limit.
+# The key of a request's time limit.
 LIMIT = web.RequestKey("limit", asyncio.Timeout)
 
 
@@ -76,7 +76,7 @@ class Place(NamedTuple):
 
 
 class JobsApi:
-    """The handlers of the Jobs API; each reads Redis anew."""
+    """The handlers of the Jobs API. Each reads the store again."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class JobsApi:
 
     @property
     def targets(self) -> list[str]:
-        """The names of the targets; none where there is one that needs no name."""
+        """The names of the targets; empty for a single target without a name."""
         return [target.name for target in self._targets if target.name is not None]
 
     @property
@@ -118,7 +118,7 @@ class JobsApi:
         return tuple((path, self._limited(handler)) for path, handler in routes)
 
     def _limited(self, handler: Handler) -> Handler:
-        """The handler within one time limit, however many reads its answer takes."""
+        """The handler with one time limit, however many reads its answer needs."""
         slowest = max(target.timeout for target in self._targets)
         seconds = REQUEST_TIMEOUTS * slowest
 
@@ -150,7 +150,7 @@ class JobsApi:
                 queues += result
         if len(unread) == len(targets):
             raise next(result for result in found if isinstance(result, StoreUnavailable))
-        # Of one target the whole answer is the error.
+        # With a single target the error is the whole answer.
         return json_response({"queues": queues} | ({"unavailable": unread} if unread else {}))
 
     async def _queues_of(self, target: Target, *, detailed: bool) -> list[dict[str, Any]]:
@@ -190,7 +190,8 @@ class JobsApi:
             async with self._scanning(request, status, newest_first=newest_first) as (place, scan):
                 ids, total = await self._pick(scan, wanted, start, start + limit)
             counts = scan.counts
-            # Read once more: all that fits a search would be more than a page may hold.
+            # Read once more, because all jobs that match a search would be more than a page may
+            # hold.
             jobs = await place.reader.read_jobs(place.queue, status, ids, without=without)
             search = {"search": {"seen": scan.seen, "complete": scan.complete}}
         return json_response(
@@ -210,14 +211,16 @@ class JobsApi:
         )
 
     async def _missing(self, place: Place, number: int) -> dict[str, Any]:
-        """How many jobs of a page have no data, and what Redis does when it is full."""
+        """The number of jobs of a page without data, and Redis's policy when it is full."""
         if not number:
             return {"missing": 0}
         policy = await place.reader.read_eviction_policy()
         return {"missing": number, "maxmemoryPolicy": policy}
 
     async def list_failures(self, request: web.Request) -> web.Response:
-        """A queue's failures, grouped by what went wrong: of jobs that are kept, and of others."""
+        """A queue's failures, grouped by what went wrong: those of kept jobs, and others that were
+        seen.
+        """
         window = duration(request, "window")
         limit = whole_number(request, "limit", 50, MAX_LIMIT)
         fingerprint = parameter(request, "fingerprint") or None
@@ -255,7 +258,7 @@ class JobsApi:
     async def _add_retrying(
         self, groups: Groups, place: Place, counts: Mapping[State, int]
     ) -> bool:
-        """Add the jobs that will be tried again; returns whether all were looked at."""
+        """Add the jobs that will be retried; return whether all were examined."""
         loop = asyncio.get_running_loop()
         end, complete = loop.time() + RETRYING_SECONDS, True
         for state in RETRYING:
@@ -276,7 +279,7 @@ class JobsApi:
         return complete
 
     async def _kept_jobs(self, place: Place, groups: Iterable[Group]) -> set[bytes]:
-        """Which of the jobs that were seen to fail for these reasons are still there."""
+        """Which of the jobs that were seen to fail for these reasons still exist."""
         ids = {job.raw_id for group in groups if group.seen for job in group.seen.jobs}
         return await place.reader.existing(place.queue, list(ids)) if ids else set()
 
@@ -334,7 +337,7 @@ class JobsApi:
         )
 
     async def find_key(self, request: web.Request) -> web.Response:
-        """Which queue's job a BullMQ key is: exemplars name jobs so."""
+        """The queue and id of the job with a BullMQ key, as exemplars name jobs."""
         raw_key = raw_rest(request)
         targets, plain = self._targets, raw_key
         # An exemplar of one of several targets has its name before the key.
@@ -358,7 +361,7 @@ class JobsApi:
 
     @property
     def _several(self) -> bool:
-        """Whether a queue's name alone does not say which one it is."""
+        """Whether a queue's name may be ambiguous."""
         return len(self._prefixes) > 1 or self._has_prefix_patterns
 
     def _name(self, place: Place) -> dict[str, Any]:
@@ -370,7 +373,7 @@ class JobsApi:
         )
 
     def _wanted(self, request: web.Request) -> Callable[[Job], bool] | None:
-        """Whether a job is looked for; None where all are."""
+        """A predicate for the requested jobs; None if all are requested."""
         name = parameter(request, "name") or None
         text = short_text(request, "text")
         fingerprint = parameter(request, "fingerprint") or None
@@ -393,7 +396,7 @@ class JobsApi:
     async def _redacted(
         self, jobs: Iterable[Job] | AsyncGenerator[Job, None]
     ) -> AsyncGenerator[Job, None]:
-        """The jobs without what is hidden: nothing else of them is shown, grouped or searched."""
+        """The redacted jobs: hidden values are not shown, grouped or searched."""
         if isinstance(jobs, Iterable):
             for job in jobs:
                 if self._redaction.hides:
@@ -407,12 +410,12 @@ class JobsApi:
     async def _pick(
         self, scan: Scan, wanted: Callable[[Job], bool], start: int, end: int
     ) -> tuple[list[bytes], int]:
-        """The ids from `start` to `end` of the jobs that are wanted, and their number in all."""
+        """The ids of the wanted jobs from `start` to `end`, and the number of all wanted jobs."""
         picked: list[bytes] = []
         found = 0
         async with aclosing(self._redacted(scan.jobs())) as jobs:
             async for job in jobs:
-                # Searching a batch takes long enough to let other requests run.
+                # Searching a batch takes long, so let other requests run.
                 await asyncio.sleep(0)
                 if wanted(job):
                     if start <= found < end:
@@ -424,7 +427,7 @@ class JobsApi:
     async def _scanning(
         self, request: web.Request, status: State, *, newest_first: bool
     ) -> AsyncIterator[tuple[Place, Scan]]:
-        """A reading of all jobs of a status. Raises NotFound, and Busy where others go on."""
+        """A scan of all jobs of a status. Raises NotFound, and Busy while other scans run."""
         place, _ = await self._page(request, status, start=0, limit=1, newest_first=newest_first)
         limit = request[LIMIT]
         seconds = SCAN_WAIT + self._search_seconds + RETRYING_SECONDS
@@ -442,7 +445,7 @@ class JobsApi:
             self._scans.release()
 
     async def _page(self, request: web.Request, status: State, **page: Any) -> tuple[Place, Page]:
-        """The page, and which queue it is of. Raises NotFound for a queue that is not there."""
+        """The page and its queue. Raises NotFound if there is no such queue."""
 
         async def read(place: Place) -> Page | None:
             return await place.reader.read_page(place.queue, status, **page)
@@ -457,14 +460,14 @@ class JobsApi:
         return named
 
     def _asked(self, request: web.Request) -> Sequence[Target]:
-        """The targets that are asked for. Raises BadRequest."""
+        """The requested targets. Raises BadRequest."""
         if not self.targets:
             return self._targets
         wanted = choice(request, "target", self.targets, None)
         return [target for target in self._targets if wanted in (None, target.name)]
 
     def _places(self, request: web.Request) -> list[Place]:
-        """Where the queue may be that is asked for. Raises BadRequest."""
+        """The places where the requested queue may be. Raises BadRequest."""
         name = self._queue_name(request)
         if self.prefixes is None:
             prefix = parameter(request, "prefix") or None
@@ -489,16 +492,16 @@ def _is_detailed(request: web.Request) -> bool:
 
 
 async def _detail_of(place: Place) -> dict[str, Any]:
-    """What a poll reads of the queue in addition to its counts. Raises StoreUnavailable."""
+    """The reading of the queue beyond its counts. Raises StoreUnavailable."""
     return serializers.reading(await place.reader.read_queue(place.queue))
 
 
 async def _first(
     places: Iterable[Place], read: Callable[[Place], Awaitable[Found | None]]
 ) -> tuple[Place, Found] | None:
-    """The first place where there is what is looked for. All targets are asked at once.
+    """The first place for which `read` finds something. All targets are asked at once.
 
-    Raises StoreUnavailable where that cannot be known, for a place that does not answer.
+    Raises StoreUnavailable if that cannot be known because a place does not answer.
     """
     by_target: dict[Target, list[Place]] = {}
     for place in places:
@@ -526,7 +529,7 @@ async def _first(
 async def _first_of(
     target: Target, places: Iterable[Place], read: Callable[[Place], Awaitable[Found | None]]
 ) -> tuple[Place, Found] | None:
-    """The same of the places in one target, which are asked one after the other."""
+    """The same for the places in one target, which are asked one after the other."""
     problem: StoreRefused | None = None
     async with target.reader.answering():
         for place in places:
@@ -543,7 +546,7 @@ async def _first_of(
 
 
 def _all_text(job: Job) -> str:
-    """What a text is looked for in."""
+    """All text of a job that a search looks at."""
     parts = (job.data, job.return_value)
     written = "\n".join(orjson.dumps(part).decode() for part in parts)
     return "\n".join((job.id, job.name, job.failed_reason or "", written)).lower()

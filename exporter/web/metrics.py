@@ -19,9 +19,9 @@ from exporter.web.credentials import digest
 from exporter.web.failed_logins import FailedLogins
 from exporter.web.sending import PIECE_BYTES, SharedBody
 
-# Prometheus sends it with each scrape, as do agents that are based on its code.
+# A header that Prometheus sends with each scrape, as do agents that are based on its code.
 SCRAPER_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
-# From one client within five minutes; the next ones are answered late.
+# Wrong passwords from one client within five minutes, after which answers are delayed.
 MAX_WRONG_PASSWORDS = 20
 WRONG_PASSWORD = "password"  # noqa: S105 - why a login failed
 
@@ -54,7 +54,8 @@ def metrics_app(
             return web.Response(
                 status=503, text="not ready: Redis has not answered the last poll\n"
             )
-        # If one of several is away, the others are still exposed. Its name is not for everybody.
+        # If one of several targets is unreachable, the others are still exposed. Its name is not
+        # public.
         named = () if settings.password else exposition.unread
         unread = [target for target in named if target is not None]
         return web.Response(text=f"ready{', except ' * bool(unread)}{', '.join(unread)}\n")
@@ -94,15 +95,15 @@ def _basic_auth(
 
     @web.middleware
     async def basic_auth(request: web.Request, handler: Handler) -> web.StreamResponse:
-        # Probes of an orchestrator carry no credentials, and learn nothing but yes or no.
+        # Probes of an orchestrator send no credentials, and learn only yes or no.
         if request.match_info.handler in probes:
             return await handler(request)
         scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
         is_given = scheme.lower() == "basic"
         if is_given and hmac.compare_digest(digest(_decoded(encoded)), wanted):
             return await handler(request)
-        # 401 even after too many: with any other status, browsers take the password for right and
-        # send it again and again.
+        # 401 even after too many of them: with any other status, browsers assume that the password
+        # is right, and send it again and again.
         response = web.Response(
             status=401,
             text="unauthorized\n",

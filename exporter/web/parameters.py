@@ -1,4 +1,4 @@
-"""What a request asks for, checked: every fault says what is allowed."""
+"""Validates a request's parameters; every error says what is allowed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_TEXT_LENGTH = 500
 
 
 def parameter(request: web.Request, name: str) -> str | None:
-    """A parameter as it is given, or None. Raises BadRequest where it is given twice."""
+    """A parameter's value, or None. Raises BadRequest if it is given twice."""
     given = request.query.getall(name, [])
     if len(given) > 1:
         raise BadRequest(f"{name} is given {len(given)} times, but may be given only once")
@@ -23,7 +23,7 @@ def parameter(request: web.Request, name: str) -> str | None:
 
 
 def raw_parameter(request: web.Request, name: str) -> bytes | None:
-    """A parameter's bytes, which need not be UTF-8. Raises BadRequest where it is given twice."""
+    """A parameter's bytes, which need not be UTF-8. Raises BadRequest if it is given twice."""
     if parameter(request, name) is None:
         return None
     parts = request.raw_path.partition("#")[0].partition("?")[2].split("&")
@@ -32,9 +32,9 @@ def raw_parameter(request: web.Request, name: str) -> bytes | None:
 
 
 def raw_rest(request: web.Request) -> bytes:
-    """What the last part of the route stands for: bytes, which need not be UTF-8.
+    """The last part of the path, decoded to bytes, which need not be UTF-8.
 
-    By the number of parts: those before it are matched decoded, so they may look different here.
+    It is found by the number of parts, because the route matched the parts before it decoded.
     """
     resource = request.match_info.route.resource
     before = 0 if resource is None else resource.canonical.count("/")
@@ -42,7 +42,7 @@ def raw_rest(request: web.Request) -> bytes:
 
 
 def choice(request: web.Request, name: str, allowed: list[str], default: str | None) -> Any:
-    """One of the words that are allowed. Raises BadRequest."""
+    """One of the allowed words. Raises BadRequest."""
     given = parameter(request, name)
     if given is None:
         return default
@@ -73,7 +73,7 @@ def duration(request: web.Request, name: str) -> int | None:
 
 
 def short_text(request: web.Request, name: str) -> str | None:
-    """Words to look for; None where there are none. Raises BadRequest."""
+    """Text to search for; None if there is none. Raises BadRequest."""
     given = parameter(request, name)
     if given and len(given) > MAX_TEXT_LENGTH:
         raise BadRequest(f"{name} must not be longer than {MAX_TEXT_LENGTH} characters")

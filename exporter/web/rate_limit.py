@@ -1,4 +1,4 @@
-"""At most so many of something in a window of time, for each of many clients."""
+"""A limit on requests in a window of time, for each of many clients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cachetools import TTLCache
 
 WINDOW = 60.0  # seconds, as Open Archiver's default
-# Clients remembered at once; beyond, the one seen longest ago is forgotten.
+# Maximum number of clients that are remembered; beyond it the one seen longest ago is forgotten.
 CLIENTS = 10_000
 
 
@@ -22,7 +22,7 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What is left to a client in its window; `reset` in whole seconds."""
+    """What remains for a client in its window; `reset` is in whole seconds."""
 
     limit: int
     used: int
@@ -44,7 +44,7 @@ class Allowance:
 
 
 class RateLimit:
-    """Counts in windows that begin with a client's first request."""
+    """Counts requests in windows that begin with a client's first one."""
 
     def __init__(self, limit: int, window: float = WINDOW) -> None:
         self._limit, self._length = limit, window
@@ -57,6 +57,6 @@ class RateLimit:
         if window is None:
             window = self._windows[client] = _Window(now)
         window.used += 1
-        # Not `began + length - now`: of floats, that is more than `length` at times.
+        # Not `began + length - now`, which for floats is sometimes more than `length`.
         reset = max(math.ceil(self._length - (now - window.began)), 1)
         return Allowance(self._limit, window.used, reset)

@@ -5,11 +5,11 @@ depth and in JSON within texts. In other texts (reasons, stack traces, logs, wha
 Python's repr wrote) names are searched for, and when in doubt too much is hidden, not too little.
 By values (`api.redact_values`): what looks like a token, a mail address or a URL's credentials.
 
-Whoever can add a job decides what stands here, and it is looked through in the process that polls:
-each text takes a time that grows with its length alone, and each job at most what the limits below
-allow. So no expression below goes back over what it has read: repetitions are possessive (`*+`),
-and begin where no other one is under way. A repeated group is atomic as well (`(?>…)*+`): Python
-before 3.11.5 matches other groups wrongly, or without end, if they have a choice (gh-106052).
+Whoever can add a job decides what these texts contain, and they are searched in the process that
+polls. So the time for each text must grow only linearly with its length, and for each job it is
+bounded by the limits below. No expression below backtracks: repetitions are possessive (`*+`), and
+do not begin within another one. A repeated group is atomic as well (`(?>…)*+`): Python before
+3.11.5 matches other groups with alternatives wrongly, or forever (gh-106052).
 """
 
 from __future__ import annotations
@@ -38,35 +38,36 @@ from exporter.queues.text import text
 REDACTED = "[redacted]"
 NOT_JSON = "[redacted: not JSON]"
 TOO_LONG = "[redacted: too long to look through]"
-# What is looked through of one job, with its children and the page of its log that an answer shows;
-# a text, list or object that would exceed it is hidden whole. It takes 1 µs for each character of
+# The allowances of one job, with its children and the page of its log that an answer shows; a text,
+# list or object that would exceed them is hidden as a whole. It takes 1 µs for each character of
 # texts that hold a name and for each escape, 0.2 µs for each character of texts that may hold a
 # value, and 3 µs for each key or element of JSON; 0.04 µs for each character of all other texts.
 MAX_TEXT_LENGTH = 50_000
 MAX_VALUE_TEXT_LENGTH = 200_000
 MAX_VALUES = 50_000
-# Longer keys that are not ASCII are hidden: bringing them into one form takes the square of it.
+# Longer keys (characters) that are not ASCII are hidden, because normalizing them takes quadratic
+# time.
 MAX_NORMALIZED_LENGTH = 200
-# Seconds after which others have their turn. One text is not divided: it may take 50 ms.
+# Seconds after which other tasks may run. A single text is not divided: it may take 50 ms.
 PIECE_SECONDS = 0.002
 # How far before its end (characters) the beginning of a quoted key is searched for.
 MAX_QUOTED_KEY = 200
 
-# Characters that are not seen: within a name they do not make it another one.
+# Invisible characters: a name that contains them is still the same name.
 INVISIBLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e"
     "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-# What terminals take for colours and links, as it is, escaped or without its control character: it
-# is not seen, and its last letter belongs to no word. Of a link only the ends: its address is
-# looked through.
+# Terminal codes for colours and links, raw, escaped or without their control character: they are
+# invisible, and their last letter is not part of a word. For a link only its two ends: its address
+# is searched.
 TERMINAL_CODE = re.compile(
     r"(?:\x1b|\\(?<!\\\\)\\*+(?:(?i:x1b|u001b)|033|e))"
     r"(?:\[(?:[0-?]++[ -/]*+[A-Za-z]|[mHJK])|\][0-9]{1,4}+;{1,2}+)"
     r"|\x1b\\|\x9b(?:[0-?]++[ -/]*+[A-Za-z]|[mHJK])|\[[0-9][0-9;]{0,20}+m(?!\])"
 )
-# The end of most, searched for by its letter: a text is passed over in a fifth of the time.
+# Most codes end in this letter; searching for it first takes a fifth of the time.
 END_OF_COLOUR = re.compile(r"m(?<=[0-9]m)")
 INVISIBLE_ASCII = {at: None for at in range(128) if INVISIBLE.match(chr(at))}
 # Letters of full width, as ASCII.
@@ -79,22 +80,22 @@ ESCAPED = re.compile(
     r"|%(?P<percent>[0-9a-f]{2})|&#x(?P<xml>[0-9a-f]{1,8});|&#(?P<decimal>\d{1,8});",
     re.IGNORECASE,
 )
-# A text without any of these is neither JSON nor escaped, and nothing in it is unseen: whether it
-# holds a name shows at a look.
+# A text without any of these is neither JSON nor escaped and contains nothing invisible, so a
+# simple search shows whether it contains a name.
 SIGN = re.compile(
     r'[{\["\\%&'
     + INVISIBLE.pattern[1:].partition("\U0001bca0")[0]
     + "\uff01-\uff5e\U00010000-\U0010ffff]"
 )
 NEVER = "(?!)"
-# What stands for a field that is too large (`jobs.too_large`).
+# The placeholder of a field that is too large (`jobs.too_large`).
 LEFT_OUT = re.compile(r"\[left out: \d++ bytes\]")
 JSON_STRING = re.compile(r'"[^"\\]*+(?>\\.[^"\\]*+)*+"')
 # The key of an object, plain or escaped.
 JSON_KEY = re.compile(r'"[^"]{1,200}+"\s*+:')
-# Where a line of a log comes from, before its text; in JSON no text follows on a list.
+# The source of a log line, before its text; in JSON no text follows a list.
 TAGS = re.compile(r"\A(?>\[[\w .:/-]{1,60}+\]\s*+)++(?=\w)")
-# What may be a name: alone, or as the last or another part of a path.
+# A possible name: alone, or as the last or another part of a path.
 WORD = re.compile(r"[\w$.-]+")
 PARTS = re.compile(r"[^\W]+")
 # A string of a list that may name the next one: ["--password", "x"].
@@ -113,12 +114,13 @@ QUOTED_ASSIGNMENT = re.compile(rf"([{QUOTES}])\]?\s*+(?:=>|:=|==?|:)")
 OPTION = re.compile(rf"{BEGIN}(-[\w$.-]++)\\*+[{QUOTES}]?[\s,]++")
 # `<password>`, `<ns:password type="x">`.
 TAG = re.compile(r"<(?:[\w.-]++:)?([\w.-]++)")
-# What names something, and what its value is called: {"fieldName": "password", "oldValue": "x"}.
+# Keys whose value is a name, and keys of the named value: {"fieldName": "password", "oldValue":
+# "x"}.
 NAMING = "name|key|field|header|param|parameter|property|attribute|label|type|variable|env"
 NAMING_ENDS = (*NAMING.split("|"), "path", "option")
 VALUE_ENDS = ("value", "values")
 VALUE_KEYS = {"val", "content", "contents", "default", "old", "new", "before", "after"}
-# `name="password"`, `'password', 'x'`, `<key>password</key>`: the value stands beside it.
+# `name="password"`, `'password', 'x'`, `<key>password</key>`: the value is next to the name.
 NAMED = re.compile(
     rf"(?<!\w)(?:{NAMING})"
     rf"\\*+[{QUOTES}]?\s*+[:=]>?\s*+\\*+[{QUOTES}]?([\w$.-]++)",
@@ -126,9 +128,9 @@ NAMED = re.compile(
 )
 LISTED = re.compile(rf"{BEGIN}([\w$.-]++)\\*+[{QUOTES}]\s*+,")
 XML_TEXT = re.compile(r">\s*+([\w$.-]++)\s*+<")
-# A class is no key: `JsonWebTokenError: jwt expired`.
+# A class is not a key: `JsonWebTokenError: jwt expired`.
 ERROR_CLASS = re.compile(r"(?:Error|Exception|Warning)\Z")
-# A place in a source file is no assignment: `/app/token.js:12:5`.
+# A position in a source file is not an assignment: `/app/token.js:12:5`.
 SOURCE_FILE = re.compile(r"\.(?:[cm]?[jt]sx?|py|rb|go|java|kt|rs|php|cs|vue)\Z")
 SOURCE_LINE = re.compile(r"\d{1,7}(?::\d{1,7})?(?=[)\s]|\Z)")
 
@@ -137,7 +139,7 @@ DATA = re.compile(rf"\{{|[\[(](?=\s{{0,20}}\\{{0,20}}[bBrRuU]?[{QUOTES}\{{\[(])"
 BRACKET = re.compile(r"[\[\](){}]")
 BRACKET_OR_QUOTE = re.compile(rf"\\.|[\[\](){{}}{QUOTES}]", re.DOTALL)
 OPENING = "[({"
-# Space, also as a text within a text has it.
+# Space, also in escaped form within a text.
 SPACE = re.compile(r"(?>\s|(?<!\\)\\++[nrt])*+")
 STRING = re.compile(rf"{SPACE.pattern}[bBrRuUfF]{{0,2}}(\\*+)([{QUOTES}])")
 CONTINUED = re.compile(rf"\s*+\+?\s*+(?=\\*+[{QUOTES}])")
@@ -149,8 +151,8 @@ class Redaction:
     """What is hidden, and how."""
 
     def __init__(self, patterns: Sequence[str] = (), values: Sequence[str] = ()) -> None:
-        """`patterns` of keys as of file names (`*token*`), without regard to case; kinds of
-        `values`, of VALUE_KINDS.
+        """`patterns` for keys, like those of file names (`*token*`), case-insensitive; `values` are
+        names of VALUE_KINDS.
         """
         self._names = _Names(patterns)
         self._kinds = [VALUE_KINDS[kind] for kind in values]
@@ -160,15 +162,15 @@ class Redaction:
         return bool(self._names or self._kinds)
 
     async def job(self, job: Job) -> Job:
-        """The job without what is hidden. Its name and id stay: it is found by them."""
+        """The redacted job. Its name and id stay, because jobs are found by them."""
         return await _Pass(self._names, self._kinds).job(job) if self.hides else job
 
     async def detail(self, detail: JobDetail) -> JobDetail:
-        """The job in full without what is hidden; all of it shares one allowance."""
+        """The redacted job in full; all of it shares one allowance."""
         return await _Pass(self._names, self._kinds).detail(detail) if self.hides else detail
 
     async def reason(self, seen: ReasonEvidence) -> ReasonEvidence:
-        """What was seen of a reason, without what is hidden now: settings may have changed."""
+        """The evidence of a reason, redacted by the current settings, which may have changed."""
         if not self.hides:
             return seen
         sources: Counter[str] = Counter()
@@ -192,7 +194,7 @@ class Redaction:
         return next(iter(shown.values()))
 
     async def value(self, value: Any) -> Any:
-        """A JSON value, such as a text, without what is hidden."""
+        """A redacted JSON value, such as a text."""
         return await _Pass(self._names, self._kinds).json(value) if self.hides else value
 
 
@@ -209,7 +211,7 @@ class _Names:
         return bool(self._patterns)
 
     def may_be_in(self, text: str) -> bool:
-        """A quick answer for nearly all texts, which hold no name at all."""
+        """A quick check: nearly all texts contain no name at all."""
         return self._literal.search(text.casefold()) is not None
 
     def has(self, name: str) -> bool:
@@ -228,7 +230,7 @@ class _Names:
         return len(parts) > 1 and any(map(self.has, parts))
 
     def found_in(self, text: str) -> Counter[str]:
-        """The names that stand anywhere in the text, words and what is in quotes, and how often."""
+        """The names anywhere in the text, as words or in quotes, and how often each occurs."""
         if not self.may_be_in(text):
             return Counter()
         names = Counter(part.strip("\\") for part in QUOTE.split(text))
@@ -243,7 +245,7 @@ class _Names:
 
 
 class _Key(NamedTuple):
-    """What is known of a key by its name."""
+    """What a key's name says."""
 
     shown: str  # without values that are hidden
     is_name: bool  # its value is hidden
@@ -252,13 +254,13 @@ class _Key(NamedTuple):
 
 
 class _Pass:
-    """Looks through one job, which has its own allowance, and gives way to others meanwhile."""
+    """Redacts one job within its own allowance, and yields to other tasks meanwhile."""
 
     def __init__(self, names: _Names, kinds: Sequence[_Kind]) -> None:
         self._names, self._kinds = names, kinds
         self._text_left, self._values_left = MAX_TEXT_LENGTH, MAX_VALUES
         self._value_text_left = MAX_VALUE_TEXT_LENGTH
-        self._keys: dict[str, _Key] = {}  # nearly always the same ones again and again
+        self._keys: dict[str, _Key] = {}  # the same ones recur nearly always
         self._piece_end = monotonic() + PIECE_SECONDS
 
     async def job(self, job: Job) -> Job:
@@ -271,7 +273,7 @@ class _Pass:
         )
 
     async def detail(self, detail: JobDetail) -> JobDetail:
-        # The job itself first: its children and its log have what it leaves.
+        # The job itself first: its children and its log get the rest of the allowance.
         job = await self.job(detail.job)
         options, progress = await self.json(detail.options), await self.json(detail.progress)
         children = detail.children
@@ -307,7 +309,7 @@ class _Pass:
     # JSON
 
     def _is_plain(self, value: Any) -> bool:
-        """A quick answer for nearly all values, in which nothing is to be hidden."""
+        """A quick check: in nearly all values there is nothing to hide."""
         if type(value) is not str:
             return not isinstance(value, (str, dict, list))
         if self._names and (SIGN.search(value) or self._names.may_be_in(value)):
@@ -330,7 +332,7 @@ class _Pass:
     async def _object(self, given: dict[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         repeated: Counter[str] = Counter()
-        # {"name": "password", "value": "x"}: whether there is such a name, and what belongs to it.
+        # {"name": "password", "value": "x"}: whether there is such a name, and the values of it.
         is_named = False
         values: list[str] = []
         for given_key, value in given.items():
@@ -453,14 +455,14 @@ class _Pass:
             return NOT_JSON
         if written == text:
             return text
-        # Only the last of repeated keys was looked through, but the text holds them all.
+        # Only the last of repeated keys was redacted, but the text contains all of them.
         if shown == within and _count_keys(_without_invisible(text)) == _count_keys(written):
             return text
         return written
 
     async def _without_assignments(self, text: str) -> str:
         kept: list[str] = []
-        at = 0  # how far the text has been taken over or hidden
+        at = 0  # how far the text was copied or hidden
         starts = [found.start() for found in DATA.finditer(text)]
         assigned, data = iter(self._assignments(text, starts)), iter(starts)
         next_assigned, next_data = next(assigned, None), next(data, None)
@@ -480,7 +482,7 @@ class _Pass:
         return "".join([*kept, text[at:]])
 
     async def _span(self, text: str, begin: int) -> tuple[int, str]:
-        """Where data ends that begins there, and what is shown of it."""
+        """Where the data that begins there ends, and what is shown of it."""
         end = _end_of_data(text, begin, BRACKET_OR_QUOTE)
         try:
             within = orjson.loads(text[begin:end])
@@ -491,7 +493,7 @@ class _Pass:
         return end, await self._within_json(text[begin:end], within)
 
     def _assignments(self, text: str, starts: Sequence[int]) -> list[_Assignment]:
-        """What assigns a value to a name, in order; `starts` are those of data."""
+        """The assignments of values to names, in order; `starts` are the beginnings of data."""
         names = self._names.words_in(text)
         found: list[_Assignment] = []
         for match in ASSIGNMENT.finditer(text):
@@ -529,8 +531,8 @@ class _Assignment(NamedTuple):
 
 
 def _longest_literal(pattern: str) -> str:
-    """The longest part of a pattern that a name has to have as it is."""
-    # A bracket at once behind the first one is one of the characters between them.
+    """The longest literal part of a pattern."""
+    # A bracket right after the opening one is one of the characters between the brackets.
     plain = re.split(r"[*?]|\[!?\]?[^\]]*+\]?", pattern.casefold())
     return max(plain, key=len)
 
@@ -548,7 +550,7 @@ def _count_keys(json: str) -> int:
 
 
 def _without_codes(text: str) -> str:
-    """The text without what only a terminal understands; a space for the end of a link."""
+    """The text without terminal codes; the end of a link becomes a space."""
     if not ("\x1b" in text or "\x9b" in text or END_OF_COLOUR.search(text)):
         return text
     return TERMINAL_CODE.sub(lambda found: "" if found[0][-1].isalpha() else " ", text)
@@ -562,7 +564,7 @@ def _without_invisible(text: str) -> str:
 
 
 def _in_ascii(text: str) -> str:
-    """The text with letters of full width as those that they look like."""
+    """The text with full-width letters as ASCII."""
     if text.isascii():
         return text
     return FULL_WIDTH.sub(lambda found: found[0].translate(ASCII_OF_FULL_WIDTH), text)
@@ -581,9 +583,9 @@ def _unescaped(found: re.Match[str]) -> str:
 
 
 def _end_of_data(text: str, begin: int, token: re.Pattern[str]) -> int:
-    """Behind the bracket that closes the one at `begin`; the end of the text without one.
+    """The position after the bracket that closes the one at `begin`, or the end of the text.
 
-    By brackets alone, or without those in quotes: an apostrophe may be either.
+    `token` matches only brackets, or quotes as well: an apostrophe may be a quote or not.
     """
     depth = 0
     quote = ""
@@ -619,7 +621,7 @@ def _end_of_value(text: str, begin: int) -> int:
     if text[at:end].rstrip() in ("|", ">", "|-", ">-", "|+", ">+"):
         return len(text)  # a block of YAML
     if line_begin:
-        # The value stands below its name: so do all lines that are indented as far.
+        # The value is below its name, with all lines that are indented as far.
         indent = text[line_begin:at]
         while indent and text.startswith("\n" + indent, end):
             end = _end_of_line(text, end + 1)
@@ -692,8 +694,8 @@ def _prefixed() -> Iterator[str]:
         yield rf"{first}(?<![A-Za-z0-9]{first})(?:{rest})[\w.-]{{12,}}+"
 
 
-# Each form begins with a letter of its own, before it looks back whether that begins a word: so
-# nearly all of a text is passed over in a third of the time.
+# Each form begins with a literal letter, and only then checks that it begins a word: that way
+# nearly all of a text is skipped in a third of the time.
 TOKEN = re.compile(
     "|".join(
         (
@@ -723,7 +725,7 @@ MAIL_ADDRESS = re.compile(
     re.IGNORECASE,
 )
 URL = re.compile(r"://([^\s\"'<>`]++)")
-# Parameters by which a URL lets in whoever has it.
+# Parameters that grant access to everybody who has the URL.
 URL_SECRET = re.compile(
     r"([?&;#](?=[\w-]{3,25}+=)"
     r"(?:access_token|api_?key|auth|code|credential|id_token|key|pass|passwd|password|refresh_token"
@@ -762,11 +764,11 @@ def _without_user(found: re.Match[str]) -> str:
 
 
 def _host(rest: str) -> str:
-    """What stands behind `://`, without user and password."""
+    """The part after `://`, without user and password."""
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     user, at, _ = authority.rpartition("@")
     if not at:
-        # A password may hold what ends the authority elsewhere; a port is a number.
+        # A password may contain characters that otherwise end the authority; a port is a number.
         _, colon, port = authority.partition(":")
         if not colon or port.isdigit():
             return rest

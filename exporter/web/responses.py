@@ -1,4 +1,4 @@
-"""How the API port answers, errors too: always JSON, always the same headers."""
+"""The responses of the API port, errors included: always JSON, always with the same headers."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class BadRequest(Exception):
 
 
 class NotFound(Exception):
-    """There is no such thing: what was asked for."""
+    """What was requested does not exist."""
 
 
 class Busy(Exception):
-    """Too much is asked for at once: what to do."""
+    """Too many requests at once; the message says what to do."""
 
 
 class TooManyRequests(Exception):
@@ -59,7 +59,7 @@ class TooManyWrongCredentials(TooManyRequests):
 
 
 class Forbidden(Exception):
-    """The credential is valid, and not enough."""
+    """The credential is valid, but not sufficient."""
 
 
 def json_response(
@@ -106,7 +106,7 @@ async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Unauthorized as error:
         return _message(401, str(error), CHALLENGE)
     except TooManyRequests as error:
-        # The challenge says that a valid credential is let in at once, and the page asks for it.
+        # The challenge says that a valid credential is accepted at once, so the page asks for one.
         challenge = {} if error.has_credential else CHALLENGE
         return _message(429, str(error), {"Retry-After": str(error.seconds), **challenge})
     except Forbidden as error:

@@ -1,4 +1,4 @@
-"""Response bodies that are sent piece by piece, from a buffer that several responses share.
+"""Response bodies that are sent piece by piece, from a buffer shared by several responses.
 
 aiohttp joins a body of bytes to its headers, and asyncio's transport keeps what the client has not
 read yet: two copies of the body for each client. 250 clients that did not read a page of 40 MB took
@@ -37,7 +37,8 @@ class SharedBody(Payload):
         try:
             for piece in self._pieces:
                 await writer.write(piece)
-                # Until the kernel has taken all of it: connections.py sets the transport's limit.
+                # Waits until the kernel has taken all of it: connections.py sets the transport's
+                # limit.
                 await writer.drain()
                 self.sent += len(piece)
         finally:

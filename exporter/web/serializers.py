@@ -1,4 +1,4 @@
-"""How queues, jobs and failures stand in an answer: the field names of the Jobs API."""
+"""Converts queues, jobs and failures to the fields of the Jobs API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from exporter.queues.queue import JobKey, State
 from exporter.queues.snapshot import QueueReading, Scheduler
 from exporter.queues.text import MAX_ID_BYTES, text
 
-# Sources and names that are shown of a group, the most frequent.
+# Maximum number of sources and of names that are shown of a group, the most frequent ones.
 MAX_SHOWN = 20
 
 
@@ -25,7 +25,7 @@ def counts(given: Mapping[State, int]) -> dict[str, int | None]:
 
 
 def reading(given: QueueReading) -> dict[str, Any]:
-    """What the last poll found of a queue beside its counts; None: there is none, or not known."""
+    """A queue's reading beyond its counts; None: there is none, or it is unknown."""
     return {
         "paused": given.paused,
         "oldestWaiting": _milliseconds(given.oldest_waiting),
@@ -65,7 +65,7 @@ def job(given: Job, *, brief: bool = False) -> dict[str, Any]:
 
 
 def detail(given: JobDetail, *, with_prefix: bool) -> dict[str, Any]:
-    """A job in full, but for its logs."""
+    """A job in full, except its logs."""
     return job(given.job) | {
         "options": given.options,
         "progress": given.progress,
@@ -84,7 +84,7 @@ def detail(given: JobDetail, *, with_prefix: bool) -> dict[str, Any]:
 
 
 def group(given: Group, kept: Collection[bytes]) -> dict[str, Any]:
-    """What failed for the same reason; of the jobs that were seen those that are `kept` exist."""
+    """The failures of one reason; of the jobs that were seen, those in `kept` exist."""
     return {
         "fingerprint": given.reason.fingerprint,
         "reason": given.reason.text,
@@ -120,7 +120,7 @@ def _seen(given: ReasonEvidence | None, kept: Collection[bytes]) -> dict[str, An
 
 
 def _job_evidence(given: JobEvidence, kept: Collection[bytes]) -> dict[str, Any]:
-    # What is found by a long id is not known: only its beginning is remembered.
+    # For a long id it is unknown, because only its beginning is remembered.
     removed = given.raw_id not in kept if len(given.raw_id) < MAX_ID_BYTES else None
     return job_id(given.raw_id) | {
         "name": given.name,

@@ -1,4 +1,4 @@
-"""Opening a port and answering on it, for both ports alike."""
+"""Opens and serves a port, for both ports."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 
 class _WithoutClientFaults(logging.Filter):
-    """Drops aiohttp's traceback for bytes that are no HTTP, or no body of the encoding that they
-    claim: it quotes them, credentials and all.
+    """Drops aiohttp's traceback for bytes that are not HTTP, or not a body of the declared
+    encoding: it quotes them, including credentials.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -37,19 +37,19 @@ class _WithoutClientFaults(logging.Filter):
 _server_log = logging.getLogger("aiohttp.server")
 _server_log.addFilter(_WithoutClientFaults())
 
-# What the header `Server` says in every answer, even to bytes that are no HTTP, where no handler
-# or hook of ours is asked. aiohttp's own names the versions of Python and aiohttp.
+# The header `Server` of every answer, even to bytes that are not HTTP, for which no handler or hook
+# of ours is called. aiohttp's own names the versions of Python and aiohttp.
 setattr(web_response, "SERVER_SOFTWARE", "bullmq-exporter")  # noqa: B010 - no name that it exports
 
-# Seconds that answers in flight may take at the end. aiohttp waits twice: until it cancels a
-# handler, and for the cancelled one to end.
+# Seconds that answers in flight may take at shutdown. aiohttp waits twice: before it cancels a
+# handler, and for the cancelled handler to end.
 ANSWER_SECONDS = 0.4 * SHUTDOWN_SECONDS
-# Bytes of a request's first line unless a port needs longer ones: aiohttp's own limit.
+# Maximum size of a request's first line, unless a port needs longer ones: aiohttp's own limit.
 MAX_LINE_BYTES = 8190
 
 
 def listen(address: Address, setting: str) -> socket.socket:
-    """A socket that listens. Raises SettingsError, naming the setting, where that cannot be."""
+    """Open a listening socket. Raises SettingsError, which names the setting, if that fails."""
     try:
         return socket.create_server(
             (address.host, address.port),
@@ -67,12 +67,13 @@ def listen(address: Address, setting: str) -> socket.socket:
 
 @dataclass(frozen=True)
 class Port:
-    """A socket that listens, and what answers on it."""
+    """A listening socket, and the application that answers on it."""
 
     what: str
     sock: socket.socket
     app: web.Application
-    # Whether an answer is given up when its client hangs up: a search then makes room for others.
+    # Whether a request is cancelled when its client disconnects, so that a search makes room for
+    # others.
     cancels: bool = False
     tls: ssl.SSLContext | None = None
     max_line_bytes: int = MAX_LINE_BYTES
@@ -89,8 +90,8 @@ class Port:
 async def serving(
     *ports: Port, limit: int = MAX_CONNECTIONS, deadline: Deadline
 ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """Answers on the ports while the context lasts, or until what it yields is called; `limit` is
-    that of connections of each.
+    """Serve the ports while the context lasts, or until the yielded function is called; `limit` is
+    the maximum number of connections of each.
     """
     runners: list[web.AppRunner] = []
     accepting: list[Connections] = []
@@ -106,7 +107,7 @@ async def serving(
                 shutdown_timeout=ANSWER_SECONDS,
                 keepalive_timeout=KEEP_ALIVE_SECONDS,
                 max_line_size=port.max_line_bytes,
-                # No handler reads a body, and what is read only to be dropped stays small.
+                # No handler reads a body, so what is read only to be dropped must stay small.
                 auto_decompress=False,
             )
             runners.append(runner)

@@ -1,4 +1,4 @@
-"""The page for people: its files, as they stand in the package."""
+"""The page: its files, as they are in the package."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import PurePath
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-# The licences (.txt) of the libraries that it brings are served with them.
+# The licences (.txt) of its libraries are served with them.
 CONTENT_TYPES = {
     ".html": "text/html",
     ".css": "text/css",
     ".js": "text/javascript",
     ".txt": "text/plain",
 }
-# Nothing from elsewhere, no script or style within the markup: whatever a job holds stays text.
+# Nothing from other origins, no inline script or style: whatever a job contains stays text.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -26,7 +26,7 @@ CONTENT_SECURITY_POLICY = (
 
 
 def page_routes() -> list[tuple[str, Handler]]:
-    """The page at `/`, and its files next to it. They hold nothing secret: the API does."""
+    """The page at `/`, and its files next to it. They contain nothing secret, unlike the API."""
     routes = []
     for path, file in _files(resources.files("exporter.web").joinpath("page"), "/"):
         content_type = CONTENT_TYPES.get(PurePath(path).suffix)
@@ -50,7 +50,7 @@ def _sending(content_type: str, body: bytes) -> Handler:
     tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
     headers = {
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-        # Asked for each time, sent only after a change.
+        # Revalidated each time, and sent only after a change.
         "Cache-Control": "no-cache",
         "ETag": tag,
     }

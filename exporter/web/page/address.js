@@ -19,7 +19,7 @@ export const STATUSES = /** @type {const} */ ([
 export const WINDOWS = ["1h", "24h", "7d", ""];
 // A little less than the longest address that the server reads (MAX_LINE_BYTES in api.py).
 const MAX_ADDRESS = 120_000;
-const MAX_TEXT = 500; // LONGEST_TEXT in parameters.py
+const MAX_TEXT = 500; // MAX_TEXT_LENGTH in parameters.py
 
 const DEFAULTS = {
   queue: "",
