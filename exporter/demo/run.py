@@ -15,7 +15,7 @@ from exporter.demo.store import HOST, DemoStore
 from exporter.demo.workload import open_archive, work
 from exporter.settings import SettingsError, load, prepare
 
-# What the demo has instead of an environment: the user's own may name a real server.
+# The demo's environment, because the user's own may name a real server.
 ENVIRONMENT = {
     "EXPORTER_METRICS_LISTEN": f"{HOST}:9538",
     "EXPORTER_API_LISTEN": f"{HOST}:9539",
@@ -28,7 +28,7 @@ RunningStore = Callable[[], AbstractAsyncContextManager[DemoStore]]
 
 
 def choose_store(*, in_postgres: bool) -> RunningStore:
-    """What starts the server, and ends it. Raises ModuleNotFoundError if a package is missing."""
+    """The context that runs the server. Raises ModuleNotFoundError if a package is missing."""
     if in_postgres:
         from exporter.demo.postgres import running_postgres  # noqa: PLC0415 - an extra's packages
 
@@ -78,7 +78,9 @@ Ctrl-C ends it.""",
 
 
 def _end_like_ctrl_c(*numbers: signal.Signals) -> None:
-    """Where the default is to die at once, clean up as for SIGINT; nohup's choice stays."""
+    """On signals that would end the process at once, clean up as for SIGINT; ignored signals stay
+    ignored, as with nohup.
+    """
     loop = asyncio.get_running_loop()
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -86,7 +88,9 @@ def _end_like_ctrl_c(*numbers: signal.Signals) -> None:
 
 
 async def _until_one_ends(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """As a TaskGroup, but the first end cancels the rest, and an exception comes as it is."""
+    """Like a TaskGroup, but the first task that ends cancels the others, and an exception is raised
+    as it is.
+    """
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

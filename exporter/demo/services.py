@@ -1,4 +1,4 @@
-"""What Open Archiver depends on, as far as it fails: mail servers and the search engine."""
+"""The services of Open Archiver that fail in the demo: mail servers and the search engine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 
 class ServiceError(Exception):
-    """What a service answers; the functions on the way are there for the stack trace."""
+    """An error from a service; the nested functions below give it a stack trace."""
 
 
 def fetch_from_imap(mailbox: str, broken: bool) -> None:

@@ -1,4 +1,4 @@
-"""What differs between the demo's servers."""
+"""The interface of the demo's servers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ HOST = "127.0.0.1"
 class DemoStore(Protocol):
     """A server that holds the demo's queues and nothing else."""
 
-    # What it is, for people.
+    # A description for people.
     kind: str
-    # How BullMQ's queues, flows and workers reach it.
+    # How BullMQ's queues, flows and workers connect to it.
     options: dict[str, Any]
 
     async def write_meta(self, queue: Queue) -> None:
         """Write what Node's Queue writes when it is constructed, and Python's does not."""
 
     async def write_heartbeat(self, queue: Queue) -> None:
-        """Write what Open Archiver's workers write while they live, if there is a place for it."""
+        """Write the heartbeat of Open Archiver's workers, if the server has a place for it."""
 
     async def settings_to_read(self, settings: Settings) -> Settings:
         """The settings with this server in place of any that they name."""

@@ -27,9 +27,9 @@ class ValkeyStore:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        # With a time limit redis-py sends by way of asyncio.wait_for, which up to Python 3.11 loses
-        # a cancellation that comes as it ends: the demo would not end. And 5 s, the default, are
-        # less than BullMQ's workers wait for a job.
+        # No time limit: with one redis-py sends through asyncio.wait_for, which up to Python 3.11
+        # can lose a cancellation, so that the demo would not end. And the default, 5 s, is less
+        # than BullMQ's workers wait for a job.
         connection = {"host": HOST, "port": port, "socket_timeout": None}
         self.options: dict[str, Any] = {"connection": connection}
 
@@ -42,7 +42,7 @@ class ValkeyStore:
         await queue.client.set(f"oa:worker:{queue.name}:alive", now, ex=HEARTBEAT_TTL)
 
     async def settings_to_read(self, settings: Settings) -> Settings:
-        # All of `redis`, so that a password of a configuration file is not tried here.
+        # Replaces all of `redis`, so that a password from a configuration file is not used here.
         redis = RedisSettings(host=HOST, port=self._port)
         stores = {"redis": redis, "postgres": PostgresSettings(), "targets": ()}
         return settings.model_copy(update=stores)
@@ -56,7 +56,7 @@ async def running_valkey() -> AsyncIterator[ValkeyStore]:
             server = ValkeyServer(free_port(), HOST, Path(directory))
             starting = asyncio.create_task(asyncio.to_thread(_start, server))
             try:
-                # A thread cannot be cancelled: what it starts has to be waited for, to be ended.
+                # A thread cannot be cancelled, so wait for what it starts in order to stop it.
                 await asyncio.shield(starting)
                 yield ValkeyStore(server.port)
             finally:

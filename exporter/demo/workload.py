@@ -18,7 +18,8 @@ from bullmq import FlowProducer, Job, Queue, Worker
 from exporter.demo.services import add_to_index, fetch_from_gmail, fetch_from_imap, fetch_from_pst
 from exporter.demo.store import DemoStore
 
-# Open Archiver's (jobs/queues.ts), but for a shorter backoff: five attempts end within seconds.
+# As in Open Archiver (jobs/queues.ts), except for a shorter backoff: five attempts end within
+# seconds.
 JOB_OPTIONS = {
     "attempts": 5,
     "backoff": {"type": "exponential", "delay": 200},
@@ -31,7 +32,7 @@ SCHEDULERS = (
     ("indexing", "reconcile-index", {"pattern": "*/2 * * * *"}),
     ("compliance-lifecycle", "enforce-retention", {"pattern": "*/10 * * * *"}),
 )
-# Long enough for the alerts on failed jobs. In seconds.
+# Long enough for the alerts on failed jobs, in seconds.
 OUTAGE_FIRST, OUTAGE_EVERY, OUTAGE_LASTS = 20.0, 300.0, 120.0
 HEARTBEAT_EVERY = 30  # seconds, as in Open Archiver's workers/supervision.ts
 
@@ -60,7 +61,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Archive:
-    """The queues of an Open Archiver, and how it fares."""
+    """The queues of an Open Archiver, and the state of its services."""
 
     store: DemoStore
     queues: dict[str, Queue]
@@ -68,9 +69,10 @@ class Archive:
     began: float = field(default_factory=time.monotonic)
 
     def breaks(self, job: Job, outage_share: float) -> bool:
-        """Whether what this job needs is broken: for 1% of all jobs, in an outage for more.
+        """Whether a service that this job needs is broken: for 1% of all jobs, during an outage for
+        more.
 
-        A job has the same luck in each attempt, so that it ends in `failed`.
+        The result is the same in each attempt, so that the job ends in `failed`.
         """
         since = time.monotonic() - self.began - OUTAGE_FIRST
         outage = since >= 0 and since % OUTAGE_EVERY < OUTAGE_LASTS
@@ -79,7 +81,7 @@ class Archive:
 
 @asynccontextmanager
 async def open_archive(store: DemoStore) -> AsyncIterator[Archive]:
-    """The queues with their schedulers; nobody works on them yet."""
+    """Create the queues with their schedulers, without workers."""
     async with AsyncExitStack() as stack:
         queues = {}
         for name in CONCURRENCY:
@@ -125,7 +127,7 @@ async def _heartbeat(archive: Archive) -> None:
 
 
 async def _ask_for_syncs(archive: Archive) -> None:
-    """The users, who import and press `Sync now`."""
+    """Act as the users, who import and press `Sync now`."""
     while True:
         await asyncio.sleep(random.uniform(1, 3))
         source_id = random.choice(list(SOURCES))
@@ -161,7 +163,7 @@ async def _start_sync(archive: Archive, job: Job) -> None:
             "name": "process-mailbox",
             "queueName": "ingestion",
             "data": {**data, "userEmail": mailbox},
-            # Otherwise a mailbox that fails would leave its parent waiting for ever.
+            # Otherwise a failed mailbox would leave its parent waiting forever.
             "opts": {"ignoreDependencyOnFailure": True},
         }
         for mailbox in SOURCES[source_id].mailboxes
