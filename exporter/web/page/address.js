@@ -1,4 +1,4 @@
-// The address of the page is the whole state of a view, so that any view can be passed on.
+// The address of the page contains the whole state of a view, so that any view can be shared.
 
 import { html } from "./html.js";
 
@@ -44,7 +44,7 @@ const DEFAULTS = {
 /** @typedef {{id: string, encodedId?: string}} JobIds */
 
 /**
- * Read the part after the question mark. What makes no sense becomes the default.
+ * Read the part after the question mark. Invalid values become the default.
  *
  * @param {string} search
  * @returns {Address}
@@ -78,7 +78,7 @@ export function readAddress(search) {
 }
 
 /**
- * What stands in an address and makes no sense, as `window=5y`.
+ * The invalid parameters of an address, such as `window=5y`.
  *
  * @param {string} search
  */
@@ -99,7 +99,7 @@ function wholeNumber(text, otherwise) {
 }
 
 /**
- * The address as a relative link, without what is the default.
+ * The address as a relative link, without default values.
  *
  * @param {Partial<Address>} address
  */
@@ -135,7 +135,7 @@ export function unfiltered(address) {
 }
 
 /**
- * A queue; `prefix` and `target` are given where its name alone does not say which one it is.
+ * A queue; `prefix` and `target` are given if its name alone is ambiguous.
  *
  * @param {QueuePlace} place
  * @param {Status} status
@@ -154,7 +154,7 @@ export function jobAddress(place, job) {
 }
 
 /**
- * What an address has of a job, from what the API says of it.
+ * The parameters of an address for a job from the API.
  *
  * @param {JobIds} job
  */
@@ -163,7 +163,7 @@ export function jobParts({ id, encodedId }) {
 }
 
 /**
- * A link to the jobs that hold a text, or only its text where the API looks for no longer one.
+ * A link to the jobs that contain a text, or plain text if it is too long for a search of the API.
  *
  * @param {Address} address
  * @param {Attributes} attributes
@@ -174,7 +174,7 @@ export function textLink(address, attributes, children) {
 }
 
 /**
- * A link to a job, or only its text where no server would read so long an address.
+ * A link to a job, or plain text if the address would be too long for a server.
  *
  * @param {Address} address
  * @param {Attributes} attributes

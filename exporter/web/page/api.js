@@ -1,4 +1,4 @@
-// All the page knows about the API: its addresses, its credential and its ways of saying no.
+// All that the page knows about the API: its addresses, its credential and its errors.
 
 import { forget, recall, remember } from "./session.js";
 
@@ -178,7 +178,7 @@ function queuePath(name, rest, query) {
 }
 
 /**
- * The part of a path for a name, and what to put into the query in its place, if anything.
+ * The part of a path for a name, and the parameter to use in its place, if necessary.
  *
  * @param {string} name
  * @returns {[string, string]}
@@ -267,7 +267,7 @@ async function refusal(response) {
   const said = await response.json().catch(() => ({}));
   const message = typeof said?.message === "string" ? said.message : "";
   const seconds = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
-  // A valid credential would be let in at once, whatever others have sent from the same address.
+  // A valid credential would be accepted at once, whatever others have sent from the same address.
   const isRefused = response.status === 429 && response.headers.has("WWW-Authenticate");
   const status = isRefused ? 401 : response.status;
   return new Refusal(status, message, Number.isNaN(seconds) ? null : seconds);

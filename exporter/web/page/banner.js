@@ -1,4 +1,4 @@
-// The line above the view that says when something is wrong with the answers.
+// The banner above the view, shown when something is wrong with the answers.
 
 import { html } from "./html.js";
 import { cut, visible } from "./text.js";
@@ -7,7 +7,7 @@ import { clock } from "./times.js";
 /** @import { Problem, Source } from "./loader.js" */
 
 /**
- * What the banner says of the problems of the sources, or null. A 404 is for the view to say.
+ * The banner's text for the problems of the sources, or null. A 404 is shown by the view.
  *
  * @param {Source<any>[]} sources
  * @param {() => void} askAgain
@@ -40,7 +40,7 @@ function isForAll({ status }) {
 }
 
 /**
- * How old what is on the screen is.
+ * The age of the answers on the screen.
  *
  * @param {Source<any>[]} sources
  */

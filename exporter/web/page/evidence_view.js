@@ -1,4 +1,4 @@
-// What was seen of a group's failures: when they came, and the newest jobs, which may be gone.
+// The evidence of a group's failures: when they happened, and the newest jobs, which may be gone.
 
 import { change, jobLink, jobParts } from "./address.js";
 import { html } from "./html.js";
@@ -25,7 +25,7 @@ const HEIGHT = 20;
 const FOLDED_JOBS = 1;
 
 /**
- * How many jobs failed in a window, kept or seen, whichever are more: by whole hours, of the last 24.
+ * How many jobs failed in a window, kept or seen, whichever are more; whole hours of the last 24.
  *
  * @param {Group} group
  * @param {string} window as in the address

@@ -25,7 +25,7 @@ const WINDOW_NAMES = new Map([
 ]);
 
 /**
- * Returns null where no groups are asked for.
+ * Returns null if no groups are requested.
  *
  * @param {Context} context
  */
@@ -97,7 +97,7 @@ function content(context, { answer, problem }) {
 }
 
 /**
- * The groups, and the one of the address that was asked for in addition.
+ * The groups, and the group of the address, which is requested separately.
  *
  * @param {Context} context
  * @param {Group[]} groups
@@ -118,7 +118,7 @@ export function summary({ failed, willBeRetried, groupsTotal, groups, seen, comp
 }
 
 /**
- * Since when failures are seen, if that is less than the 24 hours of which numbers are shown.
+ * Since when failures have been seen, if that is less than the 24 hours that are shown.
  *
  * @param {Answers["Failures"]} answer
  */

@@ -1,4 +1,4 @@
-// Steps through the history of the browser, each with the place on the page it was left at.
+// The browser's history, with the scroll position and focus of each entry.
 
 /** @typedef {{top: number, focused?: string | null}} Place how far down, and the link with the focus */
 
@@ -10,7 +10,7 @@ export class History {
   #step;
 
   constructor() {
-    // The content comes later than the browser would scroll.
+    // The content is drawn later than the browser would scroll.
     history.scrollRestoration = "manual";
     this.#step = history.state?.step ?? this.#mark();
   }
@@ -75,7 +75,7 @@ export class History {
 }
 
 /**
- * Plain clicks on links to views are for the page; all others are for the browser.
+ * The page handles plain clicks on links to views; the browser handles all others.
  *
  * @param {(link: HTMLAnchorElement) => void} follow
  */

@@ -1,4 +1,4 @@
-// What draws the page: Preact, with its markup in htm's templates. Other modules import both from here.
+// Draws the page with Preact and htm's templates. Other modules import both from here.
 
 import htm from "./vendor/htm.js";
 import { Fragment, h, render } from "./vendor/preact.js";

@@ -42,7 +42,7 @@ export function jobView(context) {
 }
 
 /**
- * While the job of a key is looked for, and where there is none.
+ * Shown while the job of a key is searched for, and if there is none.
  *
  * @param {Context} context
  */
@@ -157,7 +157,7 @@ function ingestionSource(address, id) {
 }
 
 /**
- * "3 of 5", as far as it is known.
+ * "3 of 5", or the part that is known.
  *
  * @param {Pick<Job, "attemptsMade" | "options">} job
  */
@@ -210,7 +210,7 @@ function openOnce(details) {
 }
 
 /**
- * Applications write other things than texts there, too: objects, numbers, null.
+ * Applications also write values other than texts: objects, numbers, null.
  *
  * @param {unknown} value
  */

@@ -141,13 +141,13 @@ function apply(form, { address, go }) {
   const name = String(typed.get("name"));
   const text = String(typed.get("text")).trim();
   if (name === address.name && text === address.text) return;
-  // One step of the history for the whole of a filter, not one for every letter.
+  // One history entry for a whole filter, not one for every letter.
   const replace = Boolean(address.name || address.text);
   go(change(address, { name, text, page: 1 }), { focus: "keep", replace });
 }
 
 /**
- * "26 to 50 of 812", as far as it is known.
+ * "26 to 50 of 812", or the part that is known.
  *
  * @param {Pick<Address, "page">} address
  * @param {Pick<Source<Answer>, "answer" | "outdated">} source

@@ -1,4 +1,4 @@
-// Fetches what a view needs and keeps it fresh. Knows nothing of the screen.
+// Fetches what a view needs and keeps it up to date. Knows nothing about the screen.
 
 import { ask, Refusal } from "./api.js";
 
@@ -68,7 +68,7 @@ export class Loader {
   }
 
   /**
-   * Show another view: what the former one still waits for is given up.
+   * Show another view: pending requests of the previous one are cancelled.
    *
    * @param {Record<string, Request<any>>} requests by the names of their sources
    */
@@ -87,7 +87,7 @@ export class Loader {
   }
 
   /**
-   * Read one thing more for this view.
+   * Add one more request to this view.
    *
    * @param {string} name of its source
    * @param {Request<any>} request
@@ -172,7 +172,7 @@ export class Loader {
     } catch (raised) {
       error = raised;
     }
-    // The view has changed meanwhile: whatever came is too late.
+    // The view has changed meanwhile: the answer is too late.
     if (signal.aborted) return;
     source.busy = false;
     if (read) this.#succeeded(source, read);
@@ -199,14 +199,14 @@ export class Loader {
    * @param {unknown} error
    */
   #failed(source, error) {
-    // An error of the page itself must not be mistaken for one of the server.
+    // An error of the page itself must not look like one of the server.
     if (!(error instanceof Refusal)) console.error(error);
     const refusal = error instanceof Refusal ? error : new Refusal(0, String(error));
     const { status, message, isBusy: busy } = refusal;
     const seconds = refusal.retryAfter ?? RETRY_AFTER_SECONDS;
     source.dueAt = Date.now() + Math.max(1, seconds) * 1000;
     if (status === 429) this.#blockedUntil = source.dueAt;
-    // A request that is not accepted will not be the next time either.
+    // A request that was rejected will be rejected again.
     if (status === 400) source.dueAt = Number.POSITIVE_INFINITY;
     source.problem = { status, message, busy, until: source.dueAt };
     if (error instanceof Refusal && error.concernsAll) this.#spread(source);
@@ -214,7 +214,7 @@ export class Loader {
   }
 
   /**
-   * What was not asked for just now is as old as what was, and is due at the same time.
+   * Answers that were not requested just now count as being as old, and are due at the same time.
    *
    * @param {Source<any>} source
    */

@@ -81,7 +81,7 @@ function contentOf(view) {
 }
 
 /**
- * A fault of the page is said: otherwise what was there before would stay for ever.
+ * Show an error of the page itself: otherwise the previous view would stay forever.
  *
  * @param {Address} view
  */
@@ -100,7 +100,7 @@ function contentOrFault(view) {
 }
 
 /**
- * What is on the screen of a queue, or of a job, is not carried over to another one.
+ * The state of the screen for a queue or a job is not carried over to another one.
  *
  * @param {Address} view
  */
@@ -230,7 +230,7 @@ function answered({ problem }, news) {
   const found = loader.sources.key?.answer;
   if (found) return go(jobAddress({ ...found, queue: found.name }, found), { replace: true });
   if (problem?.status === 401 || problem?.status === 403) return refuse(problem);
-  // A queue that is stuck gives the same answer again and again, yet is judged by the clock.
+  // A stuck queue gives the same answer again and again, but its verdict depends on the time.
   if (news || !address.queue) {
     addGroup();
     collectNames();
@@ -348,7 +348,7 @@ function start() {
   // Preact keeps what it finds; what index.html has there is for the time until now.
   part("main").replaceChildren();
   part("skip").onclick = (event) => {
-    // As a link to a fragment it would become a step of the history.
+    // A link to a fragment would add a history entry.
     event.preventDefault();
     part("main").focus();
   };

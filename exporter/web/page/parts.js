@@ -1,4 +1,4 @@
-// Parts that several views are made of.
+// Parts that several views share.
 
 import { link } from "./address.js";
 import { html } from "./html.js";
@@ -10,7 +10,7 @@ import { bytes, head, number, short, visibleLines } from "./text.js";
 /** @import { Source, Sources } from "./loader.js" */
 
 /**
- * What a view is drawn from.
+ * The input of a view.
  *
  * @typedef {object} Context
  * @property {import("./address.js").Address} address
@@ -59,7 +59,7 @@ export function badge(text, kind = "", title = undefined) {
 }
 
 /**
- * The target and the prefix of a queue, where its name alone does not say which one it is.
+ * The target and the prefix of a queue, if its name alone is ambiguous.
  *
  * @param {{target?: string, prefix?: string}} place
  */
@@ -181,7 +181,7 @@ export function followRow(event) {
   if (!document.getSelection()?.isCollapsed) return;
   /** @type {HTMLAnchorElement | null} */
   const link = event.currentTarget.querySelector("a[data-view]");
-  // Coming back puts the focus on what was left.
+  // Going back restores the focus.
   link?.focus({ preventScroll: true });
   link?.click();
 }
@@ -214,7 +214,7 @@ async function copy(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // Not allowed, or not there: browsers offer it over https and on localhost only.
+    // Not allowed, or missing: browsers offer it only over https and on localhost.
     return copyBySelection(text);
   }
 }
@@ -235,7 +235,7 @@ function copyBySelection(text) {
 }
 
 /**
- * A text of any size in a box of its own; of a huge one only the beginning, until asked for.
+ * A text of any size in a box of its own; only the beginning of a huge one, until all is requested.
  *
  * @param {string} text
  * @param {string} label

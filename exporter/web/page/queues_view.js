@@ -1,4 +1,4 @@
-// All queues, the ones that need somebody first.
+// All queues; those that need attention come first.
 
 import { link, queueAddress } from "./address.js";
 import { html } from "./html.js";
@@ -94,7 +94,7 @@ function tile(id, value, kind, text, more = "") {
 }
 
 /**
- * What could not be asked is not there, and not "no queues".
+ * Targets that could not be read are reported as missing, not as having no queues.
  *
  * @param {NonNullable<Answers["Queues"]["unavailable"]>} targets
  */

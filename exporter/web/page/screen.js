@@ -1,4 +1,4 @@
-// Brings the screen up to date without disturbing whoever reads it.
+// Updates the screen without disturbing the reader.
 
 import { render } from "./html.js";
 
@@ -7,7 +7,7 @@ import { render } from "./html.js";
 const ANCHORS = "tr, li, h1, h2, pre";
 
 /**
- * Draw `content` as the content of `parent`. The focus, the selection, and what is looked at stay.
+ * Draw `content` as the content of `parent`. Focus, selection and scroll position stay.
  *
  * @param {HTMLElement} parent
  * @param {Content} content
@@ -19,7 +19,7 @@ export function drawInto(parent, content) {
 }
 
 /**
- * Say something to those who listen to the page instead of looking at it.
+ * Announce a text to screen readers.
  *
  * @param {string} text
  */
@@ -76,7 +76,7 @@ function holdSelection() {
 }
 
 /**
- * What the reader looks at stays where it is, also when rows appear above it.
+ * Keep what the reader looks at in its place, even when rows appear above it.
  *
  * @param {HTMLElement} parent
  */

@@ -1,4 +1,4 @@
-// What is kept for this tab only: the credential and a few choices.
+// State of this tab only: the credential and a few choices.
 
 const PREFIX = "bullmq-exporter.";
 /** @type {Map<string, string>} Used where the browser does not let the page store anything. */

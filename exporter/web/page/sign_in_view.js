@@ -1,11 +1,11 @@
-// The form for the credential, which also says why one was not enough.
+// The form for the credential, which also says why one was not accepted.
 
 import { canBeCredential } from "./api.js";
 import { html } from "./html.js";
 import { heading, notice } from "./parts.js";
 
 /**
- * Why somebody is not signed in; "impossible" for what cannot be a credential.
+ * Why somebody is not signed in; "impossible" for a text that cannot be a credential.
  *
  * @typedef {{status: number | "impossible", message: string}} Refused
  */

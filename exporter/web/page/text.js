@@ -20,7 +20,7 @@ function picture(character) {
 }
 
 /**
- * The text with all that would be invisible, or would turn the rest around, written out.
+ * The text with invisible characters and overrides of the writing direction as escapes.
  *
  * @param {string} text
  */
@@ -29,7 +29,7 @@ export function visible(text) {
 }
 
 /**
- * The same for texts of many lines, which keep their line ends and tabs.
+ * The same for multi-line texts, which keep their line ends and tabs.
  *
  * @param {string} text
  */
@@ -38,7 +38,7 @@ export function visibleLines(text) {
 }
 
 /**
- * The first `length` characters, never half of a pair.
+ * The first `length` characters, never half of a surrogate pair.
  *
  * @param {string} text
  * @param {number} length
@@ -50,7 +50,7 @@ export function head(text, length) {
 }
 
 /**
- * The same, with a mark if anything was cut off.
+ * The same, with `…` if anything was cut off.
  *
  * @param {string} text
  * @param {number} length
@@ -69,7 +69,7 @@ export function short(value, length = 120) {
 }
 
 /**
- * A text as it is, and anything else as JSON.
+ * A text unchanged, any other value as JSON.
  *
  * @param {unknown} value
  * @returns {string}

@@ -89,7 +89,7 @@ export function duration(ms) {
 }
 
 /**
- * A job may carry any number as its time, also one that is no date.
+ * A job may contain any number as a time, even one that is not a date.
  *
  * @param {unknown} ms
  * @returns {ms is number}
@@ -134,7 +134,7 @@ export function lasting(ms) {
 }
 
 /**
- * An end for "until …": the time of day, with the date unless it is today.
+ * The end in "until …": the time of day, with the date unless it is today.
  *
  * @param {number | null} ms
  */
@@ -146,7 +146,7 @@ export function endTime(ms) {
 }
 
 /**
- * A time in full: both ways at once.
+ * A time in full: relative and absolute.
  *
  * @param {number | null | undefined} ms
  */

@@ -1,4 +1,4 @@
-// What the counts of a queue mean, and which queues need somebody first.
+// What the counts of a queue mean, and which queues need attention first.
 
 import { isRateLimited, limitEnd, mayBeRateLimited } from "./limits.js";
 
@@ -22,7 +22,7 @@ const UNKNOWN = { failed: null, waiting: null, active: null };
  */
 
 /**
- * In the order of the list: the first that fits is why a queue is where it is.
+ * In the order of the list of queues: the first one that applies determines a queue's position.
  *
  * @type {Verdict[]}
  */
@@ -94,7 +94,7 @@ function isPausedWithJobs(queue) {
 }
 
 /**
- * A queue with what it is. What an answer lacks is not known, never 0.
+ * A queue with its verdict. Values that an answer lacks are unknown, never 0.
  *
  * @param {Answers["Queue"]} queue
  * @returns {JudgedQueue}
