@@ -177,7 +177,7 @@ class EventRenderer:
             done += len(inputs)
             batch = self._batches[number] if number < len(self._batches) else None
             is_same = batch is not None and batch.inputs == inputs
-            of_queues = []
+            batch_texts = []
             for each in inputs:
                 known = self._texts.get(each.queue)
                 number_of_series = 1 + len(each.counted.by_name)
@@ -186,27 +186,27 @@ class EventRenderer:
                         yield
                         done = 0
                     if known is None or known[0] != each:
-                        known = (each, self._of_queue(each, tallies.layout))
+                        known = (each, self._render_queue(each, tallies.layout))
                         done += RENDER_COST * number_of_series
-                    of_queues.append(known[1])
+                    batch_texts.append(known[1])
                 if known is not None and series + number_of_series <= MAX_KEPT_SERIES:
                     series += number_of_series
                     texts[each.queue] = known
             if batch is None or not is_same:
                 segments = []
-                for of_family in zip(*of_queues, strict=True):
+                for family_texts in zip(*batch_texts, strict=True):
                     if done >= COMPARE_BATCH_SIZE:
                         yield
                         done = 0
-                    text_of_family = "".join(of_family)
-                    done += len(text_of_family) // PACKED_BYTES_PER_LOOK
-                    segments.append(self._packer.pack(text_of_family))
+                    family_text = "".join(family_texts)
+                    done += len(family_text) // PACKED_BYTES_PER_LOOK
+                    segments.append(self._packer.pack(family_text))
                 batch = _Batch(inputs, segments)
             batches.append(batch)
         self._batches, self._texts = batches, texts
         return [batch.segments for batch in batches if batch.inputs]
 
-    def _of_queue(self, each: _Input, layout: Layout) -> Sequence[str]:
+    def _render_queue(self, each: _Input, layout: Layout) -> Sequence[str]:
         """The text of each family."""
         nothing = FrozenTally((0,) * layout.size, {}, restored=False)
         labels = self._labels(each.queue)
@@ -217,7 +217,7 @@ class EventRenderer:
         missed = 0 if None in each.held else each.counted.missed
         values.append((_OfQueue(missed, each.counted), labels))
         return [
-            _of_reasons(family, each, labels)
+            _render_reasons(family, each, labels)
             if isinstance(family, ReasonCounter | ReasonGauge)
             else "".join([self._sample(family, *value, each.queue, layout) for value in values])
             for family in self._families
@@ -279,7 +279,7 @@ class EventRenderer:
         return f' # {{job_key="{escape(job_key)}"}} {value / 1000} {milliseconds(entry_id) / 1000}'
 
 
-def _of_reasons(family: ReasonCounter | ReasonGauge, each: _Input, labels: str) -> str:
+def _render_reasons(family: ReasonCounter | ReasonGauge, each: _Input, labels: str) -> str:
     """The samples of a queue, one for each reason."""
     reasons = each.counted.reasons
     if reasons is None:

@@ -316,8 +316,8 @@ class Exposition:
                 counted += segments
         for at, family in enumerate(COUNTED if is_followed else ()):
             yield event_head(family, openmetrics=openmetrics).encode()
-            for of_batch in counted:
-                yield of_batch[at]
+            for batch in counted:
+                yield batch[at]
         # The registry's part comes last: in OpenMetrics it ends with the `# EOF` of the page.
         render_registry = openmetrics_format if openmetrics else text_format
         yield render_registry.generate_latest(self._health.registry)
@@ -335,4 +335,4 @@ def _distinct(form: Form, contents: Contents) -> Form:
 def _joined(texts: Texts, at: int) -> Iterator[bytes]:
     """One family's text of all queues, many queues at a time."""
     for some in batched(texts, JOIN_BATCH_SIZE):
-        yield "".join([of_queue[at] for of_queue in some]).encode()
+        yield "".join([queue_texts[at] for queue_texts in some]).encode()

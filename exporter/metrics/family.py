@@ -108,13 +108,13 @@ class GaugeRenderer:
                 or before.reading is not reading
                 or (new_facts and before.facts != facts.of(queue))
             ):
-                before = self._of_queue(reading, facts.of(queue))
+                before = self._render_queue(reading, facts.of(queue))
                 done += RENDER_COST
             rendered[queue] = before
         self._rendered, self._version = rendered, facts.version
         return [each.texts for each in rendered.values()]
 
-    def _of_queue(self, reading: QueueReading, facts: QueueFacts) -> _Rendered:
+    def _render_queue(self, reading: QueueReading, facts: QueueFacts) -> _Rendered:
         labels = self._labels(reading.queue)
         # A tuple, because a list reserves space for more items, in each of 10,000 queues.
         texts = tuple([_samples(each, reading, facts, labels) for each in self._families])
@@ -141,8 +141,8 @@ def _samples(family: Family, reading: QueueReading, facts: QueueFacts, labels: s
         )
     label = family.label
     return "".join(
-        f'{name}{{{labels},{label}="{escape(of_label)}"}} {value}\n'
-        for of_label, value in family.read(reading, facts)
+        f'{name}{{{labels},{label}="{escape(label_value)}"}} {value}\n'
+        for label_value, value in family.read(reading, facts)
     )
 
 

@@ -277,7 +277,7 @@ class Health:
         )
         for target in targets:
             # Exposed from the first moment, so that a target without a poll is visible.
-            for family in self._of_targets:
+            for family in self._target_families:
                 self._of(family, target)
             if target in self._following:
                 self._of(self._events_followed, target)
@@ -285,7 +285,7 @@ class Health:
             self.registry.unregister(self._events_followed)
 
     @property
-    def _of_targets(self) -> tuple[Any, ...]:
+    def _target_families(self) -> tuple[Any, ...]:
         states = (self._last_poll, self._last_discovery, self._queues, self._unreadable)
         return (self._up, self._polls, self._errors, *states)
 

@@ -82,9 +82,9 @@ def too_large(
         return [{}] * len(sizes)
     left_out: list[dict[str, bytes]] = [{} for _ in sizes]
     for at, field in enumerate(fields):
-        for of_job, large in zip(sizes, left_out, strict=True):
-            if of_job[at] > min(left, limits.field_bytes):
-                large[field] = b"[left out: %d bytes]" % of_job[at]
+        for job_sizes, large in zip(sizes, left_out, strict=True):
+            if job_sizes[at] > min(left, limits.field_bytes):
+                large[field] = b"[left out: %d bytes]" % job_sizes[at]
             else:
-                left -= of_job[at]
+                left -= job_sizes[at]
     return left_out

@@ -473,8 +473,10 @@ class QueueEventCounter:
     def unread_reasons(self, facts: Mapping[bytes, JobFacts]) -> set[bytes]:
         """The raw reasons that `resolve` needs in folded form."""
         asked = self.unresolved_reasons()
-        of_attempts = {facts[job_id].failed_reason for job_id in asked}
-        return {raw for raw in {*of_attempts, *(each.raw_reason for each in self._failures)} if raw}
+        attempt_reasons = {facts[job_id].failed_reason for job_id in asked}
+        return {
+            raw for raw in {*attempt_reasons, *(each.raw_reason for each in self._failures)} if raw
+        }
 
     @property
     def is_unresolved(self) -> bool:

@@ -420,7 +420,7 @@ class Settings(Watched):
 
     def secrets(self) -> Iterator[str]:
         """Every configured secret, which must never be shown."""
-        of_stores = [
+        store_secrets = [
             secret
             for watched in (self, *self.targets)
             for secret in (
@@ -428,8 +428,8 @@ class Settings(Watched):
                 watched.postgres.password,
             )
         ]
-        of_api = (self.api.jwt_secret, *(key.key for key in self.api.all_keys))
-        for secret in (*of_stores, self.metrics.password, *of_api):
+        api_secrets = (self.api.jwt_secret, *(key.key for key in self.api.all_keys))
+        for secret in (*store_secrets, self.metrics.password, *api_secrets):
             if secret is not None and secret.get_secret_value():
                 yield secret.get_secret_value()
 

@@ -59,7 +59,7 @@ REDIS_PLACES = ("redis.host", "redis.socket", "redis.sentinels", "prefix")
 NO_PLACES: tuple[Any, ...] = (None, "localhost", "bull", ["bull"], [], ())
 
 
-def _of_one_store(layer: Layer) -> Layer:
+def _require_one_store(layer: Layer) -> Layer:
     """Return the layer. Raises SettingsError if it names both Redis and PostgreSQL."""
     host = layer.get("postgres.host")
     if host is None:
@@ -88,7 +88,7 @@ def _merged(layers: Iterable[Layer]) -> Layer:
                 raise SettingsError(
                     f"{given.origin}: cannot be combined with targets: each has its own"
                 )
-    _of_one_store(merged)
+    _require_one_store(merged)
     tls = merged.get("redis.tls")
     if tls and tls.origin == OPEN_ARCHIVER_NAMES["redis.tls"] and "redis.tls_ca" not in merged:
         # Open Archiver connects with `rejectUnauthorized: false` (config/redis.ts): the same
@@ -153,8 +153,8 @@ def _from_file(file: Path) -> Layer:
     if "api.keys" in layer:
         layer["api.keys"] = read_key_files(layer["api.keys"])
     if "targets" in layer:
-        of_target = {"name", *(path for path in paths if _section(path) in Watched.model_fields)}
-        layer["targets"] = _each_target(layer["targets"], of_target)
+        target_paths = {"name", *(path for path in paths if _section(path) in Watched.model_fields)}
+        layer["targets"] = _each_target(layer["targets"], target_paths)
     return layer
 
 
@@ -194,7 +194,7 @@ def _each_target(targets: Value, paths: Collection[str]) -> Value:
     file = targets.origin.removesuffix(": targets")
     return Value(
         [
-            _nested(_of_one_store(_expanded(_flat(entry, file, paths, f"targets.{at}."))))
+            _nested(_require_one_store(_expanded(_flat(entry, file, paths, f"targets.{at}."))))
             for at, entry in enumerate(targets.value)
         ],
         targets.origin,

@@ -290,10 +290,10 @@ class Connections:
         if len(self._connections) < self._limit_of_client:
             return True
         self._forget_closed()
-        of_client = {
+        own = {
             protocol: each for protocol, each in self._connections.items() if each.client == client
         }
-        if len(of_client) >= self._limit_of_client and not self._close_one(of_client):
+        if len(own) >= self._limit_of_client and not self._close_one(own):
             return False
         return len(self._connections) < self._limit or self._close_one(self._connections)
 
@@ -304,10 +304,10 @@ class Connections:
             for protocol, each in self._connections.items()
             if each.sending is not None and each.sending.held is not held and each is not connection
         }
-        of_client = {
+        own = {
             protocol: each for protocol, each in others.items() if each.client == connection.client
         }
-        for among, limit in ((of_client, MAX_CLIENT_BYTES), (others, MAX_PORT_BYTES)):
+        for among, limit in ((own, MAX_CLIENT_BYTES), (others, MAX_PORT_BYTES)):
             while (sending := _bytes_of(among.values())) and sending + len(held) > limit:
                 if not self._close_one(among):
                     return False

@@ -315,8 +315,8 @@ class Search:
                 names.bull.add(queue)
             else:
                 eventless.append((queue, *holding[0]))
-        for queue, of_bull in await self._jobs_of_bull(eventless):
-            (names.bull if of_bull else names.found).add(queue)
+        for queue, is_bull in await self._jobs_of_bull(eventless):
+            (names.bull if is_bull else names.found).add(queue)
 
     async def _find_mixed(self, names: _Sorted, marks: Mapping[bytes, int]) -> list[str]:
         """The queues of BullMQ that contain jobs of Bull, because two applications use the same
@@ -327,7 +327,7 @@ class Search:
         for batch in batched(holding[:MAX_CHECKED], CHECK_BATCH_SIZE):
             await self._request_priority.yield_to_requests()
             ends = [(queue, *end) for queue in batch for end in _HOLDING_OF_BULL]
-            mixed.update(queue.name for queue, of_bull in await self._jobs_of_bull(ends) if of_bull)
+            mixed.update(queue.name for queue, is_bull in await self._jobs_of_bull(ends) if is_bull)
         return list(mixed)
 
     async def _jobs_of_bull(

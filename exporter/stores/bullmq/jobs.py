@@ -250,8 +250,8 @@ class Scan:
 def _fitting(sizes: Sequence[Sequence[int]], max_bytes: int, limits: ReadLimits) -> int:
     """How many of the jobs fit into `max_bytes` together; at least one."""
     left = max_bytes
-    for number, of_job in enumerate(sizes):
-        left -= sum(size for size in of_job if size <= limits.field_bytes)
+    for number, job_sizes in enumerate(sizes):
+        left -= sum(size for size in job_sizes if size <= limits.field_bytes)
         if left < 0 and number:
             return number
     return len(sizes)

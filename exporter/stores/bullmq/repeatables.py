@@ -76,9 +76,9 @@ async def with_runs(
     taken = await read_field(redis, keys, b"processedOn", MAX_TIME_BYTES)
     options = await read_options(redis, keys)
     known = {}
-    for each, of_added, of_taken, opts in zip(unknown, added, taken, options, strict=True):
+    for each, added_at, taken_at, opts in zip(unknown, added, taken, options, strict=True):
         count, limit = _repeated(opts)
-        next_added, last_run = _time(of_added), _time(of_taken)
+        next_added, last_run = _time(added_at), _time(taken_at)
         if last_run is None and (count or 0) > 1:
             last_run = next_added
         known[each.queue, each.key] = each._replace(

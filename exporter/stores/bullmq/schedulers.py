@@ -92,8 +92,8 @@ async def read_named_schedulers(
     """
     parts = (
         _Part(queue, batch)
-        for queue, of_queue in names.items()
-        for batch in batched(of_queue, SCHEDULER_BATCH_SIZE)
+        for queue, keys in names.items()
+        for batch in batched(keys, SCHEDULER_BATCH_SIZE)
     )
     return await _read(redis, parts)
 

@@ -106,19 +106,20 @@ class Schedulers(ReadInRounds[QueueSchedulers]):
         # Those that have ended come first, for ever.
         further = {
             queue: min(numbers[queue], ENDED_FACTOR * limit) - limit
-            for queue, of_queue in found.items()
-            if numbers[queue] > limit and any(each.has_ended(now) for each in of_queue)
+            for queue, schedulers in found.items()
+            if numbers[queue] > limit and any(each.has_ended(now) for each in schedulers)
         }
         more = await read_schedulers(self._redis, further, start=limit)
-        found = {queue: (*of_queue, *more.get(queue, ())) for queue, of_queue in found.items()}
+        found = {queue: (*schedulers, *more.get(queue, ())) for queue, schedulers in found.items()}
         found |= await read_named_schedulers(self._redis, named)
         alive = {
-            queue: tuple(each for each in of_queue if not each.has_ended(now))[:limit]
-            for queue, of_queue in found.items()
+            queue: tuple(each for each in schedulers if not each.has_ended(now))[:limit]
+            for queue, schedulers in found.items()
         }
         duplicates = await _count_duplicates(self._redis, alive)
         return {
-            queue: QueueSchedulers(of_queue, duplicates[queue]) for queue, of_queue in alive.items()
+            queue: QueueSchedulers(schedulers, duplicates[queue])
+            for queue, schedulers in alive.items()
         }
 
 
@@ -135,7 +136,7 @@ async def _count_duplicates(
     for batch in batched(namesakes, DATA_BATCH_SIZE):
         data = await _data(redis, batch)
         jobs.update(
-            (each.queue, each.name, of_each) for each, of_each in zip(batch, data, strict=True)
+            (each.queue, each.name, job_data) for each, job_data in zip(batch, data, strict=True)
         )
     for queue, number in Counter(queue for queue, _, _ in jobs).items():
         duplicates[queue] -= number
