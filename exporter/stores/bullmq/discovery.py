@@ -42,7 +42,7 @@ from exporter.stores.redis.client import Command, RedisReader, expected
 
 log = logging.getLogger(__name__)
 
-# About how many keys one SCAN call looks at: it holds Redis 7.0 for 0.3 ms, at most for 1 ms.
+# About how many keys one SCAN call looks at: it blocks Redis 7.0 for 0.3 ms, at most for 1 ms.
 SCAN_COUNT = 1000
 
 # What the last part of a key says about the part before it: that it is a queue, has events, holds

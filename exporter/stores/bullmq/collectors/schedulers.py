@@ -103,7 +103,7 @@ class Schedulers(ReadInRounds[QueueSchedulers]):
         named = {queue: some[queue] for queue in queues if queue in some}
         first = {queue: min(numbers[queue], limit) for queue in queues if queue not in some}
         found = await read_schedulers(self._redis, first)
-        # Those that have ended come first, for ever.
+        # Those that have ended stay first forever.
         further = {
             queue: min(numbers[queue], ENDED_FACTOR * limit) - limit
             for queue, schedulers in found.items()
