@@ -203,7 +203,10 @@ found, completed and failed jobs are counted as far as the queue still keeps the
 stays 0. No message has a job's name: it is read from the job's hash when the job is first heard of, and is `__unknown__`
 if the job is gone by then. Durations are those between the arrivals of messages. Without a right to hear channels these
 metrics are absent for Bull's queues and [BullMQEventsNotFollowed](runbooks/BullMQEventsNotFollowed.md) fires. Bull 3
-publishes nothing of duplicates.
+publishes nothing of duplicates. A failed attempt that is tried again without a backoff is counted when the job is active
+again, since Bull publishes nothing before, and that attempt has no wait duration; neither have jobs of `Queue.retryJobs()`.
+`bullmq_job_retries_exhausted_total` is decided by the job's hash; a job that is removed when it fails counts as having
+used up its attempts, unless it stalled too often.
 
 The age of a waiting job is exact, by Redis's clock, if the exporter has read the job's events. For jobs
 that were added before the exporter started, or beyond `events.max_jobs`, it comes from the job's hash:

@@ -103,6 +103,8 @@ class Watcher:
         remarks = [*self._remarks, *refused]
         if not self.has_found and (elsewhere := await self._store.look_elsewhere()):
             remarks.append(elsewhere)
+        if problem := await self._store.check_events():
+            remarks.append(problem)
         return [*remarks, *self._collectors.remarks(), *self._store.limitations]
 
     @property

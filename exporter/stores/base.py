@@ -269,6 +269,12 @@ class Store(Protocol):
         """Where else there may be queues, if none was found; None if nowhere is known."""
         ...
 
+    async def check_events(self) -> Remark | None:
+        """Which events cannot be followed, and why, where nobody follows them; None if all can, or
+        if that is not known.
+        """
+        ...
+
     async def close(self) -> None:
         """Close all connections."""
         ...

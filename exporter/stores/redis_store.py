@@ -19,6 +19,7 @@ from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import EventsSettings, Settings
 from exporter.stores.base import EventCounts, Findings
 from exporter.stores.bull.events.follower import BullFollower
+from exporter.stores.bull.events.subscription import check_hearing
 from exporter.stores.bullmq.bull_queues import BullQueues
 from exporter.stores.bullmq.collectors import all_collectors
 from exporter.stores.bullmq.discovery import Search
@@ -45,7 +46,8 @@ class RedisStore:
         deadline: Deadline | None = None,
         redact: Redact = unredacted,
     ) -> None:
-        self._settings, self._request_priority = settings, request_priority
+        self._settings, self._watched = settings, watched
+        self._request_priority = request_priority
         self.kind, self.address = "Redis", settings.store_address
         self.timeout = settings.redis.timeout
         self.limitations = (IN_A_CLUSTER,) if settings.redis.cluster else ()
@@ -148,6 +150,12 @@ class RedisStore:
 
     async def look_elsewhere(self) -> Remark | None:
         return await other_databases(self._polling, self._settings)
+
+    async def check_events(self) -> Remark | None:
+        bull = self._bull_queues.split(self._watched.queues)[1]
+        if not bull or not self._settings.events.enabled:
+            return None
+        return await check_hearing(self._settings.redis, bull, slot=self._settings.cluster_slot)
 
     async def close(self) -> None:
         readers = (self._polling, self._following, self._hearing, self.reader)

@@ -10,7 +10,7 @@ import pytest
 from exporter.queues.queue_event_counter import CLOCK_SKEW_MS
 from tests.support.bullmq import BULL, StartWork
 from tests.support.counters import Truth, assert_counted, reported, total, wait_following
-from tests.support.exporters import Exporter, StartExporter
+from tests.support.exporters import Exporter, StartExporter, run_exporter
 from tests.support.readme import in_6_2, readme_acl
 from tests.support.servers import SERVERS, Server, running
 from tests.support.waiting import eventually
@@ -57,11 +57,14 @@ def test_without_the_right_to_hear_channels_only_counters_of_bull_are_absent(
             work.work(queue)
             work.add(queue, "before", 2)
             work.settle()
-        exporter = start_exporter(f"redis://exporter:a-password@127.0.0.1:{server.port}")
+        url = f"redis://exporter:a-password@127.0.0.1:{server.port}"
+        exporter = start_exporter(url)
         missed = "bullmq_exporter_events_missed_total"
         eventually(lambda: exporter.metrics.samples(missed, queue="ingestion"))
         [refused] = eventually(lambda: exporter.lines("events cannot be followed"))
         assert "ACL SETUSER exporter +psubscribe &bull:*" in refused["reason"]
+        checked = run_exporter("--check", "--redis-url", url)
+        assert "ACL SETUSER exporter +psubscribe &bull:*" in checked.stdout
         assert exporter.metrics.value(FOLLOWED) == 0
         assert exporter.metrics.samples(missed, queue="jobs") == {}
         count = "bullmq_job_count"
@@ -79,6 +82,8 @@ def test_without_the_right_to_hear_channels_only_counters_of_bull_are_absent(
         assert exporter.metrics.value(FOLLOWED) == 1
         assert completed(exporter, "before") == 0
         assert len(exporter.lines("events cannot be followed")) == 1
+        checked = run_exporter("--check", "--redis-url", url)
+        assert "cannot be heard" not in checked.stdout
 
 
 def test_queues_of_both_kinds_in_one_redis_are_counted_once(

@@ -150,5 +150,8 @@ class PostgresStore:
         detail = f"{listed(others)}; see {self._settings.postgres.names_of('schema_name')}"
         return Remark(logging.INFO, "other schemas hold BullMQ's tables", detail)
 
+    async def check_events(self) -> Remark | None:
+        return None
+
     async def close(self) -> None:
         await asyncio.gather(self._polling.close(), self.reader.close())

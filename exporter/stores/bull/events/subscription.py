@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Iterable
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple
 
 from redis import exceptions
 
+from exporter.queues.queue import Queue
+from exporter.queues.remark import Remark
 from exporter.settings import RedisSettings
 from exporter.stores.bull.events.frames import ErrorReply, Frame, FrameParser, InvalidFrame, Text
 from exporter.stores.redis.client import (
@@ -183,3 +186,21 @@ class Subscription:
         elif frame[0].kept.lower() == b"pong" and self._pings:
             self.heard_until = max(self.heard_until, self._pings.pop(0))
             self.answered += 1
+
+
+async def check_hearing(
+    settings: RedisSettings, queues: Iterable[Queue], *, slot: int | None
+) -> Remark | None:
+    """Why the events of these queues cannot be heard; None if they can."""
+    subscription = Subscription(settings, slot=slot)
+    try:
+        await subscription.open({pattern_of(queue.prefix) for queue in queues})
+    except RedisUnavailable as error:
+        return Remark(
+            logging.WARNING,
+            "events of Bull's queues cannot be heard",
+            f"{error}; their counters and durations are absent",
+        )
+    finally:
+        await subscription.close()
+    return None
