@@ -31,8 +31,8 @@ class TrackedJob:
         self.retries = 0
         # Whether one of them was counted because the hash showed it: its event may be unread.
         self.retry_seen_in_hash = False
-        # When it was created according to its hash, where another job may get its id without an
-        # event.
+        # When it was created according to its hash, where no event says that a job is removed:
+        # another one may have its id then.
         self.made: bytes | None = None
 
     def note_failed_attempt(self) -> None:

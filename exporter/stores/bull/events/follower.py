@@ -26,7 +26,6 @@ from exporter.stores.bull.events.translation import (
     JobHash,
     Known,
     Translator,
-    has_own_id,
     needs_hash,
     needs_options,
 )
@@ -367,19 +366,15 @@ class BullFollower(EventFollower):
         """The hashes of the jobs without which it is not known what their messages mean."""
         needed: dict[tuple[QueueEventCounter, bytes], bool] = {}  # and whether with the options
         for counter, of_queue in heard.items():
-            finished: set[bytes] = set()
             for each in of_queue:
-                if needs_hash(counter, each, finished):
+                if needs_hash(each):
                     is_failed = each.kind == messages.FAILED
                     key = (counter, each.job_id)
                     needed[key] = needed.get(key, False) or is_failed
-                if each.kind in (messages.COMPLETED, messages.FAILED):
-                    finished.add(each.job_id)
             for job_ids in due.get(counter, {}).values():
                 is_checked = len(job_ids) <= MAX_CHECKED_JOBS_OF_A_TIME
                 for job_id in job_ids:
-                    is_known = remembered_id(job_id) in counter.jobs
-                    if not is_known or (is_checked and has_own_id(job_id)):
+                    if is_checked or remembered_id(job_id) not in counter.jobs:
                         needed.setdefault((counter, job_id), False)
         jobs = [(counter.queue, job_id) for counter, job_id in needed]
         read = dict(zip(needed, await read_hashes(self._redis, jobs), strict=True))

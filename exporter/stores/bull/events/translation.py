@@ -9,7 +9,7 @@ messages and from the job's hash, if it is still there.
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from exporter.queues.event_log import Entry
@@ -65,19 +65,12 @@ class Known(NamedTuple):
     is_complete: bool
 
 
-def has_own_id(job_id: bytes) -> bool:
-    """Whether the application chose the id, so that a later job may have the same."""
-    return not job_id.isdigit()
+def needs_hash(heard: Heard) -> bool:
+    """Whether a job's hash is needed to understand this.
 
-
-def needs_hash(counter: QueueEventCounter, heard: Heard, finished: Container[bytes]) -> bool:
-    """Whether a job's hash is needed to understand this; `finished` jobs have ended before."""
-    if heard.kind == messages.FAILED:
-        return True
-    if heard.kind != messages.WAITING:
-        return False
-    job = counter.jobs.get(remembered_id(heard.job_id))
-    return job is None or has_own_id(heard.job_id) or heard.job_id in finished
+    Of a job that is tracked, too: another one may have its id, if it was removed.
+    """
+    return heard.kind in (messages.FAILED, messages.WAITING)
 
 
 def needs_options(counter: QueueEventCounter, job_id: bytes, known: JobHash, since: int) -> bool:
@@ -184,7 +177,7 @@ class Translator:
         name = () if known.name is None else (b"name", known.name)
         self._read(at, b"added", job_id, *name)
         job = self._job(job_id)
-        if job is not None and has_own_id(job_id):
+        if job is not None:
             job.made = known.timestamp
 
     def _is_new(self, job_id: bytes) -> bool:
