@@ -117,7 +117,7 @@ async def test_stalled_jobs_are_counted_and_the_reason_of_one_that_stalls_too_of
 ) -> None:
     first = await asked(start_work, version, server.port)
     async with followed_bull(server.port, "jobs") as followed:
-        options = {"settings": {"lockDuration": 300, "stalledInterval": 100}, "concurrency": 3}
+        options = {"settings": {"lockDuration": 2000, "stalledInterval": 500}, "concurrency": 3}
         await asked(first.add, "jobs", "stalls", 3, {"removeOnComplete": True})
         await asked(first.work, "jobs", options)
         await followed.until(lambda now: total(now, Count.STALLED) == 3)
@@ -223,15 +223,15 @@ async def test_delayed_jobs_count_when_they_are_added_and_once_however_often_the
 async def test_durations_are_those_of_each_attempt(server: Server, start_work: StartWork) -> None:
     work = await asked(start_work, "bull4", server.port)
     async with followed_bull(server.port, "jobs") as followed:
-        await asked(work.add, "jobs", "sleeps-100", 1, {"removeOnComplete": True})
+        await asked(work.add, "jobs", "sleeps-1000", 1, {"removeOnComplete": True})
         await followed.until(lambda now: total(now, Count.ADDED) == 1)
         await asyncio.sleep(0.3)
         await asked(work.work, "jobs")
         tallies = await followed.until(lambda now: total(now, Count.COMPLETED) == 1)
         [of_queue] = tallies.queues.values()
-        layout, of_name = tallies.layout, of_queue.by_name["sleeps-100"].values
+        layout, of_name = tallies.layout, of_queue.by_name["sleeps-1000"].values
         assert of_name[layout.wait + len(layout.wait_bounds) + 1] >= 300
-        assert of_name[layout.process + len(layout.process_bounds) + 1] >= 90
+        assert of_name[layout.process + len(layout.process_bounds) + 1] >= 500
 
 
 async def test_messages_of_megabytes_count_and_are_not_held(
@@ -296,13 +296,13 @@ async def test_jobs_that_were_active_before_have_their_names_and_durations(
 ) -> None:
     work = await asked(start_work, "bull4", server.port)
     await asked(work.work, "jobs", {"concurrency": 5})
-    await asked(work.add, "jobs", "sleeps-3000", 5, {"removeOnComplete": True})
+    await asked(work.add, "jobs", "sleeps-6000", 5, {"removeOnComplete": True})
     with server.client() as client:
         await asked(eventually, lambda: client.llen("bull:jobs:active") == 5)
     async with followed_bull(server.port, "jobs") as followed:
         tallies = await followed.until(lambda now: total(now, Count.COMPLETED) == 5)
-        assert counted(tallies) == {"jobs": {"sleeps-3000": {"completed": 5}}}
+        assert counted(tallies) == {"jobs": {"sleeps-6000": {"completed": 5}}}
         [of_queue] = tallies.queues.values()
         layout = tallies.layout
-        of_name = of_queue.by_name["sleeps-3000"].values
-        assert of_name[layout.process + len(layout.process_bounds) + 1] >= 5 * 2900
+        of_name = of_queue.by_name["sleeps-6000"].values
+        assert of_name[layout.process + len(layout.process_bounds) + 1] >= 5 * 5900
