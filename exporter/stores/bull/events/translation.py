@@ -148,13 +148,14 @@ class Translator:
     def _failed(self, heard: Heard, at: bytes) -> None:
         job_id, reason = heard.job_id, heard.reason
         self._read(at, b"failed", job_id, b"failedReason", reason or b"")
-        if reason == STALLED_REASON:
-            return
         known = self._known.hashes.get(job_id, GONE)
         # Of a job that is gone the far more common case: Job.discard() is rare.
-        made, attempts = number(known.attempts_made), known.option("attempts")
-        if not known.exists or made >= attempts:
+        is_exhausted = not known.exists or number(known.attempts_made) >= known.option("attempts")
+        if is_exhausted and reason != STALLED_REASON:
             self._read(at, b"retries-exhausted", job_id)
+        if not known.exists:
+            # Removed as it failed, it cannot be retried by hand: what has its id next is new.
+            self._counter.forget(remembered_id(job_id))
 
     def _duplicated(self, heard: Heard, at: bytes) -> None:
         self._read(at, b"duplicated", heard.job_id)
