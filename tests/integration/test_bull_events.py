@@ -187,7 +187,12 @@ async def test_ids_that_are_used_again_are_new_jobs_duplicates_or_debounced(
         await asked(work.call, "jobs", "empty")
         await asked(work.work, "jobs")
         for number in range(1, 4):
+            await asked(work.call, "jobs", "pause")
             await add("fails", jobId="f", removeOnFail=True)
+            # Its name is known before it is removed.
+            before = {"failed": number - 1, "retries_exhausted": number - 1} if number > 1 else {}
+            await until("fails", added=number, **before)
+            await asked(work.call, "jobs", "resume")
             await until("fails", added=number, failed=number, retries_exhausted=number)
 
 
