@@ -85,7 +85,7 @@ SOURCES = {
 # What of BullMQ 6's tables in PostgreSQL each family is read from; None: it is absent there.
 POSTGRES_SOURCES = {
     "bullmq_job_count": "`job`: up to 1,000 jobs of each state that is not finished are counted at each "
-    "poll; finished and other jobs in turn, for 0.1% of the time, the oldest count first, those of unfinished jobs more often. A count that is "
+    "poll; finished and other jobs in turn, for 0.1% of the time (0.2% while a count is more than 5 minutes old), the oldest first, those of unfinished jobs more often. A count that is "
     "more than 10 minutes old is absent. Jobs with a negative priority count as `waiting`, as "
     "`Job.getState()` says; BullMQ's `getJobCounts()` has them in no state",
     "bullmq_queue_missing_jobs": None,

@@ -22,6 +22,8 @@ from psycopg import sql
 from exporter.queues.queue import Queue
 from exporter.settings import PostgresSettings
 from exporter.stores.postgres.client import PostgresReader, Row
+from exporter.stores.postgres.events.event_reads import EventReads, Wanted
+from exporter.stores.postgres.events.follower import WRITERS
 from exporter.stores.postgres.large_counts import LargeCounts
 from exporter.stores.postgres.poll import Poller
 from exporter.stores.postgres.schema import Schema
@@ -40,6 +42,8 @@ from tests.support.postgres import Database, running_postgres
 from tests.support.readme import security_role
 
 QUEUES, KEPT = 100, 10_000
+# Events of two seconds in which 50 jobs a second are added, taken and finished.
+NEW_EVENTS = 500
 # Of the jobs that a queue keeps, each tenth has failed.
 FAILED = KEPT // 10
 OURS, PEER = "exporter", "peer"
@@ -321,7 +325,9 @@ class _Explaining(PostgresReader):
 
 
 async def _explain(database: Database) -> None:
-    """How PostgreSQL executes a poll's statements: those of a first poll, where all is counted."""
+    """How PostgreSQL executes a poll's statements, those of a first poll, where all is counted; and
+    those of a round of events, of which there are as many as jobs make in two seconds.
+    """
     reader = _Explaining(
         PostgresSettings(
             host="127.0.0.1",
@@ -337,8 +343,13 @@ async def _explain(database: Database) -> None:
     poller = Poller(reader, schema, LargeCounts(reader), max_schedulers=100)
     queues = [Queue.named("bullmq", f"queue-{number}") for number in range(QUEUES)]
     await poller.poll(queues, configured=frozenset())
+    plans = reader.plans[:3]
+    reader.plans.clear()
+    [(newest,)] = database.execute("SELECT max(id) FROM event")
+    await reader.read(WRITERS)
+    await EventReads(reader).read([Wanted(queue, newest - NEW_EVENTS, ()) for queue in queues])
     await reader.close()
-    for plan in reader.plans[:3]:
+    for plan in [*plans, *reader.plans]:
         first, buffers, *rest = plan.splitlines()
         scans = [line for line in rest if " Scan " in line or line.endswith(" ms")]
         print("\n```", first, buffers, *scans, "```", sep="\n", flush=True)

@@ -9,7 +9,12 @@ import pytest
 from exporter.queues.queue import Queue, State
 from exporter.stores.postgres import large_counts
 from exporter.stores.postgres.errors import TooSlow
-from exporter.stores.postgres.large_counts import FIRST_CREDIT_SECONDS, SHARE, LargeCounts
+from exporter.stores.postgres.large_counts import (
+    FIRST_CREDIT_SECONDS,
+    LATE_SHARE,
+    SHARE,
+    LargeCounts,
+)
 
 QUEUES = [Queue.named("bullmq", name) for name in ("a", "b", "c")]
 PLACES = [(queue, State.COMPLETED) for queue in QUEUES]
@@ -67,7 +72,7 @@ async def test_a_queue_is_counted_again_when_it_has_events_or_after_a_while(
 
 async def test_no_more_time_is_spent_than_is_allowed(now: list[float]) -> None:
     reader = Reader(a=250_000, b=250_000, c=250_000)
-    reader.seconds = 0.15
+    reader.seconds = 0.05
     counts = counts_with(reader)
     for mark in range(20_000):
         await counts.refresh(marked(mark))
@@ -82,9 +87,22 @@ async def test_no_more_time_is_spent_than_is_allowed(now: list[float]) -> None:
         assert others.count([name]) == pytest.approx(len(others) / 3, abs=1)
 
 
+async def test_counts_that_would_be_too_old_get_more_time(now: list[float]) -> None:
+    reader = Reader(a=250_000, b=250_000, c=250_000)
+    # In SHARE of the time all three would take 870 seconds, and older than 600 they are absent.
+    reader.seconds = 0.29
+    counts = counts_with(reader)
+    for mark in range(20_000):
+        await counts.refresh(marked(mark))
+        assert [counts.known(place) for place in PLACES] == [250_000] * 3
+        now[0] += 1
+    spent = (len(reader.asked) - 1) * reader.seconds
+    assert SHARE * 20_000 < spent < LATE_SHARE * 20_000 + FIRST_CREDIT_SECONDS
+
+
 async def test_counts_of_jobs_that_wait_are_newer_and_none_is_left_out(now: list[float]) -> None:
     reader = Reader(a=250_000, b=250_000, c=250_000)
-    reader.seconds = 0.15
+    reader.seconds = 0.05
     counts = counts_with(reader)
     places = [(QUEUES[0], State.WAITING), *PLACES[1:]]
     for mark in range(20_000):

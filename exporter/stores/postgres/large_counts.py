@@ -11,7 +11,7 @@ removes jobs writes an event; events that commit out of order are the reason for
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -20,8 +20,9 @@ from exporter.stores.postgres.client import PostgresReader, sendable
 from exporter.stores.postgres.errors import TooSlow
 from exporter.stores.postgres.statements import load_statement
 
-# Which part of the time PostgreSQL may count: 5 ms every 5 s.
-SHARE = 0.001
+# Which part of the time PostgreSQL may count: 5 ms every 5 s, and twice as much while a count is
+# about to be too old to be exposed.
+SHARE, LATE_SHARE = 0.001, 0.002
 # A count of unfinished jobs is taken to be so many times as old as it is.
 UNFINISHED_WEIGHT = 8
 # How many seconds of counting may be saved up, and how many there are at a start, for what was
@@ -86,7 +87,8 @@ class LargeCounts:
         Raises PostgresUnavailable.
         """
         now = time.monotonic()
-        self._credit += SHARE * (now - self._credited_at)
+        share = LATE_SHARE if self._is_late(marks, now) else SHARE
+        self._credit += share * (now - self._credited_at)
         self._credited_at = now
         if marks.keys() <= self._known.keys():
             self._credit = min(self._credit, MAX_CREDIT_SECONDS)
@@ -104,6 +106,12 @@ class LargeCounts:
                 rows += self._rows(due[0])
                 batch.append(due.pop(0))
             await self._count(batch, marks)
+
+    def _is_late(self, places: Iterable[Place], now: float) -> bool:
+        """Whether a count is half as old as it may be."""
+        known = [self._known[place] for place in places if place in self._known]
+        counted = [each.counted_at for each in known if each.jobs is not None]
+        return now - min(counted, default=now) > MAX_AGE_SECONDS / 2
 
     def _is_due(self, place: Place, mark: object, now: float) -> bool:
         known = self._known.get(place)
