@@ -200,7 +200,8 @@ The metrics [by events](#jobs-by-events) come from the messages that Bull publis
 also if it is removed at once. Bull keeps no events. After an interruption or a restart, and in a queue before it was
 found, completed and failed jobs are counted as far as the queue still keeps them;
 `bullmq_exporter_bull_unheard_seconds_total` says for how long nothing was heard, `bullmq_exporter_events_missed_total`
-stays 0. No message has a job's name: it is read from the job's hash when the job is first heard of, and is `__unknown__`
+stays 0. Whether a job that was unknown is a new one is judged by its `timestamp` and the exporter's clock: if the
+application's clock differs by seconds, jobs from before an interruption may count as added, or some new ones not. No message has a job's name: it is read from the job's hash when the job is first heard of, and is `__unknown__`
 if the job is gone by then. Durations are those between the arrivals of messages. Without a right to hear channels these
 metrics are absent for Bull's queues and [BullMQEventsNotFollowed](runbooks/BullMQEventsNotFollowed.md) fires. Bull 3
 publishes nothing of duplicates. A failed attempt that is tried again without a backoff is counted when the job is active
