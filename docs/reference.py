@@ -197,7 +197,8 @@ logged.
 
 The metrics [by events](#jobs-by-events) come from the messages that Bull publishes, if the user may hear them
 ([the ACL](../README.md#a-redis-user-that-can-only-read) has the right): every job counts while the exporter hears them,
-also if it is removed at once. Bull keeps no events. After an interruption or a restart, and in a queue before it was
+also if it is removed at once. A new queue under a prefix that has queues already is searched for when it is first heard,
+within 5 seconds. Bull keeps no events. After an interruption or a restart, and in a queue before it was
 found, completed and failed jobs are counted as far as the queue still keeps them;
 `bullmq_exporter_bull_unheard_seconds_total` says for how long nothing was heard, `bullmq_exporter_events_missed_total`
 stays 0. Whether a job that was unknown is a new one is judged by its `timestamp` and the exporter's clock: if the

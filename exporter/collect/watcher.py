@@ -40,6 +40,9 @@ SCAN_PACE = 9.0
 # The share of a poll's time limit that a run of a collector may take.
 COLLECTOR_SHARE = 6
 
+# Seconds between two searches, also if there is a sign of a new queue.
+MIN_SEARCH_INTERVAL_SECONDS = 5.0
+
 # Seconds after which all keys are searched again for queues that are not watched.
 SEARCH_EVERYWHERE_SECONDS = 3600.0
 
@@ -90,7 +93,9 @@ class Watcher:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(supervise("a poll failed", self._run_poll, rest=self._rest))
             search = self._search_again if self._settings.has_search else self._look_for_named
-            tasks.create_task(supervise("the search for queues failed", search))
+            tasks.create_task(
+                supervise("the search for queues failed", search, rest=self._rest_search)
+            )
 
     async def remarks(self) -> list[Remark]:
         """What is not watched or not read, after a poll: for --check."""
@@ -302,6 +307,14 @@ class Watcher:
             async with asyncio.timeout(seconds):
                 await self._queues_changed.wait()
         self._queues_changed.clear()
+
+    async def _rest_search(self, seconds: float) -> None:
+        """Wait until the next search is due, or until there is a sign of a new queue."""
+        least = min(seconds, MIN_SEARCH_INTERVAL_SECONDS)
+        await asyncio.sleep(least)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds - least):
+                await self._store.sign_of_new_queue()
 
     def _complain_once(self, snapshot: Snapshot) -> None:
         """Log each value that has become unreadable, at most MAX_COMPLAINTS per poll."""

@@ -240,6 +240,10 @@ class Store(Protocol):
         """Search regardless of the named queues, to find similar names."""
         ...
 
+    async def sign_of_new_queue(self) -> None:
+        """Wait for a sign of a queue that is not known yet; for ever if the store gives none."""
+        ...
+
     async def poll(
         self, queues: Sequence[Queue], *, configured: frozenset[Queue]
     ) -> tuple[QueueReading, ...]:

@@ -77,6 +77,7 @@ class RedisStore:
         # Bull's events come over two more connections, which are opened once there is a queue.
         self._hearing = RedisReader(settings.redis, connections=1, slot=slot)
         self._follower: Follower | None = None
+        self._bull_follower: BullFollower | None = None
         self.events: EventCounts | None = None
         if settings.events.enabled:
             around = Surroundings(
@@ -94,14 +95,14 @@ class RedisStore:
                 redis_timeout=settings.redis.timeout,
                 **around,
             )
-            bull = BullFollower(
+            self._bull_follower = BullFollower(
                 self._hearing,
                 _events_of_bull(settings.events),
                 lambda: self._bull_queues.split(watched.queues)[1],
                 redis_settings=settings.redis,
                 **around,
             )
-            self.events = JoinedCounts(self._follower, bull)
+            self.events = JoinedCounts(self._follower, self._bull_follower)
 
     def understanding(self) -> AbstractContextManager[None]:
         return self._polling.understanding()
@@ -123,6 +124,12 @@ class RedisStore:
     async def search_for_named(self, *, pace: float) -> Findings:
         all_names = self._settings.model_copy(update={"queues": (), "queues_exclude": ()})
         return await self._searching(all_names).run(pace=pace, everywhere=True)
+
+    async def sign_of_new_queue(self) -> None:
+        if self._bull_follower is None:
+            await asyncio.Event().wait()
+        else:
+            await self._bull_follower.sign_of_new_queue()
 
     async def poll(
         self, queues: Sequence[Queue], *, configured: frozenset[Queue]

@@ -204,3 +204,23 @@ def test_a_restart_goes_on_with_the_state_file_and_says_how_long_nothing_was_hea
     assert total(exporter, "bullmq_job_failed_total", name="fails") == 4
     work.add("jobs", "removed", 5, {"removeOnComplete": True})
     eventually(lambda: total(exporter, "bullmq_job_completed_total") == 17 + 5)
+
+
+def test_a_new_queue_is_found_as_soon_as_it_is_heard(
+    server: Server, start_exporter: StartExporter, start_work: StartWork
+) -> None:
+    work = start_work("bull4", server.port)
+    work.work("first")
+    work.add("first", "ok", 1)
+    exporter = start_exporter(server.url, EXPORTER_DISCOVERY_INTERVAL="3600")
+    wait_hearing(exporter, "first")
+    work.work("second")
+    work.add("second", "before", 1)
+    wait_hearing(exporter, "second")
+    unheard = exporter.metrics.value(UNHEARD)
+    work.add("second", "initial-import", 5, {"removeOnComplete": True})
+    work.settle()
+    eventually(lambda: completed(exporter) == 5)
+    # What is kept of those that came before is counted, too.
+    eventually(lambda: completed(exporter, "before") == 1)
+    assert exporter.metrics.value(UNHEARD) == unheard

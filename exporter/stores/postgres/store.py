@@ -108,6 +108,9 @@ class PostgresStore:
         queues.sort(key=lambda queue: queue.base)
         return Findings(queues=tuple(queues), excluded=excluded, too_long=too_long)
 
+    async def sign_of_new_queue(self) -> None:
+        await asyncio.Event().wait()
+
     async def poll(
         self, queues: Sequence[Queue], *, configured: frozenset[Queue]
     ) -> tuple[QueueReading, ...]:

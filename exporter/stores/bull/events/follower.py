@@ -54,6 +54,8 @@ DUE_BATCH_SIZE = 10
 MAX_JOBS_OF_A_TIME = 5000
 # Up to so many jobs of one time it is checked whether one of them replaced another of its id.
 MAX_CHECKED_JOBS_OF_A_TIME = 100
+# Queues that are noted if they are heard and not followed: settings exclude them, or they are new.
+MAX_UNKNOWN_QUEUES = 1000
 # Queues whose active jobs are read at once.
 QUEUES_BATCH_SIZE = 100
 
@@ -108,6 +110,9 @@ class BullFollower(EventFollower):
         self._has_queues = False
         # When there was no queue of Bull, before there was one (epoch ms).
         self._none_at: int | None = None
+        # Queues that are heard and not followed: since when (epoch ms).
+        self._unknown: dict[bytes, int] = {}
+        self._unknown_heard = asyncio.Event()
 
     @property
     def has_begun(self) -> bool:
@@ -137,6 +142,11 @@ class BullFollower(EventFollower):
     async def tallies(self) -> Tallies | None:
         """See EventCounters.tallies; None, too, before there was a queue."""
         return await super().tallies() if self._has_queues else None
+
+    async def sign_of_new_queue(self) -> None:
+        """Wait until a queue is heard that is not followed, each once."""
+        await self._unknown_heard.wait()
+        self._unknown_heard.clear()
 
     # One step
 
@@ -181,13 +191,30 @@ class BullFollower(EventFollower):
         self._by_base = {each.queue.base: each for each in self._counters.values()}
         self._backfill.restart(self._counters.values())
         if opened and not self._must_reopen:
+            first_heard = self._first_heard(opened)
             if not self._patterns <= self._subscription.patterns:
                 await self._subscription.open(self._patterns)
             await self._begin_to_hear(opened)
-            # They may have appeared as soon as the search had begun that did not find them.
-            if self._searches[0] is not None:
-                self._add_unheard(self._searches[0], _now())
+            if first_heard is not None:
+                self._add_unheard(first_heard, _now())
+        for counter in opened:
+            self._unknown.pop(counter.queue.base, None)
         return True
+
+    def _first_heard(self, opened: Sequence[QueueEventCounter]) -> int | None:
+        """Since when messages of these queues, which are new, were not counted; None if since now.
+
+        Under a prefix that is heard that was with the first one. Under another they may have
+        appeared as soon as the search had begun that did not find them.
+        """
+        before = self._searches[0]
+        patterns = {pattern_of(counter.queue.prefix) for counter in opened}
+        if before is None or not patterns <= self._subscription.patterns:
+            return before
+        if len(self._unknown) >= MAX_UNKNOWN_QUEUES:
+            return before
+        bases = [counter.queue.base for counter in opened]
+        return min((self._unknown[base] for base in bases if base in self._unknown), default=None)
 
     def _open(self, queues: Iterable[Queue]) -> list[QueueEventCounter]:
         """Their counters, with the time since which what happened in them is to be counted."""
@@ -289,7 +316,10 @@ class BullFollower(EventFollower):
             base, kind = split_channel(message.channel)
             counter = self._by_base.get(base)
             # Where one pattern includes another, a message comes once for each.
-            if counter is None or message.pattern != pattern_of(counter.queue.prefix).encode():
+            if counter is None:
+                self._note_unknown(base, kind, message)
+                continue
+            if message.pattern != pattern_of(counter.queue.prefix).encode():
                 continue
             if (understood := understand(kind, message.payload)) is not None:
                 heard.setdefault(counter, []).append(understood)
@@ -320,6 +350,14 @@ class BullFollower(EventFollower):
                 self._resolver.note(counter)
             self._counts.heard_until = at
             await self._resolve()
+
+    def _note_unknown(self, base: bytes, kind: bytes, message: Message) -> None:
+        """Note a queue that is not watched: it may be a new one."""
+        if base in self._unknown or len(self._unknown) >= MAX_UNKNOWN_QUEUES:
+            return
+        if understand(kind, message.payload) is not None:
+            self._unknown[base] = _now()
+            self._unknown_heard.set()
 
     def _next_time(self) -> int:
         """Now, and never before what was heard earlier."""
