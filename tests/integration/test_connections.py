@@ -25,6 +25,7 @@ from exporter.concurrency.request_priority import RequestPriority
 from exporter.queues.snapshot import Outcome
 from exporter.settings import RedisSettings, Settings, SettingsError, load
 from exporter.stores import open_store
+from exporter.stores.bullmq.events.follower import Follower
 from exporter.stores.bullmq.events.stream_info import stream_info
 from exporter.stores.redis.client import RedisReader, RedisUnavailable, scored
 from exporter.stores.redis.credentials import Credentials
@@ -722,13 +723,16 @@ async def test_no_pause_between_two_attempts_is_longer_than_promised(
 
     watched = watched_queues(settings)
     store = open_store(settings, watched, RequestPriority())
-    assert store.events is not None
+    reader = RedisReader(redis_settings, connections=1)
+    follower = Follower(
+        reader, settings.events, lambda: watched.queues, redis_timeout=redis_settings.timeout
+    )
     watcher = Watcher(store, watched, settings, publish)
-    for run, limit in ((watcher.run(), longest), (store.events.run(), 5.0)):
+    for run, limit in ((watcher.run(), longest), (follower.run(), 5.0)):
         pauses = await first_pauses(monkeypatch, run)
         # The first attempts come soon, and all are some time apart.
         assert pauses[0] <= 0.25
         assert min(pauses) >= 0.125
         assert limit / 2 <= max(pauses) <= limit
     assert len(outcomes) == 50 and not any(outcome.snapshot for outcome in outcomes)
-    await store.close()
+    await asyncio.gather(store.close(), reader.close())

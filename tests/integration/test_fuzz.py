@@ -51,6 +51,7 @@ from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import ApiSettings, EventsSettings, RedisSettings, Settings
 from exporter.state.state_file import STALLED, StateFile
 from exporter.stores import open_store
+from exporter.stores.bullmq.bull_queues import BullQueues
 from exporter.stores.bullmq.events import check_rounds
 from exporter.stores.bullmq.events import follower as following
 from exporter.stores.bullmq.events.follower import Follower
@@ -504,6 +505,7 @@ class Inside:
             self._watched,
             WaitingJobs(),
             read_limits(api),
+            BullQueues(),
         )
         self._health = Health()
         self._clients = []
