@@ -143,7 +143,7 @@ def test_the_image_watches_real_queues_read_only_and_without_rights(
             assert exporter.api.get(f"/{file}").status == 200
 
         healthy = container.run(*health[1:])
-        assert (healthy.returncode, healthy.stdout) == (0, "healthy\n")
+        assert (healthy.returncode, healthy.stdout) == (0, "healthy\n"), healthy.stderr
         assert exporter.terminate() == 0
     gone = container.run(*health[1:], EXPORTER_METRICS_LISTEN=f":{port}")
     assert gone.returncode == 1

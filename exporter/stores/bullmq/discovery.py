@@ -50,8 +50,9 @@ SCAN_COUNT = 1000
 # jobs.
 _META, _EVENTS, _JOBS, _BULL, _ID = 1, 2, 4, 8, 16
 _HOLDING: tuple[tuple[bytes, bytes], ...] = (*SIZES, (b"ZCARD", b"repeat"))
-# The keys in which a queue of BullMQ is searched for jobs of Bull.
-_HOLDING_OF_BULL = ((b"LLEN", b"wait"), (b"ZCARD", b"completed"), (b"ZCARD", b"failed"))
+# The keys in which a queue of BullMQ is searched for jobs of Bull: only jobs that were started show
+# surely whose they are.
+_FINISHED = ((b"ZCARD", b"completed"), (b"ZCARD", b"failed"))
 _MARKS = {
     b"meta": _META,
     b"events": _EVENTS,
@@ -326,7 +327,7 @@ class Search:
         holding = [queue for queue in names.found if marks.get(queue.base[:-1], 0) & _JOBS]
         for batch in batched(holding[:MAX_CHECKED], CHECK_BATCH_SIZE):
             await self._request_priority.yield_to_requests()
-            ends = [(queue, *end) for queue in batch for end in _HOLDING_OF_BULL]
+            ends = [(queue, *end) for queue in batch for end in _FINISHED]
             mixed.update(queue.name for queue, is_bull in await self._jobs_of_bull(ends) if is_bull)
         return list(mixed)
 
@@ -334,7 +335,8 @@ class Search:
         self, unclear: Sequence[tuple[Queue, bytes, bytes]]
     ) -> list[tuple[Queue, bool]]:
         """Whether the first job of a list or set of each queue is Bull's: it has Bull's defaults
-        among its options. Queues without such a job have no entry.
+        among its options, as have those of BullMQ's Python client, which count their starts (`ats`)
+        and attempts (`atm`). Queues without such a job have no entry.
         """
         firsts = await self._redis.pipeline(
             [
@@ -343,18 +345,19 @@ class Search:
             ]
         )
         expected(firsts, list)
-        options = await read_options(
-            self._redis,
-            [
-                queue.job_key(ids[0] if isinstance(ids, list) and ids else b"")
-                for (queue, _, _), ids in zip(unclear, firsts, strict=True)
-            ],
+        keys = [
+            queue.job_key(ids[0] if isinstance(ids, list) and ids else b"")
+            for (queue, _, _), ids in zip(unclear, firsts, strict=True)
+        ]
+        options = await read_options(self._redis, keys)
+        counts = await self._redis.pipeline(
+            [(b"HEXISTS", key, field) for key in keys for field in (b"ats", b"atm")]
         )
         # lib/job.js of Bull 4.16.5, setDefaultOpts(); BullMQ keeps `timestamp` next to `opts`.
         defaults = [b'"%b":' % name for name in (b"attempts", b"delay", b"timestamp")]
         return [
-            (queue, all(default in given for default in defaults))
-            for (queue, _, _), given in zip(unclear, options, strict=True)
+            (queue, 1 not in own and all(default in given for default in defaults))
+            for (queue, _, _), given, own in zip(unclear, options, batched(counts, 2), strict=True)
             # None: a list of another application, or a job that was just removed.
             if given is not None
         ]
