@@ -1,4 +1,4 @@
-"""The queues in one Redis, as a store."""
+"""A store of the queues in one Redis."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class RedisStore:
         slot = settings.cluster_slot
         # The poll has a connection of its own: requests of the API never delay it.
         self._polling = RedisReader(settings.redis, connections=2, slot=slot)
-        # And so has the follower, which waits on it for events.
+        # The follower also has its own connection, on which it waits for events.
         self._following = RedisReader(settings.redis, connections=1, slot=slot)
         self._bull_queues = BullQueues()
         self._identify_due = 0.0  # monotonic
@@ -74,7 +74,7 @@ class RedisStore:
         self.reader = RequestReader(
             settings, watched, waiting, read_limits(settings.api), self._bull_queues
         )
-        # Bull's events come over two more connections, which are opened once there is a queue.
+        # Bull's events take two more connections, which are opened once there is a Bull queue.
         self._hearing = RedisReader(settings.redis, connections=1, slot=slot)
         self._follower: Follower | None = None
         self._bull_follower: BullFollower | None = None
@@ -139,7 +139,7 @@ class RedisStore:
         return await self._poller.poll(queues, configured=configured)
 
     async def _identify(self, queues: Sequence[Queue]) -> None:
-        """Find out which of the queues that are named are Bull's, from time to time."""
+        """Find out from time to time which of the named queues are Bull's."""
         if self._identify_due <= time.monotonic():
             await self._search.identify(queues)
             self._identify_due = time.monotonic() + self._settings.discovery_interval
@@ -169,7 +169,7 @@ class RedisStore:
         await asyncio.gather(*(each.close() for each in readers))
 
     def _ready_times(self, queue: Queue, jobs: Sequence[Any]) -> Sequence[float | None]:
-        """When waiting jobs became ready, by their events if they are followed."""
+        """Returns when waiting jobs became ready, from their events if those are followed."""
         if self._follower is None:
             return ready_by_hash(queue, jobs)
         return self._follower.ready_times(queue, jobs)
@@ -180,7 +180,7 @@ class RedisStore:
 
 
 def _events_of_bull(settings: EventsSettings) -> EventsSettings:
-    """The settings with a state file of its own: the two are saved at different moments."""
+    """Returns the settings with a separate state file: the two are saved at different times."""
     if settings.state_file is None:
         return settings
     return settings.model_copy(update={"state_file": Path(f"{settings.state_file}.bull")})

@@ -1,4 +1,4 @@
-"""The counts of two kinds of queues in one target, each followed in its own way."""
+"""Joins the counts of two kinds of queues in one target, each of which has its own follower."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Counts(Protocol):
 
 
 class RareCounts(Counts, Protocol):
-    """Counts of a kind of queues that most targets have none of."""
+    """Counts of a kind of queue that most targets do not have."""
 
     @property
     def has_begun(self) -> bool:
@@ -30,7 +30,7 @@ class RareCounts(Counts, Protocol):
 
 
 class JoinedCounts:
-    """See stores.base.EventCounts. While there is no queue of the rare kind, the others' alone."""
+    """See stores.base.EventCounts. Without a queue of the rare kind, only the usual counts."""
 
     def __init__(self, usual: Counts, rare: RareCounts) -> None:
         self._usual, self._rare = usual, rare
@@ -44,7 +44,9 @@ class JoinedCounts:
             tasks.create_task(self._rare.run())
 
     async def tallies(self) -> Tallies | None:
-        """What was counted so far, as far as it is followed; None if nothing is."""
+        """Returns what was counted so far, from whichever followers have values; None if neither
+        has.
+        """
         usual = await self._usual.tallies()
         if not self._rare.has_begun:
             return usual
@@ -52,8 +54,8 @@ class JoinedCounts:
         if usual is None and rare is None:
             return None
         is_complete = usual is not None and rare is not None
-        # The counters over all queues go on where they were: less would be a restart to Prometheus,
-        # and the old value, once it is back, an increase.
+        # The counters over all queues keep their values: Prometheus would take a lower value for a
+        # reset, and the old value, once it is back, for an increase.
         self._usual_last = usual = usual or _without_queues(self._usual_last)
         self._rare_last = rare = rare or _without_queues(self._rare_last)
         if usual is None or rare is None:
@@ -62,7 +64,7 @@ class JoinedCounts:
         return replace(_joined(usual, rare), is_complete=is_complete)
 
     def seen_failures(self, queue: Queue) -> SeenFailures | None:
-        """What was seen of the queue's failures; None if that is not known."""
+        """Returns the failures that were seen in the queue; None if they are not known."""
         seen = self._usual.seen_failures(queue)
         return self._rare.seen_failures(queue) if seen is None else seen
 
@@ -82,7 +84,7 @@ def _joined(usual: Tallies, rare: Tallies) -> Tallies:
         tracked_jobs=usual.tracked_jobs + rare.tracked_jobs,
         untracked_jobs=usual.untracked_jobs + rare.untracked_jobs,
         removed=usual.removed.plus(rare.removed),
-        # By how much the host's clock differs from the server's is seen in streams alone.
+        # Only streams show how much the host's clock differs from the server's.
         clock_offset=usual.clock_offset,
         uncertain_gaps=usual.uncertain_gaps + rare.uncertain_gaps,
         saves=_of_both(usual.saves, rare.saves),
@@ -91,7 +93,7 @@ def _joined(usual: Tallies, rare: Tallies) -> Tallies:
 
 
 def _of_both(first: Saves | None, second: Saves | None) -> Saves | None:
-    """The older save, and all that failed."""
+    """Returns the time of the older save, and the number of all failed saves."""
     if first is None or second is None:
         return first or second
     return Saves(min(first.last, second.last), first.failed + second.failed)

@@ -1,4 +1,4 @@
-"""Reads of PostgreSQL, which fail in time and in words."""
+"""Reads from PostgreSQL, with time limits and clear error messages."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ Row = tuple[Any, ...]
 
 # How long one statement of a poll may take (ms): PostgreSQL ends it then.
 STATEMENT_MS = 200
-# For which part of that time it may wait for a table that is locked.
+# The part of that time for which it may wait for a locked table.
 LOCK_SHARE = 0.75
 
-# What holds for each read. Without the last four the planner may scan all of `job` where it expects
-# to be done soon (6.7.0 with a million jobs: `EXISTS` became a hash of the whole table), build a
-# bitmap of all rows for a LIMIT, compile the statement for longer than it takes, or start workers.
+# The settings of each read. Without the last four, the planner may scan all of `job` if it expects
+# to finish early (6.7.0 with a million jobs: `EXISTS` became a hash of the whole table), build a
+# bitmap of all rows for a LIMIT, spend longer on compiling a statement than on running it, or start
+# parallel workers.
 _BEGIN: LiteralString = """
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL statement_timeout = {time};
@@ -49,12 +50,12 @@ SET LOCAL max_parallel_workers_per_gather = 0;
 
 
 class PostgresReader:
-    """Reads by at most so many connections, each of which is made when it is first needed.
+    """Reads over at most `connections` connections, each opened when it is first needed.
 
-    A read is one message: what is set for it holds for its own transaction only, which cannot
-    write, and is over when the answer arrives. Each of its statements is ended by the server after
-    its time. So nothing is left behind in a session, no statement is prepared, and a pooler may
-    give each message another connection (pgbouncer in transaction mode).
+    A read is one message. Its settings apply only to its own transaction, which cannot write and is
+    over when the reply arrives. The server ends each statement after its time limit. So nothing is
+    left behind in a session, no statement is prepared, and a pooler may give each message another
+    connection (pgbouncer in transaction mode).
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class PostgresReader:
         self.settings = settings
         self.statement_ms = min(statement_ms, int(1000 * settings.timeout))
         self._free = asyncio.Semaphore(connections)
-        self._is_shared = connections > 1  # by requests, of which there may be any number
+        self._is_shared = connections > 1  # by requests, whose number is not limited
         self._idle: list[Connection] = []
         self._closed = False
         self._connector = Connector(settings)
@@ -74,23 +75,23 @@ class PostgresReader:
         )
 
     async def read(self, statement: sql.Composable, **values: Any) -> list[Row]:
-        """The rows of one SELECT; see `read_together`."""
+        """Returns the rows of one SELECT; see `read_together`."""
         [rows] = await self.read_together([statement], **values)
         return rows
 
     async def read_together(
         self, statements: Sequence[sql.Composable], **values: Any
     ) -> list[list[Row]]:
-        """The rows of each SELECT, of one moment; jsonb is returned as bytes.
+        """Returns the rows of each SELECT, all from one snapshot; jsonb is returned as bytes.
 
-        The values stand in them as `%(name)s`. Texts among them must not hold a NUL, which
-        PostgreSQL has not: see `sendable`. Raises PostgresUnavailable.
+        The statements refer to the values as `%(name)s`. Texts among the values must not contain a
+        NUL, which PostgreSQL cannot store: see `sendable`. Raises PostgresUnavailable.
         """
         deadline = asyncio.get_running_loop().time() + self.settings.timeout
         try:
             return await self._read_by(deadline, statements, values)
         except ReplayConflict:
-            # What a standby had to remove is removed now.
+            # The standby has replayed what conflicted with the read, so it is tried once more.
             return await self._read_by(deadline, statements, values)
 
     async def _read_by(
@@ -104,7 +105,7 @@ class PostgresReader:
                 raise NoConnection(
                     f"all connections to PostgreSQL at {self.settings.address} are in use"
                 ) from None
-            # Another read of ours waits for an answer.
+            # Another read on the only connection is still waiting for its reply.
             raise self._unanswered() from None
         try:
             connection = await self._idle_or_new(deadline)
@@ -130,7 +131,7 @@ class PostgresReader:
 
     @contextmanager
     def understanding(self) -> Iterator[None]:
-        """Raises InvalidReply for any error in what makes something of answers."""
+        """Raises InvalidReply for any error in the code that parses replies."""
         try:
             yield
         except (PostgresUnavailable, TimeoutError):
@@ -148,9 +149,10 @@ class PostgresReader:
         connection: Connection,
         deadline: float,
     ) -> list[list[Row]]:
-        """The rows, or PostgresUnavailable where they do not arrive in time.
+        """Returns the rows; raises PostgresUnavailable if they do not arrive in time.
 
-        To cancel the read would ask the server, which may not answer: the connection is cut.
+        To cancel the read, the server would have to be asked, and it may not answer: the connection
+        is shut down instead.
         """
         try:
             left = max(deadline - asyncio.get_running_loop().time(), 0)
@@ -201,27 +203,27 @@ class PostgresReader:
 
 
 def sendable(raw: bytes) -> str | None:
-    """A text to compare with, as `raw_text` returns its bytes; None if it has a NUL, as no text in
-    PostgreSQL has.
+    """Returns bytes, as `raw_text` returns them, as a text to compare with; None if they contain a
+    NUL, which no text in PostgreSQL does.
 
-    Bytes that are not UTF-8 are sent to databases that may hold them, those that are SQL_ASCII. For
-    others NULL is sent, which equals nothing.
+    Bytes that are not UTF-8 are sent to databases that may hold them, which are those in SQL_ASCII.
+    Other databases are sent NULL, which equals nothing.
     """
     return None if b"\0" in raw else raw.decode("utf-8", "surrogateescape")
 
 
 def raw_text(read: str) -> bytes:
-    """The bytes of a text that was read."""
+    """Returns the bytes of a text that was read."""
     return read.encode("utf-8", "surrogateescape")
 
 
 def shown_text(read: str) -> str:
-    """A text that was read, as it can be shown."""
+    """Returns a text that was read in a form that can be shown."""
     return text(raw_text(read))
 
 
 def own_json(raw: bytes | None) -> Any:
-    """What a statement has made as jsonb of texts that need not be UTF-8; see `raw_text`."""
+    """Parses jsonb that a statement built from texts that need not be UTF-8; see `raw_text`."""
     if raw is None:
         return None
     try:
@@ -231,7 +233,7 @@ def own_json(raw: bytes | None) -> Any:
 
 
 def _in_utf8(value: Any) -> Any:
-    """The value, with NULL in place of texts that are not UTF-8."""
+    """Returns the value, with NULL in place of texts that are not UTF-8."""
     if isinstance(value, list):
         return [_in_utf8(each) for each in value]
     if isinstance(value, str):
@@ -247,4 +249,4 @@ async def _cut_off(reading: asyncio.Future[list[list[Row]]], connection: Connect
     cut(connection)
     await asyncio.wait({reading})
     if not reading.cancelled():
-        reading.exception()  # otherwise asyncio logs that nobody asked for it
+        reading.exception()  # otherwise asyncio logs that it was never retrieved

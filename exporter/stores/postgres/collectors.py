@@ -1,4 +1,4 @@
-"""Slow reads: what is read less often than counts and ages."""
+"""Collectors of slow facts, which are read less often than counts and ages."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from exporter.stores.retention import Ceilings, RetentionReads
 
 CONNECTIONS, RETENTION = load_statement("connections.sql"), load_statement("retention.sql")
 
-# Queues of one statement.
+# Queues that one statement reads.
 QUEUE_BATCH_SIZE = 100
-# Names of connections that are read. A server with more has no limit of its own.
+# Connection names that are read at most. If there are more, workers are not counted.
 MAX_NAMES = 10_000
 # Bytes of `application_name` that PostgreSQL keeps.
 MAX_NAME_BYTES = 63
-# What stands between a queue's name and that of a worker (6.7.0: WORKER_SUFFIX).
+# The separator between a queue's name and a worker's name (6.7.0: WORKER_SUFFIX).
 WORKER = ":w:"
 
 
@@ -42,13 +42,14 @@ def all_collectors(reader: PostgresReader, settings: Settings) -> list[Collector
 class Workers:
     """Counts the connections that BullMQ's workers have named, by queue.
 
-    A worker of Node names the connection by which it waits for jobs: `<queue>` or
-    `<queue>:w:<worker>` (6.7.0). One of Python puts `<schema>:` before it, and names that by which
-    it works as well: two, or one until it has waited and after the server was restarted (3.4.4).
-    So its workers are counted as half of their connections, which is the least that they can be.
+    A worker on Node.js names the connection on which it waits for jobs: `<queue>` or
+    `<queue>:w:<worker>` (6.7.0). A worker in Python puts `<schema>:` in front, and also names the
+    connection on which it processes jobs: it has two named connections, or one until it has first
+    waited and after the server was restarted (3.4.4). So Python workers are counted as half of
+    their connections, which is the lowest number possible.
 
-    PostgreSQL keeps 63 bytes of a name and writes other characters than those of ASCII as `?`: the
-    workers of queues with longer or other names are not known.
+    PostgreSQL keeps 63 bytes of a name and replaces characters outside ASCII with `?`. So workers
+    are not known for queues whose names are longer or contain other characters.
     """
 
     name = "workers"
@@ -64,10 +65,10 @@ class Workers:
         self,
         readings: Sequence[QueueReading],
         *,
-        seconds: float,  # noqa: ARG002 - there is nothing that could be left for the next run
+        seconds: float,  # noqa: ARG002 - it is one statement, so nothing is left for the next run
     ) -> Mapping[Queue, int]:
-        """The number of workers of each queue. Raises PostgresUnavailable, and PostgresRefused if
-        they cannot be known.
+        """Returns the number of workers of each queue. Raises PostgresUnavailable, and
+        PostgresRefused if they cannot be counted.
         """
         rows = await self._reader.read(CONNECTIONS, most=MAX_NAMES)
         if not any(is_ours for _, _, is_ours, _ in rows):
@@ -85,13 +86,14 @@ class Workers:
         }
 
     def _count(self, connections: Mapping[str, int]) -> tuple[Counter[str], list[str]]:
-        """How many workers each queue has, by its name; and how the names of queues begin whose
-        workers of Python have names that are cut off.
+        """Returns the number of workers by queue name, and the beginnings of queue names that are
+        cut off in the connection names of Python workers.
         """
         workers, cut_off = Counter[str](), []
         for name, number in connections.items():
             own = name.removeprefix(f"{self._schema}:")
-            # No queue of Node has a colon in its name; one may have the name of the schema.
+            # BullMQ on Node.js allows no colon in a queue's name; a queue may be named like the
+            # schema.
             if own == name or name.startswith(f"{self._schema}{WORKER}"):
                 workers[name.partition(WORKER)[0]] += number
             elif WORKER not in own and len(name) == MAX_NAME_BYTES:
@@ -101,11 +103,11 @@ class Workers:
         return workers, cut_off
 
     def forget(self) -> None:
-        """Nothing is remembered."""
+        """Does nothing, because nothing is remembered."""
 
 
 def _countable(queue: Queue) -> str | None:
-    """The queue's name, if the names of its workers' connections show all of it."""
+    """Returns the queue's name if its workers' connection names show all of it, otherwise None."""
     raw = queue.raw_name
     shown = raw.isascii() and raw.decode("ascii", "replace").isprintable()
     return raw.decode() if shown and len(raw) + len(WORKER) <= MAX_NAME_BYTES else None
@@ -137,8 +139,9 @@ class Retention(RetentionReads):
 
 
 class Schedulers(ReadInRounds[QueueSchedulers]):
-    """Reads `max_schedulers` schedulers of each queue that have not ended, the same as the poll,
-    and counts how many of them are duplicates: that add a job of the same name with the same data.
+    """Reads up to `max_schedulers` schedulers of each queue that have not ended, the same ones as
+    the poll, and counts how many of them are duplicates: they add a job of the same name with the
+    same data as another one.
     """
 
     name = "schedulers"
@@ -156,7 +159,7 @@ class Schedulers(ReadInRounds[QueueSchedulers]):
     async def collect(
         self, readings: Sequence[QueueReading], *, seconds: float
     ) -> Mapping[Queue, QueueSchedulers]:
-        """The schedulers that are known after a round. Raises PostgresUnavailable."""
+        """Returns the schedulers that are known after a round. Raises PostgresUnavailable."""
         number = {reading.queue: reading.schedulers for reading in readings}
         without = {
             queue: QueueSchedulers(duplicates=0) for queue, each in number.items() if each == 0

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: how they are made, and ended without waiting for the server."""
+"""Connections to PostgreSQL: how they are opened, and closed without waiting for the server."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ log = logging.getLogger(__name__)
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
-# Where systems keep the certificates that they trust: the libpq of psycopg's wheel looks where its
-# builder had them.
+# Where Linux distributions keep trusted certificates. The libpq in psycopg's wheel looks where the
+# machine that built it had them.
 AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
 
 class _Raw(Loader):
-    """The text of a value as bytes: `json_values.parse_json` knows what may be in it."""
+    """Loads the text of a value as bytes: `json_values.parse_json` handles whatever it contains."""
 
     def load(self, data: psycopg.abc.Buffer) -> bytes:
         return bytes(data)
 
 
 class _Text(Loader):
-    """A text in bytes that need not be UTF-8; see client.raw_text."""
+    """Loads a text whose bytes need not be UTF-8; see client.raw_text."""
 
     def load(self, data: psycopg.abc.Buffer) -> str:
         return bytes(data).decode("utf-8", "surrogateescape")
 
 
 class _TextDumper(Dumper):
-    """What `_Text` has loaded, as it was."""
+    """Dumps a text that `_Text` has loaded as its original bytes."""
 
     def dump(self, obj: str) -> bytes:
         return obj.encode("utf-8", "surrogateescape")
 
 
 class Connector:
-    """Makes connections.
+    """Opens connections.
 
-    A database that is SQL_ASCII holds bytes of any encoding, and PostgreSQL refuses to send what is
-    not UTF-8 to a client that says that it reads UTF-8. So a connection there reads bytes.
+    A SQL_ASCII database holds bytes of any encoding, and PostgreSQL refuses to send bytes that are
+    not UTF-8 to a client whose encoding is UTF-8. So a connection to such a database reads bytes.
     """
 
     def __init__(self, settings: PostgresSettings) -> None:
         self._settings = settings
-        self._encoding = "UTF8"  # as the last connection needed it
+        self._encoding = "UTF8"  # the one that the last connection needed
 
     async def connect(self, deadline: float) -> Connection:
-        """A connection, made by then. Raises PostgresUnavailable."""
+        """Opens a connection before the deadline. Raises PostgresUnavailable."""
         try:
             async with asyncio.timeout_at(deadline):
                 connection = await self._connect()
@@ -91,7 +91,9 @@ class Connector:
         )
 
     async def _parameters(self) -> dict[str, Any]:
-        """What libpq is given: what is not set here, an environment of libpq's own could set."""
+        """Returns the parameters for libpq. One that is not set here could be set by libpq's own
+        environment variables.
+        """
         settings = self._settings
         parameters: dict[str, Any] = {
             "host": settings.host,
@@ -113,12 +115,13 @@ class Connector:
                 "sslkey": str(settings.tls_key or ""),
             }
             if not settings.tls_verify:
-                # A root certificate that is there would be checked all the same.
+                # libpq verifies against a root certificate file even with `require`, if the file
+                # exists.
                 parameters["sslrootcert"] = os.devnull + "/none"
         return {name: value for name, value in parameters.items() if value is not None}
 
     async def _password(self) -> str | None:
-        """Read anew for each connection: a file's password may change while we run."""
+        """Reads the password again for each connection: the file may change while we run."""
         if (file := self._settings.password_file) is not None:
             try:
                 return await asyncio.wrap_future(call_in_daemon_thread(partial(secret_in, file)))
@@ -130,15 +133,15 @@ class Connector:
 
 
 def _authorities() -> str:
-    """The file of the certificates that the system trusts; `system` asks OpenSSL."""
+    """Returns the file of the certificates that the system trusts; `system` asks OpenSSL."""
     named = ssl.get_default_verify_paths().cafile
     return next((file for file in (named, *AUTHORITIES) if file and Path(file).is_file()), "system")
 
 
 def has_ended(connection: Connection) -> bool:
-    """Whether an idle connection has been closed, as by the server at its restart.
+    """Whether an idle connection has been closed, for example by a restart of the server.
 
-    There is nothing else that it could have to say.
+    It is readable only then, because the server has nothing else to send.
     """
     return connection.closed or _is_readable(connection)
 
@@ -156,7 +159,7 @@ def _is_readable(connection: Connection) -> bool:
 
 
 def cut(connection: Connection) -> None:
-    """End a connection without asking the other side: who waits for it gets an error at once."""
+    """Shut a connection down without asking the server: whoever waits on it gets an error."""
     with (
         suppress(OSError, psycopg.Error),
         socket.socket(fileno=os.dup(connection.fileno())) as same,

@@ -10,10 +10,10 @@ from psycopg import errors
 from exporter.queues.errors import StoreInvalidReply, StoreRefused, StoreUnavailable
 from exporter.settings import PostgresSettings
 
-# How much of a server's text is repeated.
+# Characters of a server's message that are repeated.
 MAX_REASON = 200
 
-# What libpq and psycopg write in front of the reason why a connection failed.
+# The text that libpq and psycopg put in front of the reason why a connection failed.
 _PREAMBLE = re.compile(
     r"^(connection failed: )?(connection to server (at|on socket) .*? failed: )?(FATAL:\s+)?"
 )
@@ -26,29 +26,29 @@ class PostgresUnavailable(StoreUnavailable):
 
 
 class PostgresRefused(PostgresUnavailable, StoreRefused):
-    """PostgreSQL answered, and will not do it: wrong credentials, a missing right or schema."""
+    """PostgreSQL answered with a refusal: wrong credentials, or a missing right or schema."""
 
     public = "PostgreSQL refuses to be read"
 
 
 class TooSlow(PostgresUnavailable):
-    """A statement took longer than it may, and PostgreSQL ended it."""
+    """A statement exceeded its time limit, and PostgreSQL ended it."""
 
     public = "PostgreSQL answers too slowly"
 
 
 class TableLocked(PostgresUnavailable):
-    """Another session has locked a table, and kept it for longer than a statement may wait."""
+    """Another session has kept a lock on a table for longer than a statement may wait."""
 
     public = "PostgreSQL answers too slowly: a table is locked"
 
 
 class ReplayConflict(PostgresUnavailable):
-    """A standby ended a read because it was in the way of what the primary had done."""
+    """A standby ended a read because it conflicted with replaying the primary's changes."""
 
 
 class Unsupported(PostgresUnavailable):
-    """This server has no such function, as those that keep no log of writes as PostgreSQL does."""
+    """This server does not support a function, for example if it keeps no write-ahead log."""
 
 
 class NoConnection(PostgresUnavailable):
@@ -58,20 +58,20 @@ class NoConnection(PostgresUnavailable):
 
 
 class InvalidReply(PostgresUnavailable, StoreInvalidReply):
-    """PostgreSQL answered with something else than what was asked for."""
+    """PostgreSQL's reply does not have the expected form."""
 
     public = "PostgreSQL sent an invalid reply"
 
 
 def reason_of(error: Exception) -> str:
-    """What the server or the driver says, in one line."""
+    """Returns the message of the server or the driver in one line."""
     diagnosis = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     lines = (diagnosis or str(error) or type(error).__name__).strip().splitlines()
     return _PREAMBLE.sub("", lines[0] if lines else "")[:MAX_REASON]
 
 
-# What the server or libpq says (in English: other languages are repeated without a hint), and the
-# settings to look at.
+# Messages of the server or libpq, and the settings to check. Only English messages are recognized;
+# those in other languages are repeated without a hint.
 _HINTS = (
     (r"password authentication failed|no password supplied", ("user", "password")),
     (r"role .* does not exist|role .* is not permitted to log in", ("user",)),
@@ -81,13 +81,13 @@ _HINTS = (
         ("tls",),
     ),
 )
-# The limits of a role or a database, those of the server, and pgbouncer's.
+# Connection limits of a role or a database, of the server, and of pgbouncer.
 _TOO_MANY = re.compile(
     r"too many (connections|clients)|connection slots are reserved|no more connections allowed"
 )
 
 
-# What other tables than BullMQ's lead to.
+# Errors that occur if the tables are not BullMQ's.
 _NOT_OF_BULLMQ = (
     *(errors.UndefinedColumn, errors.UndefinedObject, errors.UndefinedFunction),
     *(errors.DatatypeMismatch, errors.WrongObjectType, errors.DataError),
@@ -95,7 +95,7 @@ _NOT_OF_BULLMQ = (
 
 
 def connection_error(settings: PostgresSettings, error: Exception) -> PostgresUnavailable:
-    """What to raise where no connection can be made."""
+    """Returns the error to raise if no connection can be made."""
     reason = reason_of(error)
     where = f"PostgreSQL at {settings.address}"
     for pattern, fields in _HINTS:
@@ -111,7 +111,7 @@ def connection_error(settings: PostgresSettings, error: Exception) -> PostgresUn
 
 
 def read_error(settings: PostgresSettings, error: psycopg.Error, limit_ms: int) -> StoreUnavailable:
-    """What to raise where a statement failed, which may take `limit_ms`."""
+    """Returns the error to raise if a statement failed whose time limit is `limit_ms`."""
     where = f"PostgreSQL at {settings.address}"
     if isinstance(error, errors.QueryCanceled):
         return TooSlow(f"{where} answers too slowly: a statement took over {limit_ms} ms")
@@ -121,7 +121,7 @@ def read_error(settings: PostgresSettings, error: psycopg.Error, limit_ms: int) 
             "pg_locks"
         )
     if isinstance(error, errors.SerializationFailure):
-        # In a transaction that only reads there is no other reason for it.
+        # In a transaction that only reads, this error has no other cause.
         return ReplayConflict(
             f"{where} is a standby that ends our reads: {reason_of(error)}; see "
             "hot_standby_feedback and max_standby_streaming_delay there"

@@ -1,4 +1,4 @@
-"""One job with all that BullMQ keeps of it, in one round trip."""
+"""Reads everything that BullMQ stores about one job, in one round trip."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_LOG_LINE_LENGTH = 10_000  # characters
 MAX_REASON_LENGTH = 10_000  # characters
 MAX_CHILDREN = 100  # of each kind, by name
 
-# What became of a child, by its status there.
+# The outcome of a child, by its status in `job_dependency`.
 OUTCOMES = {
     "processed": "processed",
     "pending": "unprocessed",
@@ -43,7 +43,7 @@ async def read_job(
     logs: int,
     limits: ReadLimits,
 ) -> JobDetail | None:
-    """The job, with `logs` of its log lines from index `first_log` on; None where it is gone.
+    """Returns the job, with `logs` of its log lines from index `first_log` on; None if it is gone.
 
     Raises PostgresUnavailable.
     """
@@ -88,7 +88,9 @@ async def read_job(
 
 
 def _fields(unbounded: Sequence[Any]) -> dict[str, bytes | None]:
-    """The fields of job.sql; of those that are too long, how long they are."""
+    """Returns the fields of job.sql, with a note of the length in place of a field that is too
+    long.
+    """
     fields: dict[str, bytes | None] = {}
     for field, size, text in zip(_FIELDS, unbounded[::2], unbounded[1::2], strict=True):
         if size is not None and text is None:
@@ -99,7 +101,7 @@ def _fields(unbounded: Sequence[Any]) -> dict[str, bytes | None]:
 
 
 def _state(kept_as: str, priority: int, *, paused: bool) -> State | None:
-    """The state of a job that PostgreSQL has in this one; None for one of a later migration."""
+    """Returns the state of a job by its value in PostgreSQL; None for one of a later migration."""
     if kept_as == "waiting" and priority > 0:
         return State.PRIORITIZED
     if kept_as == "waiting" and paused:
@@ -108,7 +110,7 @@ def _state(kept_as: str, priority: int, *, paused: bool) -> State | None:
 
 
 def _key(near: Queue, queue: str, job_id: str) -> JobKey:
-    """A job of the same schema."""
+    """Returns the key of a job in the same schema."""
     return JobKey(near.prefix, shown_text(queue), raw_text(job_id))
 
 

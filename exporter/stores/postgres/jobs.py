@@ -1,4 +1,4 @@
-"""A page of a queue's jobs, in two round trips; and all of them, batch by batch."""
+"""Reads a page of a queue's jobs in two round trips, or all of them in batches."""
 
 from __future__ import annotations
 
@@ -29,29 +29,30 @@ PAGE, JOBS, SIZES = map(load_statement, ("page.sql", "jobs.sql", "sizes.sql"))
 # Characters of a job's name that are read.
 MAX_NAME_LENGTH = 65_536
 
-# All jobs of a state are read in such batches, and no further than this. Open Archiver keeps 5,000
-# failed jobs; elsewhere there may be millions.
+# All jobs of a state are read in batches of this size, up to this number of jobs. Open Archiver
+# keeps 5,000 failed jobs; elsewhere there may be millions.
 SCAN_BATCH_SIZE = 100
 MAX_SCANNED_JOBS = 20_000
-# A batch of more bytes is cut shorter: to parse it and look through it holds us, not PostgreSQL.
+# A batch of more bytes is cut short: parsing and searching it would block the exporter, not
+# PostgreSQL.
 SCAN_BATCH_BYTES = 512 << 10
 
-# A state of a queue as PostgreSQL has it: jobs of a paused queue stay `waiting`, and prioritized
-# ones are waiting, with a priority.
+# Whether a queue is paused. In PostgreSQL, jobs of a paused queue stay `waiting`, and prioritized
+# jobs are `waiting` with a priority.
 _PAUSED = """
 EXISTS (SELECT FROM meta WHERE meta.queue = %(queue)s AND field = 'paused' AND value = '1')
 """
 
 
 class _Order(NamedTuple):
-    """Which jobs are of a state, and by what BullMQ orders them before `seq` (get_range)."""
+    """The condition for jobs of a state, and what BullMQ orders by before `seq` (get_range)."""
 
     condition: sql.SQL
     key: sql.SQL
 
 
-# Workers take jobs with a negative priority first. BullMQ accepts them, and has them in no list and
-# in none of its counts (6.7.0: get_counts, get_range); Job.getState() says `waiting`.
+# Workers take jobs with a negative priority first. BullMQ accepts such jobs but omits them from all
+# of its lists and counts (6.7.0: get_counts, get_range); Job.getState() returns `waiting`.
 _NOT_PRIORITIZED = "state = 'waiting' AND priority <= 0"
 _NO_KEY, _PRIORITY, _FINISHED_AT = map(sql.SQL, ("0::bigint", "priority", "finished_at_ms"))
 _ORDERS = {
@@ -78,10 +79,10 @@ def _page(state: State, *, newest_first: bool, beyond: sql.Composable = _ALL) ->
 
 
 class _Listed(NamedTuple):
-    """A job of a page: where it stands, and how long its UNBOUNDED fields are (bytes)."""
+    """A job of a page: its position, and the lengths of its UNBOUNDED fields (bytes)."""
 
     id: str
-    key: int | None  # None: the row has no time, which BullMQ always writes
+    key: int | None  # None if the row has no time, although BullMQ always writes one
     seq: int
     sizes: tuple[int, ...]
 
@@ -103,10 +104,10 @@ async def read_page(
     large_counts: LargeCounts,
     without: Sequence[str] = (),
 ) -> Page:
-    """At most `limit` jobs from index `start` on, oldest first or newest first.
+    """Returns at most `limit` jobs from index `start` on, oldest first or newest first.
 
-    Fields `without` are not read. A job that is removed between the two round trips is left out.
-    Raises PostgresUnavailable.
+    The fields in `without` are not read. A job that is removed between the two round trips is
+    omitted. Raises PostgresUnavailable.
     """
     rows, [count_row], [finished_row] = await reader.read_together(
         [_page(state, newest_first=newest_first), *ALL_COUNTS],
@@ -137,7 +138,7 @@ async def read_jobs(
     limits: ReadLimits,
     without: Sequence[str],
 ) -> tuple[Job, ...]:
-    """The jobs that are still there of these. Raises PostgresUnavailable."""
+    """Returns those of these jobs that still exist. Raises PostgresUnavailable."""
     texts = [each for each in map(sendable, ids) if each is not None]
     if not texts:
         return ()
@@ -195,7 +196,7 @@ def job_of(
     attempts_made: int,
     fields: Mapping[str, Any],
 ) -> Job:
-    """A job from its row; `times` are when it was added, taken and finished (epoch ms)."""
+    """Builds a job from its row; `times` are when it was added, started and finished (epoch ms)."""
     added, processed, finished = times
     reason = fields["failedReason"] or b""
     traces = parse_json(fields["stacktrace"] or b"[]")
@@ -206,7 +207,7 @@ def job_of(
         name=shown_text(name),
         data={} if data is None else parse_json(data),
         state=state,
-        # BullMQ takes an empty reason for none.
+        # BullMQ treats an empty reason as none.
         failed_reason=text(reason if isinstance(reason, bytes) else raw_text(reason)) or None,
         timestamp=added,
         processed_on=processed,
@@ -218,10 +219,10 @@ def job_of(
 
 
 class Scan:
-    """All jobs of one state, newest or oldest first, within a time and a number.
+    """Reads all jobs of one state, newest or oldest first, up to a time limit and a maximum number.
 
-    Each batch begins behind the last job of the batch before it, by the value it is ordered by: no
-    job is read twice, and none is passed over that keeps its place.
+    Each batch begins after the last job of the previous batch, by the value that jobs are ordered
+    by. So no job is read twice, and no job that keeps its position is skipped.
     """
 
     def __init__(
@@ -237,12 +238,12 @@ class Scan:
         self._reader, self._queue, self._state = reader, queue, state
         self._newest_first, self._limits = newest_first, limits
         self._large_counts = large_counts
-        self.counts: Mapping[State, int] = {}  # of the queue, when it began
+        self.counts: Mapping[State, int] = {}  # of the queue, when the scan began
         self.seen = 0
         self.complete = False  # whether every job was seen
 
     async def jobs(self) -> AsyncGenerator[Job, None]:
-        """Each job once. Raises PostgresUnavailable."""
+        """Yields each job once. Raises PostgresUnavailable."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._limits.scan_seconds
         counted = await read_all_counts(self._reader, self._queue)
@@ -261,7 +262,7 @@ class Scan:
                 return
             last = fitting[-1]
             if last.key is None:
-                return  # nothing is beyond it
+                return  # no job compares as being after it
 
     async def _list_behind(self, last: _Listed | None) -> list[_Listed]:
         beyond = _ALL
@@ -282,7 +283,7 @@ class Scan:
 
 
 def _fitting(listed: Sequence[_Listed], limits: ReadLimits) -> Sequence[_Listed]:
-    """As many of the jobs as have no more than SCAN_BATCH_BYTES together, one at least."""
+    """Returns the first jobs that together have at most SCAN_BATCH_BYTES, but at least one job."""
     left = SCAN_BATCH_BYTES
     for number, each in enumerate(listed):
         left -= sum(size for size in each.sizes if size <= limits.field_bytes)

@@ -1,11 +1,12 @@
 """Counts of jobs that are too many to be counted at each poll.
 
-To count a million rows of an index takes PostgreSQL 15 some 100 ms. So finished jobs, and others of
-which a queue has more than the poll counts, are counted in turn: the oldest count first, as far as
-a small share of time allows, where the count of unfinished jobs, which alerts look at, counts as
-several times as old. Of queues with few jobs all fit, and are counted each time. A queue
-without new events is left out until its counts are MAX_IDLE_SECONDS old, since whatever adds or
-removes jobs writes an event; events that commit out of order are the reason for the limit.
+Counting a million rows of an index takes PostgreSQL 15 about 100 ms. So finished jobs, and jobs of
+other states if a queue has more of them than a poll counts, are counted within a small share of the
+time: the oldest count is renewed first. A count of unfinished jobs, which alerts use, is treated as
+several times as old as it is. If queues have few jobs, all counts fit into that share and are made
+at each poll. A queue without new events is skipped until its counts are MAX_IDLE_SECONDS old,
+because everything that adds or removes jobs writes an event. The limit exists because events may be
+committed out of order.
 """
 
 from __future__ import annotations
@@ -20,49 +21,50 @@ from exporter.stores.postgres.client import PostgresReader, sendable
 from exporter.stores.postgres.errors import TooSlow
 from exporter.stores.postgres.statements import load_statement
 
-# Which part of the time PostgreSQL may count: 5 ms every 5 s, and twice as much while a count is
-# about to be too old to be exposed.
+# The share of time that PostgreSQL may spend on counting: 5 ms every 5 s, and twice as much while a
+# count is about to become too old to be exposed.
 SHARE, LATE_SHARE = 0.001, 0.002
-# A count of unfinished jobs is taken to be so many times as old as it is.
+# A count of unfinished jobs is treated as this many times as old as it is.
 UNFINISHED_WEIGHT = 8
-# How many seconds of counting may be saved up, and how many there are at a start, for what was
-# never counted.
+# Seconds of counting that may be saved up, and those available at the start, when nothing has been
+# counted yet.
 MAX_CREDIT_SECONDS = 0.05
 FIRST_CREDIT_SECONDS = 1.0
-# What a row is taken to cost before any was counted.
+# The assumed cost of a row before any rows were counted.
 ROW_SECONDS = 0.2e-6
-# What one count is taken to cost apart from its rows.
+# The assumed cost of one count in addition to the cost of its rows.
 COUNT_SECONDS = 20e-6
-# One statement may count so many rows, as far as is known: about a third of its time limit.
+# Rows that one statement may count, as estimated from the last counts: about a third of its time
+# limit.
 MAX_ROWS_PER_STATEMENT = 300_000
-# A queue without events is counted again after so many seconds.
+# A queue without events is counted again after this many seconds.
 MAX_IDLE_SECONDS = 60.0
 # An older count is not exposed.
 MAX_AGE_SECONDS = 600.0
-# A count that takes longer than a statement may is tried again after so many seconds at first, and
-# each time after twice as many.
+# A count that exceeds the time limit of a statement is tried again after this many seconds. The
+# delay doubles with each failure, up to the maximum.
 RETRY_SECONDS = 5.0
 MAX_RETRY_SECONDS = 3600.0
 
 COUNT = load_statement("large_counts.sql")
 FINISHED = (State.COMPLETED, State.FAILED)
 
-# A queue, and the state of its jobs; WAITING stands for PAUSED, too.
+# A queue and a state of its jobs; WAITING also stands for PAUSED.
 Place = tuple[Queue, State]
 
 
 class _Known(NamedTuple):
-    """What is known of a count: `jobs` is None where it could not be counted."""
+    """The last result of a count: `jobs` is None if they could not be counted."""
 
     jobs: int | None
     counted_at: float  # monotonic
-    mark: object  # what its queue's events were then
-    due: float = 0.0  # not before then
+    mark: object  # the mark of its queue's events at that time
+    due: float = 0.0  # monotonic; it is not counted again earlier
     pause: float = RETRY_SECONDS
 
 
 class LargeCounts:
-    """Counts as far as time allows, and remembers."""
+    """Counts jobs within its share of time, and remembers the results."""
 
     def __init__(self, reader: PostgresReader) -> None:
         self._reader = reader
@@ -82,7 +84,8 @@ class LargeCounts:
         return known.jobs
 
     async def refresh(self, marks: Mapping[Place, object]) -> None:
-        """Count what is due of these, and forget others. `marks` differ where events have come.
+        """Make those of these counts that are due, and forget all others. A mark changes with new
+        events.
 
         Raises PostgresUnavailable.
         """
@@ -100,7 +103,7 @@ class LargeCounts:
             batch: list[Place] = []
             rows = 0
             while due and (not batch or rows + self._rows(due[0]) <= MAX_ROWS_PER_STATEMENT):
-                # What is left is spent as far as it goes, and one count more.
+                # The remaining credit is spent; the last count may exceed it.
                 if batch and rows * self._row_seconds + len(batch) * COUNT_SECONDS > self._credit:
                     break
                 rows += self._rows(due[0])
@@ -122,14 +125,14 @@ class LargeCounts:
         )
 
     def _urgency(self, now: float, place: Place) -> float:
-        """The age of a count, and more than any where there is none."""
+        """The weighted age of a count; one that was never made is treated as very old."""
         known = self._known.get(place)
         age = 2 * MAX_AGE_SECONDS if known is None else now - known.counted_at
         return age if place[1] in FINISHED else UNFINISHED_WEIGHT * age
 
     def _rows(self, place: Place) -> int:
         known = self._known.get(place)
-        # One that was never counted may be large: few of them are counted by one statement.
+        # A count that was never made may be large, so one statement makes only a few of them.
         return MAX_ROWS_PER_STATEMENT // 10 if known is None else known.jobs or 0
 
     async def _count(self, batch: list[Place], marks: Mapping[Place, object]) -> None:
@@ -144,7 +147,7 @@ class LargeCounts:
         except TooSlow:
             self._credit -= limit
             if len(batch) > 1:
-                # One of them alone may be too large.
+                # Perhaps only one of them is too large, so each is counted alone.
                 for place in batch:
                     if self._credit > 0:
                         await self._count([place], marks)

@@ -1,9 +1,9 @@
 """One poll: counts, ages, limits and schedulers of all queues.
 
-Two statements for up to QUEUE_BATCH_SIZE queues, and a third for counts that are large
-(`large_counts`). The first counts the jobs that are not finished, up to FRESH_JOBS of each state of
-a queue, in their partial indexes: 100 idle queues take PostgreSQL 15 2 ms. The second reads ages,
-only of queues that have such jobs. Each sees one moment.
+Up to QUEUE_BATCH_SIZE queues take two statements, and large counts take a third one
+(`large_counts`). The first statement counts unfinished jobs, up to FRESH_JOBS of each state of a
+queue, in their partial indexes: for 100 idle queues this takes 2 ms (PostgreSQL 15). The second
+reads ages, only for queues that have such jobs. Each statement sees one snapshot.
 """
 
 from __future__ import annotations
@@ -33,44 +33,47 @@ COUNTS, FINISHED_COUNTS, EDGES = map(
     load_statement, ("counts.sql", "finished_counts.sql", "edges.sql")
 )
 
-# Queues of one statement. Where one takes too long, as many are read by two statements, and so on:
-# it may be that PostgreSQL is busy for a moment, or that a queue has very much.
+# Queues that one statement reads. If a statement takes too long, its queues are split between two
+# statements, and so on, at most MAX_HALVINGS times: PostgreSQL may be busy for a moment, or a queue
+# may be very large.
 QUEUE_BATCH_SIZE = 200
 MAX_HALVINGS = 3
-# Jobs of one state of a queue that each poll counts.
+# Jobs of one state of a queue that each poll counts at most.
 FRESH_JOBS = 1000
-# Schedulers of a queue that are counted.
+# Schedulers of a queue that are counted at most.
 MAX_SCHEDULERS = 100_000
 # Characters of a text in `meta` that are read: a version, or a number.
 MAX_META_LENGTH = 100
-# Active jobs among which the oldest is looked for, those whose locks end first.
+# The oldest active job is searched for among this many, whose locks expire first.
 ACTIVE_JOBS = 1000
 
 # Why a count is absent.
 TOO_MANY = "too many jobs to be counted in the time for it"
 
-# The states as counts.sql and finished_counts.sql count them.
+# The states of unfinished jobs, in the order in which counts.sql returns them.
 UNFINISHED = (State.ACTIVE, State.DELAYED, State.WAITING, State.PRIORITIZED, State.WAITING_CHILDREN)
 
-# A request is for one queue, and so counts more jobs of each state, finished ones as well.
+# A request reads one queue, so it counts more jobs of each state, and finished jobs too.
 REQUESTED_JOBS = 100_000
 
 
 class Counted(NamedTuple):
-    """What counts.sql returns of a queue, and finished_counts.sql."""
+    """What counts.sql and finished_counts.sql return for one queue."""
 
     meta: Mapping[str, Any]
-    by_state: Mapping[State, int]  # WAITING stands for PAUSED, too
-    uncounted: frozenset[State]  # which of them have more jobs, or may have
+    by_state: Mapping[State, int]  # WAITING also stands for PAUSED
+    uncounted: frozenset[State]  # states that have more jobs, or may have more
     schedulers: int
-    last_event: object  # which table of jobs it is, and the event's id
+    last_event: object  # the oid of the table of jobs, and the event's id
     has_jobs: bool
     has_meta: bool
-    limiter: Any  # how many jobs the rate limiter has counted, and until when (ms)
+    limiter: Any  # jobs that the rate limiter has counted, and when they expire (ms)
 
     @classmethod
     def of(cls, row: Row, limit: int, finished: Row | None = None) -> Counted:
-        """Jobs of a state were counted up to `limit` and one more; finished ones may not be."""
+        """Jobs of each state were counted up to `limit` + 1; finished jobs may not have been
+        counted.
+        """
         _, has_meta, meta, *numbers, schedulers, last_event, has_jobs, limiter = row
         by_state = dict(zip(UNFINISHED, numbers, strict=True))
         by_state |= zip(FINISHED, finished[1:] if finished else (0, 0), strict=True)
@@ -103,13 +106,13 @@ class Counted(NamedTuple):
 
 
 class Edges(NamedTuple):
-    """What edges.sql returns of a queue. Times are epoch milliseconds."""
+    """What edges.sql returns for one queue. Times are epoch milliseconds."""
 
     oldest_waiting: int | None = None
-    oldest_active: Any = None  # when it was taken, and whether a worker holds it
+    oldest_active: Any = None  # when it started, and whether a worker holds its lock
     next_delayed: int | None = None
     oldest_waiting_children: int | None = None
-    runs: Any = None  # of schedulers: names and times
+    runs: Any = None  # names of schedulers, and when they run next
 
 
 class Poller:
@@ -125,7 +128,7 @@ class Poller:
         request_priority: RequestPriority | None = None,
         counts_large: bool = True,
     ) -> None:
-        """Without `counts_large` large counts are only taken as they are known."""
+        """Without `counts_large`, large counts are not made: the last known ones are used."""
         self._reader, self._schema, self._counts = reader, schema, counts
         self._counts_large = counts_large
         self._max_schedulers = max_schedulers
@@ -143,7 +146,8 @@ class Poller:
         try:
             return await self._poll(queues, configured)
         except (PostgresRefused, InvalidReply):
-            # What has become of the schema since says more than the statement that failed.
+            # If the schema has changed since, its check explains more than the statement that
+            # failed.
             self._schema.forget()
             await self._schema.check()
             raise
@@ -154,7 +158,7 @@ class Poller:
         counted: dict[Queue, Counted] = {}
         edges: dict[Queue, Edges] = {}
         if not queues:
-            # A poll of no queues shows all the same whether PostgreSQL answers.
+            # A poll without queues still shows whether PostgreSQL answers.
             await self._read_counts(())
         for batch in batched(queues, QUEUE_BATCH_SIZE):
             await self._request_priority.yield_to_requests()
@@ -173,7 +177,7 @@ class Poller:
         )
 
     async def poll_one(self, queue: Queue) -> QueueReading:
-        """A reading of one queue, whether it exists or not. Raises PostgresUnavailable."""
+        """A reading of one queue, even if it does not exist. Raises PostgresUnavailable."""
         counted = await read_all_counts(self._reader, queue)
         edges = await self._read_edges({queue: counted}, [queue])
         return self._reading(queue, counted, edges[queue])
@@ -188,7 +192,7 @@ class Poller:
         self._counts.forget()
 
     async def _read_counts(self, queues: Sequence[Queue]) -> dict[Queue, Counted]:
-        """What each poll counts, in the order of the queues."""
+        """Returns what each poll counts, in the order of the queues."""
         known = [any(self._counts.known((queue, state)) for state in FINISHED) for queue in queues]
         rows = await self._reader.read(COUNTS, **count_values(queues, FRESH_JOBS, known))
         by_place = {row[0]: row for row in rows}
@@ -227,7 +231,7 @@ class Poller:
             counts=counts,
             paused=counted.paused,
             version=None if version is None else label_text(raw_text(version)),
-            # What waits while its queue is paused waits for nobody.
+            # Jobs of a paused queue are not waiting for a worker.
             oldest_waiting=None if counted.paused else _seconds(edges.oldest_waiting),
             oldest_active=_seconds(taken),
             oldest_active_locked=None if taken is None else bool(held),
@@ -245,7 +249,7 @@ async def _in_parts(
     read: Callable[[Sequence[Queue]], Awaitable[dict[Queue, Found]]],
     halvings: int = MAX_HALVINGS,
 ) -> dict[Queue, Found]:
-    """What `read` returns of these queues; half of them at a time where that takes too long."""
+    """Returns what `read` returns for these queues, read in halves if it takes too long."""
     if not queues:
         return {}
     try:
@@ -259,7 +263,7 @@ async def _in_parts(
 
 
 async def read_all_counts(reader: PostgresReader, queue: Queue) -> Counted:
-    """What a request counts. Raises PostgresUnavailable."""
+    """Returns what a request counts. Raises PostgresUnavailable."""
     [row], [finished] = await reader.read_together(ALL_COUNTS, **all_count_values(queue))
     return Counted.of(row, REQUESTED_JOBS, finished)
 
@@ -268,13 +272,13 @@ ALL_COUNTS = (COUNTS, FINISHED_COUNTS)
 
 
 def all_count_values(queue: Queue) -> dict[str, Any]:
-    """The values of ALL_COUNTS."""
-    # One more shows that there are more.
+    """Returns the values for ALL_COUNTS."""
+    # The additional job shows that there are more.
     return {"finished": REQUESTED_JOBS + 1, **count_values([queue], REQUESTED_JOBS, [False])}
 
 
 def count_values(queues: Sequence[Queue], limit: int, known: Sequence[bool]) -> dict[str, Any]:
-    """The values of counts.sql."""
+    """Returns the values for counts.sql."""
     return {
         "at": [*range(len(queues))],
         "names": [sendable(queue.raw_name) for queue in queues],
@@ -286,9 +290,10 @@ def count_values(queues: Sequence[Queue], limit: int, known: Sequence[bool]) -> 
 
 
 def counts_of(queue: Queue, counted: Counted, large: LargeCounts) -> dict[State, int]:
-    """Jobs by state, except those that are too many to be counted.
+    """Returns the number of jobs by state, without states that have too many jobs to be counted.
 
-    A paused queue's jobs stay `waiting` there; here they are PAUSED, since nobody takes them.
+    In PostgreSQL the jobs of a paused queue stay `waiting`; here they are PAUSED, because no worker
+    takes them.
     """
     known: dict[State, int | None] = {
         state: large.known((queue, state)) if state in counted.uncounted else number
@@ -300,7 +305,7 @@ def counts_of(queue: Queue, counted: Counted, large: LargeCounts) -> dict[State,
 
 
 def _large(counted: Mapping[Queue, Counted]) -> dict[Place, object]:
-    """The counts that are not made at each poll, each with its queue's last event."""
+    """Returns the counts that are not made at each poll, each with its queue's last event."""
     return {
         (queue, state): each.last_event
         for queue, each in counted.items()
@@ -315,11 +320,11 @@ def _seconds(milliseconds: Any) -> float | None:
 
 
 def _limits(counted: Counted, unreadable: list[tuple[str, str]]) -> QueueLimits:
-    """The limits of all workers together (6.7.0: rate_limit_ttl)."""
+    """Returns the limits that all workers share (6.7.0: rate_limit_ttl)."""
 
     def number(what: str, field: str) -> float | None:
         given = counted.meta.get(field)
-        # Queue.setGlobalConcurrency(Infinity) is no limit.
+        # Queue.setGlobalConcurrency(Infinity) sets no limit.
         if given is None or given == "Infinity":
             return None
         if not re.fullmatch(r"[0-9]{1,16}(\.[0-9]{1,16})?", given):
@@ -331,7 +336,8 @@ def _limits(counted: Counted, unreadable: list[tuple[str, str]]) -> QueueLimits:
     taken, expires = counted.limiter or (None, None)
     until = window_end = None
     if taken is not None and (end := _seconds(expires)) is not None and end > time.time():
-        # What Queue.rateLimit() sets is MAX_SAFE_INTEGER (set_rate_limit): no limit is higher.
+        # Queue.rateLimit() sets the number to MAX_SAFE_INTEGER (set_rate_limit): no limit is
+        # higher.
         if taken >= (MAX_SAFE_INTEGER if rate_max is None else min(rate_max, MAX_SAFE_INTEGER)):
             until = end
         elif rate_max is None:

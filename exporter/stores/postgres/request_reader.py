@@ -1,4 +1,4 @@
-"""What requests read of one PostgreSQL: a read for each question that the Jobs API asks."""
+"""Reads for requests to the Jobs API from one PostgreSQL, one for each kind of request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STATEMENT_MS = 1000
 
 
 class RequestReader(RequestReads):
-    """Reads for requests, over connections of its own: no poll delays one, and none delays a poll.
+    """Reads for requests, over its own connections: polls and requests do not delay each other.
 
     All reads raise PostgresUnavailable.
     """
@@ -55,7 +55,7 @@ class RequestReader(RequestReads):
         self._postgres = PostgresReader(
             settings.postgres, connections=API_CONNECTIONS, statement_ms=STATEMENT_MS
         )
-        # No priority: a request asks it.
+        # Without a request priority, because this poller serves the requests.
         self._poller = Poller(
             self._postgres,
             Schema(self._postgres),
@@ -94,7 +94,7 @@ class RequestReader(RequestReads):
             return await self._poller.poll(queues, configured=self._watched.configured)
 
     async def read_queue(self, queue: Queue) -> QueueReading:
-        """One queue, whether it exists or not."""
+        """One queue, even if it does not exist."""
         with self.understanding():
             return await self._poller.poll_one(queue)
 
@@ -108,7 +108,7 @@ class RequestReader(RequestReads):
         newest_first: bool,
         without: Sequence[str] = (),
     ) -> Page | None:
-        """A page of jobs; None if there is no such queue. See jobs.read_page."""
+        """Returns a page of jobs; None if there is no such queue. See jobs.read_page."""
         found = await read_page(
             self._postgres,
             queue,
@@ -125,14 +125,14 @@ class RequestReader(RequestReads):
     async def read_jobs(
         self, queue: Queue, state: State, ids: Sequence[bytes], *, without: Sequence[str]
     ) -> Sequence[Job]:
-        """Those of these jobs that are still there."""
+        """Returns those of these jobs that still exist."""
         with self.understanding():
             return await read_jobs(
                 self._postgres, queue, state, ids, limits=self._limits, without=without
             )
 
     async def read_failed(self, queue: Queue, ids: Sequence[bytes]) -> Sequence[Job]:
-        """Those of these jobs that are still there, without return values and what is long."""
+        """Returns those of these jobs that still exist, without return values and long fields."""
         return await read_jobs(
             self._postgres,
             queue,
@@ -143,14 +143,14 @@ class RequestReader(RequestReads):
         )
 
     async def existing(self, queue: Queue, ids: Sequence[bytes]) -> set[bytes]:
-        """Which of these jobs are still there."""
+        """Returns the ids of those of these jobs that still exist."""
         texts = [text for text in map(sendable, ids) if text is not None]
         with self.understanding():
             rows = await self._postgres.read(EXISTING, queue=sendable(queue.raw_name), ids=texts)
         return {raw_text(job_id) for (job_id,) in rows}
 
     def scan(self, queue: Queue, state: State, *, newest_first: bool) -> Scan:
-        """A reading of all jobs of a state, in batches."""
+        """Returns a scan of all jobs of a state, in batches."""
         return Scan(
             self._postgres,
             queue,
@@ -169,7 +169,7 @@ class RequestReader(RequestReads):
         logs: int,
         prefixes: Sequence[str],  # noqa: ARG002 - relatives are in the same schema
     ) -> JobDetail | None:
-        """One job in full; None if there is none. See job_detail.read_job."""
+        """Returns one job in full; None if it does not exist. See job_detail.read_job."""
         for spelling in spellings(job_id):
             if (text := sendable(spelling)) is None:
                 continue
@@ -181,17 +181,17 @@ class RequestReader(RequestReads):
         return None
 
     async def find_job(self, queue: Queue, job_id: bytes) -> bytes | None:
-        """The job's id as PostgreSQL has it; None if there is no such job."""
+        """Returns the job's id as PostgreSQL stores it; None if there is no such job."""
         existing = await self.existing(queue, spellings(job_id))
         return next((spelling for spelling in spellings(job_id) if spelling in existing), None)
 
     async def read_schedulers(
         self, queue: Queue, *, start: int, limit: int
     ) -> tuple[int | None, Sequence[Scheduler]]:
-        """How many schedulers there are, and a page of them. See schedulers.read_scheduler_page."""
+        """The number of schedulers, and a page of them. See schedulers.read_scheduler_page."""
         with self.understanding():
             return await read_scheduler_page(self._postgres, queue, start=start, limit=limit)
 
     async def read_eviction_policy(self) -> str | None:
-        """None: PostgreSQL removes nothing when it is full."""
+        """Returns None: PostgreSQL removes no data when it is full."""
         return None

@@ -21,8 +21,8 @@ MAX_TEXT_LENGTH = 1000  # characters
 async def read_scheduler_page(
     reader: PostgresReader, queue: Queue, *, start: int, limit: int
 ) -> tuple[int, tuple[Scheduler, ...]]:
-    """How many schedulers a queue has, and `limit` of them from index `start` on, the next to run
-    first. Raises PostgresUnavailable.
+    """Returns the number of a queue's schedulers, and `limit` of them from index `start` on,
+    ordered by their next run. Raises PostgresUnavailable.
     """
     [(total,)], rows = await reader.read_together(
         [TOTAL, PAGE],
@@ -37,8 +37,8 @@ async def read_scheduler_page(
 async def read_schedulers(
     reader: PostgresReader, queues: Sequence[Queue], *, most: int
 ) -> dict[Queue, list[tuple[Scheduler, str]]]:
-    """At most so many schedulers of each queue that have not ended, each with something that is
-    equal if the data of their jobs are. Raises PostgresUnavailable.
+    """Returns at most `most` schedulers of each queue that have not ended, each with a hash of the
+    data of its jobs. Raises PostgresUnavailable.
     """
     rows = await reader.read(
         SCHEDULERS,
@@ -59,7 +59,7 @@ def _scheduler(queue: Queue, row: Row) -> Scheduler:
     _, scheduler_id, next_run, name, pattern, tz, every, limit, end_date, iterations, *job, _ = row
     added, taken, count = job
     # A worker adds the next job when it takes the previous one, so that is when the scheduler last
-    # ran. Its first job is added when it is registered, which is no run.
+    # ran. The first job is added when the scheduler is registered, which does not count as a run.
     number = parse_json(count)
     ran = added if isinstance(number, int) and number > 1 else None
     return Scheduler(

@@ -9,8 +9,8 @@ from exporter.stores.postgres.client import PostgresReader, Row
 from exporter.stores.postgres.errors import PostgresRefused
 from exporter.stores.postgres.statements import load_statement
 
-# BullMQ's major version whose tables are known. A schema of a later migration says in
-# `min_client_version` from which version on clients understand it (migrator.js of 6.7.0).
+# BullMQ's major version whose tables are known. A schema of a later migration states in
+# `min_client_version` the first client version that understands it (migrator.js of 6.7.0).
 KNOWN_MAJOR = 6
 MIN_SERVER = 130_000  # 13, as BullMQ requires
 # The tables that are read.
@@ -24,22 +24,22 @@ TABLES = (
     "scheduler",
     "migration",
 )
-# How long a schema that was good counts as good.
+# How long a successful check of the schema is valid.
 TTL_SECONDS = 60.0
 
 RIGHTS, VERSION = load_statement("rights.sql"), load_statement("version.sql")
 
 
 class Schema:
-    """Looks at the schema before it is read, and again every minute."""
+    """Checks the schema before it is read, and again every minute."""
 
     def __init__(self, reader: PostgresReader) -> None:
         self._reader = reader
         self._good_until = 0.0
-        self.is_in_standby = False  # as of the last look
+        self.is_in_standby = False  # at the last check
 
     async def check(self) -> None:
-        """Raises PostgresRefused where BullMQ's tables cannot be read, with what to do."""
+        """Raises PostgresRefused, with what to do, if BullMQ's tables cannot be read."""
         now = time.monotonic()
         if now < self._good_until:
             return
@@ -94,5 +94,5 @@ class Schema:
         return row
 
     def forget(self) -> None:
-        """It is looked at again before the next read."""
+        """Check the schema again before the next read."""
         self._good_until = 0.0

@@ -1,4 +1,4 @@
-"""Whether a standby that is read is up to date: what it holds must not be taken for what is."""
+"""Checks whether a standby is up to date, so that old data is not exposed as current."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from exporter.stores.postgres.statements import load_statement
 
 STANDBY = load_statement("standby.sql")
 
-# A standby that has been behind for longer is not read. PostgreSQL lets reads hold up what the
-# primary has done for 30 s (max_standby_streaming_delay).
+# A standby that has been behind for longer is not read. By default, PostgreSQL lets reads delay the
+# replay of the primary's changes for 30 s (max_standby_streaming_delay).
 MAX_LAG_SECONDS = 60.0
 
 
 class Standby:
-    """Follows how far a standby is, from poll to poll.
+    """Tracks how far a standby is behind, from poll to poll.
 
-    The time of the last commit that it has replayed says nothing: a primary may rest for hours. So
-    what counts is for how long something that it has received is not replayed, or for how long it
-    has had no connection to the primary. Without replication by streaming, as where it is fed from
-    an archive or by a storage that is shared, neither can be known, and it is read as it is.
+    The time of the last commit that it has replayed shows nothing, because a primary may be idle
+    for hours. What counts is for how long something that it has received is not replayed, or for
+    how long it has had no connection to the primary. Without streaming replication, for example if
+    it is fed from an archive or shares the primary's storage, neither can be known, and it is read
+    as it is.
     """
 
     def __init__(self, reader: PostgresReader) -> None:
         self._reader = reader
-        self._not_replayed: tuple[float, int] | None = None  # since when, and up to where
+        self._not_replayed: tuple[float, int] | None = None  # since when, and up to which position
         self._disconnected_since: float | None = None
         self._is_supported = True
 
     async def check(self) -> None:
-        """Raises PostgresUnavailable if it is behind for too long."""
+        """Raises PostgresUnavailable if the standby has been behind for too long."""
         if not self._is_supported:
             return
         try:

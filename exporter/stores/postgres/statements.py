@@ -1,4 +1,4 @@
-"""The SQL statements of this package, a file for each in `sql`."""
+"""The SQL statements of this package, each in its own file in `sql`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from psycopg import sql
 
 
 def load_statement(name: str) -> sql.SQL:
-    """A statement, whose values stand in it as `%(name)s`."""
+    """Returns a statement, which refers to its values as `%(name)s`."""
     file = resources.files("exporter.stores.postgres").joinpath("sql", name)
     return sql.SQL(file.read_text("utf-8"))

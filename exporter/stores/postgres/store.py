@@ -1,4 +1,4 @@
-"""BullMQ's queues in one schema of PostgreSQL, as a store."""
+"""A store of the BullMQ queues in one schema of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from exporter.stores.request_reads import read_limits
 
 QUEUES = load_statement("queues.sql")
 
-# Names that one search reads in addition to those that may be watched.
+# Names that one search reads at most, in addition to those that may be watched.
 MAX_OTHER_NAMES = 10_000
 
 
@@ -48,8 +48,8 @@ class PostgresStore:
         self.kind, self.address = "PostgreSQL", settings.store_address
         self.timeout = settings.postgres.timeout
         self.limitations: Sequence[Remark] = ()
-        # The poll and the events have a connection of their own: requests of the API never delay
-        # them.
+        # The poll and the events share a connection of their own, so requests of the API never
+        # delay them.
         self._polling = PostgresReader(settings.postgres, connections=1)
         self._schema = Schema(self._polling)
         counts = LargeCounts(self._polling)

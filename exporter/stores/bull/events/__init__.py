@@ -1,1 +1,1 @@
-"""The events that Bull publishes: nobody keeps them, so they are heard or lost."""
+"""The events that Bull publishes. They are not stored: what is not heard is lost."""

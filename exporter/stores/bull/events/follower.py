@@ -1,4 +1,4 @@
-"""Hears what Bull publishes of the jobs of all its queues, and keeps their counters."""
+"""Hears what Bull publishes about the jobs of all its queues, and maintains their counters."""
 
 from __future__ import annotations
 
@@ -36,44 +36,47 @@ from exporter.stores.redis.client import RedisReader, readable
 
 log = logging.getLogger(__name__)
 
-# Seconds between two looks whether there is a queue of Bull, while there is none.
+# Seconds between two checks for a Bull queue, while there is none.
 LOOK_INTERVAL_SECONDS = 0.5
-# Seconds that a step waits for messages, and how long it rests after one that brought some: they
-# are few then, or read in batches. In between nothing is known of a job that is removed at once.
+# Seconds that a step waits for messages, and that it pauses after some arrived: unless there are
+# few, they are read in batches. If a job is removed during the pause, its hash can no longer be
+# read.
 WAIT_SECONDS = 0.5
 REST_SECONDS = 0.01
-# Seconds between two pings, with each of which some jobs are asked for that may be gone.
+# Seconds between two pings. With each ping, some tracked jobs that may be gone are looked up.
 PING_INTERVAL_SECONDS = 1.0
 # Messages that are counted before requests are served: 1 to 2 ms.
 COUNT_BATCH_SIZE = 100
 # Active jobs of a queue that are read when it is first followed. Bull keeps them in a list.
 MAX_ACTIVE_JOBS = 1000
-# Times of delayed jobs that one pipeline asks for, and jobs of one time. More are counted when they
-# are due.
+# Due times of delayed jobs that one pipeline reads, and jobs that are read for each of them.
+# Further jobs are counted when they are due.
 DUE_BATCH_SIZE = 10
 MAX_JOBS_OF_A_TIME = 5000
-# Up to so many jobs of one time it is checked whether one of them replaced another of its id.
+# If at most this many jobs have the same due time, each is checked: it may have replaced another
+# job with its id.
 MAX_CHECKED_JOBS_OF_A_TIME = 100
-# Queues that are noted if they are heard and not followed: settings exclude them, or they are new.
+# Queues that are remembered at most if they are heard but not followed: settings exclude them, or
+# they are new.
 MAX_UNKNOWN_QUEUES = 1000
-# Queues whose active jobs are read at once.
+# Queues whose active jobs are read by one pipeline.
 QUEUES_BATCH_SIZE = 100
 
 
 class _Ping(NamedTuple):
-    """What is known for certain once a ping is answered: all is read that came before."""
+    """What is certain once a ping is answered, because every earlier message was read by then."""
 
-    answers: int  # how many there will be then
+    answers: int  # number of answered pings at that time
     asked: Sequence[Candidate]
     exist: Sequence[Any]
     ahead: frozenset[QueueEventCounter]
 
 
 class BullFollower(EventFollower):
-    """Counts what happens to jobs of Bull's `queues`, from what it publishes.
+    """Counts what happens to the jobs of Bull's `queues`, from the messages that Bull publishes.
 
-    Nobody keeps a message: while the subscription is interrupted nothing is counted, except for
-    finished jobs that are kept. `unheard` of the tallies says for how long that was.
+    Messages are not stored: while the subscription is interrupted nothing is counted, except for
+    finished jobs that are kept. `unheard` of the tallies is the total duration of interruptions.
     """
 
     def __init__(
@@ -93,44 +96,47 @@ class BullFollower(EventFollower):
         self._stale_jobs = StaleJobs()
         self._backfill = Backfill(redis, None, self._counts.consistent)
         self._by_base: dict[bytes, QueueEventCounter] = {}
-        self._since: dict[QueueEventCounter, int] = {}  # since when all is heard, epoch ms
-        self._untracked = 0  # jobs that could not be tracked up to then
+        self._since: dict[QueueEventCounter, int] = {}  # since when everything is heard (epoch ms)
+        self._untracked = 0  # jobs that could not be tracked before that
         self._must_reopen = True
         self._ping: _Ping | None = None
         self._ping_due = 0.0  # monotonic
-        # The jobs that were active when their queues were first read, and since when. They are
-        # noted once all is read that was published before: so many pings are answered then.
-        # And which of them were heard of meanwhile.
+        # The jobs that were active when their queues were first read, and when they started. They
+        # are tracked once every earlier message has been read: `_active_after` pings are answered
+        # by then. `_moved` holds the jobs of these queues that were heard of in the meantime.
         self._active: dict[QueueEventCounter, list[tuple[bytes, int]]] = {}
         self._active_after = 0
         self._moved: dict[QueueEventCounter, set[bytes]] = {}
         self._last_at, self._sequence = 0, 0
-        # When the searches began that found the queues of now and of before (epoch ms).
+        # When the search before the last one began, and when the last one began (epoch ms).
         self._searches: tuple[int | None, int | None] = (None, None)
         self._has_queues = False
-        # When there was no queue of Bull, before there was one (epoch ms).
+        # The last time when there was no Bull queue, before the first one appeared (epoch ms).
         self._none_at: int | None = None
-        # Queues that are heard and not followed: since when (epoch ms).
+        # Queues that are heard but not followed, and since when (epoch ms).
         self._unknown: dict[bytes, int] = {}
         self._unknown_heard = asyncio.Event()
 
     @property
     def has_begun(self) -> bool:
-        """Whether there is, or was, a queue of Bull: before there is nothing to report."""
+        """Whether there is, or was, a Bull queue. Until then there is nothing to report."""
         return self._has_queues
 
     def _understanding(self) -> AbstractContextManager[None]:
         return self._redis.understanding()
 
     def _begin_anew(self) -> None:
-        """What was heard in a step that failed may be counted in part: it counts as not heard."""
+        """Reopen after a failed step: messages of it may be counted in part. They count as not
+        heard.
+        """
         self._must_reopen = True
 
     async def run(self) -> None:
-        """Follow until cancelled, then save. Without a queue of Bull nothing is opened."""
+        """Follow until cancelled, then save. Nothing is opened until there is a Bull queue."""
         while not (queues := self._queues()):
             if queues is not None:
-                # Queues that are named are never new: their kind was not known yet.
+                # None if the settings name the queues: those are never new, only their kind was not
+                # known yet.
                 self._none_at = self._searched_at()
             await asyncio.sleep(LOOK_INTERVAL_SECONDS)
         self._has_queues = True
@@ -140,18 +146,18 @@ class BullFollower(EventFollower):
             await self._subscription.close()
 
     async def tallies(self) -> Tallies | None:
-        """See EventCounters.tallies; None, too, before there was a queue."""
+        """See EventCounters.tallies; also None until there is a Bull queue."""
         return await super().tallies() if self._has_queues else None
 
     async def sign_of_new_queue(self) -> None:
-        """Wait until a queue is heard that is not followed, each once."""
+        """Wait until a queue that is not followed is heard for the first time."""
         await self._unknown_heard.wait()
         self._unknown_heard.clear()
 
     # One step
 
     async def _step(self) -> float:
-        """Hear what has come; how long to rest before the next time, in seconds."""
+        """Count the messages that have arrived; returns how many seconds to pause afterwards."""
         await self._resolve()
         if not await self._keep_up_with_queues():
             return WAIT_SECONDS
@@ -171,7 +177,9 @@ class BullFollower(EventFollower):
         return REST_SECONDS if heard else 0.0
 
     async def _keep_up_with_queues(self) -> bool:
-        """Begin to follow the queues that have appeared; False before there are any to know of."""
+        """Follow new queues and stop following removed ones; returns False until the queues are
+        known.
+        """
         if (none_at := self._none_at) is not None:
             self._counts.note_none()
             if self._counts.heard_until is None:
@@ -202,10 +210,11 @@ class BullFollower(EventFollower):
         return True
 
     def _first_heard(self, opened: Sequence[QueueEventCounter]) -> int | None:
-        """Since when messages of these queues, which are new, were not counted; None if since now.
+        """Returns since when messages of these new queues were not counted; None if there were
+        none.
 
-        Under a prefix that is heard that was with the first one. Under another they may have
-        appeared as soon as the search had begun that did not find them.
+        If their prefix was already heard, this is when the first message arrived. Under another
+        prefix they may have appeared as soon as the search that did not find them had begun.
         """
         before = self._searches[0]
         patterns = {pattern_of(counter.queue.prefix) for counter in opened}
@@ -217,7 +226,7 @@ class BullFollower(EventFollower):
         return min((self._unknown[base] for base in bases if base in self._unknown), default=None)
 
     def _open(self, queues: Iterable[Queue]) -> list[QueueEventCounter]:
-        """Their counters, with the time since which what happened in them is to be counted."""
+        """Returns the counters of these queues, with the time from which on events are counted."""
         opened = [self._counts.open(queue) for queue in queues]
         if self._counts.begins_now:
             now = _now()
@@ -226,7 +235,7 @@ class BullFollower(EventFollower):
                 counter.start(now)
             self._counts.heard_until = now
         elif (before := self._searches[0]) is not None:
-            # New ones did not exist when the search began that did not find them.
+            # New queues did not exist yet when the search that did not find them began.
             for counter in opened:
                 if counter.cursor.position == BEGIN:
                     counter.cursor.position = b"%d-0" % max(0, before - CLOCK_SKEW_MS)
@@ -247,7 +256,7 @@ class BullFollower(EventFollower):
             self._must_reopen = False
 
     async def _begin_to_hear(self, counters: Sequence[QueueEventCounter]) -> None:
-        """All that happens in these queues from now on is heard; what happened before was not."""
+        """Note that these queues are heard from now on, and what happened before was not."""
         now = _now()
         reopened = self._must_reopen
         active = await self._read_active(counters)
@@ -279,7 +288,7 @@ class BullFollower(EventFollower):
     async def _read_active(
         self, counters: Iterable[QueueEventCounter]
     ) -> dict[QueueEventCounter, list[tuple[bytes, int]]]:
-        """The jobs that are active, and since when: what becomes of them is heard."""
+        """Returns the active jobs and when they started: their outcomes will be heard."""
         active: dict[QueueEventCounter, list[tuple[bytes, int]]] = {}
         for batch in batched(counters, QUEUES_BATCH_SIZE):
             lists = readable(
@@ -297,7 +306,7 @@ class BullFollower(EventFollower):
                 started = await self._redis.pipeline(
                     [(b"HGET", key, b"processedOn") for key in keys]
                 )
-                # One without is not yet taken, and will be heard of.
+                # A job without this field has not started yet, and will be heard of when it does.
                 active[counter] = [
                     (job_id, number(at))
                     for job_id, at in zip(job_ids, started, strict=True)
@@ -308,17 +317,17 @@ class BullFollower(EventFollower):
     # Counting
 
     async def _count(self, received: Sequence[Message]) -> None:
-        """Count messages. Raises RedisUnavailable before anything of them is counted."""
+        """Count messages. Raises RedisUnavailable before any of them is counted."""
         if not received:
             return
         heard: dict[QueueEventCounter, list[Heard]] = {}
         for message in received:
             base, kind = split_channel(message.channel)
             counter = self._by_base.get(base)
-            # Where one pattern includes another, a message comes once for each.
             if counter is None:
                 self._note_unknown(base, kind, message)
                 continue
+            # If one pattern includes another, a message arrives once for each of them.
             if message.pattern != pattern_of(counter.queue.prefix).encode():
                 continue
             if (understood := understand(kind, message.payload)) is not None:
@@ -360,7 +369,7 @@ class BullFollower(EventFollower):
             self._unknown_heard.set()
 
     def _next_time(self) -> int:
-        """Now, and never before what was heard earlier."""
+        """Returns the present time, but never a time before that of an earlier message."""
         return max(_now(), self._last_at)
 
     def _next_id(self, at: int) -> bytes:
@@ -371,7 +380,7 @@ class BullFollower(EventFollower):
     async def _read_due(
         self, heard: dict[QueueEventCounter, list[Heard]]
     ) -> dict[QueueEventCounter, dict[int, list[bytes]]]:
-        """The jobs that are delayed until the times that messages name."""
+        """Returns the jobs that are delayed until the times given in messages."""
         times = [
             (counter, due)
             for counter, of_queue in heard.items()
@@ -401,7 +410,7 @@ class BullFollower(EventFollower):
         heard: dict[QueueEventCounter, list[Heard]],
         due: dict[QueueEventCounter, dict[int, list[bytes]]],
     ) -> dict[QueueEventCounter, dict[bytes, JobHash]]:
-        """The hashes of the jobs without which it is not known what their messages mean."""
+        """Returns the hashes of the jobs whose messages cannot be interpreted without them."""
         needed: dict[tuple[QueueEventCounter, bytes], bool] = {}  # and whether with the options
         for counter, of_queue in heard.items():
             for each in of_queue:
@@ -431,7 +440,7 @@ class BullFollower(EventFollower):
             hashes.setdefault(counter, {})[job_id] = known
         return hashes
 
-    # What pings are for
+    # Pings
 
     async def _ping_if_due(self) -> None:
         now = time.monotonic()
@@ -450,7 +459,7 @@ class BullFollower(EventFollower):
             counter.note_check()
 
     async def _note_answers(self) -> None:
-        """All is counted that came before the answer of the ping."""
+        """If the ping is answered, note what is certain: every earlier message was counted."""
         ping = self._ping
         if ping is None or self._subscription.answered < ping.answers:
             return
@@ -467,7 +476,7 @@ class BullFollower(EventFollower):
                 await self._resolve()
 
     def _note_active(self) -> None:
-        """Track the jobs that were active before they were heard of."""
+        """Track the jobs that were already active when their queues were first read."""
         active, self._active = self._active, {}
         moved, self._moved = self._moved, {}
         for counter, jobs in active.items():

@@ -1,4 +1,4 @@
-"""What a server sends on a connection that is subscribed, piece by piece, and as little of it as is
+"""Parses what a server sends on a subscribed connection, piece by piece, and keeps only what is
 needed.
 """
 
@@ -7,12 +7,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-# Bytes of a message that are kept: its job's id, and a reason, are in its beginning. The rest, such
-# as megabytes of a return value or of progress, is never held.
+# Bytes of a message that are kept: the job's id and the reason are at its beginning. The rest, such
+# as megabytes of a return value or of progress, is never kept in memory.
 MAX_KEPT_BYTES = 64 * 1024
-# Items of a frame; a message has four.
+# Items of a frame at most; a message has four.
 MAX_ITEMS = 8
-# A line that begins an item: its kind, and a length or a short text.
+# Bytes of the line that begins an item at most: its kind, and a length or a short text.
 MAX_LINE_BYTES = 1024
 
 _LENGTH = re.compile(rb"[0-9]{1,10}")
@@ -26,7 +26,7 @@ class Text(NamedTuple):
 
 
 class ErrorReply(NamedTuple):
-    """A reply that is an error, by its text."""
+    """An error reply, with its text."""
 
     message: str
 
@@ -35,14 +35,14 @@ Frame = list[Text] | ErrorReply
 
 
 class InvalidFrame(Exception):
-    """This is nothing that a server says to a subscriber."""
+    """The server sent something that it does not send to subscribers."""
 
 
 class FrameParser:
-    """Takes bytes as they arrive, and gives the frames that are complete: lists of texts.
+    """Takes bytes as they arrive, and returns complete frames: lists of texts.
 
-    A number or a line counts as a text, and a reply that is no list as one of a single item. Every
-    byte of a text beyond MAX_KEPT_BYTES is dropped as it arrives.
+    A number or a line counts as a text, and a reply that is not a list counts as a list of one
+    item. Every byte of a text beyond MAX_KEPT_BYTES is dropped as it arrives.
     """
 
     def __init__(self) -> None:
@@ -50,11 +50,11 @@ class FrameParser:
         self._at = 0
         self._items: list[Text] = []
         self._missing = 0  # items of the frame that are still to come
-        self._kept = b""  # of a long text that arrives
-        self._skip = 0  # bytes that are dropped, up to the end of that text
+        self._kept = b""  # of a long text that is arriving
+        self._skip = 0  # bytes to drop, up to the end of that text
 
     def feed(self, piece: bytes) -> list[Frame]:
-        """The frames that are complete with this piece. Raises InvalidFrame."""
+        """Returns the frames that are complete with this piece. Raises InvalidFrame."""
         self._data, self._at = self._data[self._at :] + piece, 0
         frames: list[Frame] = []
         while self._skip_rest() and (end := self._end_of_line()) is not None:
@@ -81,7 +81,7 @@ class FrameParser:
         return frames
 
     def _end_of_line(self) -> int | None:
-        """Where the line ends that begins an item; None if it has not arrived."""
+        """Returns the end of the line that begins an item; None if it has not arrived."""
         end = self._data.find(b"\r\n", self._at, self._at + MAX_LINE_BYTES)
         if end <= self._at:
             if end == self._at or len(self._data) - self._at >= MAX_LINE_BYTES:
@@ -90,7 +90,7 @@ class FrameParser:
         return end
 
     def _take_text(self, size: int, begin: int) -> Text | None:
-        """The text of this size that begins there; None if what is kept of it has not arrived."""
+        """Returns the text of this size at `begin`; None if the part to keep has not arrived."""
         kept = min(size, MAX_KEPT_BYTES)
         if len(self._data) < begin + kept + 2:
             return None
@@ -99,7 +99,7 @@ class FrameParser:
         return Text(self._data[begin : begin + kept], is_whole=kept == size)
 
     def _skip_rest(self) -> bool:
-        """Drop what is not kept of a text; whether all of that has arrived."""
+        """Drop the rest of a text that is not kept; returns whether all of it has arrived."""
         passed = min(self._skip, len(self._data) - self._at)
         self._skip -= passed
         self._at += passed

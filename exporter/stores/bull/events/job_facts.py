@@ -1,4 +1,4 @@
-"""What the hashes of Bull's jobs hold beyond what it publishes."""
+"""Reads facts about Bull's jobs that its messages do not contain, from the hashes of the jobs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ async def ask(
     in_detail: Collection[bytes] = (),
     with_reason: Collection[bytes] = (),
 ) -> dict[bytes, JobFacts]:
-    """As for BullMQ, with `attempts_made` as it counts them: Bull counts only those that failed,
-    and so none for the one in which a job was completed. Raises RedisUnavailable.
+    """Returns the facts as for BullMQ, with `attempts_made` as BullMQ counts them: Bull counts only
+    failed attempts, so one is added for the attempt that completed the job. Raises
+    RedisUnavailable.
     """
     facts = await job_facts.ask(redis, queue, job_ids, in_detail=in_detail, with_reason=with_reason)
     finished = [job_id for job_id, each in facts.items() if each.finished_on]
@@ -41,13 +42,13 @@ async def ask(
 
 
 async def read_hashes(redis: RedisReader, jobs: Sequence[tuple[Queue, bytes]]) -> list[JobHash]:
-    """The hash of each job, without its options. Raises RedisUnavailable."""
+    """Returns the hash of each job, without its options. Raises RedisUnavailable."""
     hashes: list[JobHash] = []
     for batch in batched(jobs, BATCH_SIZE):
         commands = [(b"HMGET", queue.job_key(job_id), *_FIELDS) for queue, job_id in batch]
         for answer in readable(await redis.pipeline(commands)):
             if isinstance(answer, Exception):
-                hashes.append(JobHash())  # the key of something else
+                hashes.append(JobHash())  # the key holds something else
             else:
                 name, timestamp, made, retried = expected(answer, bytes, type(None))
                 hashes.append(JobHash(name, timestamp, made, retried))
@@ -57,7 +58,7 @@ async def read_hashes(redis: RedisReader, jobs: Sequence[tuple[Queue, bytes]]) -
 async def read_job_options(
     redis: RedisReader, jobs: Sequence[tuple[Queue, bytes]]
 ) -> list[bytes | None]:
-    """The options of each job: None without any, empty where they are too long.
+    """Returns the options of each job: None if it has none, empty if they are too long.
 
     Raises RedisUnavailable.
     """

@@ -1,4 +1,4 @@
-"""What Bull's messages say; read off the PUBLISHes of Bull 3.29 and 4.16."""
+"""Parses Bull's messages; their form was taken from the PUBLISH commands of Bull 3.29 and 4.16."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import NamedTuple
 from exporter.queues.text import MAX_SAFE_INTEGER
 from exporter.stores.bull.events.frames import Text
 
-# The messages that say something of a job. `progress`, `drained`, `paused` and others do not.
+# The messages that are counted. `progress`, `drained`, `paused` and others are ignored.
 WAITING, ACTIVE, COMPLETED, FAILED, DELAYED = map(
     str.encode, ("waiting", "active", "completed", "failed", "delayed")
 )
 STALLED, DUPLICATED, DEBOUNCED = b"stalled", b"duplicated", b"debounced"
 _WITH_ID = frozenset((WAITING, ACTIVE, STALLED, DUPLICATED, DEBOUNCED))
 
-# `{"jobId":"5","val":…}`: the id comes first, and may be a number if the application says so.
+# `{"jobId":"5","val":…}`: the id comes first, and may be a number if the application chooses one.
 _FINISHED = re.compile(rb'\s*\{\s*"jobId"\s*:\s*("(?:[^"\\]|\\.)*+"|-?[0-9.e+]{1,30})\s*[,}]')
-# moveStalledJobsToWait puts it together without escaping the id.
+# moveStalledJobsToWait builds this text without escaping the id.
 _STALLED_TOO_OFTEN = re.compile(
     rb'\{"jobId":"(.*)", "val": "job stalled more than maxStalledCount"\}', re.DOTALL
 )
-# What the same script writes into the job's hash: the reason by which such jobs are grouped.
+# The reason that the same script writes into the job's hash, by which such jobs are grouped.
 STALLED_REASON = b"job stalled more than allowable limit"
 
 
 class Heard(NamedTuple):
-    """What a message says: of which job, or when a job is due (epoch ms), and why it failed."""
+    """The contents of a message: the job, or when a job is due (epoch ms), and why it failed."""
 
     kind: bytes
     job_id: bytes = b""
@@ -37,16 +37,17 @@ class Heard(NamedTuple):
 
 
 def split_channel(channel: bytes) -> tuple[bytes, bytes]:
-    """What the queue's keys begin with, and the kind of the message.
+    """Returns the beginning of the queue's keys, and the kind of the message.
 
-    A kind is `completed`, or `waiting@` and the token of the client that published it.
+    A channel ends with the kind, such as `completed`, or with the kind, `@` and the token of the
+    client that published it, such as `waiting@…`.
     """
     end = channel.rfind(b":") + 1
     return channel[:end], channel[end:].partition(b"@")[0]
 
 
 def understand(kind: bytes, payload: Text) -> Heard | None:
-    """What a message of this kind says; None if that is nothing of a job."""
+    """Parses a message of this kind; returns None if it says nothing about a job."""
     if kind in _WITH_ID:
         return Heard(kind, payload.kept) if payload.is_whole and payload.kept else None
     if kind == DELAYED:
@@ -69,7 +70,7 @@ def understand(kind: bytes, payload: Text) -> Heard | None:
 
 
 def _reason(payload: Text) -> bytes | None:
-    """Why the job failed; None if that is not said, or is too long."""
+    """Returns why the job failed; None if the message does not say so, or is too long."""
     if not payload.is_whole:
         return None
     try:
@@ -80,7 +81,9 @@ def _reason(payload: Text) -> bytes | None:
 
 
 def _milliseconds(text: bytes) -> int | None:
-    """When a job is due: whole, or with the place among those of the same time as a fraction."""
+    """Returns when a job is due; the message may add the job's position among those of the same
+    time as a fraction.
+    """
     try:
         due = float(text)
     except ValueError:

@@ -31,7 +31,7 @@ _GLOB = re.compile(r"([*?\[\]\\])")
 
 
 def pattern_of(prefix: str) -> str:
-    """The pattern of all channels of a prefix. ACLs name it literally: `&bull:*`."""
+    """Returns the pattern of all channels of a prefix. ACLs must name it literally: `&bull:*`."""
     return _GLOB.sub(r"\\\1", prefix) + ":*"
 
 
@@ -46,8 +46,8 @@ class Message(NamedTuple):
 class Subscription:
     """Hears what is published under the patterns, from `open` until an error.
 
-    An error of any call ends it: what was published meanwhile is lost, and whoever uses it opens
-    it again. All raise RedisUnavailable.
+    An error in any call closes it. The caller opens it again; what is published in between is lost.
+    All calls raise RedisUnavailable.
     """
 
     def __init__(self, settings: RedisSettings, *, slot: int | None) -> None:
@@ -56,11 +56,11 @@ class Subscription:
         self._connection: Any = None
         self._parser = FrameParser()
         self._heard: list[Message] = []
-        self._pings: list[float] = []  # when they were sent that are not answered
-        self._received_at = 0.0  # monotonic, the last time
+        self._pings: list[float] = []  # when the unanswered ones were sent
+        self._received_at = 0.0  # monotonic, of the last bytes
         self.patterns: frozenset[str] = frozenset()
-        # When (monotonic) the last message came, or that was sent which was answered since: what
-        # was published before has been heard.
+        # When (monotonic) the last message arrived, or the last answered ping was sent, if that is
+        # later: everything that was published before has been heard.
         self.heard_until = 0.0
         self.answered = 0  # pings
 
@@ -70,13 +70,13 @@ class Subscription:
 
     @property
     def unanswered(self) -> int:
-        """How many pings are under way."""
+        """The number of pings that are not answered yet."""
         return len(self._pings)
 
     async def open(self, patterns: Iterable[str]) -> None:
-        """Subscribe; on return everything is heard that is published from now on.
+        """Subscribe; once this returns, everything that is published from then on is heard.
 
-        What is open goes on, and only other patterns are added.
+        If the subscription is already open, only new patterns are added.
         """
         wanted = frozenset(patterns) - self.patterns
         if not self.is_open:
@@ -100,12 +100,12 @@ class Subscription:
             await self._redis.close_connection(connection)
 
     async def read(self, seconds: float) -> list[Message]:
-        """The messages that have come, or do within so many seconds."""
+        """Returns the messages that have arrived, or that arrive within so many seconds."""
         if not self._heard:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._guarded(self._hear())
-        # Where much is published the answer may be far behind.
+        # If much is published, the answer arrives only after many messages.
         silent_since = max([self._received_at, *self._pings[:1]])
         if self._pings and time.monotonic() - silent_since > self._settings.timeout:
             await self.close()
@@ -117,13 +117,13 @@ class Subscription:
         return heard
 
     async def ping(self) -> None:
-        """Ask for an answer, before which all comes that is published until now."""
+        """Send a ping: everything that is published until now arrives before its answer."""
         sent = time.monotonic()
         await self._guarded(self._send(("PING",)))
         self._pings.append(sent)
 
     async def _guarded(self, call: Any) -> Any:
-        """The call; an error closes the connection."""
+        """Await the call; an error closes the connection."""
         try:
             return await call
         except RedisUnavailable:
@@ -180,7 +180,7 @@ class Subscription:
             raise RedisRefused(f"Redis at {self._settings.address}: {frame.message[:200]}")
         if len(frame) == 4 and frame[0].kept == b"pmessage":
             self.heard_until = time.monotonic()
-            # A channel that is longer than what is kept is of no queue that is watched.
+            # A channel name that is too long to be kept belongs to no watched queue.
             if frame[2].is_whole:
                 self._heard.append(Message(frame[1].kept, frame[2].kept, frame[3]))
         elif frame[0].kept.lower() == b"pong" and self._pings:
@@ -191,7 +191,7 @@ class Subscription:
 async def check_hearing(
     settings: RedisSettings, queues: Iterable[Queue], *, slot: int | None
 ) -> Remark | None:
-    """Why the events of these queues cannot be heard; None if they can."""
+    """Returns why the events of these queues cannot be heard; None if they can."""
     subscription = Subscription(settings, slot=slot)
     try:
         await subscription.open({pattern_of(queue.prefix) for queue in queues})

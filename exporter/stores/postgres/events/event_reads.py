@@ -1,4 +1,4 @@
-"""Reads events of many queues at once, as many as PostgreSQL and we can take in one statement."""
+"""Reads events of many queues at once, with limits on what one statement returns."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ log = logging.getLogger(__name__)
 
 EVENTS, NEXT_EVENT = load_statement("events.sql"), load_statement("next_event.sql")
 
-# Events of one statement: so many of each of its queues, and the more the fewer queues.
+# Events that one statement reads, which its queues share, and the minimum for each queue.
 MAX_EVENTS = 5000
 MIN_EVENTS = 25
-# Bytes of the texts of one statement's events, and characters of one text.
+# Bytes of all texts that one statement returns, and characters of one text.
 MAX_BYTES = 4 << 20
 MAX_LENGTH = 65_536
-# By what the number is divided where a statement took too long: return values of megabytes, which
-# have to be unpacked to be left out. It is doubled after each one that did not.
+# The number of events is divided by this if a statement takes too long: PostgreSQL has to unpack
+# return values of megabytes even to omit them. The number doubles after each statement that is in
+# time.
 SLOWER = 8
 
 
 class Wanted(NamedTuple):
-    """Events of a queue behind an id, without those that were read."""
+    """The events of a queue after an id, without those that were already read."""
 
     queue: Queue
     start: int
@@ -39,12 +40,12 @@ class Wanted(NamedTuple):
 
 @dataclass
 class Unread:
-    """What there was of it, in the order of ids."""
+    """The unread events of a queue, in the order of their ids."""
 
     ids: list[int] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    is_whole: bool = True  # nothing is left
-    skipped: bool = False  # `entries` stands for one that cannot be read
+    is_whole: bool = True  # no further events are left
+    skipped: bool = False  # `entries` holds a placeholder for an event that cannot be read
 
 
 class EventReads:
@@ -55,7 +56,7 @@ class EventReads:
         self._limit = MAX_EVENTS
 
     async def read(self, wanted: Sequence[Wanted]) -> dict[Queue, Unread]:
-        """Some unread events of each queue; all of them as a rule."""
+        """Returns unread events of each queue, usually all of them."""
         limit = self._limit
         most = max(min(MIN_EVENTS, limit), limit // len(wanted))
         try:
@@ -91,7 +92,7 @@ class EventReads:
         )
 
     async def _skip(self, wanted: Wanted) -> Unread:
-        """The next event, without what it holds."""
+        """Returns the next event without its contents."""
         [(number, at)] = await self._reader.read(
             NEXT_EVENT,
             queue=sendable(wanted.queue.raw_name),
@@ -103,7 +104,7 @@ class EventReads:
 
 
 def _entry(event: Sequence[Any]) -> Entry:
-    """As entries of a stream are: fields and values in turn."""
+    """Returns the event in the form of a stream entry: fields and values alternate."""
     number, kind, at, job_id, name, prev, reason = event
     fields = [b"event", raw_text(kind)]
     if job_id is not None:

@@ -1,4 +1,4 @@
-"""Follows the events of all queues in PostgreSQL, and keeps their counters."""
+"""Follows the events of all queues in PostgreSQL, and maintains their counters."""
 
 from __future__ import annotations
 
@@ -30,26 +30,28 @@ WRITERS, LOG, TIMELINE, EDGES, EXISTING = map(
     ("event_writers.sql", "event_log.sql", "timeline.sql", "event_edges.sql", "existing.sql"),
 )
 
-# Queues of one statement.
+# Queues that one statement reads.
 QUEUE_BATCH_SIZE = 200
 
-# Seconds between two rounds of all queues, and after one with so many events: as a rule BullMQ
-# keeps 10,000. It is longer where a round takes more than a twentieth of that, up to the most.
+# Seconds between two rounds of all queues, and after a round with at least BUSY_EVENTS events: by
+# default BullMQ keeps 10,000. The interval is longer if a round takes more than a twentieth of it,
+# up to the maximum.
 ROUND_INTERVAL_SECONDS = 2.0
 BUSY_INTERVAL_SECONDS = 0.5
 BUSY_EVENTS = 500
 MAX_ROUND_INTERVAL_SECONDS = 5.0
 PACE = 19.0
-# Seconds of a round in which queues that have more to read are read on.
+# Seconds of a round in which queues with more unread events are read further.
 CATCH_UP_SECONDS = 1.0
-# Before there are any queues to know of.
+# Seconds between two steps until the queues are known.
 PAUSE = 0.1
 
-# Seconds between two looks at the edges of all queues, which show whether ids went back.
+# Seconds between two reads of the edges of all queues, which show whether ids went backwards.
 EDGES_INTERVAL_SECONDS = 60.0
 
-# A transaction that may have written events is waited for until so many ids were given to others.
-# BullMQ keeps events up to 10,000 ids behind the newest, as a rule: older ones would be gone.
+# The follower stops waiting for a transaction that may have written events once other transactions
+# have taken this many ids. By default BullMQ keeps events up to 10,000 ids behind the newest: older
+# ones would be gone.
 MAX_OPEN_IDS = 20_000
 
 # How many ids behind the newest one of a queue BullMQ keeps events, unless `meta` says otherwise.
@@ -60,11 +62,11 @@ GAP_TTL_SECONDS = 600.0
 
 
 class Edges(NamedTuple):
-    """The ids of a queue's first and last event, and how far back ids are kept behind the last."""
+    """The ids of a queue's first and last event, and how many ids behind the last one are kept."""
 
     first: int | None
     last: int | None
-    kept: int | None  # None: all are
+    kept: int | None  # None if all are kept
 
     @classmethod
     def of(cls, row: Row) -> Edges:
@@ -90,22 +92,23 @@ class Follower(EventFollower):
         self._newest = 0  # the highest id that was read
         # The last id read of queues that have more to read.
         self._behind: dict[Queue, int] = {}
-        self._unread: set[Queue] = set()  # those of which not all was read since they were opened
+        self._unread: set[Queue] = set()  # not read completely since they were opened
         self._edges: dict[Queue, Edges] = {}
         self._edges_due = 0.0  # monotonic
-        self._is_checked = False  # whether this is the log that was read before
+        self._is_checked = False  # whether the log was compared with the one read before
         self._table = 0
         self._latest: dict[Queue, int] = {}  # when the newest event was written (ms), until noted
-        # When a gap of a queue was last found (monotonic): the log reports the first of many.
+        # When a gap of a queue was last found (monotonic), so that only the first of many is
+        # logged.
         self._gaps: dict[Queue, float] = {}
-        # Queues of which events were missed because they keep too few.
+        # Queues whose events were missed because they keep too few.
         self._scarce: set[QueueEventCounter] = set()
 
     def _understanding(self) -> AbstractContextManager[None]:
         return self._reader.understanding()
 
     def _begin_anew(self) -> None:
-        """After a round that failed: the server may be another one."""
+        """Reset after a failed round, because the server may be another one."""
         self._horizon.note_failed()
         self._is_checked = False
         self._edges_due = 0.0
@@ -113,7 +116,7 @@ class Follower(EventFollower):
     # One round
 
     async def _step(self) -> float:
-        """Read once what is new of all queues; how long to rest then, in seconds."""
+        """Read the new events of all queues once; returns how many seconds to wait afterwards."""
         began, before = time.monotonic(), self._counts.events_read
         await self._resolve()
         await self._look()
@@ -122,9 +125,11 @@ class Follower(EventFollower):
         counters = tuple(self._counters.values())
         await self._check_edges(counters)
         asked = self._stale_jobs.take_batch(counters)
-        # Before the events are read: of a job that was gone by then no event is still to come.
+        # This comes before the events are read: all events of a job that is gone by now are
+        # written.
         exist = await self._existing(asked)
-        # Parsed once: the round changes them at its end only. Those of 1,000 queues take 0.7 ms.
+        # Parsed once, because the round changes them only at its end. Those of 1,000 queues take
+        # 0.7 ms.
         positions = [order(counter.cursor.position) for counter in counters]
         for batch in batched(zip(counters, positions, strict=True), QUEUE_BATCH_SIZE):
             starts = [self._start(counter, complete) for counter, (_, complete) in batch]
@@ -145,12 +150,14 @@ class Follower(EventFollower):
         return min(max(interval, PACE * took), MAX_ROUND_INTERVAL_SECONDS)
 
     def _lag(self) -> float:
-        """Seconds from the last event read to now, of the queue that is behind most."""
+        """Seconds since the last event that was read, for the queue that is furthest behind."""
         now = self._counts.now()
         return max((now - self._latest.get(queue, now) for queue in self._behind), default=0) / 1000
 
     async def _look(self) -> None:
-        """Note who may have written events that cannot be seen yet. Raises PostgresUnavailable."""
+        """Note which transactions may have written events that are not visible yet. Raises
+        PostgresUnavailable.
+        """
         [(is_standby, table, now, writers)] = await self._reader.read(WRITERS)
         if is_standby:
             raise PostgresRefused(
@@ -171,7 +178,7 @@ class Follower(EventFollower):
             )
 
     async def _timeline(self) -> str:
-        """The timeline of the server; empty if it has none that it shows."""
+        """Returns the timeline of the server; empty if the server does not show one."""
         try:
             [(timeline,)] = await self._reader.read(TIMELINE)
         except Unsupported:
@@ -192,7 +199,7 @@ class Follower(EventFollower):
         self._counts.log_identity = f"{timeline}/{tables}"
 
     async def _restart(self) -> None:
-        """The ids of events are those of another log."""
+        """Start again, because the ids of events now belong to another log."""
         async with self._counts.consistent:
             for queue, latest in self._latest.items():
                 cursor = self._counters[queue].cursor
@@ -206,14 +213,16 @@ class Follower(EventFollower):
             self._unread = set(self._counters)
 
     async def _keep_up_with_queues(self) -> bool:
-        """Begin to follow the queues that have appeared; False before there are any to know of."""
+        """Follow new queues and stop following removed ones; returns False until the queues are
+        known.
+        """
         change = self._counts.find_change()
         if change is None:
             return self._counts.has_begun
         edges = await self._read_edges(change.new)
         opened = [self._counts.open(queue) for queue in change.new]
         for counter in opened if self._counts.begins_now else ():
-            # What was there before us is not counted.
+            # Events that were written before the exporter first started are not counted.
             now, last = self._counts.now(), edges[counter.queue].last
             if last is not None:
                 counter.cursor.position, counter.cursor.number = b"%d-%d" % (now, last), last
@@ -247,8 +256,8 @@ class Follower(EventFollower):
     # Reading
 
     def _start(self, counter: QueueEventCounter, complete: int) -> int:
-        """Behind which id a round reads a queue of which all up to `complete` was read; events that
-        were read are not read again.
+        """Returns the id after which a round reads a queue that was read completely up to
+        `complete`. Events that were already read are not read again.
         """
         if self._horizon.again or counter.queue in self._unread:
             return complete
@@ -256,7 +265,7 @@ class Follower(EventFollower):
         return max(complete, min(recent, self._behind.get(counter.queue, recent)))
 
     async def _read(self, counters: Sequence[QueueEventCounter], starts: Sequence[int]) -> None:
-        """Read and count what is new of these queues, behind the ids where they start."""
+        """Read and count the new events of these queues, each after its start id."""
         await self._request_priority.yield_to_requests()
         found = await self._reads.read(
             [
@@ -264,8 +273,8 @@ class Follower(EventFollower):
                 for counter, start in zip(counters, starts, strict=True)
             ]
         )
-        # Where a round starts earlier than at the last event that was read, those between were read
-        # before, unless their transactions were still open.
+        # If a round starts before the last event that was read, the events in between were read
+        # already, unless their transactions were still open.
         read = [
             max(start, counter.cursor.number or 0)
             for counter, start in zip(counters, starts, strict=True)
@@ -308,7 +317,7 @@ class Follower(EventFollower):
             else:
                 counter.read(entries)
         except Exception:
-            # Read again they would be counted twice, and stop us again.
+            # If they were read again, they would be counted twice and fail again.
             log.exception("events passed over", extra={"queue": queue.name})
             counter.pass_over(entries)
         self._counts.events_read += len(entries)
@@ -323,8 +332,8 @@ class Follower(EventFollower):
         self._resolver.note(counter)
 
     def _counted_until(self, counter: QueueEventCounter) -> int:
-        """Up to which time (ms) events of a queue do not count, where their ids do not show it: it
-        was not watched then, or the log was another one. -1 otherwise.
+        """Returns up to which time (ms) events of a queue are not counted if their ids do not show
+        it, because the queue was not watched then or the log was another one; otherwise -1.
         """
         at, complete = order(counter.cursor.position)
         return at if complete == 0 and counter.cursor.position != BEGIN else -1
@@ -332,8 +341,8 @@ class Follower(EventFollower):
     def _note_complete(
         self, counters: Sequence[QueueEventCounter], positions: Sequence[tuple[int, int]]
     ) -> None:
-        """After a round of all queues from these positions: note up to where nothing is unread, and
-        which events beyond that were read.
+        """After a round of all queues from these positions, note up to which id everything was
+        read, and which events after it were read.
         """
         for counter, (at, before) in zip(counters, positions, strict=True):
             queue, cursor = counter.queue, counter.cursor
@@ -356,7 +365,7 @@ class Follower(EventFollower):
     # Edges
 
     async def _check_edges(self, counters: Sequence[QueueEventCounter]) -> None:
-        """Now and then: whether ids of a queue went back, and how many events it keeps."""
+        """Check from time to time whether ids went backwards, and how many events a queue keeps."""
         if time.monotonic() < self._edges_due:
             return
         self._edges = await self._read_edges([counter.queue for counter in counters])
@@ -387,10 +396,10 @@ class Follower(EventFollower):
         return edges
 
     def _may_be_trimmed(self, counter: QueueEventCounter, read: int, new: Sequence[int]) -> bool:
-        """Whether events behind the one up to which all were read may be deleted already.
+        """Whether events after the id up to which all were read may have been deleted already.
 
-        BullMQ deletes those whose ids are so far behind that of a new event (publish_event); the
-        ids of all queues are from one sequence.
+        BullMQ deletes events whose ids are too far behind that of a new event (publish_event); the
+        ids of all queues come from one sequence.
         """
         edges = self._edges.get(counter.queue)
         kept = edges.kept if edges else KEPT_IDS
@@ -399,8 +408,9 @@ class Follower(EventFollower):
     def _began_unseen(self, counter: QueueEventCounter, unread: Unread) -> bool:
         """Whether a queue that is read for the first time had events that are deleted already.
 
-        Then those that are left go back as far as BullMQ keeps them, and do not begin with the
-        first job. (With ids that the application chooses nothing shows which is the first.)
+        In that case the remaining events go back as far as BullMQ keeps them, and do not begin with
+        the first job. (If the application chooses the ids of jobs, they do not show which job was
+        the first.)
         """
         edges, ids = self._edges.get(counter.queue), unread.ids
         is_new = counter.cursor.position == BEGIN and not counter.cursor.number
@@ -414,23 +424,25 @@ class Follower(EventFollower):
         return not (is_added and (fields[3] == b"1" or not fields[3].isdigit()))
 
     def _keeps_too_few(self, counter: QueueEventCounter) -> bool:
-        """Whether a queue keeps fewer events than a reader gets to see; see TINY_MAX_LEN.
+        """Whether a queue keeps too few events for all of them to be read; see TINY_MAX_LEN.
 
-        BullMQ deletes them at every 256th id (6.7.0: publish_event), so more may be seen. With a
-        limit of 0 it deletes none.
+        BullMQ deletes events at every 256th id (6.7.0: publish_event), so there may be more than
+        the limit. With a limit of 0 it deletes none.
         """
         edges = self._edges.get(counter.queue)
         return edges is not None and edges.kept is not None and edges.kept <= TINY_MAX_LEN
 
     def _note_enough_kept(self) -> None:
-        """Which queues keep enough events again."""
+        """Note which queues keep enough events again."""
         for counter in [each for each in self._scarce if not self._keeps_too_few(each)]:
             self._scarce.remove(counter)
             counter.note_events_off(False)
             log.info("the queue keeps enough events again", extra={"queue": counter.queue.name})
 
     def _note_gap(self, counter: QueueEventCounter) -> None:
-        """Events were deleted, and some of them unread: at least one. How many, no id shows."""
+        """Note that events were deleted before they were read: at least one. The ids do not show
+        how many.
+        """
         counter.note_missed(1)
         self._counts.uncertain_gaps += 1
         if self._keeps_too_few(counter):

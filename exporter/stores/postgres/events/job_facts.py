@@ -1,4 +1,4 @@
-"""What the rows of jobs hold beyond the events."""
+"""Reads facts about jobs that their events do not contain, from the rows of the jobs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ async def ask(
     queue: Queue,
     job_ids: Iterable[bytes],
     *,
-    in_detail: Collection[bytes] = (),  # noqa: ARG001 - a row is of one moment, with everything
+    in_detail: Collection[bytes] = (),  # noqa: ARG001 - a row has all facts of one moment
     with_reason: Collection[bytes] = (),
 ) -> dict[bytes, JobFacts]:
-    """The facts of each job, and why those `with_reason` last failed.
+    """Returns the facts of each job, with the last failure reason of those in `with_reason`.
 
     Raises PostgresUnavailable.
     """

@@ -1,4 +1,4 @@
--- Some of each kind, and what their own queues know of them.
+-- Some children of each outcome, with what their own queues store about them.
 SELECT child.status::text, child_queue, child_id, job.id IS NULL, job.state::text, job.priority,
   EXISTS (SELECT FROM meta WHERE queue = child_queue AND field = 'paused' AND value = '1'),
   left(job.failed_reason, %(reason)s)

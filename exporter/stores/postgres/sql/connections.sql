@@ -1,5 +1,5 @@
--- How many connections to this database have each name, whether one is ours, and whether this server
--- is a standby.
+-- The number of connections to this database with each name, whether one of them is ours, and
+-- whether this server is a standby.
 SELECT application_name, count(*), bool_or(pid = pg_backend_pid()), pg_is_in_recovery()
 FROM pg_stat_activity
 WHERE datname = current_database() AND application_name <> ''

@@ -1,10 +1,10 @@
--- Of each queue since when its oldest job waits, its oldest job runs and whether a worker holds it,
--- when the next delayed job is due, since when a parent waits for its children, and the next runs of
--- its schedulers. Times are in ms.
+-- For each queue: since when its oldest waiting job has waited, when its oldest active job started
+-- and whether a worker holds its lock, when the next delayed job is due, since when a parent has
+-- waited for its children, and the next runs of its schedulers. Times are in ms.
 --
 -- Workers take waiting jobs in the order of priority and `seq`, which is negative for jobs added
--- with `lifo`. So the oldest is the first of the others, the last of those, or the first of any
--- priority, which may be negative.
+-- with `lifo`. So the oldest job is the first one added without `lifo`, the last one in the order
+-- of those added with it, or the first one of any priority, which may be negative.
 WITH RECURSIVE wanted AS (
   SELECT * FROM unnest(%(at)s::int[], %(names)s::text[], %(prioritized)s::bool[])
     AS wanted(at, wanted_queue, has_prioritized)
@@ -23,7 +23,7 @@ WITH RECURSIVE wanted AS (
   ), number + 1
   FROM priorities WHERE wanted_priority IS NOT NULL AND number < 20
 ), heads AS (
-  -- The columns by name: the planner takes half a ms more for all 30 of them.
+  -- Columns are named because planning takes half a ms longer for all 30 of them.
   SELECT at, head.* FROM wanted CROSS JOIN LATERAL (
     (SELECT stalled_count, processed_at_ms, process_at_ms, attempts_made, attempts_started,
         opts, added_at_ms FROM job
@@ -49,19 +49,19 @@ WITH RECURSIVE wanted AS (
     ORDER BY seq LIMIT 1
   ) AS head
 ), ready AS (
-  -- When each became ready, as far as its row shows it. A time that is reckoned and in the future
-  -- is not so: Job.promote() made the job ready before, and nobody noted when.
+  -- When each job became ready, as far as its row shows it. A computed time in the future is wrong:
+  -- Job.promote() made the job ready earlier, and that time is not stored.
   SELECT at, CASE
-    -- Its worker was lost once: it is unknown when it was returned.
+    -- Its worker was lost once: it is unknown when the job was returned to the queue.
     WHEN stalled_count > 0 AND processed_at_ms IS NOT NULL THEN NULL
     -- A delay or a backoff ended.
     WHEN process_at_ms IS NOT NULL THEN
       CASE WHEN process_at_ms <= %(now)s THEN greatest(process_at_ms, processed_at_ms) END
     WHEN processed_at_ms IS NOT NULL THEN processed_at_ms
-    -- Job.retry() forgets when it last ran, and does not note when it made it wait.
+    -- Job.retry() clears when the job last ran, and does not store when it began to wait again.
     WHEN attempts_made > 0 OR attempts_started > 0 THEN NULL
-    -- Promoted by hand; options of more bytes are not read.
-    -- A delay may be any number: of one that leads to before 1970 no time is known.
+    -- Promoted by hand; longer options are not read. A delay may be any number: one that leads to a
+    -- time before 1970 gives no known time.
     WHEN pg_column_size(opts) < 16384 AND jsonb_typeof(opts->'delay') = 'number' THEN
       CASE WHEN added_at_ms + (opts->>'delay')::numeric BETWEEN 0 AND %(now)s
         THEN added_at_ms + (opts->>'delay')::numeric END
@@ -87,7 +87,7 @@ SELECT at,
   (
     SELECT jsonb_agg(jsonb_build_array(scheduler_id, next_run_ms)) FROM (
       SELECT left(scheduler_id, 1000) AS scheduler_id, next_run_ms FROM scheduler
-      -- One that has ended keeps its last run for ever.
+      -- A scheduler that has ended keeps its last run forever.
       WHERE queue = wanted_queue AND next_run_ms IS NOT NULL
         AND (next_run_ms >= %(now)s - 60000
           OR (end_date_ms < %(now)s OR iteration_count >= limit_count) IS NOT TRUE)

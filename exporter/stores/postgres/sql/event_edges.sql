@@ -1,4 +1,4 @@
--- Of each queue the first and the last event, and how far back ids are kept behind the last one.
+-- For each queue: its first and last event, and how many ids behind the last one are kept.
 SELECT at,
   (SELECT min(id) FROM event WHERE queue = wanted_queue),
   (SELECT max(id) FROM event WHERE queue = wanted_queue),

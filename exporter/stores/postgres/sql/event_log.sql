@@ -1,5 +1,5 @@
--- What distinguishes this event log from the one of another database, or of tables that were made
--- anew.
+-- What distinguishes this event log from that of another database, or of tables that were created
+-- again.
 SELECT concat_ws('/',
   (SELECT oid FROM pg_database WHERE datname = current_database()),
   'event'::regclass::oid,

@@ -1,7 +1,7 @@
--- Which transactions may have written events that cannot be seen yet, and whether this is a
--- standby, which does not know of them. Whoever inserts holds this lock from before the sequence is
--- asked for an id until after the commit can be seen. Read it by itself: locks are those of now,
--- not those of a snapshot.
+-- The transactions that may have written events that are not visible yet, and whether this server
+-- is a standby, which does not know about them. A transaction that inserts holds this lock from
+-- before it takes an id from the sequence until its commit is visible. Run this statement alone,
+-- because pg_locks shows the present locks, not those of a snapshot.
 SELECT
   pg_is_in_recovery(),
   'event'::regclass::oid::bigint,

@@ -1,5 +1,5 @@
--- Of each queue the events behind an id that were not read: up to `most`, and of these as many as
--- have so many `bytes` together, one at least; and how many there were up to `most`.
+-- For each queue, the unread events after an id: up to `most`, and of these the first ones that
+-- have at most `bytes` together, but at least one; and how many there were, up to `most`.
 SELECT at, id, event, created_at_ms, job_id, name, prev, reason, found
 FROM unnest(%(at)s::int[], %(names)s::text[], %(after)s::bigint[]) AS wanted(at, wanted_queue, after)
 CROSS JOIN LATERAL (

@@ -1,2 +1,2 @@
--- Which of these jobs there are.
+-- Which of these jobs exist.
 SELECT id FROM job WHERE queue = %(queue)s AND id = ANY(%(ids)s)

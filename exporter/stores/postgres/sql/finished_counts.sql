@@ -1,4 +1,4 @@
--- Of each queue how many jobs have completed and failed, up to `finished` of each.
+-- For each queue, the number of completed jobs and of failed jobs, up to `finished` of each.
 SELECT at,
   (SELECT count(*) FROM (
     SELECT FROM job WHERE queue = wanted_queue AND state = 'completed' LIMIT %(finished)s

@@ -1,4 +1,4 @@
--- One job in full. Of each field that an application may fill with anything, how long it is, and the
+-- One job in full. For each field that an application may fill with anything: its length, and the
 -- field itself if it is not longer than `bytes`.
 SELECT left(name, %(length)s), state::text, added_at_ms, processed_at_ms, finished_at_ms,
   attempts_made, priority, delay_ms, stalled_count, left(processed_by, %(length)s),

@@ -1,4 +1,4 @@
--- What is known of jobs beyond their events.
+-- Facts about jobs that their events do not contain.
 SELECT id, left(name, %(length)s), attempts_made, attempts_started, processed_at_ms, finished_at_ms,
   lock_token IS NOT NULL, failed_reason IS NOT NULL, max_attempts,
   CASE WHEN id = ANY(%(with_reason)s) THEN left(failed_reason, %(length)s) END

@@ -1,4 +1,4 @@
--- These jobs, without the fields that are left out.
+-- These jobs, without the fields to omit.
 SELECT job.id, left(name, %(length)s), added_at_ms, processed_at_ms, finished_at_ms, attempts_made,
   CASE WHEN NOT without_reason THEN failed_reason END,
   CASE WHEN NOT without_traces THEN stacktrace END,

@@ -1,5 +1,5 @@
--- How many jobs there are of one state of a queue, however many, and how many seconds all counts up
--- to this one took. The conditions are those of BullMQ's partial indexes, word by word.
+-- The number of jobs of one state of a queue, without a limit, and how many seconds all counts up
+-- to this one took. The conditions are exactly those of BullMQ's partial indexes.
 SELECT at,
   CASE wanted_state
     WHEN 'completed' THEN

@@ -1,5 +1,5 @@
--- The ids of some jobs of one state, by what they are ordered, and how long the fields are that an
--- application may fill with anything: reason, traces, data, return value.
+-- The ids of some jobs of one state, the key that they are ordered by, and the lengths of the
+-- fields that an application may fill with anything: reason, traces, data, return value.
 SELECT id, {key}, seq, coalesce(octet_length(failed_reason), 0),
   coalesce(octet_length(stacktrace::text), 0), octet_length(data::text),
   coalesce(octet_length(return_value::text), 0)

@@ -1,5 +1,5 @@
--- The names of all queues: with `meta`, with jobs, or with schedulers. Of `job`, which may have
--- millions of rows, only the first row of each queue is looked at, in its primary key.
+-- The names of all queues that have rows in `meta`, jobs or schedulers. `job` may have millions of
+-- rows, so only the first row of each queue is read, from its primary key.
 WITH RECURSIVE with_jobs(name) AS (
   (SELECT queue FROM job ORDER BY queue LIMIT 1)
   UNION ALL

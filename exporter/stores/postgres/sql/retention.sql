@@ -1,4 +1,5 @@
--- What the newest finished jobs of each queue say about how many of them are kept.
+-- For each queue, the options of its newest completed job and its newest failed job for how many
+-- finished jobs are kept.
 SELECT at,
   (
     SELECT CASE WHEN pg_column_size(opts) < 16384 THEN opts->'removeOnComplete' END FROM job

@@ -1,6 +1,6 @@
--- What there is of BullMQ's tables, and what we may do with them. All of it are names and rights,
--- which every role may read; to other statements a schema that may not be used looks as if it were
--- not there.
+-- Which of BullMQ's tables exist, and what our role may do with them. This reads only names and
+-- rights, which every role may read. To other statements, a schema that may not be used looks as if
+-- it did not exist.
 SELECT current_database(), current_setting('server_version_num')::int,
   namespace.oid IS NOT NULL,
   coalesce(has_schema_privilege(namespace.oid, 'USAGE'), false),

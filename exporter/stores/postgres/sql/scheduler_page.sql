@@ -1,4 +1,4 @@
--- One page of a queue's schedulers, the next to run first: columns as in schedulers.sql.
+-- One page of a queue's schedulers, ordered by their next run, with the columns of schedulers.sql.
 SELECT 0, scheduler.scheduler_id, next_run_ms, left(scheduler.name, %(length)s), left(pattern, %(length)s),
   left(tz, %(length)s), every_ms, limit_count, end_date_ms, iteration_count,
   job.added_at_ms, job.processed_at_ms,

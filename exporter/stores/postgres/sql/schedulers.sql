@@ -1,5 +1,5 @@
 -- Some schedulers of each queue, with the job of the next run. Texts are read up to `length`
--- characters; the data of jobs to come are compared by their hash.
+-- characters; the data of future jobs is compared by its hash.
 SELECT at, scheduler.scheduler_id, next_run_ms, left(scheduler.name, %(length)s), left(pattern, %(length)s),
   left(tz, %(length)s), every_ms, limit_count, end_date_ms, iteration_count,
   job.added_at_ms, job.processed_at_ms,

@@ -1,4 +1,4 @@
--- How long the fields of these jobs are, as in page.sql.
+-- The lengths of the fields of these jobs, as in page.sql.
 SELECT job.id, 0, seq, coalesce(octet_length(failed_reason), 0),
   coalesce(octet_length(stacktrace::text), 0), octet_length(data::text),
   coalesce(octet_length(return_value::text), 0)

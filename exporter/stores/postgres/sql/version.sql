@@ -1,2 +1,2 @@
--- The last migration, and from which major version on BullMQ understands the tables since.
+-- The last migration, and the lowest major version of BullMQ that understands the tables.
 SELECT max(version), max((to_jsonb(migration)->>'min_client_version')::int) FROM migration
