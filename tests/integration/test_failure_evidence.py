@@ -133,7 +133,11 @@ def test_what_is_kept_and_what_was_seen_are_one_group(
     assert found["count"] == 5
     assert found["names"][0]["count"] == 20
     assert found["firstSeen"] > oldest  # that one was removed by now
-    assert [job["removed"] for job in found["evidence"]] == [False] * 3
+    # Of jobs that failed in the same millisecond BullMQ keeps any.
+    kept = {job["id"] for job in work.call("mail", "getFailed")}
+    evidence = found["evidence"]
+    assert [job["removed"] for job in evidence] == [job["id"] not in kept for job in evidence]
+    assert len(evidence) == 3
     other = group(exporter, DECLINED)
     assert (other["count"], other["seen24h"], other["evidence"][0]["removed"]) == (1, 1, False)
 
