@@ -38,7 +38,7 @@ from exporter.stores.bullmq.bull_queues import BullQueues
 from exporter.stores.bullmq.keys import events_key, meta_key
 from exporter.stores.bullmq.options import read_options
 from exporter.stores.bullmq.poll import SIZES
-from exporter.stores.redis.client import Command, RedisReader, expected
+from exporter.stores.redis.client import Command, RedisReader, escaped_glob, expected
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Search:
         # The common beginning of all keys: Redis returns only matching keys, at the same cost.
         begins = [_literal_begin(prefix) for prefix in settings.prefix]
         begin = os.path.commonprefix(begins)  # noqa: RUF071 - character by character
-        self._usual = re.sub(r"([*?\[\]\\])", r"\\\1", begin).encode() + _USUAL
+        self._usual = escaped_glob(begin).encode() + _USUAL
 
     async def run(
         self, *, pace: float, known: Iterable[Queue] = (), everywhere: bool = False

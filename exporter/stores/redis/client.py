@@ -151,6 +151,11 @@ def packed(command: Command) -> bytes:
     return bytes(hiredis.pack_command(words))
 
 
+def escaped_glob(text: str) -> str:
+    """A pattern, as SCAN and PSUBSCRIBE take it, that matches this text alone."""
+    return re.sub(r"([*?\[\]\\])", r"\\\1", text)
+
+
 def packed_word(word: bytes) -> bytes:
     """One word of a command as it is sent."""
     return b"$%d\r\n%b\r\n" % (len(word), word)

@@ -12,9 +12,6 @@ from exporter.stores.bullmq.events import job_facts
 from exporter.stores.bullmq.options import read_options
 from exporter.stores.redis.client import RedisReader, expected, readable
 
-# Jobs that one pipeline asks for.
-BATCH_SIZE = 1000
-
 _FIELDS = ("name", "timestamp", "attemptsMade", "retriedOn")
 
 
@@ -32,7 +29,7 @@ async def ask(
     """
     facts = await job_facts.ask(redis, queue, job_ids, in_detail=in_detail, with_reason=with_reason)
     finished = [job_id for job_id, each in facts.items() if each.finished_on]
-    for batch in batched(finished, BATCH_SIZE):
+    for batch in batched(finished, job_facts.BATCH):
         commands = [(b"HEXISTS", queue.job_key(job_id), b"returnvalue") for job_id in batch]
         for job_id, is_completed in zip(batch, await redis.pipeline(commands), strict=True):
             if is_completed == 1:
@@ -44,7 +41,7 @@ async def ask(
 async def read_hashes(redis: RedisReader, jobs: Sequence[tuple[Queue, bytes]]) -> list[JobHash]:
     """Returns the hash of each job, without its options. Raises RedisUnavailable."""
     hashes: list[JobHash] = []
-    for batch in batched(jobs, BATCH_SIZE):
+    for batch in batched(jobs, job_facts.BATCH):
         commands = [(b"HMGET", queue.job_key(job_id), *_FIELDS) for queue, job_id in batch]
         for answer in readable(await redis.pipeline(commands)):
             if isinstance(answer, Exception):

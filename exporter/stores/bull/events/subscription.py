@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -21,18 +20,17 @@ from exporter.stores.redis.client import (
     RedisReader,
     RedisRefused,
     RedisUnavailable,
+    escaped_glob,
     packed,
 )
 
 # Bytes that are read at once: some 500 messages.
 READ_BYTES = 1 << 16
 
-_GLOB = re.compile(r"([*?\[\]\\])")
-
 
 def pattern_of(prefix: str) -> str:
     """Returns the pattern of all channels of a prefix. ACLs must name it literally: `&bull:*`."""
-    return _GLOB.sub(r"\\\1", prefix) + ":*"
+    return escaped_glob(prefix) + ":*"
 
 
 class Message(NamedTuple):

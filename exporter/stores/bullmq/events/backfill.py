@@ -61,7 +61,7 @@ class Backfill:
         self._gapped.add(queue)
 
     def restart(self, counters: Iterable[QueueEventCounter]) -> None:
-        """PriorityCheck for gaps in these counters: other queues are watched now."""
+        """Fill the gaps of these counters: other queues are watched now."""
         self._gapped = {counter.queue for counter in counters if counter.gaps}
 
     async def run_page(
