@@ -28,7 +28,7 @@ from exporter.stores.bullmq.poll import Poller
 from exporter.stores.bullmq.remarks import IN_A_CLUSTER, other_databases, remarks_on
 from exporter.stores.bullmq.request_reader import RequestReader
 from exporter.stores.bullmq.waiting import WaitingJobs, ready_by_hash
-from exporter.stores.events.event_follower import Surroundings
+from exporter.stores.events.event_follower import surroundings
 from exporter.stores.events.joined_counts import JoinedCounts
 from exporter.stores.redis.client import RedisReader
 from exporter.stores.request_reads import read_limits
@@ -80,13 +80,8 @@ class RedisStore:
         self._bull_follower: BullFollower | None = None
         self.events: EventCounts | None = None
         if settings.events.enabled:
-            around = Surroundings(
-                searched_at=lambda: watched.searched_at,
-                not_watched_until=watched.not_watched_until,
-                request_priority=request_priority,
-                deadline=deadline,
-                redact=redact,
-                read_jobs=self.reader.read_failed,
+            around = surroundings(
+                watched, request_priority, deadline, redact, self.reader.read_failed
             )
             self._follower = Follower(
                 self._following,

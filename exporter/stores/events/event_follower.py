@@ -15,6 +15,7 @@ from exporter.queues.queue import Queue
 from exporter.queues.queue_event_counter import QueueEventCounter
 from exporter.queues.redact import Redact, unredacted
 from exporter.queues.tallies import Tallies
+from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import EventsSettings
 from exporter.stores.events.event_counters import EventCounters
 from exporter.stores.events.failure_details import FailureDetails, ReadJobs, no_jobs
@@ -32,6 +33,24 @@ class Surroundings(TypedDict, total=False):
     not_watched_until: Callable[[Queue], int | None]
     redact: Redact
     read_jobs: ReadJobs
+
+
+def surroundings(
+    watched: WatchedQueues,
+    request_priority: RequestPriority,
+    deadline: Deadline | None,
+    redact: Redact,
+    read_jobs: ReadJobs,
+) -> Surroundings:
+    """What the follower of a store's `watched` queues is given."""
+    return Surroundings(
+        searched_at=lambda: watched.searched_at,
+        not_watched_until=watched.not_watched_until,
+        request_priority=request_priority,
+        deadline=deadline,
+        redact=redact,
+        read_jobs=read_jobs,
+    )
 
 
 class EventFollower(ABC):

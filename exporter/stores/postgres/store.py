@@ -16,6 +16,7 @@ from exporter.queues.snapshot import QueueReading
 from exporter.queues.watched_queues import WatchedQueues
 from exporter.settings import Settings
 from exporter.stores.base import Findings
+from exporter.stores.events.event_follower import surroundings
 from exporter.stores.postgres.client import PostgresReader, raw_text
 from exporter.stores.postgres.collectors import all_collectors
 from exporter.stores.postgres.events.follower import Follower
@@ -68,12 +69,9 @@ class PostgresStore:
                 self._polling,
                 settings.events,
                 lambda: watched.queues,
-                request_priority=request_priority,
-                deadline=deadline,
-                searched_at=lambda: watched.searched_at,
-                not_watched_until=watched.not_watched_until,
-                redact=redact,
-                read_jobs=self.reader.read_failed,
+                **surroundings(
+                    watched, request_priority, deadline, redact, self.reader.read_failed
+                ),
             )
 
     def understanding(self) -> AbstractContextManager[None]:
